@@ -1,0 +1,50 @@
+# make install | demo | test | check | schemas | bench | wheel
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPU_TORCH ?= https://download.pytorch.org/whl/cpu
+TORCH := torch==2.13.0
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install demo test check schemas bench wheel clean
+
+help:            ## show what there is
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+install: $(VENV)/.done  ## make .venv with all pinned dependencies and fedinv in it
+
+# torch first and alone: a CPU build from the local wheels or PyTorch's CPU index, so that PyPI's CUDA build is not
+# pulled after it; where neither is on offer, the default index decides
+$(VENV)/.done: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
+	  || $(PIP) --no-deps --no-index $(TORCH) 2>/dev/null \
+	  || $(PIP) --no-deps --retries 1 --timeout 15 --index-url $(CPU_TORCH) $(TORCH) 2>/dev/null \
+	  || $(PIP) --constraint constraints.txt $(TORCH)
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install    ## run the hospital scenario and say where its report is
+	@$(BIN)/fedinv run hospital
+
+test: install    ## run all tests
+	@$(BIN)/python -m pytest
+
+check: install   ## lint, types and the wall between clients and server
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+schemas: install ## write the JSON Schemas of scenarios and results
+	@$(BIN)/python -m fedinv.schemas
+
+bench: install   ## measure what the README states
+	@$(BIN)/python -m benchmarks
+
+wheel: install   ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:           ## remove .venv and what tools left behind
+	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

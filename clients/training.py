@@ -1,0 +1,35 @@
+"""Local training without any defense: plain stochastic gradient descent."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from fedinv.defense import Job, Update
+
+
+def plain_sgd(job: Job) -> Update:
+    """Train on the job's batches and return LOCAL MINUS GLOBAL.
+
+    SGD with momentum and weight decay as in McMahan et al. 2017, algorithm 1. FedSGD's single step is returned as
+    the product -lr * gradient, not as a difference of weights, so that no digits are lost.
+    """
+    settings = job.training
+    named = dict(job.network.named_parameters())
+    weights = list(named.values())
+    start = [weight.detach().clone() for weight in weights]
+    steps: list[torch.Tensor] = []
+    for batch in job.batches:
+        rows = torch.from_numpy(batch)
+        loss = cross_entropy(job.network(job.inputs[rows]), job.labels[rows])
+        gradients = list(torch.autograd.grad(loss, weights))
+        with torch.no_grad():
+            if settings.weight_decay:
+                torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)
+            if settings.momentum and steps:
+                torch._foreach_mul_(steps, settings.momentum)
+                torch._foreach_add_(steps, gradients)
+            else:
+                steps = gradients
+            torch._foreach_add_(weights, steps, alpha=-settings.lr)
+    if len(job.batches) == 1:
+        return {name: -settings.lr * step for name, step in zip(named, steps, strict=True)}
+    return {name: end.detach() - begin for (name, end), begin in zip(named.items(), start, strict=True)}

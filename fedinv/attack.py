@@ -1,0 +1,99 @@
+"""What an attack is given, and what it gives back. Nothing here can hold a client's record, label or seed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fedinv.models import Logistic, Mlp
+from fedinv.schema import Schema
+
+Weights = Mapping[str, Tensor]
+Progress = Callable[[float], None]
+"""Called with the share of the work that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One round between the server and a client (or, under secure aggregation, the sum over several clients)."""
+
+    round: int
+    sent: Weights
+    """The global model that the server sent, float32 by parameter name."""
+    received: Weights
+    """The update that came back, LOCAL MINUS GLOBAL, float32 by parameter name, as far as the wire shows it."""
+    records: int
+    """Number of examples, which travels in the clear."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the server saw of one client over the rounds it watched; a claim is about the last of them."""
+
+    clients: tuple[int, ...]
+    """Whose records the update covers: one client, or all who stand behind a sum."""
+    exchanges: tuple[Exchange, ...]
+    """Oldest first, at least one."""
+
+    @property
+    def last(self) -> Exchange:
+        """The exchange that is under attack."""
+        return self.exchanges[-1]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the scenario grants the attacker. None means withheld."""
+
+    model: Mlp | Logistic | None = None
+    loss: str | None = None
+    schema: Schema | None = None
+    algorithm: str | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    defenses: tuple[Mapping[str, Any], ...] | None = None
+    """The defenses in use with their parameters, as the scenario writes them."""
+
+    def defense(self, kind: str) -> Mapping[str, Any] | None:
+        """The parameters of a defense that the attacker knows to be in use."""
+        return next((d for d in self.defenses or () if d["kind"] == kind), None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an attack says the client's records were. Fewer records than the client has is a partial recovery."""
+
+    records: Tensor
+    """float32 (k, inputs) in the network's encoding; k may be 0."""
+    confidence: Tensor
+    """float32 (k,): the attack's own probability that the record is right, 0 to 1, found without the truth."""
+    labels: Tensor | None = None
+    """int64 (k,), where the attack infers them."""
+    mismatch: float | None = None
+    """Relative distance between the update and its re-computation from the claim: 0 explains all, 1 nothing."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know: why records are missing, which knowledge was lacking."""
+
+
+class Attack(BaseModel):
+    """Base of an attack: a frozen model whose fields are the scenario's keys, and `run`.
+
+    A built-in attack is a file in server/attacks/ named after its kind; others come by the entry point group
+    ``fedinv.attacks``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    adapts_to: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of defense against which the attack has a countermeasure when it is told of them."""
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        """Attack one observation. Pure: the same arguments give the same claim, and the observation is not changed."""
+        raise NotImplementedError

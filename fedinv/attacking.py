@@ -1,0 +1,149 @@
+"""Runs attacks on a run folder's observations, behind the wall, and keeps their claims.
+
+claims/<label>/round-001-client-0003.safetensors
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fedinv import files, observations
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.errors import RunError
+from fedinv.scenario import Scenario
+from fedinv.schema import Schema
+from fedinv.streams import stream
+from fedinv.wall import wall
+
+Variant = Literal["static", "adaptive"]
+Target = Literal["client", "sum"]
+
+
+@dataclass(frozen=True)
+class Assault:
+    """One attack in one variant on all observations of one kind."""
+
+    attack: Attack
+    variant: Variant
+    target: Target
+
+    @property
+    def label(self) -> str:
+        """Folder name, distinct for distinct parameters."""
+        parameters = json.dumps(self.attack.model_dump(mode="json"), sort_keys=True)
+        return f"{self.attack.kind}-{self.variant}-{self.target}-{sha256(parameters.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An attack's claims, one an observation, and what they took."""
+
+    assault: Assault
+    claims: tuple[tuple[Observation, Claim], ...]
+    seconds: float
+
+
+def assaults(scenario: Scenario, attacks: Sequence[Attack]) -> Iterator[Assault]:
+    """What is to be run: each attack as if there were no defense, then with its answer to the defenses it is told of.
+
+    Against secure aggregation the answer is to attack the sum as one large batch.
+    """
+    kinds = {defense.kind for defense in scenario.defenses}
+    summed = any(defense.secure_aggregation for defense in scenario.defenses)
+    told = "defenses" in scenario.attacker.knows
+    for attack in attacks:
+        yield Assault(attack, "static", "client")
+        if told and summed:
+            yield Assault(attack, "adaptive", "sum")
+        elif told and kinds & attack.adapts_to:
+            yield Assault(attack, "adaptive", "client")
+
+
+def read_schema(folder: Path) -> Schema:
+    """The data dictionary that the server was told."""
+    return Schema.model_validate(files.read_json(folder / "schema.json"))
+
+
+def run_attack(
+    scenario: Scenario, folder: Path, assault: Assault, seen: Sequence[Observation], progress: Progress
+) -> Outcome:
+    """Run one attack on the observations it is for; claims that are already there are read, not made again.
+
+    Raises RunError naming the attack when it fails.
+    """
+    knows = scenario.knowledge(read_schema(folder), adaptive=assault.variant == "adaptive")
+    aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
+    claims: list[tuple[Observation, Claim]] = []
+    seconds = 0.0
+    for index, observation in enumerate(aimed):
+        name = f"client-{observation.clients[0]:04}" if assault.target == "client" else "sum"
+        path = folder / "claims" / assault.label / f"round-{observation.last.round:03}-{name}.safetensors"
+        if path.is_file():
+            claim, took = _read(path)
+        else:
+            begun = time.perf_counter()
+            claim = _attack(scenario, assault, observation, knows, _part(progress, index, len(aimed)))
+            took = time.perf_counter() - begun
+            _write(path, claim, took)
+        seconds += took
+        claims.append((observation, claim))
+        progress((index + 1) / len(aimed))
+    return Outcome(assault, tuple(claims), seconds)
+
+
+def observed(folder: Path) -> tuple[Observation, ...]:
+    """All observations of a run. Raises RunError when there are none."""
+    found = observations.read(folder / "observations")
+    if not found:
+        raise RunError(f"{folder}: holds no observations: no watched client's update arrived")
+    return found
+
+
+def _attack(
+    scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
+) -> Claim:
+    rng = stream(scenario.seed, "attack", assault.attack.kind, *seen.clients, seen.last.round)
+    try:
+        with wall():
+            return assault.attack.run(seen, knows, rng, progress)
+    except Exception as error:
+        raise RunError(
+            f"attack {assault.attack.kind} failed on round {seen.last.round}, client {seen.clients[0]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _part(progress: Progress, index: int, total: int) -> Progress:
+    return lambda share: progress((index + share) / total)
+
+
+def _write(path: Path, claim: Claim, seconds: float) -> None:
+    tensors = {"records": claim.records, "confidence": claim.confidence}
+    if claim.labels is not None:
+        tensors["labels"] = claim.labels
+    files.write_tensors(
+        path, tensors, {"mismatch": claim.mismatch, "notes": list(claim.notes), "seconds": seconds}
+    )
+
+
+def _read(path: Path) -> tuple[Claim, float]:
+    tensors, facts = files.read_tensors(path)
+    claim = Claim(
+        records=tensors["records"],
+        confidence=tensors["confidence"],
+        labels=tensors.get("labels"),
+        mismatch=facts["mismatch"],
+        notes=tuple(facts["notes"]),
+    )
+    return claim, float(facts["seconds"])
+
+
+def threads(count: int) -> None:
+    """Set torch's threads: small tensors are slower with more."""
+    torch.set_num_threads(count)

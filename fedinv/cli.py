@@ -1,0 +1,191 @@
+"""The command line. Results go to stdout, all else to stderr; nothing heavy is imported before it is needed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from fedinv.errors import RequestError, RunError
+
+if TYPE_CHECKING:
+    from fedinv.results import Rate, Results
+    from fedinv.run import Steps
+
+app = typer.Typer(
+    name="fedinv",
+    help="What would the server of a federation learn about whom, and what does each defense buy at what cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. --set training.lr=0.1")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or an unfinished run's folder.")],
+    settings: Settings = None,
+    engine: Annotated[str, typer.Option(help="inline, ray or deployment")] = "inline",
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/SCENARIO-N]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a scenario's federation, attack it, judge the attacks and write the report."""
+    from fedinv import run as runs
+    from fedinv.scenario import read
+
+    declared = read(scenario, settings or [])
+    if out is None and (Path(scenario) / "scenario.toml").is_file():
+        out = Path(scenario)
+    folder = runs.open_folder(declared, out)
+    try:
+        with _progress() as steps:
+            results = runs.run(declared, folder, engine, steps)
+    except KeyboardInterrupt:
+        _fail(f"stopped; go on with: fedinv run {_short(folder)}", 1)
+    except RunError as error:
+        _fail(f"{error}; when that is mended, go on with: fedinv run {_short(folder)}", 1)
+    _show(results, folder, as_json)
+
+
+@app.command()
+def attack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    kind: Annotated[str, typer.Option("--attack", help="One of fedinv list attacks.")],
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack a finished run's observations once more and add the verdict to its results."""
+    from fedinv import run as runs
+    from fedinv.library import override
+
+    parameters: dict[str, Any] = {}
+    for setting in settings or []:
+        override(parameters, setting)
+    with _progress() as steps:
+        results = runs.again(run, kind, parameters, steps)
+    _show(results, run, as_json)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")]) -> None:
+    """Write a run's report.html anew and print where it is."""
+    from fedinv.report import render
+
+    if not (run / "results.json").is_file():
+        raise RequestError(f"{run}: holds no finished run; start one with fedinv run")
+    typer.echo(render(run))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="scenarios, attacks, defenses or datasets")], as_json: AsJson = False
+) -> None:
+    """List what there is to choose from, one line each."""
+    from fedinv import library, plugins
+    from fedinv.errors import nearest
+
+    groups: dict[str, Any] = {
+        "scenarios": library.summaries,
+        **{group: lambda g=group: _summaries(plugins.available(g)) for group in ("attacks", "defenses", "datasets")},
+    }
+    if what not in groups:
+        raise RequestError(f"list {what}: there is no such list{nearest(what, groups)}")
+    rows: dict[str, str] = groups[what]()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max(map(len, rows), default=0)
+    for name, summary in rows.items():
+        typer.echo(f"{name:{width}}  {summary}")
+
+
+def main() -> None:
+    """Entry point: turns our errors into one line on stderr and an exit code."""
+    try:
+        app()
+    except RequestError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped", 1)
+
+
+def _summaries(found: Any) -> dict[str, str]:
+    return {kind: plugin.summary for kind, plugin in found.items()}
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("fedinv: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    raise SystemExit(code)
+
+
+@contextmanager
+def _progress() -> "Iterator[Steps]":
+    """Progress bars on stderr, one a step."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description:42}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def step(description: str) -> Any:
+            task = bars.add_task(description, total=1.0)
+            return lambda share: bars.update(task, completed=share)
+
+        yield step
+
+
+def _show(results: "Results", folder: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({**results.model_dump(mode="json"), "run": str(folder)}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"\n[bold]{results.headline}[/bold]\n", highlight=False)
+    table = Table("attack", "variant", "of", "fields right", "guess", "recovered", "guess", "traced by name", box=None)
+    for found in results.attacks:
+        table.add_row(
+            found.kind,
+            found.variant,
+            f"{found.records} records",
+            _percent(found.field_accuracy),
+            f"{found.field_accuracy.prior:.1%}",
+            _percent(found.recovered),
+            f"{found.recovered.prior:.1%}",
+            _percent(found.reidentified) if found.reidentified else "-",
+        )
+    if results.attacks:
+        console.print(table)
+    for one in results.federation.left_out:
+        console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
+    for note in results.notes:
+        console.print(f"data: {note}", markup=False)
+    console.print(f"\nreport: {_short(folder / 'report.html')}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _percent(rate: "Rate") -> str:
+    low, high = rate.ci95
+    return f"{rate.value:.1%} [{low:.1%}, {high:.1%}]".replace("[", r"\[")
+
+
+def _short(path: Path) -> str:
+    """The path as the user would type it from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+if __name__ == "__main__":
+    main()

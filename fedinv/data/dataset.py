@@ -1,0 +1,26 @@
+"""The base of every source of a table."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedinv.data.partition import Iid, Partition
+from fedinv.data.table import Table
+
+
+class Dataset(BaseModel):
+    """Base of a data source: a frozen model whose fields are the keys of the scenario's [data], and `load`.
+
+    A built-in source is a file in fedinv/data/sources/ named after it; others come by the entry point group
+    ``fedinv.datasets``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    partition: Partition = Iid()
+    """How the records are spread over the clients."""
+    holdout: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the records that no client holds, on which utility is measured."""
+
+    def load(self, seed: int) -> Table:
+        """Return the table. Pure: the same fields and seed give the same table."""
+        raise NotImplementedError

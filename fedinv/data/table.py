@@ -1,0 +1,55 @@
+"""A table of people's records, and the base of every source of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from fedinv.schema import Schema
+
+
+@dataclass(frozen=True)
+class Table:
+    """Records with their labels, and beside them, never trained on, who the people are."""
+
+    schema: Schema
+    columns: Mapping[str, NDArray[Any]]
+    """The records column by column, each value one that the schema can encode."""
+    labels: NDArray[np.int64]
+    """(n,) index into schema.classes."""
+    identities: Mapping[str, NDArray[Any]] | None = None
+    """Name, birth date, postcode ... of each person, column by column; None where the source has none."""
+    notes: tuple[str, ...] = ()
+    """What was done to the data that a reader must know: missing values filled, rows dropped."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """The records at these positions, in this order."""
+        people = self.identities
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            labels=self.labels[rows],
+            identities=None if people is None else {name: values[rows] for name, values in people.items()},
+        )
+
+
+class Dataset(BaseModel):
+    """Base of a data source: a frozen model whose fields are keys of the scenario's [data], and `load`.
+
+    A built-in source is a file in fedinv/data/sources/ named after it; others come by the entry point group
+    ``fedinv.datasets``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+
+    def load(self, seed: int) -> Table:
+        """Return the table. Pure: the same fields and seed give the same table."""
+        raise NotImplementedError

@@ -1,0 +1,21 @@
+"""Errors that a user sees: one line that says what was wrong, where, and what to write instead."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RequestError(Exception):
+    """The request cannot be carried out as it was written (exit code 2)."""
+
+
+class RunError(Exception):
+    """The request was right but the run failed (exit code 1)."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or the words themselves when none is near."""
+    known = sorted(set(words))
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (known: {', '.join(known)})" if known else ""

@@ -1,0 +1,70 @@
+"""Turns pydantic's report of a faulty document into the one line that a user needs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fedinv.errors import nearest
+
+
+def explain(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any]) -> str:
+    """One line for the first fault, and how many more there are."""
+    faults = error.errors(include_url=False)
+    first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    keys = _path(first["loc"], document)
+    place = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown key{nearest(keys[-1], _siblings(model, document, keys[:-1]))}{more}"
+    if first["type"] == "missing":
+        return f"{place}: is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        message = message.replace("Input should be", "must be")
+        expected = str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
+        message += f", not {first['input']!r}{nearest(str(first['input']), expected)}"
+    elif first["type"] != "value_error":
+        message = f"{message.replace('Input should', 'should')}, not {first['input']!r}"
+    return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:
+    """The keys of a fault as the document has them: pydantic's union tags left out."""
+    keys: list[str] = []
+    place = document
+    for step in loc:
+        if isinstance(place, Mapping) and step not in place and step in (place.get("kind"), place.get("source")):
+            continue
+        keys.append(str(step))
+        if isinstance(place, Mapping):
+            place = place.get(step)
+        elif isinstance(place, Sequence) and isinstance(step, int) and step < len(place):
+            place = place[step]
+        else:
+            place = None
+    return keys
+
+
+def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set[str]:
+    """The keys that would have been right beside an unknown one."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+
+    def resolve(node: dict[str, Any], value: Any) -> dict[str, Any]:
+        if "$ref" in node:
+            return resolve(definitions[node["$ref"].rsplit("/", 1)[1]], value)
+        for options in (node.get("oneOf"), node.get("anyOf"), node.get("allOf")):
+            mapping = node.get("discriminator", {}).get("mapping", {})
+            tag = isinstance(value, Mapping) and (value.get("kind") or value.get("source"))
+            if tag in mapping:
+                return resolve({"$ref": mapping[tag]}, value)
+            if options:
+                return resolve(options[0], value)
+        return node
+
+    node, place = resolve(schema, document), document
+    for key in keys:
+        place = place[int(key)] if isinstance(place, Sequence) else place.get(key)
+        inner = node.get("items") if node.get("type") == "array" else node.get("properties", {}).get(key)
+        node = resolve(inner or {}, place)
+    return set(node.get("properties", {}))

@@ -1,0 +1,101 @@
+"""The public part of a scenario: what the server and its clients agree on before the first round.
+
+It names no data source, so the server can read it without getting at anything that produces a record.
+"""
+
+import tomllib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedinv.defense import Training
+from fedinv.models import Mlp, Model
+from fedinv.streams import stream
+
+Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
+
+
+class Strict(BaseModel):
+    """A frozen table of a scenario in which an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Federation(Strict):
+    """Who takes part, and how often."""
+
+    clients: int = Field(gt=0)
+    clients_per_round: int | None = Field(default=None, gt=0)
+    """All of them when absent."""
+    rounds: int = Field(gt=0)
+
+    @property
+    def participants(self) -> int:
+        """Clients in each round."""
+        return self.clients_per_round or self.clients
+
+
+class TrainingTable(Strict):
+    """How a client trains."""
+
+    algorithm: Literal["fedsgd", "fedavg"]
+    epochs: int = Field(default=1, gt=0)
+    batch_size: int = Field(default=8, gt=0)
+    records_per_client: int | None = Field(default=None, gt=0)
+    lr: float = Field(default=0.05, gt=0)
+    optimizer: Literal["sgd"] = "sgd"
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    @property
+    def settings(self) -> Training:
+        """What local training needs to know."""
+        return Training(
+            self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay
+        )
+
+
+class Server(Strict):
+    """What kind of server it is: "curious" follows the protocol and looks at what it gets."""
+
+    kind: Literal["curious"] = "curious"
+
+
+class Watch(Strict):
+    """Which rounds, and how many of a round's clients, the attacker looks at."""
+
+    rounds: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1,), min_length=1)
+    clients: int = Field(default=1, gt=0)
+
+
+class Attacker(Strict):
+    """What the attacker sees and what it knows beside that."""
+
+    watch: Watch = Watch()
+    knows: tuple[Known, ...] = ("architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses")
+
+
+class Agreement(BaseModel):
+    """What the server reads of a scenario; the tables that are none of its business are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    seed: int = 7
+    model: Model = Mlp()
+    federation: Federation
+    training: TrainingTable
+    attacker: Attacker = Attacker()
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Read it from a scenario's TOML text, which has been checked whole before."""
+        return cls.model_validate(tomllib.loads(text))
+
+
+def round_clients(clients: int, per_round: int, seed: int, round_: int) -> tuple[int, ...]:
+    """The clients that take part in a round, sorted: `per_round` of them without replacement."""
+    if per_round == clients:
+        return tuple(range(clients))
+    chosen = stream(seed, "clients", round_).choice(clients, per_round, replace=False)
+    return tuple(sorted(int(c) for c in chosen))

@@ -1,0 +1,64 @@
+"""Writing to a run folder so that a crash, Ctrl-C or a full disk never leaves half a file behind."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from fedinv.errors import RunError
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all. Raises RunError naming the file when the disk refuses."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON document whole or not at all; a number that is not finite is an error."""
+    write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON document. Raises RunError naming the file when it is missing or damaged."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error
+    return found
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+    """Write tensors by name in safetensors, with facts as a JSON string in its header."""
+    content = safetensors.torch.save(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, {"fedinv": json.dumps(facts or {})}
+    )
+    write(path, content)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and facts. Raises RunError naming the file when it is missing, truncated or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("fedinv", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error

@@ -1,0 +1,73 @@
+"""Which claimed record stands for which true one, and which of its fields are right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fedinv.schema import Columns, Continuous, Schema
+
+EXACT = 1e-3
+"""Standard deviations within which a continuous field counts as exact."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One victim's true records beside what was claimed of them."""
+
+    claim: NDArray[np.int64]
+    """(n,): the claim that stands for each true record, -1 where there is none."""
+    right: NDArray[np.bool_]
+    """(n, fields): False throughout where nothing was claimed."""
+    exact: NDArray[np.bool_]
+    """(n,)"""
+
+    @property
+    def claimed(self) -> NDArray[np.bool_]:
+        """(n,): whether anything was claimed of a record."""
+        return self.claim >= 0
+
+    @property
+    def recovered(self) -> NDArray[np.bool_]:
+        """(n,): every field right."""
+        right: NDArray[np.bool_] = self.right.all(axis=1)
+        return right
+
+
+def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> Match:
+    """Match claims (k, width) one to one to true records (n), so that the most fields are right.
+
+    A categorical field is right if it is equal, a continuous one if it is within `tolerance` standard deviations after
+    clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties go to the nearer record.
+    """
+    distance = distances(schema.decode(claims), truth, schema)
+    count = distance.shape[1]
+    right = distance <= tolerance
+    score = right.sum(2) + 0.5 * np.exp(-np.minimum(distance, 10.0)).mean(2)
+    rows, columns = linear_sum_assignment(score, maximize=True)
+    claim = np.full(count, -1)
+    claim[columns] = rows
+    matched = np.zeros((count, len(schema.columns)), dtype=bool)
+    matched[columns] = right[rows, columns]
+    exact = np.zeros(count, dtype=bool)
+    exact[columns] = (distance[rows, columns] <= EXACT).all(1)
+    return Match(claim, matched, exact)
+
+
+def distances(claims: Mapping[str, NDArray[Any]], truth: Columns, schema: Schema) -> NDArray[np.float64]:
+    """Distance of each claimed field from each true one, (k, n, fields).
+
+    Standard deviations for a continuous column; 0 or infinity, equal or not, for a categorical one.
+    """
+    parts = []
+    for column in schema.columns:
+        ours, theirs = claims[column.name], truth[column.name]
+        if isinstance(column, Continuous):
+            parts.append(np.abs(ours[:, None].astype(float) - theirs[None, :].astype(float)) / column.std)
+        else:
+            parts.append(np.where(ours[:, None] == theirs[None, :], 0.0, np.inf))
+    return np.stack(parts, axis=2)

@@ -1,0 +1,59 @@
+"""The networks that a federation trains, built from their declaration alone."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+
+class Mlp(BaseModel):
+    """A multilayer perceptron: linear layers with ReLU between them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(512, 512), min_length=1)
+
+    def layers(self, inputs: int, outputs: int) -> list[nn.Module]:
+        """The network's layers in order."""
+        widths = [inputs, *self.hidden]
+        hidden: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            hidden += [nn.Linear(before, after), nn.ReLU()]
+        return [*hidden, nn.Linear(widths[-1], outputs)]
+
+
+class Logistic(BaseModel):
+    """Logistic regression: one linear layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["logistic"] = "logistic"
+
+    def layers(self, inputs: int, outputs: int) -> list[nn.Module]:
+        """The network's layers in order."""
+        return [nn.Linear(inputs, outputs)]
+
+
+Model = Annotated[Mlp | Logistic, Field(discriminator="kind")]
+
+
+def build(model: Mlp | Logistic, inputs: int, outputs: int, seed: int | None = None) -> nn.Sequential:
+    """Build a network (n, inputs) -> logits (n, outputs).
+
+    With a seed the initial weights depend on it alone and the global generator stays untouched; without one they are
+    zeros, for a caller who loads weights next.
+    """
+    if seed is None:
+        with torch.device("meta"):
+            network = nn.Sequential(*model.layers(inputs, outputs))
+        return network.to_empty(device="cpu").apply(_zero)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(*model.layers(inputs, outputs))
+
+
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        nn.init.zeros_(parameter)

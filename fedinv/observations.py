@@ -1,0 +1,51 @@
+"""The wiretap's files: what the server sent and got back, exactly as it crossed the wire.
+
+observations/round-001-sent.safetensors            the global model of a watched round
+observations/round-001-client-0003.safetensors     one client's update
+observations/round-001-sum.safetensors             what secure aggregation lets the server use: the sum
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from fedinv import files, wire
+from fedinv.attack import Exchange, Observation
+
+
+def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:
+    """Store the global model of a watched round."""
+    files.write_tensors(folder / f"round-{round_:03}-sent.safetensors", weights, {"round": round_})
+
+
+def write_update(
+    folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]
+) -> None:
+    """Store what one client sent, or the sum over several."""
+    name = f"client-{clients[0]:04}" if len(clients) == 1 else "sum"
+    facts = {"round": round_, "clients": list(clients), "records": records}
+    files.write_tensors(folder / f"round-{round_:03}-{name}.safetensors", update, facts)
+
+
+def read(folder: Path) -> tuple[Observation, ...]:
+    """Read all observations, by round and client, sums last; each holds the earlier watched rounds of its client.
+
+    Raises RunError naming a file that is damaged.
+    """
+    sent: dict[int, dict[str, Tensor]] = {}
+    seen: dict[tuple[int, ...], list[Exchange]] = {}
+    found: list[Observation] = []
+    for path in sorted(folder.glob("round-*-sent.safetensors")):
+        weights, facts = files.read_tensors(path)
+        sent[int(facts["round"])] = weights
+    for path in sorted(folder.glob("round-*.safetensors")):
+        if path.name.endswith("-sent.safetensors"):
+            continue
+        update, facts = files.read_tensors(path)
+        clients, round_, records = tuple(facts["clients"]), int(facts["round"]), int(facts["records"])
+        received = wire.from_ring(update, records) if wire.is_ring(update) else update
+        key = clients if len(clients) == 1 else ()
+        seen.setdefault(key, []).append(Exchange(round_, sent[round_], received, records))
+        found.append(Observation(clients, tuple(seen[key])))
+    return tuple(sorted(found, key=lambda o: (o.last.round, len(o.clients) > 1, o.clients)))

@@ -1,0 +1,85 @@
+"""Finds attacks, defenses and data sets: a built-in one is there because its file is there.
+
+Listing reads the files' docstrings and imports nothing; loading imports the one that is asked for. Plugins of others
+come by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``.
+"""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from pydantic import BaseModel
+
+from fedinv import roles
+from fedinv.errors import RequestError, nearest
+
+Group = Literal["attacks", "defenses", "datasets"]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that is on offer: what it is called, what it does in one line, and where it comes from."""
+
+    kind: str
+    summary: str
+    origin: Path | EntryPoint
+
+
+def available(group: Group) -> Mapping[str, Plugin]:
+    """Every plugin of a group by its kind, sorted. Nothing heavy is imported."""
+    built_in = [
+        Plugin(path.stem.replace("_", "-"), _first_line(path), path)
+        for path in _folder(group).glob("*.py")
+        if not path.name.startswith("_")
+    ]
+    others = [
+        Plugin(entry.name, f"from {entry.dist.name if entry.dist else entry.module}", entry)
+        for entry in entry_points(group=f"fedinv.{group}")
+    ]
+    return {plugin.kind: plugin for plugin in sorted([*others, *built_in], key=lambda p: p.kind)}
+
+
+def load(group: Group, kind: str) -> type[BaseModel]:
+    """Import a plugin's class. Raises RequestError for an unknown kind, naming the nearest."""
+    known = available(group)
+    if kind not in known:
+        raise RequestError(f"unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")
+    origin = known[kind].origin
+    if isinstance(origin, EntryPoint):
+        found = origin.load()
+        if not (inspect.isclass(found) and issubclass(found, BaseModel)):
+            raise RequestError(f"the entry point of {group} {kind!r} is no pydantic model")
+        return found
+    module = _import(group, origin.stem)
+    key = "source" if group == "datasets" else "kind"
+    for _, candidate in inspect.getmembers(module, inspect.isclass):
+        if candidate.__module__ == module.__name__ and issubclass(candidate, BaseModel):
+            field = candidate.model_fields.get(key)
+            if field is not None and kind in getattr(field.annotation, "__args__", ()):
+                return candidate
+    raise RequestError(f"{origin} defines no class with {key}: Literal[{kind!r}]")
+
+
+def _folder(group: Group) -> Path:
+    if group == "datasets":
+        return Path(__file__).parent / "data" / "sources"
+    return roles.folder("server") / "attacks" if group == "attacks" else roles.folder("clients") / "defenses"
+
+
+def _import(group: Group, stem: str) -> ModuleType:
+    if group == "datasets":
+        return importlib.import_module(f"fedinv.data.sources.{stem}")
+    if group == "attacks":
+        return roles.load("server", f"attacks.{stem}")
+    return roles.load("clients", f"defenses.{stem}")
+
+
+def _first_line(path: Path) -> str:
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return doc.split("\n\n")[0].replace("\n", " ").strip()

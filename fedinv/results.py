@@ -1,0 +1,117 @@
+"""results.json: the run's outcome as typed values; its JSON Schema is published from here."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Interval = tuple[float, float]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rate(_Record):
+    """A measured share with what it was measured on."""
+
+    value: Annotated[float, Field(ge=0, le=1)]
+    count: int
+    """Fields or records that the share is of."""
+    ci95: Interval
+    prior: Annotated[float, Field(ge=0, le=1)]
+    """The same judge on the best guess without any update."""
+
+
+class AttackResult(_Record):
+    """One attack on all its observations, judged."""
+
+    kind: str
+    variant: Literal["static", "adaptive"]
+    """static: not told of the defenses; adaptive: told, and using it."""
+    target: Literal["client", "sum"]
+    """Whether single clients' updates were attacked, or the sum that secure aggregation gives."""
+    parameters: dict[str, Any]
+    observations: int
+    records: int
+    """True records behind the observations."""
+    claimed: int
+    """Records that the attack claimed."""
+    seconds: float
+    field_accuracy: Rate
+    recovered: Rate
+    exact: Rate
+    reidentified: Rate | None = None
+    """Records traced back to the one named person among all; None where nobody has a name."""
+    chance: float | None = None
+    """Share that a random choice among all people would name right."""
+    mismatch: float | None = None
+    """Mean relative distance between the updates and their re-computation from the claims."""
+    notes: list[str] = []
+    """What the attack said of itself, each once."""
+
+
+class LeftOutClient(_Record):
+    """A reply that was not used."""
+
+    round: int
+    client: int
+    reason: str
+
+
+class FederationResult(_Record):
+    """What the training took."""
+
+    clients: int
+    rounds: int
+    parameters: int
+    bytes_up: int
+    seconds: float
+    records: int
+    """Records that all clients hold together."""
+    left_out: list[LeftOutClient] = []
+
+
+class Undefended(_Record):
+    """The same federation without defenses."""
+
+    value: float
+    ci95: Interval
+
+
+class Utility(_Record):
+    """What the trained model is good for, on records that no client holds."""
+
+    metric: Literal["auc"]
+    value: float
+    ci95: Interval
+    count: int
+    undefended: Undefended | None = None
+
+
+class Privacy(_Record):
+    """What the ledger claims over all rounds: the client that spent most."""
+
+    unit: Literal["example", "client"] | None
+    epsilon: float | None
+    delta: float | None
+    accountant: str | None
+    neighbors: str | None = None
+    lower_bounds: dict[str, float] = {}
+    note: str
+
+
+class Results(_Record):
+    """The whole outcome of a run."""
+
+    scenario: str
+    engine: str
+    seed: int
+    versions: dict[str, str]
+    federation: FederationResult
+    utility: Utility
+    privacy: Privacy
+    attacks: list[AttackResult]
+    notes: list[str] = []
+    """What a reader must know of the data."""
+    headline: str
+    """The verdict in one sentence: the worst case over attacks."""

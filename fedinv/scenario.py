@@ -1,0 +1,180 @@
+"""A scenario: one experiment's declaration, read from TOML and checked to the last key.
+
+The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only those that a scenario
+names are imported.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import Field, SerializeAsAny, ValidationError, create_model, model_validator
+
+from fedinv import library, plugins
+from fedinv.attack import Attack, Knowledge
+from fedinv.data.dataset import Dataset
+from fedinv.defense import Defense
+from fedinv.errors import RequestError, nearest
+from fedinv.faults import explain
+from fedinv.federation import Attacker, Federation, Server, Strict, TrainingTable
+from fedinv.models import Mlp, Model
+from fedinv.schema import Schema
+
+class JudgeTable(Strict):
+    """How claims are judged."""
+
+    tolerance: float = Field(default=0.319, gt=0)
+    """Standard deviations within which a continuous field counts as right (TabLeak's, Vero et al. 2023)."""
+
+
+class Scenario(Strict):
+    """One experiment, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    seed: int = Field(default=7, ge=0)
+    data: SerializeAsAny[Dataset]
+    model: Model = Mlp()
+    federation: Federation
+    training: TrainingTable
+    defenses: tuple[SerializeAsAny[Defense], ...] = ()
+    server: Server = Server()
+    attacker: Attacker = Attacker()
+    attacks: tuple[SerializeAsAny[Attack], ...] = ()
+    judge: JudgeTable = JudgeTable()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        federation, watch = self.federation, self.attacker.watch
+        if federation.participants > federation.clients:
+            raise ValueError(
+                f"federation.clients_per_round: {federation.participants} is more than the "
+                f"{federation.clients} clients there are"
+            )
+        if max(watch.rounds) > federation.rounds:
+            raise ValueError(
+                f"attacker.watch.rounds: round {max(watch.rounds)} does not happen, "
+                f"federation.rounds is {federation.rounds}"
+            )
+        if watch.clients > federation.participants:
+            raise ValueError(
+                f"attacker.watch.clients: {watch.clients} is more than the "
+                f"{federation.participants} clients of a round"
+            )
+        for other in self.defenses[:-1]:
+            if other.secure_aggregation:
+                raise ValueError(f"defenses: {other.kind!r} hides the update, so it must be the last defense listed")
+        return self
+
+    @property
+    def sampling(self) -> Literal["shuffle", "poisson"]:
+        """How local batches are drawn: as the defenses need it."""
+        return "poisson" if any(d.sampling == "poisson" for d in self.defenses) else "shuffle"
+
+    def undefended(self) -> Self:
+        """The same federation with every defense off."""
+        return self.model_copy(update={"defenses": ()})
+
+    def knowledge(self, schema: Schema, *, adaptive: bool) -> Knowledge:
+        """What the attacker is told. A static attack is never told of the defenses."""
+        knows, training = set(self.attacker.knows), self.training
+        lr = "lr" in knows
+        return Knowledge(
+            model=self.model if "architecture" in knows else None,
+            loss="cross-entropy" if "loss" in knows else None,
+            schema=schema if "schema" in knows else None,
+            algorithm=training.algorithm,
+            lr=training.lr if lr else None,
+            momentum=training.momentum if lr else None,
+            weight_decay=training.weight_decay if lr else None,
+            batch_size=training.batch_size if "batch-size" in knows else None,
+            epochs=training.epochs if "epochs" in knows else None,
+            defenses=tuple(d.model_dump() for d in self.defenses) if adaptive and "defenses" in knows else None,
+        )
+
+    def to_toml(self) -> str:
+        """The resolved scenario, every default written out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a shipped scenario by name or any by path, with ``dotted.key=value`` overrides.
+
+    Raises RequestError that names the file, the key and the nearest right spelling.
+    """
+    document, path = library.document(name_or_path, overrides)
+    return parse(document, str(path))
+
+
+@lru_cache(maxsize=8)
+def loads(text: str) -> Scenario:
+    """Parse a scenario's TOML text: what travels in Flower's run configuration. Cached, as every message asks."""
+    return parse(library.loads(text, "scenario"), "scenario")
+
+
+def parse(document: Mapping[str, Any], where: str) -> Scenario:
+    """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
+    try:
+        kinds = _kinds(document)
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from error
+    model = _model(*kinds)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise RequestError(f"{where}: {explain(error, model, document)}") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a scenario over all plugins that are installed, for editors."""
+    return _model(
+        tuple(plugins.available("datasets")), tuple(plugins.available("defenses")), tuple(plugins.available("attacks"))
+    ).model_json_schema()
+
+
+@lru_cache(maxsize=32)
+def _model(sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...]) -> type[Scenario]:
+    """The scenario's model, its unions narrowed to these plugins."""
+    fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
+    if defenses:
+        fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
+    if attacks:
+        fields["attacks"] = (tuple[_union("attacks", attacks), ...], ())  # type: ignore[misc]
+    return create_model("Scenario", __base__=Scenario, __doc__=Scenario.__doc__, **fields)
+
+
+def _union(group: plugins.Group, kinds: tuple[str, ...]) -> Any:
+    classes: list[Any] = [plugins.load(group, kind) for kind in kinds]
+    if len(classes) == 1:
+        return classes[0]
+    return Annotated[reduce(or_, classes), Field(discriminator="source" if group == "datasets" else "kind")]
+
+
+def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The plugins that a document names: sources, defenses, attacks."""
+    found: list[tuple[str, ...]] = []
+    groups: tuple[tuple[plugins.Group, str, str], ...] = (
+        ("datasets", "data", "source"),
+        ("defenses", "defenses", "kind"),
+        ("attacks", "attacks", "kind"),
+    )
+    for group, table, key in groups:
+        entries = document.get(table, [])
+        if group == "datasets":
+            if not isinstance(entries, Mapping):
+                raise RequestError("data: is missing, write a table [data] with a source")
+            entries = [entries]
+        elif not isinstance(entries, Sequence) or isinstance(entries, str):
+            raise RequestError(f"{table}: must be a list of tables, write [[{table}]]")
+        kinds = {}
+        for index, entry in enumerate(entries):
+            at = table if group == "datasets" else f"{table}.{index}"
+            if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str):
+                raise RequestError(f"{at}.{key}: is missing, write one of {', '.join(plugins.available(group))}")
+            if entry[key] not in plugins.available(group):
+                known = plugins.available(group)
+                raise RequestError(f"{at}.{key}: unknown {key} {entry[key]!r}{nearest(entry[key], known)}")
+            kinds[entry[key]] = None
+        found.append(tuple(sorted(kinds)))
+    return found[0], found[1], found[2]

@@ -1,0 +1,189 @@
+"""The typed columns of a table, and the one pair of functions that turns records into network inputs and back.
+
+A schema is a published data dictionary: names, types, ranges and summary statistics of the population, never a record.
+It is therefore the one thing about the data that the server may know.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+Columns = Mapping[str, NDArray[Any]]
+"""Records column by column: a float array for a continuous column, an array of str for a categorical one."""
+
+
+class Continuous(BaseModel):
+    """A number, fed to the network standardized: (value - mean) / std."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["continuous"] = "continuous"
+    name: str
+    mean: float
+    std: float = Field(gt=0)
+    low: float
+    high: float
+    mode: float
+    """Center of the densest region, in the column's own unit: the best constant guess."""
+    integer: bool = False
+    unit: str = ""
+    sensitive: bool = False
+
+    @property
+    def width(self) -> int:
+        """Network inputs taken: one."""
+        return 1
+
+    @property
+    def guess(self) -> tuple[float, ...]:
+        """The best constant guess without any update, encoded."""
+        return ((self.mode - self.mean) / self.std,)
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """(n,) numbers to (n, 1) standardized inputs."""
+        return ((np.asarray(values, np.float64) - self.mean) / self.std)[:, None]
+
+    def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
+        """(n, 1) inputs to (n,) numbers, clamped to the range and rounded where the column holds integers."""
+        values = np.clip(np.nan_to_num(inputs[:, 0]) * self.std + self.mean, self.low, self.high)
+        return np.round(values) if self.integer else values
+
+
+class Categorical(BaseModel):
+    """One of several values, fed to the network one-hot."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    values: tuple[str, ...] = Field(min_length=1)
+    frequencies: tuple[float, ...]
+    """Share of each value in the population."""
+    sensitive: bool = False
+
+    @model_validator(mode="after")
+    def _one_frequency_a_value(self) -> "Categorical":
+        if len(self.frequencies) != len(self.values):
+            raise ValueError(f"{len(self.values)} values but {len(self.frequencies)} frequencies")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Network inputs taken: one a value."""
+        return len(self.values)
+
+    @property
+    def guess(self) -> tuple[float, ...]:
+        """The best constant guess without any update, encoded: the commonest value."""
+        top = int(np.argmax(self.frequencies))
+        return tuple(float(i == top) for i in range(self.width))
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """(n,) values to (n, k) one-hot rows. Raises ValueError for a value that the column does not list."""
+        index = {value: i for i, value in enumerate(self.values)}
+        unknown = sorted({str(v) for v in values} - index.keys())
+        if unknown:
+            raise ValueError(f"column {self.name!r}: unknown value {unknown[0]!r}, expected one of {list(self.values)}")
+        rows: NDArray[np.float64] = np.eye(self.width)[[index[str(v)] for v in values]]
+        return rows
+
+    def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
+        """(n, k) scores to (n,) values: the largest wins."""
+        return np.asarray(self.values, dtype=object)[np.argmax(np.nan_to_num(inputs), axis=1)]
+
+
+Column = Annotated[Continuous | Categorical, Field(discriminator="kind")]
+
+
+class Schema(BaseModel):
+    """The columns of a record in the order in which the network reads them, and the label's classes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    columns: tuple[Column, ...] = Field(min_length=1)
+    label: str
+    classes: tuple[str, ...] = Field(min_length=2)
+
+    @property
+    def width(self) -> int:
+        """Number of network inputs."""
+        return sum(column.width for column in self.columns)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each column lies among the inputs."""
+        ends = np.cumsum([column.width for column in self.columns]).tolist()
+        return tuple(slice(end - column.width, end) for end, column in zip(ends, self.columns, strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+    def encode(self, records: Columns) -> Tensor:
+        """Turn records into a float32 tensor (n, width). Raises ValueError for an unknown category."""
+        parts = [column.encode(records[column.name]) for column in self.columns]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+    def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
+        """Turn a tensor (n, width) of any scores into valid records: the inverse of `encode` on its image."""
+        table = inputs.detach().double().cpu().numpy()
+        return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
+
+    def guess(self, count: int) -> Tensor:
+        """The best constant guess of a record without any update, `count` times: float32 (count, width)."""
+        row = [value for column in self.columns for value in column.guess]
+        return torch.tensor(row, dtype=torch.float32).repeat(count, 1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Independent draws from the published marginals: float32 (count, width)."""
+        parts = [
+            np.clip(rng.standard_normal((count, 1)), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
+            if isinstance(c, Continuous)
+            else np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
+            for c in self.columns
+        ]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+
+def fit_continuous(
+    name: str, values: NDArray[Any], *, integer: bool = False, unit: str = "", sensitive: bool = False
+) -> Continuous:
+    """Publish the statistics of a column of numbers (n,). A constant column gets a standard deviation of 1."""
+    numbers = np.asarray(values, np.float64)
+    std = float(numbers.std()) or 1.0
+    return Continuous(
+        name=name,
+        mean=float(numbers.mean()),
+        std=std,
+        low=float(numbers.min()),
+        high=float(numbers.max()),
+        mode=_densest(numbers, 0.319 * std),
+        integer=integer,
+        unit=unit,
+        sensitive=sensitive,
+    )
+
+
+def fit_categorical(
+    name: str, values: NDArray[Any], *, order: Sequence[str] | None = None, sensitive: bool = False
+) -> Categorical:
+    """Publish the values of a column (n,) of strings, in the order given or sorted, and how often each occurs."""
+    found, counts = np.unique(np.asarray(values, dtype=str), return_counts=True)
+    share = dict(zip(found.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    kept = tuple(order) if order is not None else tuple(share)
+    return Categorical(name=name, values=kept, frequencies=tuple(share.get(v, 0.0) for v in kept), sensitive=sensitive)
+
+
+def _densest(numbers: NDArray[np.float64], radius: float) -> float:
+    """Center of the window of half-width `radius` that holds most of the numbers."""
+    ordered = np.sort(numbers)
+    held = np.searchsorted(ordered, ordered + 2 * radius, side="right") - np.arange(len(ordered))
+    start = int(np.argmax(held))
+    return float((ordered[start] + ordered[start + held[start] - 1]) / 2)

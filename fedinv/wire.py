@@ -1,0 +1,82 @@
+"""How weights and updates travel: Flower records, and the ring in which masked updates add up."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from flwr.app import Array, ArrayRecord
+from torch import Tensor
+
+FRACTION_BITS = 40
+"""Fixed-point fraction of a ring element: a resolution of 1e-12, a range of 8 million."""
+
+
+def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Turn tensors by name into a Flower record, order kept."""
+    return ArrayRecord({name: Array(tensor.detach().numpy()) for name, tensor in tensors.items()})
+
+
+def unpack(record: ArrayRecord) -> dict[str, Tensor]:
+    """Turn a Flower record into tensors of their own memory, order kept."""
+    return {name: torch.from_numpy(array.numpy()) for name, array in record.items()}
+
+
+def size(record: ArrayRecord) -> int:
+    """Bytes of the arrays as they are serialized."""
+    return sum(len(array.data) for array in record.values())
+
+
+def to_ring(update: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Scale an update by its weight and turn it into integers modulo 2^64.
+
+    Raises ValueError for values that the ring cannot hold: non-finite, or too large to add up.
+    """
+    limit = 2.0 ** (62 - FRACTION_BITS)
+    ring = {}
+    for name, tensor in update.items():
+        scaled = tensor.double() * weight
+        if not bool((scaled.abs() < limit).all()):
+            raise ValueError(f"{name} holds values outside +-{limit:.0f} or none at all: nothing to mask")
+        ring[name] = torch.round(scaled * 2.0**FRACTION_BITS).long()
+    return ring
+
+
+def from_ring(ring: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Turn ring elements back into float32 values, divided by the weight."""
+    return {name: (tensor.double() / (weight * 2.0**FRACTION_BITS)).float() for name, tensor in ring.items()}
+
+
+def is_ring(update: Mapping[str, Tensor]) -> bool:
+    """Whether an update has the form that masking gives it."""
+    return all(tensor.dtype == torch.int64 for tensor in update.values())
+
+
+def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:
+    """Say why a received update cannot be used, or None if it can."""
+    if list(update) != list(sent):
+        return f"sent parameters {list(update)} instead of {list(sent)}"
+    for name, tensor in update.items():
+        if tensor.shape != sent[name].shape:
+            return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
+        if tensor.dtype not in (torch.float32, torch.int64):
+            return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
+        if not bool(torch.isfinite(tensor).all()):
+            return f"sent non-finite values in {name}"
+    return None
+
+
+def weighted_mean(updates: Iterable[Mapping[str, Tensor]], weights: Iterable[float]) -> dict[str, Tensor]:
+    """The mean of updates by weight, summed in the order given; ring elements are summed modulo 2^64.
+
+    Ring elements carry their weights already, see `to_ring`.
+    """
+    updates, weights = list(updates), list(weights)
+    total = math.fsum(weights)
+    if all(is_ring(update) for update in updates):
+        ring = {name: torch.stack([u[name] for u in updates]).sum(0) for name in updates[0]}
+        return from_ring(ring, total)
+    mean = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in updates[0].items()}
+    for update, weight in zip(updates, weights, strict=True):
+        for name, tensor in update.items():
+            mean[name].add_(tensor, alpha=weight / total)
+    return {name: tensor.float() for name, tensor in mean.items()}

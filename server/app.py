@@ -1,0 +1,122 @@
+"""The ServerApp: finds its clients, runs the rounds, keeps what it sees, and can go on after a stop.
+
+Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (the run's folder).
+"""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fedinv import files, library, wire
+from fedinv.errors import RunError
+from fedinv.federation import Agreement
+from fedinv.models import build
+from fedinv.schema import Schema
+
+from .strategy import LeftOut, WiretapFedAvg
+
+app = ServerApp()
+
+REGISTRATION_SECONDS = 120.0
+ROUND_SECONDS = 3600.0
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train the federation to its last round, from the last checkpoint in `out` where there is one."""
+    agreement = _agreement(str(context.run_config["scenario"]))
+    out = Path(str(context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower")).resolve()
+    nodes, schema = _register(grid, agreement.federation.clients)
+    files.write(out / "schema.json", schema.model_dump_json(indent=2) + "\n")
+    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=out / "observations")
+    done, seconds, arrays = _resume(out, strategy)
+    if arrays is None:
+        network = build(agreement.model, schema.width, len(schema.classes), agreement.seed)
+        arrays = wire.pack(network.state_dict())
+    for round_ in range(done + 1, agreement.federation.rounds + 1):
+        begun = time.monotonic()
+        messages = strategy.configure_train(round_, arrays, ConfigRecord(), grid)
+        replies = grid.send_and_receive(messages, timeout=ROUND_SECONDS)
+        aggregated, _ = strategy.aggregate_train(round_, replies)
+        arrays = aggregated or arrays
+        seconds += time.monotonic() - begun
+        _checkpoint(out, round_, strategy, arrays, seconds)
+    if strategy.used == 0:
+        reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
+        raise RunError(f"no client's update could be used in any round: client {reason}")
+    files.write_json(out / "ledger.json", {"clients": _ledgers(grid, nodes)})
+
+
+def _agreement(scenario: str) -> Agreement:
+    if "\n" in scenario:
+        return Agreement.loads(scenario)
+    return Agreement.model_validate(library.document(scenario)[0])
+
+
+def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
+    """Wait for all clients; return the node id of each partition, and the schema that all of them use."""
+    deadline = time.monotonic() + REGISTRATION_SECONDS
+    while len(list(grid.get_node_ids())) < clients:
+        if time.monotonic() > deadline:
+            raise RunError(f"only {len(list(grid.get_node_ids()))} of {clients} clients appeared")
+        time.sleep(0.2)
+    nodes: dict[int, int] = {}
+    schemas: set[str] = set()
+    for reply in _ask(grid, "query.register", list(grid.get_node_ids())):
+        if reply.has_error():
+            raise RunError(f"a client cannot take part: {(reply.error.reason or '').strip().splitlines()[0]}")
+        node = reply.content.config_records["node"]
+        nodes[int(node["partition-id"])] = reply.metadata.src_node_id  # type: ignore[arg-type]
+        schemas.add(str(node["schema"]))
+    if sorted(nodes) != list(range(clients)):
+        raise RunError(f"the scenario wants clients 0 to {clients - 1}, but {sorted(nodes)} registered")
+    if len(schemas) > 1:
+        raise RunError("the clients do not agree on the schema of their records")
+    return nodes, Schema.model_validate_json(schemas.pop())
+
+
+def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]]]:
+    """What privacy each client was charged; a client that does not answer is missing."""
+    clients = {node: client for client, node in nodes.items()}
+    found = {
+        clients[reply.metadata.src_node_id]: json.loads(str(reply.content.config_records["ledger"]["events"]))
+        for reply in _ask(grid, "query.ledger", list(nodes.values()))
+        if not reply.has_error()
+    }
+    return {str(client): found[client] for client in sorted(found)}
+
+
+def _ask(grid: Grid, what: str, nodes: list[int]) -> list[Message]:
+    messages = [Message(RecordDict(), node, what, group_id=what) for node in nodes]
+    return list(grid.send_and_receive(messages, timeout=REGISTRATION_SECONDS))
+
+
+def _checkpoint(out: Path, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
+    """Write the model first and the file that points to it last, so that a stop in between loses only the round."""
+    files.write_tensors(out / "checkpoint" / f"model-{round_:04}.safetensors", wire.unpack(arrays))
+    progress = {
+        "round": round_,
+        "bytes_up": strategy.bytes_up,
+        "used": strategy.used,
+        "seconds": seconds,
+        "left_out": [asdict(one) for one in strategy.left_out],
+    }
+    files.write_json(out / "checkpoint" / "progress.json", progress)
+    (out / "checkpoint" / f"model-{round_ - 1:04}.safetensors").unlink(missing_ok=True)
+
+
+def _resume(out: Path, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
+    """Rounds done, their seconds and the global model after them; the strategy takes up its counts."""
+    path = out / "checkpoint" / "progress.json"
+    if not path.is_file():
+        return 0, 0.0, None
+    progress = files.read_json(path)
+    strategy.bytes_up, strategy.used = progress["bytes_up"], progress["used"]
+    strategy.left_out = [LeftOut(**one) for one in progress["left_out"]]
+    weights, _ = files.read_tensors(out / "checkpoint" / f"model-{progress['round']:04}.safetensors")
+    return progress["round"], progress["seconds"], wire.pack(weights)

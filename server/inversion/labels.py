@@ -1,0 +1,94 @@
+"""How many records of each class a batch held, read off the last layer's bias update."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedinv.attack import Knowledge
+
+from .objective import Dense
+
+HYPOTHESES = 5
+"""Most counts that are tried."""
+
+
+def step_length(knows: Knowledge, records: int) -> float | None:
+    """Learning rate summed over a client's local steps; None where too little is known.
+
+    With momentum m step t of T counts (1 - m^(T - t)) / (1 - m) times, as its gradient lives on.
+    """
+    if knows.lr is None:
+        return None
+    if knows.algorithm == "fedsgd":
+        return knows.lr
+    if knows.epochs is None or knows.batch_size is None:
+        return None
+    steps = knows.epochs * math.ceil(records / knows.batch_size)
+    m = knows.momentum or 0.0
+    return knows.lr * sum((1 - m ** (steps - t)) / (1 - m) for t in range(steps))
+
+
+def softmax(layers: tuple[Dense, ...], inputs: Tensor) -> Tensor:
+    """The classes' probabilities (n, classes) at inputs (n, width)."""
+    for layer in layers[:-1]:
+        inputs = (inputs @ layer.weight.T + layer.bias).relu()
+    return (inputs @ layers[-1].weight.T + layers[-1].bias).softmax(-1)
+
+
+def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:
+    """Records per class, int64 (classes,), from the last bias' gradient and the mean softmax, both (classes,).
+
+    The gradient is mean softmax less share of the class: counts = records * (chances - gradient), rounded so that they
+    add up. For one record the class is the one with the only negative entry (Zhao et al. 2020, iDLG, section 3.1);
+    for more see Yin et al. 2021, section 3.1, Geng et al. 2021 and Wainakh et al. 2022.
+    """
+    if records == 1:
+        return torch.nn.functional.one_hot(gradient.argmin(), len(gradient))
+    wanted = (records * (chances.double() - gradient.double())).clamp(0, records)
+    wanted = wanted * (records / wanted.sum().clamp_min(1e-12))
+    counts = wanted.floor()
+    missing = records - int(counts.sum())
+    counts[(wanted - counts).argsort(descending=True, stable=True)[:missing]] += 1
+    return counts.long()
+
+
+def label_hypotheses(update: Tensor, chances: Tensor, records: int, length: float | None) -> tuple[Tensor, ...]:
+    """Plausible counts per class, likeliest first, from the last bias' update (classes,).
+
+    `chances` (draws, classes) are the probabilities of records drawn for the purpose. Of a known step length: the
+    estimate, then those of its neighbors by one record that lie within two standard errors of a batch's mean softmax.
+    Of an unknown one: the estimates for step lengths from just long enough to a hundred times that.
+    """
+    mean, error = chances.mean(0), chances.std(0) * math.sqrt(records)
+    if records == 1:
+        return (label_counts(-update, mean, 1),)
+    if length is None:
+        shortest = float((update.abs() / (1 - mean).clamp_min(1e-6)).max()) or 1.0
+        tried = [label_counts(-update / (shortest * s), mean, records) for s in np.geomspace(1, 100, 50)]
+    else:
+        exact = records * (mean + update / length)
+        first = label_counts(-update / length, mean, records)
+        near = [c for c in _neighbors(first, exact) if bool(((c - exact).abs() <= 0.5 + 2 * error).all())]
+        tried = [first, *near]
+    unique = {tuple(counts.tolist()): counts for counts in tried}
+    return tuple(unique.values())[:HYPOTHESES]
+
+
+def _neighbors(counts: Tensor, exact: Tensor) -> list[Tensor]:
+    """Counts with one record moved, those nearest to the unrounded estimate first."""
+    found = []
+    for giver in counts.nonzero()[:, 0].tolist():
+        for taker in range(len(counts)):
+            if taker != giver:
+                moved = counts.clone()
+                moved[giver] -= 1
+                moved[taker] += 1
+                found.append(moved)
+    return sorted(found, key=lambda moved: float((moved - exact).square().sum()))
+
+
+def as_labels(counts: Tensor) -> Tensor:
+    """Counts (classes,) to sorted labels int64 (n,)."""
+    return torch.arange(len(counts)).repeat_interleave(counts)

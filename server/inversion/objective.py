@@ -1,0 +1,138 @@
+"""How well a batch explains an update: the cosine between the update and the batch's gradient, in closed form.
+
+Geiping et al. 2020 (Inverting Gradients), section 3, for multilayer perceptrons. A layer's weight gradient is
+D^T H, with D the slopes at its outputs and H its inputs, so that the cosine needs no weight gradient:
+<D^T H, T> = sum D o (H T^T)   and   |D^T H|^2 = sum (D D^T) o (H H^T).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RANKS = 64
+"""Longest factorization of a layer's update that is looked for."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer's parameters, or an update of them."""
+
+    weight: Tensor
+    """float32 (outputs, inputs)."""
+    bias: Tensor
+    """float32 (outputs,)."""
+
+
+def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[Dense, ...]:
+    """Read a chain of linear layers by their parameters' names, "0.weight", "0.bias", "2.weight" and so on.
+
+    Raises ValueError for anything that is no such chain.
+    """
+    stems = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
+    if not stems or set(tensors) != {f"{s}.{kind}" for s in stems for kind in ("weight", "bias")}:
+        raise ValueError(f"no chain of linear layers: parameters {sorted(tensors)}")
+    layers = tuple(Dense(tensors[f"{s}.weight"].float(), tensors[f"{s}.bias"].float()) for s in stems)
+    for i, layer in enumerate(layers):
+        fits = layer.weight.ndim == 2 and layer.bias.shape == layer.weight.shape[:1]
+        if not fits or (i and layer.weight.shape[1] != layers[i - 1].weight.shape[0]):
+            raise ValueError(f"no chain of linear layers: {stems[i]}.weight has shape {tuple(layer.weight.shape)}")
+    return layers
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A layer's part of the direction to be explained; its weight as a product where that is shorter."""
+
+    left: Tensor
+    """float32 (outputs, rank)."""
+    right: Tensor | None
+    """float32 (rank, inputs), or None where `left` is the whole (outputs, inputs)."""
+    bias: Tensor
+
+    def of_inputs(self, hidden: Tensor) -> Tensor:
+        """H T^T + t: (..., inputs) to (..., outputs)."""
+        short = hidden if self.right is None else hidden @ self.right.T
+        return short @ self.left.T + self.bias
+
+    def of_outputs(self, slopes: Tensor) -> Tensor:
+        """D T: (..., outputs) to (..., inputs)."""
+        short = slopes @ self.left
+        return short if self.right is None else short @ self.right
+
+
+def directions(update: tuple[Dense, ...], generator: torch.Generator) -> tuple[Direction, ...]:
+    """Scale the negated update to length 1 in all and factor each layer of low rank.
+
+    A batch of n records changes a layer by a matrix of rank n at most, which a random projection finds (Halko et al.
+    2011, algorithm 4.1). Raises ValueError for an update of length zero.
+    """
+    norm = float(sum(u.weight.double().square().sum() + u.bias.double().square().sum() for u in update) ** 0.5)
+    if not norm > 0:
+        raise ValueError("the update is zero")
+    return tuple(_direction(-u.weight / norm, -u.bias / norm, generator) for u in update)
+
+
+def _direction(weight: Tensor, bias: Tensor, generator: torch.Generator) -> Direction:
+    if min(weight.shape) < 3 * RANKS:
+        return Direction(weight, None, bias)
+    basis, spread = torch.linalg.qr(weight @ torch.randn(weight.shape[1], RANKS, generator=generator))
+    rank = int((spread.diagonal().abs() > 1e-6 * spread.diagonal().abs().max()).sum())
+    basis = basis[:, :rank]
+    rest = basis.T @ weight
+    exact = torch.linalg.norm(weight - basis @ rest) <= 1e-4 * torch.linalg.norm(weight)
+    return Direction(basis, rest, bias) if bool(exact) else Direction(weight, None, bias)
+
+
+def cosine(
+    inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...], target: tuple[Direction, ...]
+) -> tuple[Tensor, Tensor]:
+    """Cosine between the target and the mean cross-entropy's gradient at `layers`, and its slope.
+
+    inputs float32 (restarts, n, width), labels one-hot float32 (restarts, n, classes). Returns (restarts,) and the
+    cosine's derivative with respect to the inputs (restarts, n, width).
+    """
+    n, last = inputs.shape[1], len(layers) - 1
+    hidden, alive, logits = [inputs], [], inputs
+    for i, layer in enumerate(layers):
+        logits = hidden[-1] @ layer.weight.T + layer.bias
+        if i < last:
+            hidden.append(logits.relu())
+            alive.append((logits > 0).float())
+    chances = logits.softmax(-1)
+    slopes = [(chances - labels) / n]
+    for i in range(last, 0, -1):
+        slopes.insert(0, (slopes[0] @ layers[i].weight) * alive[i - 1])
+
+    along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
+    grams = [h @ h.mT + 1 for h in hidden]
+    pairs = [d @ d.mT for d in slopes]
+    dot = sum((d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True))
+    square = sum((e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True))
+    assert isinstance(dot, Tensor) and isinstance(square, Tensor)
+    square = square.clamp_min(1e-30)
+    value = dot * square.rsqrt()
+    toward, against = square.rsqrt()[:, None, None], (-value / square)[:, None, None]
+
+    # backwards through the slopes' recursion, first layer to last, then through the network, last to first
+    carried = torch.zeros_like(slopes[0])
+    for i, layer in enumerate(layers):
+        pulled = toward * along[i] + against * (grams[i] @ slopes[i])
+        carried = pulled if i == 0 else pulled + (carried * alive[i - 1]) @ layer.weight.T
+    carried = chances * (carried - (chances * carried).sum(-1, keepdim=True)) / n
+    for i in range(last, -1, -1):
+        carried = (
+            carried @ layers[i].weight + toward * target[i].of_outputs(slopes[i]) + against * (pairs[i] @ hidden[i])
+        )
+        if i:
+            carried = carried * alive[i - 1]
+    return value, carried
+
+
+def flops(layers: tuple[Dense, ...], target: tuple[Direction, ...], records: int) -> float:
+    """Floating-point operations of one `cosine` over a batch of `records`, roughly."""
+    network = sum(l.weight.numel() for l in layers)
+    direction = sum(t.left.numel() + (0 if t.right is None else t.right.numel()) for t in target)
+    widths = sum(sum(l.weight.shape) for l in layers)
+    return 2.0 * records * (4 * network + 2 * direction + 3 * records * widths)

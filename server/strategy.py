@@ -1,0 +1,142 @@
+"""FedAvg that keeps what it sees: the strategy is the wiretap."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from fedinv import observations, wire
+from fedinv.federation import Agreement, round_clients
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A client whose reply of a round was not used, and why."""
+
+    round: int
+    client: int
+    reason: str
+
+
+@dataclass
+class WiretapFedAvg(Strategy):
+    """McMahan et al. 2017, algorithm 1, on updates (local minus global), with each watched update stored.
+
+    A reply that is an error, has the wrong shape or is not finite is left out and reported; the round goes on without
+    it. Under masking the sum is meaningless unless every client replied: then the round changes nothing.
+    """
+
+    agreement: Agreement
+    nodes: dict[int, int]
+    """Flower's node id of each client."""
+    folder: Path
+    """Where observations go."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    bytes_up: int = 0
+    used: int = 0
+    """Updates that entered the global model, over all rounds."""
+    _sent: dict[str, Tensor] = field(default_factory=dict)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send the global model to the round's clients."""
+        self._sent = wire.unpack(arrays)
+        if server_round in self.agreement.attacker.watch.rounds:
+            observations.write_sent(self.folder, server_round, self._sent)
+        cohort = self.cohort(server_round)
+        told = ConfigRecord({**config, "round": server_round, "cohort": list(cohort)})
+        return [
+            Message(
+                RecordDict({"arrays": arrays, "config": told}), self.nodes[c], "train", group_id=str(server_round)
+            )
+            for c in cohort
+        ]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check, store and average the replies. Returns None for the model when no reply could be used."""
+        clients = {node: client for client, node in self.nodes.items()}
+        cohort = self.cohort(server_round)
+        by_client = {clients[reply.metadata.src_node_id]: reply for reply in replies}
+        updates: dict[int, dict[str, Tensor]] = {}
+        records: dict[int, int] = {}
+        for client in cohort:
+            problem = self._read(by_client.get(client), client, updates, records)
+            if problem is not None:
+                self.left_out.append(LeftOut(server_round, client, problem))
+        watch = self.agreement.attacker.watch
+        if server_round in watch.rounds:
+            for client in cohort[: watch.clients]:
+                if client in updates:
+                    observations.write_update(
+                        self.folder, server_round, [client], records[client], updates[client]
+                    )
+        if not updates:
+            return None, None
+        masked = [wire.is_ring(update) for update in updates.values()]
+        if any(masked) and (not all(masked) or len(updates) < len(cohort)):
+            reason = "its update is unusable: another client of the masked round is missing"
+            self.left_out += [LeftOut(server_round, client, reason) for client in updates]
+            return None, None
+        mean = wire.weighted_mean(updates.values(), [records[client] for client in updates])
+        self.used += len(updates)
+        if all(masked) and server_round in watch.rounds:
+            observations.write_update(self.folder, server_round, list(updates), sum(records.values()), mean)
+        new = {name: tensor + mean[name] for name, tensor in self._sent.items()}
+        return wire.pack(new), MetricRecord({"num-examples": sum(records.values())})
+
+    def cohort(self, server_round: int) -> tuple[int, ...]:
+        """The clients of a round."""
+        federation = self.agreement.federation
+        return round_clients(federation.clients, federation.participants, self.agreement.seed, server_round)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Nothing: utility is measured on records that no client holds."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Nothing."""
+        return None
+
+    def summary(self) -> None:
+        """Nothing to log."""
+
+    def _read(
+        self,
+        reply: Message | None,
+        client: int,
+        updates: dict[int, dict[str, Tensor]],
+        records: dict[int, int],
+    ) -> str | None:
+        """Take a reply's update in, or say why not."""
+        if reply is None:
+            return "did not reply in time"
+        if reply.has_error():
+            return f"raised an error: {_one_line(reply.error.reason)}"
+        try:
+            arrays = reply.content.array_records["update"]
+            examples = reply.content.metric_records["metrics"]["num-examples"]
+            update = wire.unpack(arrays)
+        except (KeyError, ValueError, TypeError) as error:
+            return f"sent a reply that cannot be read ({_one_line(str(error))})"
+        self.bytes_up += wire.size(arrays)
+        problem = wire.fault(update, self._sent)
+        if problem is not None:
+            return problem
+        if not isinstance(examples, int) or examples < 1:
+            return f"sent num-examples {examples!r} instead of a positive whole number"
+        updates[client], records[client] = update, examples
+        return None
+
+
+def _one_line(reason: str | None) -> str:
+    """The first line of a Flower error, which carries the client's whole traceback below it."""
+    return (reason or "no reason given").strip().split("\n", 1)[0][:300]

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fedinv import roles
+from fedinv.defense import Job, Training
+from fedinv.models import Mlp, build
+
+DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
+plain_sgd = roles.load("clients", "training").plain_sgd
+
+
+def job(batches, *, momentum=0.0, state=None, seed=0, inputs=None, size=4):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(16, 6, generator=generator) if inputs is None else inputs
+    return Job(
+        network=build(Mlp(hidden=(8,)), 6, 2, seed=2),
+        inputs=inputs,
+        labels=torch.arange(16) % 2,
+        batches=tuple(np.array(b, dtype=np.int64) for b in batches),
+        training=Training("fedavg", 1, size, 0.1, momentum, 0.0),
+        rng=np.random.default_rng(seed),
+        state={} if state is None else state,
+    )
+
+
+def train(defense, job):
+    return defense.wrap_training(plain_sgd)(job)
+
+
+def norm(update):
+    return torch.cat([t.flatten() for t in update.values()]).norm()
+
+
+def test_without_noise_and_with_a_huge_clip_it_is_plain_sgd():
+    batches = [range(0, 4), range(4, 8), range(8, 12)]
+    neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6), job(batches, momentum=0.5))
+    plain = plain_sgd(job(batches, momentum=0.5))
+    assert all(torch.allclose(neutral[k], plain[k], atol=1e-6) for k in plain)
+
+
+def test_one_record_moves_the_sum_by_at_most_the_clip():
+    defense = DpSgd(noise_multiplier=0.0, clip=0.01)
+    update = train(defense, job([[3]], size=1))
+    assert norm(update) == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+def test_the_noise_has_the_stated_standard_deviation():
+    defense = DpSgd(noise_multiplier=3.0, clip=0.5)
+    noise = torch.cat(
+        [
+            (t / 0.1).flatten()
+            for seed in range(40)
+            for t in train(defense, job([[]], seed=seed)).values()
+        ]
+    )
+    assert noise.std() == pytest.approx(3.0 * 0.5 / 4, rel=0.05)
+
+
+def test_empty_batches_are_taken_and_charged():
+    state = {}
+    train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[], [1, 2], []], state=state))
+    (event,) = DpSgd(noise_multiplier=1.0, clip=1.0).privacy_events(state, 1)
+    assert (event.steps, event.sampling_rate, event.noise_multiplier) == (3, 0.25, 1.0)
+
+
+def test_the_ledger_grows_over_rounds_and_survives_json():
+    defense, state = DpSgd(noise_multiplier=1.0, clip=1.0), {}
+    for _ in range(3):
+        train(defense, job([[0, 1], [2]], state=state))
+        state = json.loads(json.dumps(state))
+    assert sum(e.steps for e in defense.privacy_events(state, 3)) == 6
+
+
+def test_the_guard_stops_a_record_that_overflows_and_its_absence_lets_it_through():
+    inputs = torch.randn(16, 6)
+    inputs[0] = float("inf")
+    guarded = train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[0, 1]], inputs=inputs))
+    assert all(bool(torch.isfinite(t).all()) for t in guarded.values())
+    open_ = train(DpSgd(noise_multiplier=1.0, clip=1.0, guard=False), job([[0, 1]], inputs=inputs))
+    assert not all(bool(torch.isfinite(t).all()) for t in open_.values())
+
+
+def test_the_same_stream_gives_the_same_noise_and_nothing_rides_along():
+    first, second = (train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[0, 1]], seed=5)) for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert all(not vars(t) for t in first.values())
