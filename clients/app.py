@@ -109,9 +109,7 @@ def _client(context: Context) -> int:
 
 
 def _population(scenario: Scenario) -> Population:
-    return population(
-        scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client
-    )
+    return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
 def _state(context: Context) -> State:

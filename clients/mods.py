@@ -31,7 +31,7 @@ def as_mod(defense: Defense, *, seed: int) -> Mod:
         update = {key: weight - sent[key] for key, weight in weights.items()}
         round_ = int(message.metadata.group_id) if message.metadata.group_id.isdecimal() else 0
         client = int(context.node_config.get("partition-id", context.node_id))
-        examples = [int(m["num-examples"]) for m in reply.content.metric_records.values() if "num-examples" in m]
+        examples = [int(str(m["num-examples"])) for m in reply.content.metric_records.values() if "num-examples" in m]
         sending = Sending(
             client=client,
             round=round_,

@@ -14,7 +14,7 @@ def plain_sgd(job: Job) -> Update:
     """
     settings = job.training
     named = dict(job.network.named_parameters())
-    weights = list(named.values())
+    weights: list[torch.Tensor] = list(named.values())
     start = [weight.detach().clone() for weight in weights]
     steps: list[torch.Tensor] = []
     for batch in job.batches:

@@ -105,9 +105,7 @@ def observed(folder: Path) -> tuple[Observation, ...]:
     return found
 
 
-def _attack(
-    scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
-) -> Claim:
+def _attack(scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress) -> Claim:
     rng = stream(scenario.seed, "attack", assault.attack.kind, *seen.clients, seen.last.round)
     try:
         with wall():
@@ -127,9 +125,7 @@ def _write(path: Path, claim: Claim, seconds: float) -> None:
     tensors = {"records": claim.records, "confidence": claim.confidence}
     if claim.labels is not None:
         tensors["labels"] = claim.labels
-    files.write_tensors(
-        path, tensors, {"mismatch": claim.mismatch, "notes": list(claim.notes), "seconds": seconds}
-    )
+    files.write_tensors(path, tensors, {"mismatch": claim.mismatch, "notes": list(claim.notes), "seconds": seconds})
 
 
 def _read(path: Path) -> tuple[Claim, float]:

@@ -50,9 +50,7 @@ class TrainingTable(Strict):
     @property
     def settings(self) -> Training:
         """What local training needs to know."""
-        return Training(
-            self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay
-        )
+        return Training(self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay)
 
 
 class Server(Strict):

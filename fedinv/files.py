@@ -46,9 +46,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
     """Write tensors by name in safetensors, with facts as a JSON string in its header."""
-    content = safetensors.torch.save(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, {"fedinv": json.dumps(facts or {})}
-    )
+    header = {"fedinv": json.dumps(facts or {}), "names": json.dumps(list(tensors))}
+    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
     write(path, content)
 
 
@@ -56,9 +55,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and facts. Raises RunError naming the file when it is missing, truncated or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("fedinv", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts
+            header = file.metadata() or {}
+            # safetensors sorts by name; the network's order is kept beside
+            return {n: file.get_tensor(n) for n in json.loads(header["names"])}, json.loads(header["fedinv"])
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error

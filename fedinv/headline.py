@@ -1,3 +1,139 @@
-"""temporary"""
-def headline(scenario, attacks, privacy, utility):
-    return "headline"
+"""The verdict of a run in one sentence: the worst case over all attacks, beside what a guesser gets and what it cost."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fedinv.results import AttackResult, Privacy, Rate, Utility
+
+if TYPE_CHECKING:
+    from fedinv.scenario import Scenario
+
+
+def headline(
+    scenario: "Scenario",
+    attacks: Sequence[AttackResult],
+    privacy: Privacy,
+    utility: Utility,
+    people: str = "records",
+    clients: str = "clients",
+) -> str:
+    """Say in one sentence what the server learned at worst, and what the defenses gave and took.
+
+    Each number is the worst over all attacks, static and adaptive. `people` is what a record is called ("patient
+    records"), `clients` who holds them ("hospitals").
+    """
+    price = _price(scenario, privacy, utility)
+    if not attacks:
+        why = "no attack had an update to attack" if scenario.attacks else "no attack was run"
+        return _sentence([f"{why}, so nothing is known of what the server would learn", *price])
+    worst, by_field, by_name = worst_case(attacks), worst_fields(attacks), worst_names(attacks)
+    rebuilt, total = hits(worst.recovered), worst.recovered.count
+    learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
+    traced = by_name.reidentified if by_name else None
+    if traced is not None and hits(traced) and traced.ci95[0] > max(traced.prior, by_name.chance or 0):  # type: ignore[union-attr]
+        of = "" if traced.count == total and rebuilt else f" of {traced.count}"
+        learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
+    parts = [learned]
+    if worst.recovered.value < 0.5:
+        parts.append(_by_field(by_field.field_accuracy))
+    if rebuilt:
+        parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
+    return _sentence([*parts, *price])
+
+
+def severity(attack: AttackResult) -> tuple[float, float]:
+    """How bad an attack is: what it recovered above the guesser first, then its fields above the guesser."""
+    return max(0.0, _above(attack.recovered)), _above(attack.field_accuracy)
+
+
+def worst_case(attacks: Sequence[AttackResult]) -> AttackResult:
+    """The attack (of at least one) by which the server learned most."""
+    return max(attacks, key=severity)
+
+
+def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:
+    """The attack (of at least one) that got most single fields right above the guesser."""
+    return max(attacks, key=lambda attack: _above(attack.field_accuracy))
+
+
+def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
+    """The attack that traced the largest share of its records to the right person; None where nobody has a name."""
+    named = [attack for attack in attacks if attack.reidentified is not None]
+    return max(named, key=lambda attack: attack.reidentified.value if attack.reidentified else 0.0, default=None)
+
+
+def hits(rate: Rate) -> int:
+    """How many of a rate's count are right."""
+    return round(rate.value * rate.count)
+
+
+def percent(share: float) -> str:
+    """A share as "41.0 %"; what is neither nothing nor all never reads as if it were."""
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    if 0.9995 <= share < 1:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def epsilon_text(epsilon: float) -> str:
+    """An epsilon rounded up, as it is an upper bound: one decimal, two below 1."""
+    digits = 1 if epsilon >= 1 else 2
+    return f"{math.ceil(round(epsilon * 10**digits, 6)) / 10**digits:.{digits}f}"
+
+
+def unit_text(privacy: Privacy) -> str:
+    """What an epsilon protects: one record, or all of a client."""
+    return "record" if privacy.unit == "example" else "client"
+
+
+def _above(rate: Rate) -> float:
+    return rate.value - rate.prior
+
+
+def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
+    rounds, everyone = len(set(scenario.attacker.watch.rounds)), scenario.federation.clients
+    if attack.target == "sum":
+        sums = "the sum" if attack.observations == 1 else f"{attack.observations} sums"
+        return f"From {sums} of the updates of {scenario.federation.participants} {clients}"
+    if rounds == 1:
+        return f"From one update of each of {attack.observations} of {everyone} {clients}"
+    return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
+
+
+def _by_field(rate: Rate) -> str:
+    numbers = f"({percent(rate.value)} right, guess {percent(rate.prior)})"
+    if rate.value <= rate.prior or rate.ci95[0] <= rate.prior:
+        return f"field by field it knows no {'' if rate.value <= rate.prior else 'measurable '}more than a guesser {numbers}"
+    return f"field by field it knows more than a guesser {numbers}"
+
+
+def _expected(rate: Rate) -> str:
+    """What the guesser gets on average, as a count."""
+    expected = rate.prior * rate.count
+    if expected == 0:
+        return "none"
+    return f"{expected:.0f}" if abs(expected - round(expected)) < 0.05 and expected >= 0.95 else f"{expected:.2g}"
+
+
+def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str]:
+    """What the defenses guarantee, and what the model pays for them; empty without defenses."""
+    if not scenario.defenses:
+        return []
+    claim = (
+        "no formal guarantee"
+        if privacy.epsilon is None
+        else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
+    )
+    if utility.undefended is None:
+        return [claim]
+    points = 100 * (utility.undefended.value - utility.value)
+    if abs(points) < 0.05:
+        return [claim, "the model keeps its AUC"]
+    return [claim, f"the model {'loses' if points > 0 else 'gains'} {abs(points):.1f} points of AUC"]
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."

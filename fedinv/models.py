@@ -1,5 +1,6 @@
 """The networks that a federation trains, built from their declaration alone."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -19,7 +20,7 @@ class Mlp(BaseModel):
         """The network's layers in order."""
         widths = [inputs, *self.hidden]
         hidden: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             hidden += [nn.Linear(before, after), nn.ReLU()]
         return [*hidden, nn.Linear(widths[-1], outputs)]
 

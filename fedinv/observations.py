@@ -19,9 +19,7 @@ def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None
     files.write_tensors(folder / f"round-{round_:03}-sent.safetensors", weights, {"round": round_})
 
 
-def write_update(
-    folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]
-) -> None:
+def write_update(folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]) -> None:
     """Store what one client sent, or the sum over several."""
     name = f"client-{clients[0]:04}" if len(clients) == 1 else "sum"
     facts = {"round": round_, "clients": list(clients), "records": records}

@@ -31,9 +31,7 @@ def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
     for event in events:
         gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
         sampled = (
-            gaussian
-            if event.sampling_rate >= 1
-            else dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
+            gaussian if event.sampling_rate >= 1 else dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
         )
         accountant.compose(dp_accounting.SelfComposedDpEvent(sampled, event.steps))
     return float(accountant.get_epsilon(delta))
@@ -47,9 +45,9 @@ def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequen
     spent: dict[str, dict[tuple[PrivacyEvent, ...], None]] = {}
     for charged in ledger.values():
         by_mechanism: dict[str, list[PrivacyEvent]] = {}
-        for event in charged:
-            found = PrivacyEvent(**event)  # type: ignore[arg-type]
-            by_mechanism.setdefault(found.mechanism, []).append(found)
+        for fields in charged:
+            event = PrivacyEvent(**fields)  # type: ignore[arg-type]
+            by_mechanism.setdefault(event.mechanism, []).append(event)
         for mechanism, events in by_mechanism.items():
             spent.setdefault(mechanism, {})[tuple(events)] = None
     claims = {

@@ -1,5 +1,6 @@
 """A run from scenario to report: train, attack, judge, write. Each stage picks up what an earlier stop left behind."""
 
+import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -7,15 +8,19 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+from torch import nn
+
 from fedinv import __version__, attacking, files, plugins, privacy
 from fedinv.attack import Attack, Progress
 from fedinv.data.population import Population
 from fedinv.errors import RequestError, RunError, nearest
+from fedinv.faults import explain
 from fedinv.headline import headline
 from fedinv.judge import records
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.judge.utility import auc
-from fedinv.judge.verdict import Case, Verdict, judge
+from fedinv.judge.verdict import Case, Rates, Verdict, judge
 from fedinv.models import build
 from fedinv.report import render
 from fedinv.results import AttackResult, FederationResult, Interval, LeftOutClient, Results, Undefended, Utility
@@ -88,10 +93,6 @@ def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = q
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
     """An attack from its kind and settings. Raises RequestError naming the nearest right spelling."""
-    from pydantic import ValidationError
-
-    from fedinv.faults import explain
-
     kind = str(parameters.get("kind"))
     model = plugins.load("attacks", kind)
     try:
@@ -155,8 +156,6 @@ def assess(
 
 def log(folder: Path, event: str, **facts: object) -> None:
     """Append an event to the run's log.jsonl."""
-    import json
-
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
     try:
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -195,12 +194,7 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) ->
     progress(1.0)
 
 
-def _result(
-    outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: object, people: Population
-) -> AttackResult:
-    from fedinv.judge.verdict import Rates
-
-    assert isinstance(rates, Rates)
+def _result(outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population) -> AttackResult:
     claims = [claim for _, claim in outcome.claims]
     mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
     named = people.table.identities is not None
@@ -223,7 +217,7 @@ def _result(
     )
 
 
-def _network(scenario: Scenario, people: Population, folder: Path | None = None):  # type: ignore[no-untyped-def]
+def _network(scenario: Scenario, people: Population, folder: Path | None = None) -> nn.Sequential:
     schema = people.table.schema
     network = build(scenario.model, schema.width, len(schema.classes))
     if folder is not None:
@@ -243,9 +237,7 @@ def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
     if scenario.defenses:
         plain, plain_interval = measure(folder / "undefended")
         undefended = Undefended(value=plain, ci95=plain_interval)
-    return Utility(
-        metric="auc", value=value, ci95=interval, count=len(people.holdout), undefended=undefended
-    )
+    return Utility(metric="auc", value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
 
 
 def _versions() -> dict[str, str]:

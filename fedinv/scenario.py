@@ -22,6 +22,7 @@ from fedinv.federation import Attacker, Federation, Server, Strict, TrainingTabl
 from fedinv.models import Mlp, Model
 from fedinv.schema import Schema
 
+
 class JudgeTable(Strict):
     """How claims are judged."""
 
@@ -59,8 +60,7 @@ class Scenario(Strict):
             )
         if watch.clients > federation.participants:
             raise ValueError(
-                f"attacker.watch.clients: {watch.clients} is more than the "
-                f"{federation.participants} clients of a round"
+                f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
             )
         for other in self.defenses[:-1]:
             if other.secure_aggregation:
@@ -167,7 +167,7 @@ def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
             entries = [entries]
         elif not isinstance(entries, Sequence) or isinstance(entries, str):
             raise RequestError(f"{table}: must be a list of tables, write [[{table}]]")
-        kinds = {}
+        kinds: dict[str, None] = {}
         for index, entry in enumerate(entries):
             at = table if group == "datasets" else f"{table}.{index}"
             if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str):

@@ -95,7 +95,8 @@ class Categorical(BaseModel):
 
     def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
         """(n, k) scores to (n,) values: the largest wins."""
-        return np.asarray(self.values, dtype=object)[np.argmax(np.nan_to_num(inputs), axis=1)]
+        chosen: NDArray[Any] = np.asarray(self.values, dtype=object)[np.argmax(np.nan_to_num(inputs), axis=1)]
+        return chosen
 
 
 Column = Annotated[Continuous | Categorical, Field(discriminator="kind")]

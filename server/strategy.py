@@ -51,9 +51,7 @@ class WiretapFedAvg(Strategy):
         cohort = self.cohort(server_round)
         told = ConfigRecord({**config, "round": server_round, "cohort": list(cohort)})
         return [
-            Message(
-                RecordDict({"arrays": arrays, "config": told}), self.nodes[c], "train", group_id=str(server_round)
-            )
+            Message(RecordDict({"arrays": arrays, "config": told}), self.nodes[c], "train", group_id=str(server_round))
             for c in cohort
         ]
 
@@ -74,9 +72,7 @@ class WiretapFedAvg(Strategy):
         if server_round in watch.rounds:
             for client in cohort[: watch.clients]:
                 if client in updates:
-                    observations.write_update(
-                        self.folder, server_round, [client], records[client], updates[client]
-                    )
+                    observations.write_update(self.folder, server_round, [client], records[client], updates[client])
         if not updates:
             return None, None
         masked = [wire.is_ring(update) for update in updates.values()]

@@ -1,0 +1,1 @@
+"""One file a defense: named after its kind, found because it is there."""

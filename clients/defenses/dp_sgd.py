@@ -75,7 +75,8 @@ class DpSgd(Defense):
             for batch in job.batches:
                 rows = torch.from_numpy(batch)
                 optimizer.zero_grad()
-                cross_entropy(model(job.inputs[rows]), job.labels[rows], reduction="sum").backward()
+                loss = cross_entropy(model(job.inputs[rows]), job.labels[rows], reduction="sum")
+                torch.autograd.backward(loss)
                 if self.guard:
                     _drop_non_finite(optimizer)
                 optimizer.step()

@@ -1,4 +1,4 @@
-"""A table of people's records, and the base of every source of one."""
+"""A table of people's records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from fedinv.schema import Schema
 
@@ -39,17 +38,9 @@ class Table:
         )
 
 
-class Dataset(BaseModel):
-    """Base of a data source: a frozen model whose fields are keys of the scenario's [data], and `load`.
+def __getattr__(name):  # TEMPORARY
+    if name == "Dataset":
+        from fedinv.data.dataset import Dataset
 
-    A built-in source is a file in fedinv/data/sources/ named after it; others come by the entry point group
-    ``fedinv.datasets``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-
-    def load(self, seed: int) -> Table:
-        """Return the table. Pure: the same fields and seed give the same table."""
-        raise NotImplementedError
+        return Dataset
+    raise AttributeError(name)

@@ -1,0 +1,1 @@
+"""Where the same two Flower apps can run: one file an engine."""

@@ -34,8 +34,7 @@ class Match:
     @property
     def recovered(self) -> NDArray[np.bool_]:
         """(n,): every field right."""
-        right: NDArray[np.bool_] = self.right.all(axis=1)
-        return right
+        return np.asarray(self.right.all(axis=1))
 
 
 def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> Match:

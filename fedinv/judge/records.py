@@ -28,9 +28,7 @@ def to_parquet(tables: Iterable[pa.Table]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _rows(
-    outcome: Outcome, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population
-) -> pa.Table:
+def _rows(outcome: Outcome, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population) -> pa.Table:
     rows, found, schema = verdict.case.rows, verdict.match, people.table.schema
     count, claimed = len(rows), found.claimed
     holder = {int(row): client for client in clients for row in people.shares[client]}

@@ -10,9 +10,7 @@ from fedinv.scenario import Scenario
 
 def everyone(scenario: Scenario) -> Population:
     """The scenario's people and who holds whose record."""
-    return population(
-        scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client
-    )
+    return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
 def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], round_: int) -> NDArray[np.int64]:

@@ -40,4 +40,5 @@ def _weighted_auc(
     for_up, for_down = weights[:, positive], weights[:, ~positive]
     pairs = for_up.sum(1) * for_down.sum(1)
     total = np.einsum("ri,ij,rj->r", for_up, wins, for_down, optimize=True)
-    return np.divide(total, pairs, out=np.full(len(total), np.nan), where=pairs > 0)
+    value: NDArray[np.float64] = np.divide(total, pairs, out=np.full(len(total), np.nan), where=pairs > 0)
+    return value

@@ -57,8 +57,9 @@ def judge(
     """
     schema = people.table.schema
     guesses = _guesses(cases, people, rng)
-    judged = [[_judge_one(Case(g, c.rows), people, tolerance) for g, c in zip(guess, cases, strict=True)]
-              for guess in guesses]
+    judged = [
+        [_judge_one(Case(g, c.rows), people, tolerance) for g, c in zip(guess, cases, strict=True)] for guess in guesses
+    ]
     constant, drawn = judged[0], judged[1:]
     by_draws = float(np.mean([_accuracy(d) for d in drawn]))
     filler = constant if _accuracy(constant) >= by_draws else drawn[0]

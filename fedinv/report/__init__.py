@@ -1,3 +1,22 @@
-"""temporary"""
-def render(folder):
-    return folder / "report.html"
+"""A run's report: one self-contained HTML page and its plots."""
+
+from pathlib import Path
+
+
+def render(folder: Path) -> Path:
+    """Write plots/*.png and report.html from a finished run's folder, each whole or not at all.
+
+    Returns the page's path. Raises RunError naming the file that is missing, damaged or of another run, or that
+    cannot be written.
+    """
+    from fedinv import files
+    from fedinv.report import page, plots
+    from fedinv.report.reading import read_run
+
+    run = read_run(folder)
+    drawn = plots.draw(run)
+    for name, png in drawn.items():
+        files.write(folder / "plots" / f"{name}.png", png)
+    path = folder / "report.html"
+    files.write(path, page.page(run, drawn))
+    return path

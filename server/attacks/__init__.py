@@ -1,0 +1,1 @@
+"""One file an attack: named after its kind, found because it is there."""

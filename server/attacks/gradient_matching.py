@@ -1,5 +1,6 @@
 """Inverts an update by looking for the batch whose gradient points the same way."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progr
 
 from ..inversion.labels import as_labels, label_hypotheses, softmax, step_length
 from ..inversion.objective import Dense, Direction, cosine, dense_layers, directions, flops
-from ..inversion.optimize import Descent, Found, descend
+from ..inversion.optimize import Descent, Found, descend, part
 from ..inversion.pooling import align, confidence, pool, weights
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.relaxation import Relaxation, relax
@@ -21,8 +22,6 @@ DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
 NULL = 4.0
 """Squared cosine that is claimed upon, in multiples of what free numbers reach against noise."""
-SCOUTING = 0.2
-"""Share of the iterations spent on choosing between plausible label counts."""
 
 
 class GradientMatching(Attack):
@@ -50,7 +49,7 @@ class GradientMatching(Attack):
         last = seen.last
         try:
             return self._run(last, knows, rng, progress)
-        except _Nothing as reason:
+        except _NothingError as reason:
             progress(1.0)
             return _nothing(last, str(reason))
 
@@ -78,19 +77,11 @@ class GradientMatching(Attack):
         chances = softmax(layers, _draw(knows, relaxation, DRAWS, rng))
         hypotheses = label_hypotheses(update[-1].bias, chances, n, length)
 
-        def search(counts: list[Tensor], descent: Descent, report: Progress) -> Found:
-            labels = torch.stack([as_labels(c) for c in counts])
-            start = _draw(knows, relaxation, len(counts) * n, rng).reshape(len(counts), n, width)
-            return descend(relaxation.free(start), labels, relaxation, layers, target, descent, report)
-
-        counts = hypotheses[0]
-        if len(hypotheses) > 1:
-            scouts = [h for h in hypotheses for _ in range(max(1, restarts // len(hypotheses)))]
-            short = Descent(max(1, int(how.iterations * SCOUTING)), how.lr, how.enough, how.seconds)
-            counts = search(scouts, short, lambda s: progress(SCOUTING * s)).labels[0].bincount(
-                minlength=len(hypotheses[0])
-            )
-        found = search([counts] * restarts, how, lambda s: progress(SCOUTING + (0.95 - SCOUTING) * s))
+        counts = [hypotheses[i % len(hypotheses)] for i in range(max(restarts, len(hypotheses)))]
+        labels = torch.stack([as_labels(c) for c in counts])
+        start = _draw(knows, relaxation, labels.numel(), rng).reshape(*labels.shape, width)
+        found = descend(relaxation.free(start), labels, relaxation, layers, target, how, part(progress, 0, 0.95))
+        found = found.like_best()
         claim = self._claim(found, relaxation, layers, target, threshold, last, knows, rng, notes)
         progress(1.0)
         return claim
@@ -116,12 +107,12 @@ class GradientMatching(Attack):
     ) -> Claim:
         reached = max(0.0, float(found.cosines[0])) ** 2
         if reached < threshold:
-            raise _Nothing(f"the best batch explains {reached:.1%} of the update, noise would give {threshold:.1%}")
+            raise _NothingError(
+                f"the best batch explains {reached:.1%} of the update, noise would give {threshold:.1%}"
+            )
         aligned, share = align(found.inputs, found.labels), weights(found.cosines)
         labels = found.labels[0]
-        candidates = torch.stack(
-            [relaxation.harden(aligned[0]), relaxation.harden(pool(aligned, share, relaxation))]
-        )
+        candidates = torch.stack([relaxation.harden(aligned[0]), relaxation.harden(pool(aligned, share, relaxation))])
         hot = torch.nn.functional.one_hot(labels, layers[-1].bias.numel()).float().expand(2, -1, -1)
         records = candidates[int(cosine(candidates, hot, layers, target)[0].argmax())]
         sure = confidence(aligned, share, records, relaxation)
@@ -134,7 +125,7 @@ class GradientMatching(Attack):
         )
 
 
-class _Nothing(Exception):
+class _NothingError(Exception):
     """Why nothing is claimed."""
 
 
@@ -150,24 +141,24 @@ def _nothing(last: Exchange, reason: str) -> Claim:
 
 def _check(last: Exchange, knows: Knowledge, most: int) -> tuple[tuple[Dense, ...], tuple[Dense, ...]]:
     if knows.model is None:
-        raise _Nothing("the architecture is withheld")
+        raise _NothingError("the architecture is withheld")
     if not 1 <= last.records <= most:
-        raise _Nothing(f"{last.records} records, the attack tries 1 to {most}")
+        raise _NothingError(f"{last.records} records, the attack tries 1 to {most}")
     try:
         sent, update = dense_layers(last.sent), dense_layers(last.received)
     except ValueError as error:
-        raise _Nothing(str(error)) from None
+        raise _NothingError(str(error)) from None
     if [u.weight.shape for u in update] != [s.weight.shape for s in sent]:
-        raise _Nothing("the update does not fit the network")
+        raise _NothingError("the update does not fit the network")
     if knows.schema is not None and knows.schema.width != sent[0].weight.shape[1]:
-        raise _Nothing("the schema does not fit the network")
+        raise _NothingError("the schema does not fit the network")
     if not all(bool(torch.isfinite(t).all()) for t in (*last.sent.values(), *last.received.values())):
-        raise _Nothing("values are not finite")
+        raise _NothingError("values are not finite")
     size = _norm(last.received)
     if not size > 0:
-        raise _Nothing("the update is zero")
+        raise _NothingError("the update is zero")
     if size > 100 * max(1.0, _norm(last.sent)):
-        raise _Nothing("the update is far larger than the model, as if it were masked")
+        raise _NothingError("the update is far larger than the model, as if it were masked")
     return sent, update
 
 
@@ -176,7 +167,7 @@ def _refuse_noise(last: Exchange, knows: Knowledge, parameters: int, threshold: 
     noise = _noise_square(knows, last.records, parameters)
     truth = 1 - noise / _norm(last.received) ** 2
     if noise > 0 and truth < threshold:
-        raise _Nothing(
+        raise _NothingError(
             f"known noise leaves the truth {max(truth, 0.0):.1%} of the update, {threshold:.1%} is reached by chance"
         )
 
@@ -200,7 +191,7 @@ def _number(defense: Mapping[str, Any], key: str) -> float:
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> float:
-    return float(sum(t.double().square().sum() for t in tensors.values()) ** 0.5)
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
 
 
 def _halfway(sent: tuple[Dense, ...], update: tuple[Dense, ...]) -> tuple[Dense, ...]:

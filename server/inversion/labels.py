@@ -47,7 +47,9 @@ def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:
     if records == 1:
         return torch.nn.functional.one_hot(gradient.argmin(), len(gradient))
     wanted = (records * (chances.double() - gradient.double())).clamp(0, records)
-    wanted = wanted * (records / wanted.sum().clamp_min(1e-12))
+    if not float(wanted.sum()) > 0:
+        wanted = chances.double()
+    wanted = wanted * (records / wanted.sum())
     counts = wanted.floor()
     missing = records - int(counts.sum())
     counts[(wanted - counts).argsort(descending=True, stable=True)[:missing]] += 1

@@ -108,10 +108,8 @@ def cosine(
     along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
     grams = [h @ h.mT + 1 for h in hidden]
     pairs = [d @ d.mT for d in slopes]
-    dot = sum((d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True))
-    square = sum((e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True))
-    assert isinstance(dot, Tensor) and isinstance(square, Tensor)
-    square = square.clamp_min(1e-30)
+    dot = torch.stack([(d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True)]).sum(0)
+    square = torch.stack([(e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True)]).sum(0).clamp_min(1e-30)
     value = dot * square.rsqrt()
     toward, against = square.rsqrt()[:, None, None], (-value / square)[:, None, None]
 
@@ -132,7 +130,7 @@ def cosine(
 
 def flops(layers: tuple[Dense, ...], target: tuple[Direction, ...], records: int) -> float:
     """Floating-point operations of one `cosine` over a batch of `records`, roughly."""
-    network = sum(l.weight.numel() for l in layers)
+    network = sum(layer.weight.numel() for layer in layers)
     direction = sum(t.left.numel() + (0 if t.right is None else t.right.numel()) for t in target)
-    widths = sum(sum(l.weight.shape) for l in layers)
+    widths = sum(sum(layer.weight.shape) for layer in layers)
     return 2.0 * records * (4 * network + 2 * direction + 3 * records * widths)

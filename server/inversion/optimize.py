@@ -28,6 +28,11 @@ class Found:
     cosines: Tensor
     """float32 (restarts,), of exactly these inputs."""
 
+    def like_best(self) -> "Found":
+        """Only the restarts with the best one's labels."""
+        same = (self.labels == self.labels[0]).all(1)
+        return Found(self.inputs[same], self.labels[same], self.cosines[same])
+
 
 @dataclass(frozen=True)
 class Descent:
@@ -39,6 +44,11 @@ class Descent:
     """A restart has arrived once 1 - cosine is below this; all stop when one has."""
     seconds: float
     """Wall clock after which the descent ends wherever it is."""
+
+
+def part(progress: Progress, begin: float, end: float) -> Progress:
+    """Report the shares of a part of the work that runs from `begin` to `end`."""
+    return lambda share: progress(begin + (end - begin) * share)
 
 
 def descend(
@@ -65,11 +75,8 @@ def descend(
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
         hot = torch.nn.functional.one_hot(labels[at], classes).float()
-        done = start / restarts
-        share = min(per_chunk, restarts - start) / restarts
-        parts.append(
-            _descend(free[at], hot, relaxation, layers, target, how, deadline, lambda s: progress(done + share * s))
-        )
+        report = part(progress, start / restarts, min(1.0, (start + per_chunk) / restarts))
+        parts.append(_descend(free[at], hot, relaxation, layers, target, how, deadline, report))
     inputs, cosines = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     order = cosines.argsort(descending=True, stable=True)
     return Found(inputs[order], labels[order], cosines[order])

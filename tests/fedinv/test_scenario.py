@@ -117,11 +117,13 @@ def test_files_that_are_not_there_or_not_toml(tmp_path):
 def test_any_rubbish_in_any_table_gives_one_line(rubbish, table):
     document = tomllib.loads(library.SHIPPED.joinpath("hospital.toml").read_text())
     document[table] = rubbish
+    message = ""
     try:
         parse(document, "here")
     except RequestError as error:
-        assert str(error).startswith("here: ")
-        assert "\n" not in str(error)
+        message = str(error)
+    assert message.startswith("here: ") or not message
+    assert "\n" not in message
 
 
 def test_the_server_reads_its_part_alone(tiny):

@@ -1,0 +1,1 @@
+"""One file a data source: named after it, found because it is there."""

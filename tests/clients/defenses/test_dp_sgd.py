@@ -50,11 +50,7 @@ def test_one_record_moves_the_sum_by_at_most_the_clip():
 def test_the_noise_has_the_stated_standard_deviation():
     defense = DpSgd(noise_multiplier=3.0, clip=0.5)
     noise = torch.cat(
-        [
-            (t / 0.1).flatten()
-            for seed in range(40)
-            for t in train(defense, job([[]], seed=seed)).values()
-        ]
+        [(t / 0.1).flatten() for seed in range(40) for t in train(defense, job([[]], seed=seed)).values()]
     )
     assert noise.std() == pytest.approx(3.0 * 0.5 / 4, rel=0.05)
 

@@ -14,7 +14,8 @@ def masked(updates, records, round_=1, seed=1):
     cohort = tuple(range(len(updates)))
     return [
         Masking().protect(
-            u, Sending(client=c, round=round_, cohort=cohort, records=records[c], seed=seed, rng=np.random.default_rng())
+            u,
+            Sending(client=c, round=round_, cohort=cohort, records=records[c], seed=seed, rng=np.random.default_rng()),
         )
         for c, u in enumerate(updates)
     ]

@@ -1,0 +1,143 @@
+"""Builds the page: one HTML file, escaped, with its style and plots inside."""
+
+import base64
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fedinv import library
+from fedinv.errors import RequestError
+from fedinv.federation import Known
+from fedinv.headline import epsilon_text, hits, percent, unit_text, worst_fields, worst_names
+from fedinv.report import reading
+from fedinv.report.reading import Run
+from fedinv.results import Interval, Rate
+from fedinv.scenario import Scenario, read
+
+KNOWN = {
+    "architecture": "the network's architecture",
+    "loss": "the loss function",
+    "schema": "the data dictionary: names, types, ranges and frequencies of the columns, no record",
+    "lr": "the learning rate, momentum and weight decay",
+    "batch-size": "the batch size",
+    "epochs": "the number of local epochs",
+    "defenses": "which defenses are on, and how they are set (the adaptive attacks only)",
+}
+
+
+def page(run: Run, drawn: Mapping[str, bytes]) -> str:
+    """The whole report as HTML; `drawn` are its plots by name, PNG."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "rate": rate,
+        "interval": _interval,
+        "hits": hits,
+        "epsilon": epsilon_text,
+        "one_in": _one_in,
+        "bytes": _bytes,
+        "seconds": _seconds,
+        "settings": _settings,
+    }
+    attacks, scenario = run.results.attacks, run.scenario
+    labels = reading.labels(attacks)
+    called = {id(attack): label for attack, label in zip(attacks, labels, strict=True)}
+    fields, names = (worst_fields(attacks), worst_names(attacks)) if attacks else (None, None)
+    known = {known: known in scenario.attacker.knows for known in get_args(Known)}
+    return environment.get_template("template.html.j2").render(
+        run=run,
+        scenario=scenario,
+        results=run.results,
+        unit=unit_text(run.results.privacy),
+        labeled=list(zip(labels, attacks, strict=True)),
+        worst=run.worst,
+        fields=fields,
+        names=names,
+        label=lambda attack: called[id(attack)],
+        cards=reading.cards(run),
+        claims=_claims(run),
+        plots={name: base64.b64encode(png).decode() for name, png in drawn.items()},
+        knows=[KNOWN[word] for word, told in known.items() if told],
+        withheld=[KNOWN[word] for word, told in known.items() if not told],
+        defenses=[defense.model_dump(mode="json") for defense in scenario.defenses],
+        source=scenario.data.model_dump(mode="json"),
+        commands=_commands(run),
+    )
+
+
+def rate(found: Rate) -> str:
+    """A rate with its count and interval: "63 of 64 (98.4 %, 95 % CI 91.6-100.0)", with an en dash."""
+    return f"{hits(found)} of {found.count} ({_percent(found.value)}, 95 % CI {_interval(found.ci95)})".replace(
+        " %", "\u00a0%"
+    )
+
+
+def _percent(share: float) -> str:
+    return percent(share).replace(" ", "\u00a0")
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}"
+
+
+def _one_in(chance: float) -> str:
+    return f"1 in {round(1 / chance)}" if chance else "none"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}"
+
+
+def _settings(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in parameters.items() if key not in ("kind", "source")) or "-"
+
+
+def _claims(run: Run) -> str | None:
+    """What the worst attack thought of its own claims, in a sentence; None where it claimed nothing."""
+    stated, right = reading.confidence(run)
+    if not len(stated):
+        return None
+    sentence = f"Over {len(stated)} claims the attack's mean confidence was {percent(float(stated.mean()))}"
+    return f"{sentence}; {percent(float(right.mean()))} of them were right in every field."
+
+
+def _commands(run: Run) -> list[tuple[str, str]]:
+    folder = shlex.quote(run.folder)
+    kind = shlex.quote(run.worst.kind) if run.worst else "KIND"
+    engine = "" if run.results.engine == "inline" else f" --engine {shlex.quote(run.results.engine)}"
+    shipped = _shipped(run.scenario)
+    again = shlex.quote(shipped) if shipped else f"{folder}/scenario.toml"
+    return [
+        ("repeat the whole run", f"fedinv run {again}{engine}"),
+        ("attack what was observed once more", f"fedinv attack {folder} --attack {kind}"),
+        ("write this page anew", f"fedinv report {folder}"),
+    ]
+
+
+def _shipped(scenario: Scenario) -> str | None:
+    """The name under which fedinv ships this very scenario."""
+    if scenario.name not in library.shipped():
+        return None
+    try:
+        return scenario.name if read(scenario.name).to_toml() == scenario.to_toml() else None
+    except RequestError:
+        return None
+
+

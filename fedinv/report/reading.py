@@ -1,0 +1,194 @@
+"""Reads a run folder into what the page and the plots show; knows no attack by name."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from fedinv import files
+from fedinv.errors import RunError
+from fedinv.headline import worst_case
+from fedinv.results import AttackResult, Results
+from fedinv.scenario import Scenario, read
+from fedinv.schema import Categorical, Continuous, Schema
+
+CARDS = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as it lies in its folder."""
+
+    folder: str
+    """Its name, without the way to it."""
+    scenario: Scenario
+    toml: str
+    results: Results
+    schema: Schema
+    worst: AttackResult | None
+    rows: pa.Table | None
+    """The worst attack's rows of records.parquet."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a person: the truth beside the claim."""
+
+    name: str
+    sensitive: bool
+    true: str
+    claimed: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """A person whose record was claimed."""
+
+    who: str
+    """Name, birth date ... where the data have them, else the row."""
+    client: int
+    round: int
+    traced: str | None
+    """To whom the claim was traced; None where nobody has a name."""
+    traced_right: bool
+    confidence: float | None
+    cells: tuple[Cell, ...]
+
+    @property
+    def right(self) -> int:
+        """Number of fields that are right."""
+        return sum(cell.right for cell in self.cells)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run. Raises RunError naming the file that is missing, damaged or of another run."""
+    results = _parse(Results, folder / "results.json")
+    schema = _parse(Schema, folder / "schema.json")
+    declared = folder / "scenario.toml"
+    scenario = read(str(declared))
+    worst = worst_case(results.attacks) if results.attacks else None
+    return Run(
+        folder=folder.resolve().name,
+        scenario=scenario,
+        toml=declared.read_text(encoding="utf-8"),
+        results=results,
+        schema=schema,
+        worst=worst,
+        rows=_rows(folder / "records.parquet", results, worst) if worst else None,
+    )
+
+
+def cards(run: Run) -> tuple[Card, ...]:
+    """Up to four people whose records the worst attack claimed, spread evenly from most to fewest right fields."""
+    if run.rows is None:
+        return ()
+    seen: dict[int, Card] = {}
+    for row in run.rows.filter(run.rows["claimed"]).to_pylist():
+        seen.setdefault(row["person"], _card(row, run.schema))
+    ranked = sorted(seen.values(), key=lambda card: -card.right)
+    chosen = dict.fromkeys(np.linspace(0, len(ranked) - 1, min(CARDS, len(ranked))).round().astype(int).tolist())
+    return tuple(ranked[position] for position in chosen)
+
+
+def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
+    """Each column's name, whether it is sensitive, the worst attack's share right, and that of a constant guess.
+
+    In the order of the data dictionary. The constant guess is the commonest value, or the densest region's center.
+    """
+    if run.rows is None or not run.rows.num_rows:
+        return []
+    tolerance, guess = run.scenario.judge.tolerance, run.schema.decode(run.schema.guess(1))
+    shares = []
+    for column in run.schema.columns:
+        truth, constant = run.rows[f"true:{column.name}"].to_numpy(), guess[column.name][0]
+        if isinstance(column, Continuous):
+            guessed = np.abs(truth.astype(float) - float(constant)) <= tolerance * column.std
+        else:
+            guessed = truth == constant
+        right = run.rows[f"right:{column.name}"].to_numpy()
+        shares.append((column.name, column.sensitive, float(right.mean()), float(guessed.mean())))
+    return shares
+
+
+def confidence(run: Run) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The worst attack's confidence in each claim (k,), and whether the record was recovered (k,)."""
+    if run.rows is None:
+        return np.empty(0), np.empty(0, dtype=bool)
+    kept = run.rows.filter(run.rows["claimed"]).select(["confidence", "recovered"]).drop_null()
+    return kept["confidence"].to_numpy().astype(float), kept["recovered"].to_numpy().astype(bool)
+
+
+def labels(attacks: list[AttackResult]) -> list[str]:
+    """A name for each attack: kind, variant and target, and the parameters in which those of one name differ."""
+    names = []
+    for attack in attacks:
+        like = [a.parameters for a in attacks if (a.kind, a.variant, a.target) == (attack.kind, attack.variant, attack.target)]
+        differ = [
+            f"{key}={value}" for key, value in attack.parameters.items() if any(p.get(key) != value for p in like)
+        ]
+        of_sum = ["on the sum"] if attack.target == "sum" else []
+        names.append(f"{attack.kind} ({', '.join([attack.variant, *of_sum, *differ])})")
+    return names
+
+
+def number(value: float, column: Continuous) -> str:
+    """A value of a column with the decimals that its spread deserves, and its unit."""
+    decimals = 0 if column.integer else min(6, max(0, 1 - math.floor(math.log10(column.std))))
+    return f"{value:.{decimals}f} {column.unit}".rstrip()
+
+
+def _parse(model: type[Any], path: Path) -> Any:
+    try:
+        return model.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise RunError(f"{path}: is damaged or of another version ({error.error_count()} faults): run again") from None
+
+
+def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
+    """The worst attack's rows: the attacks' rows lie one after the other, in the order of results.json."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
+    start = sum(attack.records for attack in results.attacks[: results.attacks.index(worst)])
+    rows = table.slice(start, worst.records)
+    told = {(worst.kind, worst.variant, worst.target)}
+    if table.num_rows != sum(a.records for a in results.attacks) or told != set(
+        zip(*(rows[key].to_pylist() for key in ("attack", "variant", "target")), strict=True)
+    ) and worst.records:
+        raise RunError(f"{path}: is not of the same state of the run as results.json: run again")
+    return rows
+
+
+def _card(row: dict[str, Any], schema: Schema) -> Card:
+    true = [str(value) for key, value in row.items() if key.startswith("identity:")]
+    traced = [str(value) for key, value in row.items() if key.startswith("linked:")]
+    return Card(
+        who=", ".join(true) or f"record {row['person']}",
+        client=row["client"],
+        round=row["round"],
+        traced=", ".join(traced) if true else None,
+        traced_right=bool(row["linked_right"]),
+        confidence=row["confidence"],
+        cells=tuple(_cell(row, column) for column in schema.columns),
+    )
+
+
+def _cell(row: dict[str, Any], column: Continuous | Categorical) -> Cell:
+    def text(value: Any) -> str:
+        return number(value, column) if isinstance(column, Continuous) else str(value)
+
+    return Cell(
+        name=column.name,
+        sensitive=column.sensitive,
+        true=text(row[f"true:{column.name}"]),
+        claimed=text(row[f"claimed:{column.name}"]),
+        right=row[f"right:{column.name}"],
+    )

@@ -1,0 +1,210 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from fedinv import library, schemas
+from fedinv.engines import inline
+from fedinv.results import Results
+
+ATTACKS = '[[attacks]]\nkind = "exact"\n'
+MAIN = [sys.executable, "-m", "fedinv.cli"]
+
+
+def fedinv(*arguments, cwd, code=0):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([*MAIN, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def file(tiny, tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(tiny + ATTACKS)
+    return path
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """The command line in this process: the exit code, stdout and stderr."""
+    from fedinv import cli
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fedinv", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        shown = capsys.readouterr()
+        return code or 0, shown.out, shown.err
+
+    return call
+
+
+def test_a_run_from_the_shell_is_complete_and_its_json_is_one_document(file, tmp_path):
+    done = fedinv("run", str(file), "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    folder = Path(document.pop("run"))
+    assert folder == tmp_path / "runs" / "tiny-1"
+    names = {p.name for p in folder.iterdir()}
+    assert {"scenario.toml", "results.json", "records.parquet", "observations", "plots", "report.html"} <= names
+    assert (folder / "log.jsonl").is_file()
+    assert json.loads((folder / "results.json").read_text()) == document
+    jsonschema.validate(document, Results.model_json_schema())
+    (found,) = document["attacks"]
+    assert found["recovered"]["value"] == 1.0
+    assert "training" in done.stderr
+
+
+def test_help_and_list_are_quick_and_import_nothing_heavy(tmp_path):
+    code = (
+        "import sys; sys.argv = ['fedinv', 'list', sys.argv[1]]\n"
+        "from fedinv.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('torch', 'flwr', 'opacus', 'matplotlib', 'pyarrow', 'scipy', 'sklearn', 'numpy')"
+        " if m in sys.modules], file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for what in ("attacks", "defenses", "datasets", "scenarios"):
+        command = [sys.executable, "-c", code, what]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.stderr.strip() == "[]", done.stderr
+        assert len(done.stdout.splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "hospitl"], ["hospitl", "did you mean 'hospital'"]),
+        (["run", "hospital", "--set", "training.epocs=2"], ["training.epocs", "did you mean 'epochs'"]),
+        (["run", "hospital", "--set", "federation.clients=9999"], ["9999", "records"]),
+        (["run", "hospital", "--set", "attacker.watch.clients=99"], ["attacker.watch.clients"]),
+        (["run", "TINY", "--engine", "inlin"], ["--engine inlin", "did you mean 'inline'"]),
+        (["list", "attakcs"], ["did you mean 'attacks'"]),
+        (["report", "nowhere"], ["nowhere", "fedinv run"]),
+        (["attack", "nowhere", "--attack", "exact"], ["nowhere", "fedinv run"]),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(main, file, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = main(*(str(file) if a == "TINY" else a for a in arguments))
+    line = err.strip().splitlines()[-1]
+    assert code == 2
+    assert out == ""
+    assert line.startswith("fedinv: ")
+    assert "Traceback" not in err
+    for word in words:
+        assert word in line
+
+
+def test_a_stopped_run_is_taken_up_by_the_command_it_names(main, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main("run", file, "--out", "whole")[0] == 0
+    train = inline.train
+
+    def stopped(scenario, out, on_reply):
+        def stop(round_):
+            on_reply(round_)
+            if round_ == 2:
+                raise KeyboardInterrupt
+
+        train(scenario, out, stop)
+
+    monkeypatch.setattr(inline, "train", stopped)
+    code, _, err = main("run", file, "--out", "broken")
+    assert code == 1
+    assert "go on with: fedinv run broken" in err
+    monkeypatch.setattr(inline, "train", train)
+    assert main("run", "broken")[0] == 0
+    whole, broken = (json.loads((tmp_path / d / "results.json").read_text()) for d in ("whole", "broken"))
+    for document in (whole, broken):
+        document["federation"].pop("seconds")
+        for found in document["attacks"]:
+            found.pop("seconds")
+    assert whole == broken
+
+
+def test_a_finished_or_foreign_folder_is_never_overwritten(main, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main("run", file, "--out", "one")[0] == 0
+    before = (tmp_path / "one/results.json").read_text()
+    code, _, err = main("run", file, "--out", "one")
+    assert (code, "finished run" in err) == (2, True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/precious.txt").write_text("mine")
+    code, _, err = main("run", file, "--out", "other")
+    assert (code, "holds no run" in err) == (2, True)
+    code, _, err = main("run", file, "--out", file)
+    assert (code, "is a file" in err) == (2, True)
+    assert (tmp_path / "one/results.json").read_text() == before
+
+
+def test_a_finished_run_is_attacked_again_and_reported_again(main, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main("run", file, "--out", "one")
+    code, out, _ = main("attack", "one", "--attack", "gradient-matching", "--set", "iterations=3", "--json")
+    assert code == 0
+    assert [a["kind"] for a in json.loads(out)["attacks"]] == ["exact", "gradient-matching"]
+    code, _, err = main("attack", "one", "--attack", "gradient-matching", "--set", "iteratons=3")
+    assert (code, "did you mean 'iterations'" in err) == (2, True)
+    code, _, err = main("attack", "one", "--attack", "exakt")
+    assert (code, "did you mean 'exact'" in err) == (2, True)
+    (tmp_path / "one/report.html").unlink()
+    code, out, _ = main("report", "one")
+    assert code == 0
+    assert Path(out.strip()).is_file()
+
+
+def test_a_damaged_observation_is_named(main, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main("run", file, "--out", "one")
+    victim = next((tmp_path / "one/observations").glob("*client*"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    code, _, err = main("attack", "one", "--attack", "exact", "--set", "seed=1")
+    assert code in (1, 2)
+    code, _, err = main("attack", "one", "--attack", "gradient-matching")
+    assert code == 1
+    assert f"{victim.name}: is damaged" in err
+
+
+def test_published_schemas_are_up_to_date():
+    for path, content in schemas.published().items():
+        assert json.loads(path.read_text()) == json.loads(json.dumps(content)), "run: make schemas"
+
+
+def test_every_shipped_scenario_satisfies_the_published_schema():
+    import tomllib
+
+    schema = json.loads((library.SHIPPED / "scenario.schema.json").read_text())
+    for path in library.shipped().values():
+        jsonschema.validate(tomllib.loads(path.read_text()), schema)
+
+
+@pytest.mark.slow
+def test_ctrl_c_from_the_keyboard_loses_nothing(file, tmp_path):
+    import signal
+
+    long = file.read_text().replace("rounds = 3", "rounds = 400").replace("epochs = 2", "epochs = 9")
+    file.write_text(long)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    running = subprocess.Popen(
+        [*MAIN, "run", str(file), "--out", "broken"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    progress = tmp_path / "broken/checkpoint/progress.json"
+    for _ in range(600):
+        time.sleep(0.1)
+        if progress.is_file() and json.loads(progress.read_text())["round"] >= 3:
+            break
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "go on with: fedinv run broken" in err
+    assert "Traceback" not in err
+    assert json.loads(progress.read_text())["round"] >= 3

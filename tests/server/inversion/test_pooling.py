@@ -1,0 +1,48 @@
+import torch
+
+from fedinv.schema import Categorical, Continuous, Schema
+from server.inversion.pooling import align, confidence, pool, weights
+from server.inversion.relaxation import relax
+
+SCHEMA = Schema(
+    columns=(
+        Continuous(name="age", mean=0, std=1, low=-3, high=3, mode=0),
+        Categorical(name="sex", values=("f", "m"), frequencies=(0.5, 0.5)),
+    ),
+    label="ill",
+    classes=("no", "yes"),
+)
+RELAXATION = relax(SCHEMA, 3)
+RECORDS = torch.tensor([[-1.0, 1, 0], [0.0, 0, 1], [2.0, 1, 0]])
+
+
+def test_alignment_undoes_a_shuffle():
+    shuffled = torch.stack([RECORDS, RECORDS[[2, 0, 1]], RECORDS[[1, 2, 0]]])
+    assert torch.equal(align(shuffled, torch.zeros(3, 3).long()), RECORDS.expand(3, -1, -1))
+
+
+def test_alignment_keeps_labels_apart():
+    swapped = torch.stack([RECORDS, RECORDS[[1, 0, 2]]])
+    assert torch.equal(align(swapped, torch.tensor([[0, 1, 1], [0, 1, 1]])), swapped)
+
+
+def test_pool_takes_the_median_of_numbers_and_the_mean_of_groups():
+    restarts = torch.tensor([[[0.0, 0.9, 0.1]], [[1.0, 0.8, 0.2]], [[3.0, 0.1, 0.9]]])
+    pooled = pool(restarts, torch.full((3,), 1 / 3), RELAXATION)
+    assert torch.allclose(pooled, torch.tensor([[1.0, 0.6, 0.4]]))
+    assert torch.allclose(pool(restarts, torch.tensor([0.1, 0.1, 0.8]), RELAXATION)[0, 0], torch.tensor(3.0))
+
+
+def test_a_restart_that_explains_all_counts_alone():
+    assert torch.allclose(weights(torch.tensor([1.0, 0.9, 0.5])), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6)
+    assert torch.allclose(weights(torch.tensor([0.5, 0.5])), torch.tensor([0.5, 0.5]))
+
+
+def test_confidence_is_agreement():
+    agreed = RECORDS.expand(4, -1, -1)
+    share = torch.full((4,), 0.25)
+    assert torch.allclose(confidence(agreed, share, RECORDS, RELAXATION), torch.ones(3))
+    differing = agreed.clone()
+    differing[:2, 0] = torch.tensor([2.0, 0.0, 1.0])
+    sure = confidence(differing, share, RECORDS, RELAXATION)
+    assert torch.allclose(sure, torch.tensor([0.5, 1.0, 1.0]))
