@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from fedinv import wire
 from fedinv.data.population import Population, population
 from fedinv.defense import Job, LocalTraining, Sending, State
-from fedinv.models import build
+from fedinv.models import load
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario, loads, read
 from fedinv.streams import stream
@@ -53,10 +53,10 @@ def train(message: Message, context: Context) -> Message:
     round_ = int(message.content.config_records["config"]["round"])  # type: ignore[arg-type]
     training = scenario.training.settings
     state = _state(context)
-    network = build(scenario.model, people.table.schema.width, len(people.table.schema.classes))
-    network.load_state_dict(wire.unpack(message.content.array_records["arrays"]), assign=True)
+    schema = people.table.schema
+    weights = wire.unpack(message.content.array_records["arrays"])
     job = Job(
-        network=network,
+        network=load(scenario.model, schema.width, len(schema.classes), weights),
         inputs=people.inputs[rows],
         labels=people.labels[rows],
         batches=local_batches(training, len(rows), scenario.sampling, scenario.seed, client, round_),

@@ -3,7 +3,6 @@
 It names no data source, so the server can read it without getting at anything that produces a record.
 """
 
-import tomllib
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,11 +83,6 @@ class Agreement(BaseModel):
     federation: Federation
     training: TrainingTable
     attacker: Attacker = Attacker()
-
-    @classmethod
-    def loads(cls, text: str) -> Self:
-        """Read it from a scenario's TOML text, which has been checked whole before."""
-        return cls.model_validate(tomllib.loads(text))
 
 
 def round_clients(clients: int, per_round: int, seed: int, round_: int) -> tuple[int, ...]:

@@ -42,9 +42,12 @@ def headline(
     return _sentence([*parts, *price])
 
 
-def severity(attack: AttackResult) -> tuple[float, float]:
-    """How bad an attack is: what it recovered above the guesser first, then its fields above the guesser."""
-    return max(0.0, _above(attack.recovered)), _above(attack.field_accuracy)
+def severity(attack: AttackResult) -> tuple[float, bool, float]:
+    """How bad an attack is: what it recovered above the guesser first, then its fields above the guesser.
+
+    An attack that claims nothing scores the guesser's fields, so any that claims something goes before it.
+    """
+    return max(0.0, _above(attack.recovered)), attack.claimed > 0, _above(attack.field_accuracy)
 
 
 def worst_case(attacks: Sequence[AttackResult]) -> AttackResult:
@@ -105,7 +108,8 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
 def _by_field(rate: Rate) -> str:
     numbers = f"({percent(rate.value)} right, guess {percent(rate.prior)})"
     if rate.value <= rate.prior or rate.ci95[0] <= rate.prior:
-        return f"field by field it knows no {'' if rate.value <= rate.prior else 'measurable '}more than a guesser {numbers}"
+        no_more = "no more" if rate.value <= rate.prior else "not measurably more"
+        return f"field by field it knows {no_more} than a guesser {numbers}"
     return f"field by field it knows more than a guesser {numbers}"
 
 

@@ -1,11 +1,12 @@
 """The networks that a federation trains, built from their declaration alone."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 
 class Mlp(BaseModel):
@@ -40,21 +41,22 @@ class Logistic(BaseModel):
 Model = Annotated[Mlp | Logistic, Field(discriminator="kind")]
 
 
-def build(model: Mlp | Logistic, inputs: int, outputs: int, seed: int | None = None) -> nn.Sequential:
-    """Build a network (n, inputs) -> logits (n, outputs).
+def build(model: Mlp | Logistic, inputs: int, outputs: int, seed: int) -> nn.Sequential:
+    """Build a network (n, inputs) -> logits (n, outputs) with fresh weights.
 
-    With a seed the initial weights depend on it alone and the global generator stays untouched; without one they are
-    zeros, for a caller who loads weights next.
+    They depend on the seed alone, and the global generator stays untouched.
     """
-    if seed is None:
-        with torch.device("meta"):
-            network = nn.Sequential(*model.layers(inputs, outputs))
-        return network.to_empty(device="cpu").apply(_zero)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(*model.layers(inputs, outputs))
 
 
-def _zero(module: nn.Module) -> None:
-    for parameter in module.parameters(recurse=False):
-        nn.init.zeros_(parameter)
+def load(model: Mlp | Logistic, inputs: int, outputs: int, weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """Build a network around these weights by parameter name; it takes their memory over.
+
+    Raises RuntimeError for weights of other names or shapes.
+    """
+    with torch.device("meta"):
+        network = nn.Sequential(*model.layers(inputs, outputs))
+    network.load_state_dict(dict(weights), assign=True)
+    return network.requires_grad_(True)

@@ -21,7 +21,7 @@ from fedinv.judge import records
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.judge.utility import auc
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
-from fedinv.models import build
+from fedinv.models import load
 from fedinv.report import render
 from fedinv.results import AttackResult, FederationResult, Interval, LeftOutClient, Results, Undefended, Utility
 from fedinv.scenario import Scenario, read
@@ -54,7 +54,7 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
     if declared.is_file():
         if (out / "results.json").is_file():
             raise RequestError(f"--out {out}: holds a finished run; name another folder, or see fedinv report {out}")
-        if declared.read_text(encoding="utf-8") != scenario.to_toml():
+        if read(str(declared)) != scenario:
             raise RequestError(f"--out {out}: holds an unfinished run of another scenario; name another folder")
     elif out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out}: is not empty and holds no run; name another folder")
@@ -133,7 +133,7 @@ def assess(
         federation=FederationResult(
             clients=scenario.federation.clients,
             rounds=scenario.federation.rounds,
-            parameters=sum(p.numel() for p in _network(scenario, people).parameters()),
+            parameters=sum(p.numel() for p in _network(scenario, people, folder).parameters()),
             bytes_up=progress["bytes_up"],
             seconds=progress["seconds"],
             records=sum(len(share) for share in people.shares),
@@ -217,13 +217,10 @@ def _result(outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rate
     )
 
 
-def _network(scenario: Scenario, people: Population, folder: Path | None = None) -> nn.Sequential:
+def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequential:
     schema = people.table.schema
-    network = build(scenario.model, schema.width, len(schema.classes))
-    if folder is not None:
-        last = f"model-{scenario.federation.rounds:04}.safetensors"
-        network.load_state_dict(files.read_tensors(folder / "checkpoint" / last)[0])
-    return network
+    last = folder / "checkpoint" / f"model-{scenario.federation.rounds:04}.safetensors"
+    return load(scenario.model, schema.width, len(schema.classes), files.read_tensors(last)[0])
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:

@@ -1,10 +1,15 @@
 """How weights and updates travel: Flower records, and the ring in which masked updates add up."""
 
+import io
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
 from torch import Tensor
 
 FRACTION_BITS = 40
@@ -13,12 +18,33 @@ FRACTION_BITS = 40
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn tensors by name into a Flower record, order kept."""
-    return ArrayRecord({name: Array(tensor.detach().numpy()) for name, tensor in tensors.items()})
+    return ArrayRecord({name: _array(tensor.detach().contiguous().numpy()) for name, tensor in tensors.items()})
 
 
 def unpack(record: ArrayRecord) -> dict[str, Tensor]:
-    """Turn a Flower record into tensors of their own memory, order kept."""
-    return {name: torch.from_numpy(array.numpy()) for name, array in record.items()}
+    """Turn a Flower record into tensors of their own memory, order kept. Raises ValueError for bytes it cannot read."""
+    return {name: torch.from_numpy(_values(array)) for name, array in record.items()}
+
+
+def _array(values: NDArray[Any]) -> Array:
+    """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
+    head = _header(values.dtype.str, values.shape)
+    return Array(str(values.dtype), values.shape, "numpy.ndarray", head + values.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _header(descr: str, shape: tuple[int, ...]) -> bytes:
+    sink = io.BytesIO()
+    np.lib.format.write_array_header_1_0(sink, {"descr": descr, "fortran_order": False, "shape": shape})
+    return sink.getvalue()
+
+
+def _values(array: Array) -> NDArray[Any]:
+    """What `array.numpy()` reads; the header is parsed only if it is not the one expected."""
+    dtype, shape = np.dtype(array.dtype), tuple(array.shape)
+    if array.data.startswith(head := _header(dtype.str, shape)):
+        return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape).copy()
+    return np.asarray(array.numpy())
 
 
 def size(record: ArrayRecord) -> int:
@@ -60,7 +86,8 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
             return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
         if tensor.dtype not in (torch.float32, torch.int64):
             return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
-        if not bool(torch.isfinite(tensor).all()):
+        # a finite sum has only finite terms; the other way round needs the closer look
+        if not math.isfinite(tensor.sum()) and not bool(torch.isfinite(tensor).all()):
             return f"sent non-finite values in {name}"
     return None
 

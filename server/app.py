@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
@@ -29,8 +30,11 @@ ROUND_SECONDS = 3600.0
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one."""
-    agreement = _agreement(str(context.run_config["scenario"]))
+    document = _document(str(context.run_config["scenario"]))
+    agreement = Agreement.model_validate(document)
     out = Path(str(context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower")).resolve()
+    if not (out / "scenario.toml").is_file():
+        files.write(out / "scenario.toml", tomli_w.dumps(document))
     nodes, schema = _register(grid, agreement.federation.clients)
     files.write(out / "schema.json", schema.model_dump_json(indent=2) + "\n")
     strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=out / "observations")
@@ -52,10 +56,8 @@ def main(grid: Grid, context: Context) -> None:
     files.write_json(out / "ledger.json", {"clients": _ledgers(grid, nodes)})
 
 
-def _agreement(scenario: str) -> Agreement:
-    if "\n" in scenario:
-        return Agreement.loads(scenario)
-    return Agreement.model_validate(library.document(scenario)[0])
+def _document(scenario: str) -> dict[str, Any]:
+    return library.loads(scenario, "scenario") if "\n" in scenario else library.document(scenario)[0]
 
 
 def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:

@@ -36,11 +36,3 @@ class Table:
             labels=self.labels[rows],
             identities=None if people is None else {name: values[rows] for name, values in people.items()},
         )
-
-
-def __getattr__(name):  # TEMPORARY
-    if name == "Dataset":
-        from fedinv.data.dataset import Dataset
-
-        return Dataset
-    raise AttributeError(name)

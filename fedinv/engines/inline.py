@@ -85,7 +85,7 @@ class InlineGrid(Grid):
         context = self._contexts[message.metadata.dst_node_id]
         inner = copy.copy(message)
         # the payload's bytes are immutable: only their containers are copied, so that a mod may change its own
-        inner.__dict__ = {**message.__dict__, "_content": copy.deepcopy(message.content)}
+        inner.__dict__ = {**message.__dict__, "_content": _own(message.content)}
         try:
             reply = self._app(inner, context)
         except Exception as error:  # a client's fault is a reply, as on Flower's own engine
@@ -93,6 +93,11 @@ class InlineGrid(Grid):
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
         reply.metadata.__dict__["_message_id"] = str(next(self._ids))
         return reply
+
+
+def _own(content: RecordDict) -> RecordDict:
+    """The same records in containers of their own."""
+    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})
 
 
 class NodeStates:

@@ -1,12 +1,14 @@
 """Builds the page: one HTML file, escaped, with its style and plots inside."""
 
 import base64
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from fedinv import library
 from fedinv.errors import RequestError
@@ -47,6 +49,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "bytes": _bytes,
         "seconds": _seconds,
         "settings": _settings,
+        "breakable": _breakable,
     }
     attacks, scenario = run.results.attacks, run.scenario
     labels = reading.labels(attacks)
@@ -76,17 +79,21 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
 
 def rate(found: Rate) -> str:
     """A rate with its count and interval: "63 of 64 (98.4 %, 95 % CI 91.6-100.0)", with an en dash."""
-    return f"{hits(found)} of {found.count} ({_percent(found.value)}, 95 % CI {_interval(found.ci95)})".replace(
-        " %", "\u00a0%"
-    )
+    total, interval = f"{hits(found)} of {found.count}", f"95 % CI {_interval(found.ci95)}"
+    return f"{_together(total)} ({_percent(found.value)}, {_together(interval)})"
 
 
 def _percent(share: float) -> str:
-    return percent(share).replace(" ", "\u00a0")
+    return _together(percent(share))
 
 
 def _interval(interval: Interval) -> str:
-    return f"{100 * interval[0]:.1f}\u2013{100 * interval[1]:.1f}"
+    return f"{100 * interval[0]:.1f}\u2060\u2013\u2060{100 * interval[1]:.1f}"
+
+
+def _together(text: str) -> str:
+    """The text with spaces at which no line breaks."""
+    return text.replace(" ", "\u00a0")
 
 
 def _one_in(chance: float) -> str:
@@ -106,7 +113,24 @@ def _seconds(seconds: float) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in parameters.items() if key not in ("kind", "source")) or "-"
+    """Parameters as the scenario writes them, without the kind that names them; empty where there are none."""
+    return ", ".join(
+        f"{key} = {_toml(value)}"
+        for key, value in parameters.items()
+        if key not in ("kind", "source") and value is not None
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items() if one is not None)
+        return f"{{ {inside} }}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _breakable(name: str) -> Markup:
+    """An escaped name that may break after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _claims(run: Run) -> str | None:

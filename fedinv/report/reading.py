@@ -18,7 +18,7 @@ from fedinv.results import AttackResult, Results
 from fedinv.scenario import Scenario, read
 from fedinv.schema import Categorical, Continuous, Schema
 
-CARDS = 4
+CARDS = 3
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_run(folder: Path) -> Run:
 
 
 def cards(run: Run) -> tuple[Card, ...]:
-    """Up to four people whose records the worst attack claimed, spread evenly from most to fewest right fields."""
+    """Up to three people whose records the worst attack claimed, spread evenly from most to fewest right fields."""
     if run.rows is None:
         return ()
     seen: dict[int, Card] = {}
@@ -129,7 +129,8 @@ def labels(attacks: list[AttackResult]) -> list[str]:
     """A name for each attack: kind, variant and target, and the parameters in which those of one name differ."""
     names = []
     for attack in attacks:
-        like = [a.parameters for a in attacks if (a.kind, a.variant, a.target) == (attack.kind, attack.variant, attack.target)]
+        name = (attack.kind, attack.variant, attack.target)
+        like = [other.parameters for other in attacks if (other.kind, other.variant, other.target) == name]
         differ = [
             f"{key}={value}" for key, value in attack.parameters.items() if any(p.get(key) != value for p in like)
         ]
@@ -159,10 +160,9 @@ def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
         raise RunError(f"{path}: cannot be read ({error})") from error
     start = sum(attack.records for attack in results.attacks[: results.attacks.index(worst)])
     rows = table.slice(start, worst.records)
-    told = {(worst.kind, worst.variant, worst.target)}
-    if table.num_rows != sum(a.records for a in results.attacks) or told != set(
-        zip(*(rows[key].to_pylist() for key in ("attack", "variant", "target")), strict=True)
-    ) and worst.records:
+    named = rows.select(["attack", "variant", "target"]).to_pylist()
+    name = {"attack": worst.kind, "variant": worst.variant, "target": worst.target}
+    if table.num_rows != sum(a.records for a in results.attacks) or any(row != name for row in named):
         raise RunError(f"{path}: is not of the same state of the run as results.json: run again")
     return rows
 

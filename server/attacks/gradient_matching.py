@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,16 +12,23 @@ from torch import Tensor
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
 from ..inversion.labels import as_labels, label_hypotheses, softmax, step_length
-from ..inversion.objective import Dense, Direction, cosine, dense_layers, directions, flops
-from ..inversion.optimize import Descent, Found, descend, part
-from ..inversion.pooling import align, confidence, pool, weights
+from ..inversion.noise import noise_std, rescaled
+from ..inversion.objective import Dense, cosine, dense_layers, directions, flops, influence
+from ..inversion.optimize import Descent, Found, Problem, descend, part
+from ..inversion.pooling import agreement, align, determined, pool, weights
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.relaxation import Relaxation, relax
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
 NULL = 4.0
-"""Squared cosine that is claimed upon, in multiples of what free numbers reach against noise."""
+"""Squared cosine that is claimed upon, in multiples of free numbers per parameter.
+
+By chance p numbers explain about p / D of a random vector in D dimensions. Measured on Gaussian updates (batches of 1
+to 32, hidden layers of 100 to 512, with and without a schema, 96 runs): 0.01 to 1.45 times that.
+"""
+ENOUGH = 1e-4
+"""One less the cosine at which a restart has arrived."""
 
 
 class GradientMatching(Attack):
@@ -55,74 +62,70 @@ class GradientMatching(Attack):
 
     def _run(self, last: Exchange, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         sent, update = _check(last, knows, self.most_records)
-        width, n = sent[0].weight.shape[1], last.records
-        relaxation = relax(knows.schema, width)
+        n, relaxation = last.records, relax(knows.schema, sent[0].weight.shape[1])
         parameters = sum(tensor.numel() for tensor in last.sent.values())
-        threshold = NULL * n * relaxation.freedom / parameters
-        _refuse_noise(last, knows, parameters, threshold)
-
+        chance = NULL * n * relaxation.freedom / parameters
+        noise = noise_std(knows, n)
+        truth = 1 - parameters * (noise / _norm(last.received)) ** 2
+        if truth < chance:
+            raise _NothingError(
+                f"known noise leaves the truth {max(truth, 0.0):.1%} of the update, {chance:.1%} is chance"
+            )
         notes = []
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        target = directions(update, generator)
-        single = knows.algorithm == "fedsgd"
-        layers = sent if single else _halfway(sent, update)
-        if not single:
+        layers = sent
+        if knows.algorithm != "fedsgd":
+            layers = _halfway(sent, update)
             notes.append("the update of several local steps is matched as one gradient of all records, halfway along")
         length = step_length(knows, n)
-        if length is None:
-            notes.append("the step length is withheld: label counts are found by trial")
+        if length is None or rescaled(knows, _norm(last.received) * math.sqrt(truth)):
+            length = None
+            notes.append("the update's scale is not known: label counts are found by trial")
 
-        how = Descent(self.iterations, self.lr, 1e-4, self.seconds)
-        restarts, how = self._scale(how, flops(layers, target, n))
-        chances = softmax(layers, _draw(knows, relaxation, DRAWS, rng))
-        hypotheses = label_hypotheses(update[-1].bias, chances, n, length)
-
-        counts = [hypotheses[i % len(hypotheses)] for i in range(max(restarts, len(hypotheses)))]
-        labels = torch.stack([as_labels(c) for c in counts])
-        start = _draw(knows, relaxation, labels.numel(), rng).reshape(*labels.shape, width)
-        found = descend(relaxation.free(start), labels, relaxation, layers, target, how, part(progress, 0, 0.95))
-        found = found.like_best()
-        claim = self._claim(found, relaxation, layers, target, threshold, last, knows, rng, notes)
-        progress(1.0)
-        return claim
-
-    def _scale(self, how: Descent, each: float) -> tuple[int, Descent]:
-        """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
-        affordable = self.work * 1e9 / each
-        restarts = min(self.restarts, max(4, int(affordable / how.iterations)))
-        iterations = min(how.iterations, max(50, int(affordable / restarts)))
-        return restarts, Descent(iterations, how.lr, how.enough, how.seconds)
-
-    def _claim(
-        self,
-        found: Found,
-        relaxation: Relaxation,
-        layers: tuple[Dense, ...],
-        target: tuple[Direction, ...],
-        threshold: float,
-        last: Exchange,
-        knows: Knowledge,
-        rng: np.random.Generator,
-        notes: list[str],
-    ) -> Claim:
+        problem = Problem(
+            relaxation, layers, directions(update, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        )
+        drawn = softmax(layers, _draw(knows, relaxation, DRAWS, rng))
+        hypotheses = label_hypotheses(update[-1].bias, drawn, n, length, noise)
+        restarts, how = self._scale(flops(layers, problem.target, n))
+        labels = torch.stack(
+            [as_labels(hypotheses[i % len(hypotheses)]) for i in range(max(restarts, len(hypotheses)))]
+        )
+        start = _draw(knows, relaxation, labels.numel(), rng).reshape(*labels.shape, -1)
+        found = descend(relaxation.free(start), labels, problem, how, part(progress, 0, 0.95)).like_best()
         reached = max(0.0, float(found.cosines[0])) ** 2
-        if reached < threshold:
-            raise _NothingError(
-                f"the best batch explains {reached:.1%} of the update, noise would give {threshold:.1%}"
-            )
-        aligned, share = align(found.inputs, found.labels), weights(found.cosines)
-        labels = found.labels[0]
-        candidates = torch.stack([relaxation.harden(aligned[0]), relaxation.harden(pool(aligned, share, relaxation))])
-        hot = torch.nn.functional.one_hot(labels, layers[-1].bias.numel()).float().expand(2, -1, -1)
-        records = candidates[int(cosine(candidates, hot, layers, target)[0].argmax())]
-        sure = confidence(aligned, share, records, relaxation)
+        if reached < chance:
+            raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
+        records, sure = _best(found, problem, max(0.0, 1 - reached / truth))
+        progress(1.0)
         return Claim(
             records=records,
             confidence=sure,
-            labels=labels,
-            mismatch=_mismatch(knows, last, records, labels, rng),
+            labels=found.labels[0],
+            mismatch=_mismatch(knows, last, records, found.labels[0], rng),
             notes=(f"the best batch explains {reached:.1%} of the update", *notes),
         )
+
+    def _scale(self, each: float) -> tuple[int, Descent]:
+        """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
+        affordable = self.work * 1e9 / each
+        restarts = min(self.restarts, max(4, int(affordable / self.iterations)))
+        iterations = min(self.iterations, max(50, int(affordable / restarts)))
+        return restarts, Descent(iterations, self.lr, ENOUGH, self.seconds)
+
+
+def _best(found: Found, problem: Problem, misfit: float) -> tuple[Tensor, Tensor]:
+    """The pooled records, or the best restart's where those explain the update better, and how sure they are.
+
+    `misfit` is the share of the update that neither they nor known noise explain.
+    """
+    relaxation, layers = problem.relaxation, problem.layers
+    aligned, share = align(found.inputs, found.labels), weights(found.cosines)
+    candidates = relaxation.harden(torch.stack([aligned[0], pool(aligned, share, relaxation)]))
+    hot = torch.nn.functional.one_hot(found.labels[0], layers[-1].bias.numel()).float()
+    value, _ = cosine(candidates, hot.expand(2, -1, -1), layers, problem.target)
+    records = candidates[int(value.argmax())]
+    sure = agreement(aligned, share, records, relaxation) * determined(influence(records, hot, layers), misfit)
+    return records, sure
 
 
 class _NothingError(Exception):
@@ -162,34 +165,6 @@ def _check(last: Exchange, knows: Knowledge, most: int) -> tuple[tuple[Dense, ..
     return sent, update
 
 
-def _refuse_noise(last: Exchange, knows: Knowledge, parameters: int, threshold: float) -> None:
-    """Compare the noise that is known to be in the update with the update's length."""
-    noise = _noise_square(knows, last.records, parameters)
-    truth = 1 - noise / _norm(last.received) ** 2
-    if noise > 0 and truth < threshold:
-        raise _NothingError(
-            f"known noise leaves the truth {max(truth, 0.0):.1%} of the update, {threshold:.1%} is reached by chance"
-        )
-
-
-def _noise_square(knows: Knowledge, records: int, parameters: int) -> float:
-    """Expected squared length of the noise that the known defenses add."""
-    square = 0.0
-    if (clip_noise := knows.defense("clip-noise")) is not None:
-        square += parameters * (_number(clip_noise, "clip") * _number(clip_noise, "noise_multiplier")) ** 2
-    length = step_length(knows, records)
-    if (dp_sgd := knows.defense("dp-sgd")) is not None and knows.lr is not None and length is not None:
-        batch = min(knows.batch_size or records, records)
-        std = knows.lr * _number(dp_sgd, "noise_multiplier") * _number(dp_sgd, "clip") / batch
-        square += parameters * std**2 * length / knows.lr
-    return square
-
-
-def _number(defense: Mapping[str, Any], key: str) -> float:
-    value = defense.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 def _norm(tensors: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
 
@@ -210,6 +185,6 @@ def _mismatch(
 ) -> float | None:
     try:
         again = recompute_update(knows, last.sent, records, labels, rng)
-    except (ValueError, TypeError):
+    except ValueError:
         return None
     return mismatch(again, last.received)

@@ -56,14 +56,17 @@ def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:
     return counts.long()
 
 
-def label_hypotheses(update: Tensor, chances: Tensor, records: int, length: float | None) -> tuple[Tensor, ...]:
+def label_hypotheses(
+    update: Tensor, chances: Tensor, records: int, length: float | None, noise: float = 0.0
+) -> tuple[Tensor, ...]:
     """Plausible counts per class, likeliest first, from the last bias' update (classes,).
 
-    `chances` (draws, classes) are the probabilities of records drawn for the purpose. Of a known step length: the
-    estimate, then those of its neighbors by one record that lie within two standard errors of a batch's mean softmax.
-    Of an unknown one: the estimates for step lengths from just long enough to a hundred times that.
+    `chances` (draws, classes) are the probabilities of records drawn for the purpose, `noise` the standard deviation
+    of what a defense added. Of a known step length: the estimate, then those of its neighbors by one record that lie
+    within two standard errors. Of an unknown one: the estimates for step lengths from just long enough to a hundred
+    times that.
     """
-    mean, error = chances.mean(0), chances.std(0) * math.sqrt(records)
+    mean = chances.mean(0)
     if records == 1:
         return (label_counts(-update, mean, 1),)
     if length is None:
@@ -71,6 +74,7 @@ def label_hypotheses(update: Tensor, chances: Tensor, records: int, length: floa
         tried = [label_counts(-update / (shortest * s), mean, records) for s in np.geomspace(1, 100, 50)]
     else:
         exact = records * (mean + update / length)
+        error = (records * chances.var(0) + (records * noise / length) ** 2).sqrt()
         first = label_counts(-update / length, mean, records)
         near = [c for c in _neighbors(first, exact) if bool(((c - exact).abs() <= 0.5 + 2 * error).all())]
         tried = [first, *near]

@@ -94,16 +94,9 @@ def cosine(
     cosine's derivative with respect to the inputs (restarts, n, width).
     """
     n, last = inputs.shape[1], len(layers) - 1
-    hidden, alive, logits = [inputs], [], inputs
-    for i, layer in enumerate(layers):
-        logits = hidden[-1] @ layer.weight.T + layer.bias
-        if i < last:
-            hidden.append(logits.relu())
-            alive.append((logits > 0).float())
-    chances = logits.softmax(-1)
-    slopes = [(chances - labels) / n]
-    for i in range(last, 0, -1):
-        slopes.insert(0, (slopes[0] @ layers[i].weight) * alive[i - 1])
+    hidden, slopes = _passes(inputs, labels, layers)
+    chances = slopes[-1] * n + labels
+    alive = [(h > 0).float() for h in hidden[1:]]
 
     along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
     grams = [h @ h.mT + 1 for h in hidden]
@@ -126,6 +119,29 @@ def cosine(
         if i:
             carried = carried * alive[i - 1]
     return value, carried
+
+
+def _passes(inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """Each layer's inputs, and the mean loss' slopes at its outputs, both (..., n, width of the layer)."""
+    hidden = [inputs]
+    for layer in layers[:-1]:
+        hidden.append((hidden[-1] @ layer.weight.T + layer.bias).relu())
+    logits = hidden[-1] @ layers[-1].weight.T + layers[-1].bias
+    slopes = [(logits.softmax(-1) - labels) / inputs.shape[-2]]
+    for layer, below in zip(layers[:0:-1], hidden[:0:-1], strict=True):
+        slopes.insert(0, (slopes[0] @ layer.weight) * (below > 0))
+    return hidden, slopes
+
+
+def influence(inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...]) -> Tensor:
+    """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width).
+
+    labels one-hot float32 (n, classes).
+    """
+    hidden, slopes = _passes(inputs, labels, layers)
+    pairs = torch.stack([(d @ d.mT) * (h @ h.mT + 1) for d, h in zip(slopes, hidden, strict=True)]).sum(0)
+    own: Tensor = pairs.diagonal() / pairs.sum().clamp_min(1e-30)
+    return own
 
 
 def flops(layers: tuple[Dense, ...], target: tuple[Direction, ...], records: int) -> float:

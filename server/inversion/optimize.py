@@ -18,6 +18,15 @@ CHUNK = 2**25
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is to be explained, by which network, with records of which form."""
+
+    relaxation: Relaxation
+    layers: tuple[Dense, ...]
+    target: tuple[Direction, ...]
+
+
+@dataclass(frozen=True)
 class Found:
     """What the restarts ended with, best first."""
 
@@ -54,9 +63,7 @@ def part(progress: Progress, begin: float, end: float) -> Progress:
 def descend(
     free: Tensor,
     labels: Tensor,
-    relaxation: Relaxation,
-    layers: tuple[Dense, ...],
-    target: tuple[Direction, ...],
+    problem: Problem,
     how: Descent,
     progress: Progress,
 ) -> Found:
@@ -67,8 +74,8 @@ def descend(
     evaluated.
     """
     restarts, n, _ = free.shape
-    classes = layers[-1].bias.numel()
-    widest = max(max(layer.weight.shape) for layer in layers)
+    classes = problem.layers[-1].bias.numel()
+    widest = max(max(layer.weight.shape) for layer in problem.layers)
     per_chunk = max(1, CHUNK // (n * max(widest, n)))
     deadline = time.monotonic() + how.seconds
     parts = []
@@ -76,7 +83,7 @@ def descend(
         at = slice(start, start + per_chunk)
         hot = torch.nn.functional.one_hot(labels[at], classes).float()
         report = part(progress, start / restarts, min(1.0, (start + per_chunk) / restarts))
-        parts.append(_descend(free[at], hot, relaxation, layers, target, how, deadline, report))
+        parts.append(_descend(free[at], hot, problem, how, deadline, report))
     inputs, cosines = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     order = cosines.argsort(descending=True, stable=True)
     return Found(inputs[order], labels[order], cosines[order])
@@ -85,13 +92,12 @@ def descend(
 def _descend(
     free: Tensor,
     hot: Tensor,
-    relaxation: Relaxation,
-    layers: tuple[Dense, ...],
-    target: tuple[Direction, ...],
+    problem: Problem,
     how: Descent,
     deadline: float,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
+    relaxation, layers, target = problem.relaxation, problem.layers, problem.target
     free, drift = free.clone(), torch.zeros_like(free)
     best = torch.full((len(free),), -torch.inf)
     kept = relaxation.inputs(free)

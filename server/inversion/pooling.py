@@ -39,7 +39,7 @@ def pool(aligned: Tensor, share: Tensor, relaxation: Relaxation) -> Tensor:
     return torch.where(relaxation.groups.sum(1) > 0, mean, median)
 
 
-def confidence(aligned: Tensor, share: Tensor, claimed: Tensor, relaxation: Relaxation) -> Tensor:
+def agreement(aligned: Tensor, share: Tensor, claimed: Tensor, relaxation: Relaxation) -> Tensor:
     """How far the restarts agree with the claimed records (n, width): (n,), 0 to 1, a mean over the columns.
 
     Of a categorical column the pooled probability of the claimed value counts, of a number the weight of the
@@ -50,3 +50,12 @@ def confidence(aligned: Tensor, share: Tensor, claimed: Tensor, relaxation: Rela
     likely = torch.einsum("r,rnw->nw", share, aligned) * claimed * hot
     columns = (1 - hot).sum() + relaxation.groups.shape[1]
     return ((near + likely).sum(1) / columns).clamp(0, 1)
+
+
+def determined(influence: Tensor, misfit: float) -> Tensor:
+    """How far the update determines each record: (n,), 0 to 1, near 1 where its own gradient stands out.
+
+    A record's share of the gradient's squared length (n,) over that and its part, one n-th, of `misfit`: the share of
+    the update's squared length that stays unexplained.
+    """
+    return influence / (influence + misfit / len(influence) + 1e-12)

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,15 @@ def test_pack_and_unpack_are_inverse():
     back = wire.unpack(wire.pack(tensors))
     assert list(back) == list(tensors)
     assert all(torch.equal(back[k], tensors[k]) and back[k].dtype == tensors[k].dtype for k in tensors)
+
+
+def test_arrays_are_flowers_own_in_both_directions():
+    values = torch.randn(4, 3)
+    ours = wire.pack({"w": values})["w"]
+    theirs = Array(values.numpy())
+    assert (ours.dtype, ours.shape, ours.stype, ours.data) == (theirs.dtype, theirs.shape, theirs.stype, theirs.data)
+    turned = Array(np.asfortranarray(values.numpy()))
+    assert torch.equal(wire.unpack(ArrayRecord({"w": turned}))["w"], values)
 
 
 @given(st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=5), st.integers(1, 50))
@@ -44,6 +55,7 @@ def test_the_mean_of_masked_updates_is_the_mean_of_the_plain_ones():
         ({"v": torch.ones(2)}, "parameters"),
         ({"w": torch.tensor([1.0, float("nan")])}, "non-finite"),
         ({"w": torch.ones(2, dtype=torch.float64)}, "float64"),
+        ({"w": torch.tensor([float("inf"), -float("inf")])}, "non-finite"),
     ],
 )
 def test_a_faulty_update_is_named(update, word):

@@ -42,7 +42,8 @@ def identities(rng: np.random.Generator, age: Floats, female: NDArray[np.bool_])
 def pick(rng: np.random.Generator, values: Sequence[str], scores: Mapping[str, Floats | float], count: int) -> Strings:
     """Draw one of `values` a row, (n,), with probability proportional to exp(score); each score is (n,) or a number."""
     table = np.stack([np.broadcast_to(np.asarray(scores[value], np.float64), count) for value in values], axis=1)
-    return np.asarray(values)[np.argmax(table + rng.gumbel(size=table.shape), axis=1)]
+    drawn: Strings = np.asarray(values)[np.argmax(table + rng.gumbel(size=table.shape), axis=1)]
+    return drawn
 
 
 def effect(values: Strings, effects: Mapping[str, float]) -> Floats:
@@ -53,9 +54,10 @@ def effect(values: Strings, effects: Mapping[str, float]) -> Floats:
     return total
 
 
-def measured(values: Floats, low: float, high: float, decimals: int = 0) -> Floats:
+def measured(values: NDArray[Any], low: float, high: float | Floats, decimals: int = 0) -> Floats:
     """(n,) numbers as a record holds them: within a possible range, rounded to the instrument's resolution."""
-    return np.round(np.clip(values, low, high), decimals) + 0.0
+    rounded: Floats = np.clip(np.asarray(values, np.float64), low, high)
+    return rounded.round(decimals) + 0.0  # no negative zero
 
 
 def chance(rng: np.random.Generator, log_odds: Floats) -> NDArray[np.int64]:

@@ -152,7 +152,7 @@ def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]]
             "copd": -0.9 + 0.3 * old + 1.7 * smokes,
             "sepsis": 0.0 + 0.2 * old + 0.5 * used + 0.8 * positive,
             "stroke": -0.3 + 0.5 * old + 0.012 * (systolic - 129),
-            "diabetes": -1.3 + 2.1 * diabetic - 0.2 * old,
+            "diabetes": -4.5 + 5.4 * diabetic - 0.2 * old,
             "cancer": -0.2 + 0.3 * old + 0.3 * smokes,
             "fracture": 0.1 + 0.25 * old - 0.3 * male + 0.4 * used,
         },
@@ -198,10 +198,8 @@ def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]]
 
     chronic = effect(diagnosis, {"copd": 0.5, "heart failure": 0.5, "cancer": 0.45, "diabetes": 0.3})
     burden = np.exp(-0.35 + 0.15 * old + 0.3 * diabetic + chronic + 0.25 * hardship + 0.3 * positive)
-    prior_admissions = measured(rng.poisson(burden * rng.gamma(1.4, 1 / 1.4, n)).astype(np.float64), 0, 15)
-    medications = measured(
-        rng.poisson(np.exp(1.55 + 0.2 * old + 0.3 * diabetic + 0.07 * prior_admissions)).astype(np.float64), 0, 28
-    )
+    prior_admissions = measured(rng.poisson(burden * rng.gamma(1.4, 1 / 1.4, n)), 0, 15)
+    medications = measured(rng.poisson(np.exp(1.55 + 0.2 * old + 0.3 * diabetic + 0.07 * prior_admissions)), 0, 28)
     severe = effect(diagnosis, {"sepsis": 0.55, "stroke": 0.45, "cancer": 0.3, "fracture": 0.2, "heart failure": 0.2})
     planned = effect(admission, {"elective": -0.3, "emergency": 0.1})
     length_of_stay = measured(

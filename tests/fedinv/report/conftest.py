@@ -19,7 +19,7 @@ from fedinv.results import AttackResult, FederationResult, LeftOutClient, Privac
 from fedinv.scenario import loads
 from fedinv.schema import Schema, fit_categorical, fit_continuous
 
-SCENARIO = """
+SCENARIO = """\
 name = "clinic"
 [data]
 source = "breast-cancer"

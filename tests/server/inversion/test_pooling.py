@@ -1,7 +1,7 @@
 import torch
 
 from fedinv.schema import Categorical, Continuous, Schema
-from server.inversion.pooling import align, confidence, pool, weights
+from server.inversion.pooling import agreement, align, determined, pool, weights
 from server.inversion.relaxation import relax
 
 SCHEMA = Schema(
@@ -38,11 +38,18 @@ def test_a_restart_that_explains_all_counts_alone():
     assert torch.allclose(weights(torch.tensor([0.5, 0.5])), torch.tensor([0.5, 0.5]))
 
 
-def test_confidence_is_agreement():
+def test_agreement():
     agreed = RECORDS.expand(4, -1, -1)
     share = torch.full((4,), 0.25)
-    assert torch.allclose(confidence(agreed, share, RECORDS, RELAXATION), torch.ones(3))
+    assert torch.allclose(agreement(agreed, share, RECORDS, RELAXATION), torch.ones(3))
     differing = agreed.clone()
     differing[:2, 0] = torch.tensor([2.0, 0.0, 1.0])
-    sure = confidence(differing, share, RECORDS, RELAXATION)
+    sure = agreement(differing, share, RECORDS, RELAXATION)
     assert torch.allclose(sure, torch.tensor([0.5, 1.0, 1.0]))
+
+
+def test_a_record_without_influence_is_not_determined():
+    sure = determined(torch.tensor([0.5, 0.5, 0.0]), 0.01)
+    assert float(sure[:2].min()) > 0.99
+    assert float(sure[2]) == 0
+    assert float(determined(torch.tensor([0.5, 0.5]), 1.0).max()) <= 0.5

@@ -1,0 +1,15 @@
+"""Runs the benchmarks that are named, or all."""
+
+import sys
+from importlib import import_module
+
+from fedinv.errors import nearest
+
+NAMES = ("startup", "engine", "exact", "matching")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or NAMES:
+        if name not in NAMES:
+            sys.exit(f"there is no benchmark {name!r}{nearest(name, NAMES)}")
+        print(f"\n== {name}")
+        import_module(f"benchmarks.{name}").main()

@@ -1,0 +1,116 @@
+"""The update of a network's first linear layer, and the few directions that its records span."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedinv.attack import Exchange, Knowledge, Weights
+
+ROUNDING = 2.0**-24
+"""Relative rounding error of a float32 number."""
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """A linear layer from d inputs to h units, in float64."""
+
+    weight: Tensor
+    """(h, d + 1): weight and, as last column, bias, as they were sent."""
+    update: Tensor
+    """(h, d + 1): their update."""
+    last: bool
+    """Whether no other layer follows."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """update = left @ right + noise, the rank r being the number of records that can be told apart."""
+
+    left: Tensor
+    """(h, r), orthonormal columns."""
+    right: Tensor
+    """(r, d + 1), orthogonal rows of falling norm."""
+    noise: float
+    """Standard deviation of the noise on each entry of the update."""
+
+
+def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
+    """Find the first linear layer with a bias in an exchange and take out what known weight decay did to it.
+
+    Raises ValueError when there is none, when what came back does not fit what was sent, and when the update is zero
+    or not finite.
+    """
+    sent, received = last.sent, last.received
+    names = list(sent)
+    if not names or sorted(names) != sorted(received) or any(sent[n].shape != received[n].shape for n in names):
+        raise ValueError("the update does not have the parameters that were sent, as if it were masked or compressed")
+    if not all(bool(torch.isfinite(t[n]).all()) for t in (sent, received) for n in names):
+        raise ValueError("the update or the model holds values that are not finite")
+    weight = names[0]
+    bias = names[1] if len(names) > 1 else ""
+    if sent[weight].ndim != 2 or not bias or sent[bias].shape != sent[weight].shape[:1]:
+        raise ValueError("the network does not begin with a linear layer that has a bias")
+    if not any(bool(received[n].any()) for n in names):
+        raise ValueError("the update is zero")
+    start, update = _joined(sent, weight, bias), _joined(received, weight, bias)
+    if not bool(update.any()):
+        raise ValueError("the first layer's update is zero")
+    return FirstLayer(start, update - _decay(knows, last.records) * start, last=len(names) == 2)
+
+
+def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:
+    """Split a layer's update into as many directions as stand above the noise, at most one a record.
+
+    `noise` is the standard deviation that a defense is known to have added to each entry, 0 for none. Rounding adds to
+    it: of the products where `lossless` (FedSGD), of the weights otherwise; so do the singular values beyond the
+    number of records, which can hold nothing else. The largest singular value of noise alone is about
+    std * (sqrt(rows) + sqrt(columns)) (Marchenko, Pastur 1967). The rank is 0 when nothing stands above.
+    """
+    h, width = layer.update.shape
+    edge = math.sqrt(h) + math.sqrt(width)
+    left, values, right = torch.linalg.svd(layer.update, full_matrices=False)
+    size = layer.update if lossless else layer.weight
+    std = math.hypot(noise, ROUNDING * float(size.square().mean().sqrt()))
+    if records < len(values):
+        rest = math.sqrt(float(values[records:].square().mean()) * len(values) / (h * width))
+        std = max(std, rest)
+    rank = min(int((values > 1.5 * std * edge).sum()), records)
+    return Factors(left[:, :rank], values[:rank, None] * right[:rank], std)
+
+
+def known_noise(knows: Knowledge, records: int) -> float:
+    """Standard deviation of the noise that the defenses add to each entry of an update, 0 where none is known of."""
+    std = 0.0
+    if (clip_noise := knows.defense("clip-noise")) is not None:
+        std = float(clip_noise["clip"]) * float(clip_noise["noise_multiplier"])
+    if (dp_sgd := knows.defense("dp-sgd")) is not None and knows.lr is not None:
+        batch = min(knows.batch_size or records, records)
+        steps = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(records / batch)
+        momentum = knows.momentum or 0.0
+        # the noise of step t lives on in the velocity of all later steps
+        gain = sum(((1 - momentum ** (steps - t)) / (1 - momentum)) ** 2 for t in range(steps))
+        step = knows.lr * float(dp_sgd["noise_multiplier"]) * float(dp_sgd["clip"]) / batch
+        std = math.hypot(std, step * math.sqrt(gain))
+    return std
+
+
+def _joined(tensors: Weights, weight: str, bias: str) -> Tensor:
+    return torch.cat([tensors[weight], tensors[bias][:, None]], dim=1).double()
+
+
+def _decay(knows: Knowledge, records: int) -> float:
+    """What weight decay alone would do to a weight of 1: training is linear in it."""
+    if not knows.weight_decay or knows.lr is None:
+        return 0.0
+    steps = 1
+    if knows.algorithm != "fedsgd":
+        if knows.epochs is None or knows.batch_size is None:
+            return 0.0
+        steps = knows.epochs * math.ceil(records / knows.batch_size)
+    weight, velocity = 1.0, 0.0
+    for _ in range(steps):
+        velocity = (knows.momentum or 0.0) * velocity + knows.weight_decay * weight
+        weight -= knows.lr * velocity
+    return weight - 1.0

@@ -1,0 +1,35 @@
+"""What the attacker knows about the noise and the clipping that defenses applied to an update."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fedinv.attack import Knowledge
+
+
+def noise_std(knows: Knowledge, records: int) -> float:
+    """Standard deviation of the known Gaussian noise on each coordinate of the update; 0 where none is known of.
+
+    clip-noise adds clip * noise_multiplier once; dp-sgd adds lr * clip * noise_multiplier / batch size in each local
+    step, which adds up like a random walk (Abadi et al. 2016, algorithm 1).
+    """
+    variance = 0.0
+    if (once := knows.defense("clip-noise")) is not None:
+        variance += (_number(once, "clip") * _number(once, "noise_multiplier")) ** 2
+    if (each := knows.defense("dp-sgd")) is not None and knows.lr is not None:
+        batch = min(knows.batch_size or records, records)
+        steps = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(records / batch)
+        variance += steps * (knows.lr * _number(each, "clip") * _number(each, "noise_multiplier") / batch) ** 2
+    return math.sqrt(variance)
+
+
+def rescaled(knows: Knowledge, length: float) -> bool:
+    """Whether a known defense may have shortened an update (of this length, noise taken off) by an unknown factor."""
+    clip_noise = knows.defense("clip-noise")
+    cut = clip_noise is not None and length > 0.9 * _number(clip_noise, "clip")
+    return cut or knows.defense("dp-sgd") is not None
+
+
+def _number(defense: Mapping[str, Any], key: str) -> float:
+    value = defense.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,172 @@
+"""Takes whole records out of a first layer's update, a few at a time, each checked before it is believed.
+
+With C (h, r) the records' back-propagated signals and X (r, d + 1) the records with a 1 for the bias, the update is
+C X. Any basis Q of its column space gives rows Q^-1 (C X); where Q's columns are signals, the rows are records up to
+scale. A column that is no signal but a mixture of some spoils the rows of the others in that mixture and no more, so
+the rows that pass the checks are kept, taken out of the row space, and the search goes on in the smaller rest.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedinv.attack import Progress
+from fedinv.schema import Schema
+
+from .first_layer import Factors, FirstLayer
+from .sparse import sparse_directions
+from .validity import SLACK, activity, fault, snap
+
+SURPLUS = 4
+"""Inactive units that a record must have beyond those that any direction could be made to vanish on."""
+TRIMS = 3
+"""Times a signal is fitted, each time without the units that did not follow it."""
+SELECTIONS = 6
+"""Sets of directions that are tried in a round."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long to look."""
+
+    restarts: int
+    """Starting points for each record not yet found, in the first round; later rounds take more."""
+    iterations: int
+    rounds: int
+    """Rounds that may pass without a new record."""
+    deadline: float
+    """time.monotonic() after which no new round begins."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the update says of n records."""
+
+    directions: Tensor
+    """(r, n): each record's signal in the coordinates of the column space."""
+    agreement: Tensor
+    """(n,) share of the units, inactive at the record, where its signal vanishes; 0 where that says nothing."""
+
+
+def peel(
+    layer: FirstLayer,
+    factors: Factors,
+    schema: Schema | None,
+    still: bool,
+    search: Search,
+    generator: torch.Generator,
+    progress: Progress,
+) -> tuple[Tensor, Evidence]:
+    """Records (k, d + 1), k at most the rank, and the evidence for each.
+
+    `still`: the update is of one step, so that the signs of the units at the sent weights are exact.
+    """
+    rank = factors.left.shape[1]
+    known = factors.right.new_zeros(0, factors.right.shape[1])
+    directions = factors.right.new_zeros(rank, 0)
+    idle = 0
+    while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
+        rest = _rest(factors.right, known)
+        starts = search.restarts * 2**idle * rest.shape[1]
+        candidates = rest @ sparse_directions(factors.left @ rest, starts, search.iterations, generator)
+        before = len(known)
+        for selection in range(SELECTIONS):
+            chosen = _select(candidates, rest, selection, generator)
+            rows = torch.linalg.lstsq(torch.cat([directions, chosen], 1), factors.right).solution[len(known) :]
+            known = _grown(known, _verified(rows, layer, factors, schema, still), rank)
+            if len(known) == rank:
+                break
+            if len(known) > before and selection == 0:
+                break
+        directions = explain(layer, factors, known, still).directions
+        idle = 0 if len(known) > before else idle + 1
+        progress(len(known) / rank)
+    for _ in range(4):
+        rows = torch.linalg.lstsq(torch.cat([directions, _rest(factors.right, known)], 1), factors.right).solution
+        again = _verified(rows[: len(known)], layer, factors, schema, still)
+        if len(again) < len(known):
+            break
+        known, directions = again, explain(layer, factors, again, still).directions
+    return known, explain(layer, factors, known, still)
+
+
+def explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> Evidence:
+    """Find the signal of each record (n, d + 1): the direction that vanishes on the units inactive at it.
+
+    A wrong record has no such direction: its inactive units are many more than the rank.
+    """
+    left, rank = factors.left, factors.left.shape[1]
+    active, inactive = activity(layer, records, still)
+    trust = inactive.to(left.dtype)
+    for _ in range(TRIMS):
+        gram = torch.einsum("nh,hr,hs->nrs", trust, left, left)
+        directions = torch.linalg.eigh(gram)[1][..., 0].T
+        signals = (left @ directions).T
+        # a unit that woke up between the steps, or is counted as inactive by a record not yet exact, is left out
+        odd = signals.abs() > 0.05 * len(left) ** -0.5
+        trust = (inactive & ~odd).to(left.dtype)
+    noise = factors.noise * (directions / factors.right.norm(dim=1, keepdim=True)).norm(dim=0)
+    size = (signals.square() * active).sum(1).div(active.sum(1).clamp_min(1)).sqrt()
+    zero = torch.maximum(4 * noise, 2e-3 * size)[:, None]
+    vanish = ((signals.abs() < zero) & inactive).sum(1)
+    agreement = vanish / inactive.sum(1).clamp_min(1)
+    seen = ((signals.abs() > zero) & active).sum(1) >= 0.5 * active.sum(1)
+    telling = seen & (inactive.sum(1) >= rank - 1 + SURPLUS)
+    return Evidence(directions, agreement * telling)
+
+
+def _rest(right: Tensor, known: Tensor) -> Tensor:
+    """Basis (r, r - k) of the column space that is left when known records (k, d + 1) leave the row space."""
+    if len(known):
+        q = torch.linalg.qr(known.T).Q
+        right = right - (right @ q) @ q.T
+    return torch.linalg.svd(right, full_matrices=False)[0][:, : len(right) - len(known)]
+
+
+def _select(candidates: Tensor, rest: Tensor, selection: int, generator: torch.Generator) -> Tensor:
+    """Independent directions that fill the rest: the first candidates, or at a later selection a random few fewer."""
+    order = torch.arange(candidates.shape[1], dtype=torch.float64)
+    if selection:
+        order += torch.rand(len(order), generator=generator, dtype=torch.float64) * rest.shape[1]
+    chosen: list[Tensor] = []
+    basis = rest[:, :0]
+    for i in order.argsort().tolist():
+        direction = candidates[:, i]
+        apart = direction - basis @ (basis.T @ direction)
+        if apart.norm() > 0.05:
+            chosen.append(direction)
+            basis = torch.cat([basis, (apart / apart.norm())[:, None]], 1)
+        if len(chosen) == rest.shape[1]:
+            break
+    missing = rest - basis @ (basis.T @ rest)
+    filling = torch.linalg.svd(missing)[0][:, : rest.shape[1] - len(chosen)]
+    return torch.cat([torch.stack(chosen, 1), filling], 1)
+
+
+def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, still: bool) -> Tensor:
+    """Rows (n, d + 1), proportional to records, that pass the checks, as records and surest first."""
+    scale = rows[:, -1:]
+    rows = (rows / scale)[(scale.abs() > 1e-6 * rows.norm(dim=1, keepdim=True))[:, 0]]
+    worst = torch.zeros(len(rows), dtype=rows.dtype)
+    if schema is not None:
+        worst = fault(schema, rows[:, :-1])
+        rows = torch.cat([snap(schema, rows[:, :-1]), rows[:, -1:]], 1)
+    good = worst < SLACK
+    rows, worst = rows[good], worst[good]
+    if len(rows) == 0:
+        return rows
+    agreement = explain(layer, factors, rows, still).agreement
+    good = agreement >= (0.995 if still else 0.97)
+    return rows[good][worst[good].argsort()]
+
+
+def _grown(known: Tensor, new: Tensor, rank: int) -> Tensor:
+    """Known records with those new ones that none of them repeats, `rank` at most."""
+    for row in new:
+        if len(known) == rank:
+            break
+        if not len(known) or float((known - row).norm(dim=1).min()) > 1e-2 * float(row.norm()):
+            known = torch.cat([known, row[None]])
+    return known

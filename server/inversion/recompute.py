@@ -1,0 +1,70 @@
+"""Trains again on a claim: the check of an attack that needs no truth."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fedinv.attack import Knowledge, Weights
+from fedinv.models import build
+
+
+def recompute_update(
+    knows: Knowledge, sent: Weights, records: Tensor, labels: Tensor, rng: np.random.Generator, *, count: int | None = None
+) -> dict[str, Tensor]:
+    """The update, LOCAL MINUS GLOBAL, that a client with these records would have sent: float32 by parameter name.
+
+    records (n, inputs) in the network's encoding, labels (n,) int64. FedSGD takes one step on all of them; FedAvg
+    repeats the local epochs with a random order of batches, one of the many that are plausible. `count` is the number
+    of records that the client trained on, where it is more than the claimed ones: FedSGD's mean is taken over it.
+    Raises ValueError naming the knowledge that is missing.
+    """
+    model, lr, algorithm = knows.model, knows.lr, knows.algorithm
+    if model is None or lr is None or algorithm is None:
+        missing = [name for name, value in (("architecture", model), ("lr", lr), ("algorithm", algorithm)) if value is None]
+        raise ValueError(f"the update cannot be computed again without {', '.join(missing)}")
+    if len(records) == 0 or len(records) != len(labels):
+        raise ValueError(f"{len(records)} records and {len(labels)} labels")
+    shapes = [tensor.shape for tensor in sent.values()]
+    network = build(model, inputs=shapes[0][-1], outputs=shapes[-1][0], seed=0)
+    network.load_state_dict(dict(sent))
+    records, weights = records.float(), dict(network.named_parameters())
+    velocity: dict[str, Tensor] = {}
+    update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for rows in _batches(knows, len(records), rng):
+        loss = cross_entropy(network(records[rows]), labels[rows])
+        if algorithm == "fedsgd" and count is not None:
+            loss = loss * (len(records) / count)
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                step = gradient + (knows.weight_decay or 0.0) * weight
+                if name in velocity:
+                    step = step + (knows.momentum or 0.0) * velocity[name]
+                velocity[name] = step
+                weight -= lr * step
+                update[name] -= lr * step
+    return update
+
+
+def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:
+    """Distance of two updates over all parameters, relative to the observed one: 0 the same, 1 as good as nothing.
+
+    Infinite where the observed update is zero and the other is not.
+    """
+    apart = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
+    size = math.sqrt(sum(float(t.double().square().sum()) for t in observed.values()))
+    return apart / size if size > 0 else (math.inf if apart > 0 else 0.0)
+
+
+def _batches(knows: Knowledge, records: int, rng: np.random.Generator) -> Iterator[Tensor]:
+    if knows.algorithm == "fedsgd":
+        yield torch.arange(records)
+        return
+    if knows.epochs is None or knows.batch_size is None:
+        raise ValueError("the update cannot be computed again without epochs and batch-size")
+    for _ in range(knows.epochs):
+        yield from torch.from_numpy(rng.permutation(records)).split(knows.batch_size)

@@ -1,0 +1,66 @@
+"""Sparse directions in a column space: the complete dictionary learning behind exact inversion."""
+
+import torch
+from torch import Tensor
+
+ZERO = 1e-3
+"""Entries below this share of a direction's root mean square count as zero when directions are ranked."""
+
+
+def sparse_directions(basis: Tensor, starts: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Directions q (r, m) of unit norm for which basis @ q has the most zeros, sparsest first, without repeats.
+
+    basis (h, r) with independent columns. Minimizes the smoothed l1 norm on the sphere by projected gradient descent
+    (Sun, Qu, Wright 2015), from `starts` random points at once, in coordinates where the rows' covariance is the
+    identity; then each is replaced by the null vector of the rows that it nearly annihilates. Null vectors of
+    inactive units are Dimitrov et al. 2024 (SPEAR), section 4; dictionary learning for it is SPEAR++ (2025).
+    """
+    h, r = basis.shape
+    if r == 1:
+        return torch.ones(1, 1, dtype=basis.dtype)
+    norms = basis.norm(dim=1, keepdim=True)
+    alive = norms[:, 0] > 1e-6 * norms.square().mean().sqrt()
+    rows = basis[alive] / norms[alive]
+    values, vectors = torch.linalg.eigh(rows.T @ rows)
+    whiten = vectors @ torch.diag(values.clamp_min(1e-12 * float(values[-1])).rsqrt()) @ vectors.T
+    rows = rows @ whiten
+    q = torch.randn(r, starts, dtype=basis.dtype, generator=generator)
+    q = _descend(rows.float(), (q / q.norm(dim=0)).float(), iterations).to(basis.dtype)
+    q = _distinct(q, rows, 0.98)
+    for share in (0.3, 0.35):
+        q = _polish(rows, q, share)
+    q = _distinct(q, rows, 0.999)
+    q = whiten @ q
+    return q / q.norm(dim=0)
+
+
+def _descend(rows: Tensor, q: Tensor, iterations: int) -> Tensor:
+    h = len(rows)
+    smooth, fade = 0.3, (1e-3 / 0.3) ** (1 / iterations)
+    for i in range(iterations):
+        step = rows.T @ torch.tanh(rows @ q * (h**0.5 / smooth))
+        step -= q * (q * step).sum(0)
+        q = q - (0.05 * 0.01 ** (i / iterations)) * step / (step.norm(dim=0) + 1e-12)
+        q = q / q.norm(dim=0)
+        smooth *= fade
+    return q
+
+
+def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
+    count = max(rows.shape[1] - 1, int(share * len(rows)))
+    nearest = (rows @ q).abs().topk(min(count, len(rows)), dim=0, largest=False).indices.T
+    parts = [torch.linalg.eigh(rows[i].transpose(1, 2) @ rows[i])[1][..., 0] for i in nearest.split(64)]
+    return torch.cat(parts).T
+
+
+def _distinct(q: Tensor, rows: Tensor, alike: float) -> Tensor:
+    """Columns in the order of their share of zeros, those that repeat a better one left out."""
+    values = (rows @ q).abs()
+    order = (values * len(rows) ** 0.5).clamp_max(0.1).mean(0).argsort()
+    q = q[:, order]
+    close = (q.T @ q).abs() > alike
+    kept: list[int] = []
+    for i in range(q.shape[1]):
+        if not kept or not bool(close[i, kept].any()):
+            kept.append(i)
+    return q[:, kept]
