@@ -44,6 +44,7 @@ def run(
     declared = read(scenario, settings or [])
     if out is None and (Path(scenario) / "scenario.toml").is_file():
         out = Path(scenario)
+    runs.check(declared, engine)
     folder = runs.open_folder(declared, out)
     try:
         with _progress() as steps:

@@ -18,6 +18,12 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
         return f"{place}: unknown key{nearest(keys[-1], _siblings(model, document, keys[:-1]))}{more}"
     if first["type"] == "missing":
         return f"{place}: is missing{more}"
+    if first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        key, expected = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
+        return f"{place}.{key}: unknown {key} {context['tag']!r}{nearest(context['tag'], expected)}{more}"
+    if first["type"] == "union_tag_not_found":
+        return f"{place}.{first['ctx']['discriminator'].strip(chr(39))}: is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "literal_error":
         message = message.replace("Input should be", "must be")

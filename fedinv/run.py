@@ -38,6 +38,12 @@ def quiet(_: str) -> Progress:
     return lambda _: None
 
 
+def check(scenario: Scenario, engine: str) -> None:
+    """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
+    _engine(engine)
+    everyone(scenario)
+
+
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
     """The folder of a new run, or of an unfinished one of the same scenario, with scenario.toml written.
 
@@ -164,19 +170,24 @@ def log(folder: Path, event: str, **facts: object) -> None:
         raise RunError(f"{folder / 'log.jsonl'}: cannot be written ({error.strerror})") from error
 
 
+def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None]], None]:
+    """An engine's entry."""
+    if name not in ENGINES:
+        raise RequestError(f"--engine {name}: unknown engine{nearest(name, ENGINES)}")
+    try:
+        train: Callable[[Scenario, Path, Callable[[int], None]], None] = import_module(f"fedinv.engines.{name}").train
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
+        ) from error
+    return train
+
+
 def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) -> None:
     """Train unless the ledger, written last, shows that it was done."""
     if (folder / "ledger.json").is_file():
         progress(1.0)
         return
-    if engine not in ENGINES:
-        raise RequestError(f"--engine {engine}: unknown engine{nearest(engine, ENGINES)}")
-    try:
-        train = import_module(f"fedinv.engines.{engine}").train
-    except ModuleNotFoundError as error:
-        raise RequestError(
-            f"--engine {engine}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
-        ) from error
     expected = scenario.federation.rounds * scenario.federation.participants
     replies = 0
     checkpoint = folder / "checkpoint" / "progress.json"
@@ -190,7 +201,7 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) ->
 
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)
-    train(scenario, folder, on_reply)
+    _engine(engine)(scenario, folder, on_reply)
     progress(1.0)
 
 

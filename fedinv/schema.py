@@ -51,7 +51,8 @@ class Continuous(BaseModel):
 
     def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
         """(n, 1) inputs to (n,) numbers, clamped to the range and rounded where the column holds integers."""
-        values = np.clip(np.nan_to_num(inputs[:, 0]) * self.std + self.mean, self.low, self.high)
+        numbers = np.nan_to_num(inputs[:, 0], posinf=1e30, neginf=-1e30)
+        values = np.clip(numbers * self.std + self.mean, self.low, self.high)
         return np.round(values) if self.integer else values
 
 

@@ -30,6 +30,12 @@ def rescaled(knows: Knowledge, length: float) -> bool:
     return cut or knows.defense("dp-sgd") is not None
 
 
+def record_clip(knows: Knowledge) -> float:
+    """Norm to which dp-sgd is known to cut each record's gradient; infinite where it is not known of."""
+    each = knows.defense("dp-sgd")
+    return math.inf if each is None else _number(each, "clip") or math.inf
+
+
 def _number(defense: Mapping[str, Any], key: str) -> float:
     value = defense.get(key)
     return float(value) if isinstance(value, int | float) else 0.0

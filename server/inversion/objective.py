@@ -5,6 +5,7 @@ D^T H, with D the slopes at its outputs and H its inputs, so that the cosine nee
 <D^T H, T> = sum D o (H T^T)   and   |D^T H|^2 = sum (D D^T) o (H H^T).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -86,16 +87,16 @@ def _direction(weight: Tensor, bias: Tensor, generator: torch.Generator) -> Dire
 
 
 def cosine(
-    inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...], target: tuple[Direction, ...]
+    inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...], target: tuple[Direction, ...], clip: float = math.inf
 ) -> tuple[Tensor, Tensor]:
     """Cosine between the target and the mean cross-entropy's gradient at `layers`, and its slope.
 
-    inputs float32 (restarts, n, width), labels one-hot float32 (restarts, n, classes). Returns (restarts,) and the
+    inputs float32 (restarts, n, width), labels one-hot float32 (restarts, n, classes). Each record's gradient is cut
+    to the norm `clip` first, as DP-SGD does; the slope takes that factor as given. Returns (restarts,) and the
     cosine's derivative with respect to the inputs (restarts, n, width).
     """
     n, last = inputs.shape[1], len(layers) - 1
-    hidden, slopes = _passes(inputs, labels, layers)
-    chances = slopes[-1] * n + labels
+    hidden, slopes, chances, cut = _passes(inputs, labels, layers, clip)
     alive = [(h > 0).float() for h in hidden[1:]]
 
     along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
@@ -111,7 +112,7 @@ def cosine(
     for i, layer in enumerate(layers):
         pulled = toward * along[i] + against * (grams[i] @ slopes[i])
         carried = pulled if i == 0 else pulled + (carried * alive[i - 1]) @ layer.weight.T
-    carried = chances * (carried - (chances * carried).sum(-1, keepdim=True)) / n
+    carried = cut * chances * (carried - (chances * carried).sum(-1, keepdim=True)) / n
     for i in range(last, -1, -1):
         carried = (
             carried @ layers[i].weight + toward * target[i].of_outputs(slopes[i]) + against * (pairs[i] @ hidden[i])
@@ -121,27 +122,37 @@ def cosine(
     return value, carried
 
 
-def _passes(inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """Each layer's inputs, and the mean loss' slopes at its outputs, both (..., n, width of the layer)."""
-    hidden = [inputs]
-    for layer in layers[:-1]:
-        hidden.append((hidden[-1] @ layer.weight.T + layer.bias).relu())
-    logits = hidden[-1] @ layers[-1].weight.T + layers[-1].bias
-    slopes = [(logits.softmax(-1) - labels) / inputs.shape[-2]]
-    for layer, below in zip(layers[:0:-1], hidden[:0:-1], strict=True):
-        slopes.insert(0, (slopes[0] @ layer.weight) * (below > 0))
-    return hidden, slopes
-
-
-def influence(inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...]) -> Tensor:
+def influence(inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...], clip: float = math.inf) -> Tensor:
     """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width).
 
-    labels one-hot float32 (n, classes).
+    labels one-hot float32 (n, classes), clip as for `cosine`.
     """
-    hidden, slopes = _passes(inputs, labels, layers)
+    hidden, slopes, _, _ = _passes(inputs, labels, layers, clip)
     pairs = torch.stack([(d @ d.mT) * (h @ h.mT + 1) for d, h in zip(slopes, hidden, strict=True)]).sum(0)
     own: Tensor = pairs.diagonal() / pairs.sum().clamp_min(1e-30)
     return own
+
+
+def _passes(
+    inputs: Tensor, labels: Tensor, layers: tuple[Dense, ...], clip: float
+) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+    """Forward and backward: each layer's inputs, the mean loss' slopes at its outputs, softmax, clipping factors.
+
+    Of shape (..., n, width of the layer), the factors (..., n, 1).
+    """
+    n, hidden = inputs.shape[-2], [inputs]
+    for layer in layers[:-1]:
+        hidden.append((hidden[-1] @ layer.weight.T + layer.bias).relu())
+    chances = (hidden[-1] @ layers[-1].weight.T + layers[-1].bias).softmax(-1)
+    slopes = [(chances - labels) / n]
+    for layer, below in zip(layers[:0:-1], hidden[:0:-1], strict=True):
+        slopes.insert(0, (slopes[0] @ layer.weight) * (below > 0))
+    cut = torch.ones_like(chances[..., :1])
+    if clip < math.inf:
+        parts = [d.square().sum(-1, True) * (h.square().sum(-1, True) + 1) for d, h in zip(slopes, hidden, strict=True)]
+        cut = (clip / (n * torch.stack(parts).sum(0).sqrt().clamp_min(1e-12))).clamp_max(1)
+        slopes = [d * cut for d in slopes]
+    return hidden, slopes, chances, cut
 
 
 def flops(layers: tuple[Dense, ...], target: tuple[Direction, ...], records: int) -> float:

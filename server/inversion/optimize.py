@@ -24,6 +24,8 @@ class Problem:
     relaxation: Relaxation
     layers: tuple[Dense, ...]
     target: tuple[Direction, ...]
+    clip: float = math.inf
+    """Norm to which each record's gradient was cut."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _descend(
     kept = relaxation.inputs(free)
     for step in range(how.iterations + 1):
         inputs = relaxation.inputs(free)
-        value, slope = cosine(inputs, hot, layers, target)
+        value, slope = cosine(inputs, hot, layers, target, problem.clip)
         better = value > best
         best = torch.where(better, value, best)
         kept = torch.where(better[:, None, None], inputs, kept)

@@ -100,6 +100,7 @@ def test_a_wrong_request_is_one_line_and_exit_2(main, file, tmp_path, monkeypatc
     assert out == ""
     assert line.startswith("fedinv: ")
     assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
     for word in words:
         assert word in line
 

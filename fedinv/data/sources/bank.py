@@ -2,19 +2,25 @@
 
 The causal model, each arrow a dependence of the draw (numbers from a seeded generator, no real person in them)::
 
-    age, sex                              drawn from the adults who apply for credit
-    thrift (not recorded)              -> savings, spending, card use, late payments, credit history
-    age                                -> education, marital, dependents (with marital), years at the bank
-    age, education                     -> employment -> employment years (with age)
-    employment, education, age         -> income -> housing (with age, marital)
-    income, thrift, dependents         -> spending -> balance (with income) -> savings (with age)
-    age, spending                      -> transactions, cash withdrawals
-    age, employment, housing           -> purpose -> loan amount (with income) -> term
-    thrift, age                        -> credit history, open loans -> card use (with spending) -> late payments
-    income, loan amount, marital       -> security
-    credit history, card use, security -> interest rate
-    late payments, credit history, card use, loan amount over income, term, employment, housing, savings, balance,
-    interest rate, cash withdrawals, open loans -> default
+    age, sex                                 drawn from the adults who apply for credit
+    age                                   -> education, marital, years at the bank
+    marital, age                          -> dependents
+    age, education, thrift (not recorded) -> employment -> employment years (with age)
+    age, education, employment            -> income
+    income, age, marital                  -> housing
+    income, dependents, thrift            -> spending
+    income, spending, thrift              -> balance
+    income, age, thrift                   -> savings
+    age, spending                         -> transactions
+    age, thrift                           -> cash withdrawals, credit history
+    age, employment, housing, thrift      -> purpose -> loan amount (with income) -> term
+    marital, thrift                       -> open loans
+    spending, income, open loans, thrift  -> card use
+    credit history, card use, thrift      -> late payments
+    loan amount, income, marital          -> security
+    credit history, card use, security    -> interest rate
+    late payments, card use, loan amount over income, term, interest rate, open loans, cash withdrawals, savings,
+    balance, employment years, credit history, employment, housing, purpose, security, marital -> default
 
 Amounts are in dollars, a month's unless they say otherwise.
 """
@@ -221,4 +227,4 @@ def _applicants(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any
         "security": security,
         "interest_rate": interest_rate,
     }
-    return columns, chance(rng, 0.95 * defaults)
+    return columns, chance(rng, defaults)

@@ -2,20 +2,25 @@
 
 The causal model, each arrow a dependence of the draw (numbers from a seeded generator, no real person in them)::
 
-    age, sex, blood type           drawn from the population of an adult inpatient ward
-    hardship (not recorded)     -> insurance, smoking, substance use, psychiatric history, HIV, bmi
-    age                         -> insurance, smoking
-    age, hardship, sex          -> bmi
-    age, bmi                    -> diabetes (not recorded) -> hba1c
-    age, bmi                    -> systolic -> diastolic
-    age, smoking, bmi, diabetes, substance use -> diagnosis
-    diagnosis                   -> admission type, drug class, crp, oxygen saturation, heart rate
-    age, sex, diabetes, systolic, diagnosis    -> creatinine -> hemoglobin (with sex, diagnosis)
-    age, drug class, smoking    -> ldl
-    age, diabetes, diagnosis, hardship         -> prior admissions -> medications (with age, diabetes)
-    diagnosis, admission, age, crp             -> length of stay -> discharge (with age, hardship)
-    prior admissions, length of stay, diagnosis, discharge, creatinine, hemoglobin, hba1c, age,
-    substance use, psychiatric, insurance, medications -> readmitted
+    age, sex, blood type                            drawn from the adults of an inpatient ward
+    hardship (not recorded)                      -> all of insurance, smoking, substance use, psychiatric, hiv, bmi
+    age                                          -> insurance
+    age, sex                                     -> smoking, substance use, psychiatric
+    substance use                                -> psychiatric, hiv (with sex)
+    age                                          -> bmi
+    age, bmi                                     -> diabetes (not recorded) -> hba1c (with age)
+    age, bmi                                     -> systolic -> diastolic (with age)
+    age, sex, smoking, bmi, diabetes, systolic, substance use, hiv -> diagnosis
+    diagnosis                                    -> admission, drug class, crp (with bmi)
+    diagnosis, smoking                           -> oxygen saturation
+    crp, drug class, diagnosis                   -> heart rate
+    age, sex, diabetes, systolic, diagnosis      -> creatinine -> hemoglobin (with age, sex, diagnosis)
+    age, drug class, smoking                     -> ldl
+    age, diabetes, diagnosis, hardship, hiv      -> prior admissions -> medications (with age, diabetes)
+    diagnosis, admission, age, crp               -> length of stay
+    length of stay, age, diagnosis, hardship     -> discharge
+    prior admissions, length of stay, creatinine, hemoglobin, hba1c, medications, age, diagnosis, discharge,
+    substance use, psychiatric, insurance        -> readmitted
 
 Marginals follow what is published of adult inpatients in the United States in the order of magnitude (HIV 3 %,
 smokers 20 %, readmissions near a third as in a high-risk ward); they are good for privacy experiments, not medicine.
@@ -234,7 +239,7 @@ def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]]
         + effect(psychiatric, {"depression": 0.5, "psychosis": 1.1})
         + effect(insurance, {"none": 0.6, "medicaid": 0.4, "private": -0.4})
     )
-    readmitted = chance(rng, 0.9 * returns)
+    readmitted = chance(rng, 0.9 * returns)  # less sure than the sum: what brings people back is mostly unseen
 
     columns: dict[str, NDArray[Any]] = {
         "age": age,

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from fedinv.models import Mlp, build
-from server.inversion.objective import cosine, dense_layers, directions
+from server.inversion.objective import cosine, dense_layers, directions, influence
 
 
 def _flat(tensors):
@@ -78,3 +78,24 @@ def test_other_networks_are_refused(tensors):
 def test_a_zero_update_has_no_direction():
     with pytest.raises(ValueError, match="zero"):
         directions(dense_layers({"0.weight": torch.zeros(2, 3), "0.bias": torch.zeros(2)}), torch.Generator())
+
+
+def test_clipping_is_each_records_own():
+    network = build(Mlp(hidden=(16, 16)), 5, 2, 0)
+    x, y = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1, 0])
+    named = dict(network.named_parameters())
+    each = [
+        _flat(torch.autograd.grad(cross_entropy(network(x[i : i + 1]), y[i : i + 1]), named.values())) for i in range(4)
+    ]
+    clip = float(torch.stack([g.norm() for g in each]).median())
+    clipped = torch.stack([g * min(1.0, clip / float(g.norm())) for g in each])
+    total = clipped.mean(0)
+    sizes = [p.numel() for p in named.values()]
+    update = {n: -part.reshape(p.shape) for (n, p), part in zip(named.items(), total.split(sizes), strict=True)}
+    layers = dense_layers({n: p.detach() for n, p in named.items()})
+    target = directions(dense_layers(update), torch.Generator())
+    hot = one_hot(y).float()
+    assert float(cosine(x[None], hot[None], layers, target, clip)[0]) == pytest.approx(1, abs=1e-6)
+    assert float(cosine(x[None], hot[None], layers, target)[0]) < 0.999
+    expected = clipped.square().sum(1) / clipped.sum(0).square().sum()
+    assert torch.allclose(influence(x, hot, layers, clip), expected, atol=1e-5)

@@ -13,6 +13,7 @@ HEADER = "who,age,weight,ward,flag,ill\n"
 ROWS = "".join(
     f"0{i},{20 + i},{50 + i / 3:.2f},{('a', 'b', 'c')[i % 3]},{i % 2},{('no', 'yes')[i % 4 == 0]}\n" for i in range(60)
 )
+START = "".join(ROWS.splitlines(keepends=True)[:30])
 CLINIC = Path(__file__).parents[4] / "scenarios" / "data" / "clinic.csv"
 
 
@@ -44,7 +45,7 @@ def test_types_are_inferred(load):
 
 def test_types_can_be_overridden(load):
     people = load(
-        HEADER + ROWS[: len(ROWS) // 2],
+        HEADER + START,
         categorical=("age",),
         continuous=("flag",),
         drop=("weight",),
@@ -62,10 +63,7 @@ def test_gaps_are_filled_and_said(load):
     assert last["age"] == np.round(np.median(np.arange(20, 80)))
     assert last["weight"] == pytest.approx(np.median(people.columns["weight"][:60]))
     assert (last["ward"], last["flag"]) == ("(missing)", "(missing)")
-    assert (
-        people.notes == ("1 of 61 rows have no 'ill' and were dropped",) + people.notes[1:]
-        or "1 of 62 rows have no 'ill' and were dropped" in people.notes
-    )
+    assert "1 of 62 rows have no 'ill' and were dropped" in people.notes
     assert "age: 1 of 61 values are missing and became the median" in people.notes
     assert "ward: 1 of 61 values are missing and became '(missing)'" in people.notes
 
@@ -86,8 +84,7 @@ def test_columns_without_information_are_dropped_and_said(load):
 
 def test_a_text_among_numbers_is_said(load):
     assert (
-        "age: holds 'old' among numbers and was read as categories"
-        in load(HEADER + ROWS[:400] + "x,old,1,a,0,no\n").notes
+        "age: holds 'old' among numbers and was read as categories" in load(HEADER + START + "x,old,1,a,0,no\n").notes
     )
 
 
@@ -181,14 +178,10 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
             "column 'age' holds 60 different texts, more than 50: list it",
         ),
         (MANY + "old,1\n", {"identify": ()}, "column 'age' holds 'old' among numbers: clear those cells"),
-        (HEADER + ROWS.replace("020,20", "020,1e200"), {}, None),
         (HEADER + ROWS + "x,1e200,1,a,0,no\n", {}, "column 'age' holds numbers beyond 1e.100: list it in data.drop"),
     ],
 )
 def test_unusable_input_is_one_line_that_says_what_to_do(load, content, keys, message):
-    if message is None:
-        load(content, **keys)
-        return
     with pytest.raises(RequestError, match=message) as caught:
         load(content, **keys)
     assert "t.csv" in str(caught.value) or "data." in str(caught.value)
