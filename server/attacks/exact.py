@@ -19,9 +19,9 @@ class Exact(Attack):
 
     kind: Literal["exact"] = "exact"
     adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
-    restarts_per_record: int = Field(default=5, ge=1, le=1000)
+    restarts_per_record: int = Field(default=10, ge=1, le=1000)
     iterations: int = Field(default=150, ge=10, le=10_000)
-    rounds: int = Field(default=4, ge=1, le=20)
+    rounds: int = Field(default=6, ge=1, le=20)
     seconds: float = Field(default=20.0, gt=0)
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:

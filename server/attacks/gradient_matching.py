@@ -37,7 +37,8 @@ class GradientMatching(Attack):
     """Gradient matching for mixed-type tables: cosine distance, signed Adam, restarts pooled.
 
     Geiping et al. 2020; Vero et al. 2023 (TabLeak). An update of several local steps is matched as one large batch's
-    gradient halfway between the weights that were sent and those that came back.
+    gradient halfway between the weights that were sent and those that came back. Told of dp-sgd, it cuts each record's
+    gradient as the client did; told of noise, it takes that off before it judges what the update can tell.
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"

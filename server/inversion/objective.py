@@ -92,8 +92,8 @@ def cosine(
     """Cosine between the target and the mean cross-entropy's gradient at `layers`, and its slope.
 
     inputs float32 (restarts, n, width), labels one-hot float32 (restarts, n, classes). Each record's gradient is cut
-    to the norm `clip` first, as DP-SGD does; the slope takes that factor as given. Returns (restarts,) and the
-    cosine's derivative with respect to the inputs (restarts, n, width).
+    to the norm `clip` first, as DP-SGD does. Returns (restarts,) and the cosine's derivative with respect to the inputs
+    (restarts, n, width).
     """
     n, last = inputs.shape[1], len(layers) - 1
     hidden, slopes, chances, cut = _passes(inputs, labels, layers, clip)
@@ -107,16 +107,25 @@ def cosine(
     value = dot * square.rsqrt()
     toward, against = square.rsqrt()[:, None, None], (-value / square)[:, None, None]
 
+    pulled = [toward * a + against * (k @ d) for a, k, d in zip(along, grams, slopes, strict=True)]
+    direct = [
+        toward * t.of_outputs(d) + against * (e @ h) for t, d, e, h in zip(target, slopes, pairs, hidden, strict=True)
+    ]
+    if clip < math.inf:  # a longer gradient is cut harder: the part along itself has no effect
+        radial = torch.stack([(p * d).sum(-1, True) for p, d in zip(pulled, slopes, strict=True)]).sum(0)
+        radial = radial * (cut < 1) * (n / clip) ** 2
+        own_inputs = [k.diagonal(dim1=-2, dim2=-1)[..., None] for k in grams]
+        own_slopes = [e.diagonal(dim1=-2, dim2=-1)[..., None] for e in pairs]
+        pulled = [p - radial * d * k for p, d, k in zip(pulled, slopes, own_inputs, strict=True)]
+        direct = [g - radial * e * h for g, e, h in zip(direct, own_slopes, hidden, strict=True)]
+
     # backwards through the slopes' recursion, first layer to last, then through the network, last to first
-    carried = torch.zeros_like(slopes[0])
-    for i, layer in enumerate(layers):
-        pulled = toward * along[i] + against * (grams[i] @ slopes[i])
-        carried = pulled if i == 0 else pulled + (carried * alive[i - 1]) @ layer.weight.T
+    carried = pulled[0]
+    for i in range(1, last + 1):
+        carried = pulled[i] + (carried * alive[i - 1]) @ layers[i].weight.T
     carried = cut * chances * (carried - (chances * carried).sum(-1, keepdim=True)) / n
     for i in range(last, -1, -1):
-        carried = (
-            carried @ layers[i].weight + toward * target[i].of_outputs(slopes[i]) + against * (pairs[i] @ hidden[i])
-        )
+        carried = carried @ layers[i].weight + direct[i]
         if i:
             carried = carried * alive[i - 1]
     return value, carried

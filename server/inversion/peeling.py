@@ -16,13 +16,15 @@ from fedinv.attack import Progress
 from fedinv.schema import Schema
 
 from .first_layer import Factors, FirstLayer
-from .sparse import sparse_directions
+from .sparse import sparse_directions, sparsest
 from .validity import SLACK, activity, fault, snap
 
 SURPLUS = 4
 """Inactive units that a record must have beyond those that any direction could be made to vanish on."""
 TRIMS = 3
 """Times a signal is fitted, each time without the units that did not follow it."""
+SETTLE = 4
+"""Times that all records are solved for again, each with the others' signals as they are then known."""
 SELECTIONS = 6
 """Sets of directions that are tried in a round."""
 
@@ -41,13 +43,17 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the update says of n records."""
+class Peeled:
+    """Records taken out of an update: k of them, at most the rank."""
 
-    directions: Tensor
-    """(r, n): each record's signal in the coordinates of the column space."""
+    records: Tensor
+    """(k, d + 1) with the bias' 1 last."""
+    signals: Tensor
+    """(k, h): what each record sent back, the update being signals.T @ records."""
     agreement: Tensor
-    """(n,) share of the units, inactive at the record, where its signal vanishes; 0 where that says nothing."""
+    """(k,) share of the units, inactive at the record, where its signal vanishes; 0 where that says nothing."""
+    fault: Tensor
+    """(k,) distance from what the schema allows, before categories were made exact."""
 
 
 def peel(
@@ -58,42 +64,56 @@ def peel(
     search: Search,
     generator: torch.Generator,
     progress: Progress,
-) -> tuple[Tensor, Evidence]:
-    """Records (k, d + 1), k at most the rank, and the evidence for each.
+) -> Peeled:
+    """Take out all records that can be found and pass the checks: see the module's text.
 
     `still`: the update is of one step, so that the signs of the units at the sent weights are exact.
     """
     rank = factors.left.shape[1]
     known = factors.right.new_zeros(0, factors.right.shape[1])
     directions = factors.right.new_zeros(rank, 0)
-    idle = 0
+    pool, idle = directions, 0
     while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
         rest = _rest(factors.right, known)
-        starts = search.restarts * 2**idle * rest.shape[1]
-        candidates = rest @ sparse_directions(factors.left @ rest, starts, search.iterations, generator)
+        starts = search.restarts * (idle + 1) * rest.shape[1]
+        new = rest @ sparse_directions(factors.left @ rest, starts, search.iterations, generator)
+        inside = (rest.T @ pool).norm(dim=0) > 0.999
+        pool = sparsest(factors.left, torch.cat([new, pool[:, inside]], 1))[:, : 3 * rank]
         before = len(known)
         for selection in range(SELECTIONS):
-            chosen = _select(candidates, rest, selection, generator)
+            chosen = _select(pool, rest, selection, generator)
             rows = torch.linalg.lstsq(torch.cat([directions, chosen], 1), factors.right).solution[len(known) :]
             known = _grown(known, _verified(rows, layer, factors, schema, still), rank)
             if len(known) == rank:
                 break
             if len(known) > before and selection == 0:
                 break
-        directions = explain(layer, factors, known, still).directions
+        directions = _explain(layer, factors, known, still)[0]
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
-    for _ in range(4):
-        rows = torch.linalg.lstsq(torch.cat([directions, _rest(factors.right, known)], 1), factors.right).solution
-        again = _verified(rows[: len(known)], layer, factors, schema, still)
+    for _ in range(SETTLE):
+        again, _ = _verified(_solve(directions, known, factors), layer, factors, schema, still)
         if len(again) < len(known):
             break
-        known, directions = again, explain(layer, factors, again, still).directions
-    return known, explain(layer, factors, known, still)
+        known, directions = again, _explain(layer, factors, again, still)[0]
+    rows = _solve(directions, known, factors)
+    scale = rows[:, -1]
+    records = rows / scale[:, None]
+    worst = torch.zeros_like(scale) if schema is None else fault(schema, records[:, :-1])
+    signals = scale[:, None] * (factors.left @ directions).T
+    return Peeled(known, signals, _explain(layer, factors, known, still)[1], worst)
 
 
-def explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> Evidence:
-    """Find the signal of each record (n, d + 1): the direction that vanishes on the units inactive at it.
+def _solve(directions: Tensor, known: Tensor, factors: Factors) -> Tensor:
+    """Rows (k, d + 1), proportional to records, that belong to the directions (r, k) of known records."""
+    basis = torch.cat([directions, _rest(factors.right, known)], 1)
+    return torch.linalg.lstsq(basis, factors.right).solution[: len(known)]
+
+
+def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
+    """Find the signal of each record (n, d + 1): the direction (r, n) that vanishes on the units inactive at it.
+
+    Beside it the agreement (n,), see Peeled.
 
     A wrong record has no such direction: its inactive units are many more than the rank.
     """
@@ -114,7 +134,7 @@ def explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -
     agreement = vanish / inactive.sum(1).clamp_min(1)
     seen = ((signals.abs() > zero) & active).sum(1) >= 0.5 * active.sum(1)
     telling = seen & (inactive.sum(1) >= rank - 1 + SURPLUS)
-    return Evidence(directions, agreement * telling)
+    return directions, agreement * telling
 
 
 def _rest(right: Tensor, known: Tensor) -> Tensor:
@@ -125,15 +145,15 @@ def _rest(right: Tensor, known: Tensor) -> Tensor:
     return torch.linalg.svd(right, full_matrices=False)[0][:, : len(right) - len(known)]
 
 
-def _select(candidates: Tensor, rest: Tensor, selection: int, generator: torch.Generator) -> Tensor:
-    """Independent directions that fill the rest: the first candidates, or at a later selection a random few fewer."""
-    order = torch.arange(candidates.shape[1], dtype=torch.float64)
+def _select(pool: Tensor, rest: Tensor, selection: int, generator: torch.Generator) -> Tensor:
+    """Independent directions that fill the rest: the sparsest of the pool, or at a later selection a random few fewer."""
+    order = torch.arange(pool.shape[1], dtype=torch.float64)
     if selection:
         order += torch.rand(len(order), generator=generator, dtype=torch.float64) * rest.shape[1]
     chosen: list[Tensor] = []
     basis = rest[:, :0]
     for i in order.argsort().tolist():
-        direction = candidates[:, i]
+        direction = pool[:, i]
         apart = direction - basis @ (basis.T @ direction)
         if apart.norm() > 0.05:
             chosen.append(direction)
@@ -157,7 +177,7 @@ def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema 
     rows, worst = rows[good], worst[good]
     if len(rows) == 0:
         return rows
-    agreement = explain(layer, factors, rows, still).agreement
+    agreement = _explain(layer, factors, rows, still)[1]
     good = agreement >= (0.995 if still else 0.97)
     return rows[good][worst[good].argsort()]
 

@@ -29,20 +29,27 @@ def sparse_directions(basis: Tensor, starts: int, iterations: int, generator: to
     q = _distinct(q, rows, 0.98)
     for share in (0.3, 0.35):
         q = _polish(rows, q, share)
-    q = _distinct(q, rows, 0.999)
     q = whiten @ q
-    return q / q.norm(dim=0)
+    return sparsest(basis, q / q.norm(dim=0))
+
+
+def sparsest(basis: Tensor, q: Tensor) -> Tensor:
+    """Directions q (r, m) in the order of the share of zeros in basis @ q, repeats left out."""
+    norms = basis.norm(dim=1, keepdim=True)
+    alive = norms[:, 0] > 1e-6 * norms.square().mean().sqrt()
+    return _distinct(q, basis[alive] / norms[alive], 0.999)
 
 
 def _descend(rows: Tensor, q: Tensor, iterations: int) -> Tensor:
-    h = len(rows)
-    smooth, fade = 0.3, (1e-3 / 0.3) ** (1 / iterations)
+    h, starts = len(rows), q.shape[1]
+    # smooth starts see the broad valleys, sharp ones the narrow; which ones lead to a signal differs with the data
+    smooth = torch.logspace(-1.0, -0.2, starts, dtype=rows.dtype)
     for i in range(iterations):
-        step = rows.T @ torch.tanh(rows @ q * (h**0.5 / smooth))
+        fade = 0.01 ** (i / iterations)
+        step = rows.T @ torch.tanh(rows @ q * (h**0.5 / (fade * smooth)))
         step -= q * (q * step).sum(0)
-        q = q - (0.05 * 0.01 ** (i / iterations)) * step / (step.norm(dim=0) + 1e-12)
+        q = q - 0.2 * fade * step / (step.norm(dim=0) + 1e-12)
         q = q / q.norm(dim=0)
-        smooth *= fade
     return q
 
 
@@ -54,9 +61,9 @@ def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
 
 
 def _distinct(q: Tensor, rows: Tensor, alike: float) -> Tensor:
-    """Columns in the order of their share of zeros, those that repeat a better one left out."""
-    values = (rows @ q).abs()
-    order = (values * len(rows) ** 0.5).clamp_max(0.1).mean(0).argsort()
+    values = rows @ q
+    values = values.abs() / values.square().mean(0).sqrt()
+    order = values.clamp_max(0.1).mean(0).argsort()
     q = q[:, order]
     close = (q.T @ q).abs() > alike
     kept: list[int] = []

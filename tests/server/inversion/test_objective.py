@@ -82,20 +82,32 @@ def test_a_zero_update_has_no_direction():
 
 def test_clipping_is_each_records_own():
     network = build(Mlp(hidden=(16, 16)), 5, 2, 0)
-    x, y = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1, 0])
+    generator = torch.Generator().manual_seed(0)
     named = dict(network.named_parameters())
-    each = [
-        _flat(torch.autograd.grad(cross_entropy(network(x[i : i + 1]), y[i : i + 1]), named.values())) for i in range(4)
-    ]
-    clip = float(torch.stack([g.norm() for g in each]).median())
-    clipped = torch.stack([g * min(1.0, clip / float(g.norm())) for g in each])
-    total = clipped.mean(0)
-    sizes = [p.numel() for p in named.values()]
-    update = {n: -part.reshape(p.shape) for (n, p), part in zip(named.items(), total.split(sizes), strict=True)}
+    y = torch.tensor([0, 1, 1, 0])
+
+    def each_clipped(x, clip):
+        losses = cross_entropy(network(x), y, reduction="none")
+        rows = [_flat(torch.autograd.grad(loss, named.values(), create_graph=True)) for loss in losses]
+        return torch.stack([g * (clip / g.norm()).clamp(max=1) for g in rows])
+
+    truth, x = torch.randn(2, 4, 5, generator=generator)
+    clip = float(each_clipped(truth, 1e9).detach().norm(dim=1).median())
+    clipped = each_clipped(truth, clip).detach()
+    parts = clipped.mean(0).split([p.numel() for p in named.values()])
+    update = {n: -part.reshape(p.shape) for (n, p), part in zip(named.items(), parts, strict=True)}
     layers = dense_layers({n: p.detach() for n, p in named.items()})
     target = directions(dense_layers(update), torch.Generator())
     hot = one_hot(y).float()
-    assert float(cosine(x[None], hot[None], layers, target, clip)[0]) == pytest.approx(1, abs=1e-6)
-    assert float(cosine(x[None], hot[None], layers, target)[0]) < 0.999
+    assert float(cosine(truth[None], hot[None], layers, target, clip)[0]) == pytest.approx(1, abs=1e-6)
+    assert float(cosine(truth[None], hot[None], layers, target)[0]) < 0.999
     expected = clipped.square().sum(1) / clipped.sum(0).square().sum()
-    assert torch.allclose(influence(x, hot, layers, clip), expected, atol=1e-5)
+    assert torch.allclose(influence(truth, hot, layers, clip), expected, atol=1e-5)
+
+    value, slope = cosine(x[None], hot[None], layers, target, clip)
+    x.requires_grad_()
+    found, wanted = each_clipped(x, clip).sum(0), clipped.sum(0)
+    autograd_value = (found @ wanted) / (found.norm() * wanted.norm())
+    (autograd_slope,) = torch.autograd.grad(autograd_value, x)
+    assert float(value) == pytest.approx(float(autograd_value.detach()), abs=1e-5)
+    assert torch.allclose(slope[0], autograd_slope, atol=1e-5 * float(autograd_slope.abs().max()) + 1e-7)

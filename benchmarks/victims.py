@@ -1,0 +1,53 @@
+"""What an attacker would see of one client, made without a federation around it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv import roles
+from fedinv.attack import Attack, Claim, Exchange, Observation
+from fedinv.data.population import Population
+from fedinv.defense import Job
+from fedinv.judge.matching import Match, match
+from fedinv.judge.truth import everyone
+from fedinv.models import build
+from fedinv.sampling import local_batches, used_records
+from fedinv.scenario import Scenario, read
+from fedinv.streams import stream
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One client's first update, and the truth behind it."""
+
+    scenario: Scenario
+    people: Population
+    seen: Observation
+    rows: NDArray[np.int64]
+
+    def attacked(self, attack: Attack) -> Claim:
+        """What an attack with all knowledge claims."""
+        knows = self.scenario.knowledge(self.people.table.schema, adaptive=False)
+        return attack.run(self.seen, knows, stream(self.scenario.seed, "attack"), lambda _: None)
+
+    def judged(self, claim: Claim) -> Match:
+        """The claim beside the truth."""
+        table = self.people.table
+        return match(claim.records, table.take(self.rows).columns, table.schema, self.scenario.judge.tolerance)
+
+
+def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
+    """One client of a shipped scenario, trained for one round from fresh weights."""
+    scenario = read(name, settings)
+    people = everyone(scenario)
+    schema, training, share = people.table.schema, scenario.training.settings, people.shares[client]
+    network = build(scenario.model, schema.width, len(schema.classes), scenario.seed)
+    sent = {key: weight.detach().clone() for key, weight in network.named_parameters()}
+    batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
+    rng = stream(scenario.seed, "training", client, 1)
+    job = Job(network, people.inputs[share], people.labels[share], batches, training, rng, {})
+    received = roles.load("clients", "training").plain_sgd(job)
+    rows = share[used_records(batches)]
+    return Victim(scenario, people, Observation((client,), (Exchange(1, sent, received, len(rows)),)), rows)

@@ -1,0 +1,78 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedinv import observations
+from fedinv.engines import inline
+from fedinv.scenario import read
+
+ROOT = Path(__file__).parents[3]
+MASKED = '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 0.1\n[[defenses]]\nkind = "masking"\n'
+
+
+@pytest.fixture
+def flower(tmp_path):
+    """Flower's own command in a home of its own; the daemon that it leaves behind is ended."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 39091)) == 0:
+            pytest.skip("a Flower daemon of somebody else's is running on this machine")
+    home, empty = tmp_path / "home", tmp_path / "empty"
+    home.mkdir()
+    empty.mkdir()  # Ray's workers would import `clients` from the daemon's folder
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+    def run(app, clients, config):
+        command = ["flwr", "run", str(app), "local", "--stream"]
+        command += ["--federation-config", f"num-supernodes={clients} client-resources-num-cpus=1"]
+        command += ["--run-config", config]
+        return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, timeout=240)
+
+    yield run
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if ours and int(process.name) != os.getpid():
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_flowers_own_engine_gives_the_same_updates(tiny, tmp_path, flower):
+    app = tmp_path / "fedinv"
+    for name in ("fedinv", "clients", "server", "scenarios"):
+        shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__", "data.csv"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, app)
+    scenario = tmp_path / "tiny.toml"
+    scenario.write_text(tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + MASKED)
+    out = tmp_path / "out"
+    shown = flower(app, 4, f'scenario="{scenario}" out="{out}"')
+    for _ in range(100):
+        if (out / "ledger.json").is_file():
+            break
+        time.sleep(0.2)
+    assert (out / "ledger.json").is_file(), shown.stdout[-3000:] + shown.stderr[-1000:]
+    inline.train(read(str(scenario)), tmp_path / "inline")
+    ours = observations.read(tmp_path / "inline" / "observations")
+    theirs = observations.read(out / "observations")
+    assert [(o.clients, o.last.round) for o in ours] == [(o.clients, o.last.round) for o in theirs]
+    assert len(ours) == 6
+    for one, other in zip(ours, theirs, strict=True):
+        for name, tensor in one.last.received.items():
+            assert float((tensor - other.last.received[name]).abs().max()) <= 1e-6
+    assert (out / "ledger.json").read_text() == (tmp_path / "inline" / "ledger.json").read_text()
