@@ -1,4 +1,4 @@
-"""Inverts a ReLU network's first layer exactly: a client's whole records, without searching over inputs."""
+"""Inverts a ReLU network's first layer exactly: a client's whole records, without a search over inputs."""
 
 import time
 from typing import ClassVar, Literal
@@ -8,28 +8,147 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..inversion.first_layer import factor, first_layer, known_noise
-from ..inversion.peeling import Search, peel
+from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer, known_noise
+from ..inversion.peeling import Peeled, Search, peel
+from ..inversion.recompute import mismatch, recompute_update
+from ..inversion.signals import Labeled, label
+from ..inversion.validity import SLACK, fault, snap
+
+ALIKE = 0.98
+"""Cosine with the signal that a record must send back, in an update of one step."""
 
 
 class Exact(Attack):
-    """Exact inversion."""
+    """Exact inversion of the first layer: the sparse directions in its update are the records' signals.
+
+    One record is a ratio of the update's weights and biases (Phong et al. 2018, section 3). Several are told apart
+    because ReLU makes each one's signal vanish on its inactive units (Dimitrov et al. 2024, SPEAR; SPEAR++ 2025);
+    as local steps all see the same records, this holds for FedAvg too. At most as many records as the layer's update
+    has rank; only those are claimed that pass checks which need no truth.
+    """
 
     kind: Literal["exact"] = "exact"
     adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
+    """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
-    rounds: int = Field(default=6, ge=1, le=20)
-    seconds: float = Field(default=20.0, gt=0)
+    rounds: int = Field(default=6, ge=1, le=50)
+    """Rounds without a new record after which the search ends."""
+    seconds: float = Field(default=30.0, gt=0)
+    """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
+    most_records: int = Field(default=256, ge=1, le=4096)
+    """Larger batches are not tried."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        """Claim the records that are verified, and say in the notes why others are missing."""
         last = seen.last
-        layer = first_layer(last, knows)
+        try:
+            layer = first_layer(last, knows)
+            claim = self._run(last, layer, knows, rng, progress)
+        except ValueError as reason:
+            claim = _nothing(last, str(reason))
+        progress(1.0)
+        return claim
+
+    def _run(
+        self, last: Exchange, layer: FirstLayer, knows: Knowledge, rng: np.random.Generator, progress: Progress
+    ) -> Claim:
+        if not 1 <= last.records <= self.most_records:
+            raise ValueError(f"{last.records} records, the attack tries 1 to {self.most_records}")
+        if knows.schema is not None and knows.schema.width != layer.weight.shape[1] - 1:
+            raise ValueError("the schema does not fit the network's inputs")
+        if layer.last and last.records > 1:
+            raise ValueError(
+                f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
+            )
         still = knows.algorithm == "fedsgd"
-        factors = factor(layer, last.records, known_noise(knows, last.records), still)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        search = Search(self.restarts_per_record, self.iterations, self.rounds, time.monotonic() + self.seconds)
-        records, ev = peel(layer, factors, knows.schema, still, search, generator, progress)
-        return Claim(records[:, :-1].float(), ev.agreement.float(), notes=(f"{len(records)} of rank {factors.left.shape[1]}",))
+        noise = known_noise(knows, last.records)
+        factors = factor(layer, last.records, noise, lossless=still)
+        rank = factors.left.shape[1]
+        if rank == 0:
+            raise ValueError("the first layer's update does not stand above the noise in it")
+        if layer.last:
+            found = _single(factors, knows)
+        else:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            search = Search(self.restarts_per_record, self.iterations, self.rounds, time.monotonic() + self.seconds)
+            found = peel(layer, factors, knows.schema, still, search, generator, progress)
+        if len(found.records) == 0:
+            raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
+        return _claim(last, knows, found, rank, still, rng)
+
+
+def _single(factors: Factors, knows: Knowledge) -> Peeled:
+    """The one record of a network without hidden units, (1, d + 1): nothing but the schema can verify it."""
+    row = factors.right[:1]
+    scale = row[:, -1:]
+    blur = factors.noise * row.shape[1] ** 0.5 / float(scale.abs())
+    record, worst = row / scale, torch.zeros(1, dtype=row.dtype)
+    if knows.schema is not None:
+        worst = fault(knows.schema, record[:, :-1])
+        record = torch.cat([snap(knows.schema, record[:, :-1]), record[:, -1:]], 1)
+    sure = bool(worst < SLACK) and blur < SLACK
+    return Peeled(record[:sure], (scale * factors.left.T)[:sure], torch.ones(int(sure)), worst[:sure])
+
+
+def _claim(last: Exchange, knows: Knowledge, found: Peeled, rank: int, still: bool, rng: np.random.Generator) -> Claim:
+    records, notes = found.records[:, :-1].float(), []
+    confidence = found.agreement * (1 - found.fault.clamp(0, 1))
+    again = torch.ones(len(records), dtype=torch.int64)
+    labels = None
+    if knows.model is not None:
+        # only in a single step is a record's signal what it sends back through the weights that were sent
+        step = knows.lr / last.records if still and knows.lr is not None else None
+        read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)
+        if still:
+            good = read.likeness > ALIKE
+            records, confidence, read = records[good], (confidence * read.likeness)[good], _rows(read, good)
+            if not bool(good.any()):
+                raise ValueError("no direction in the update could be verified to be a record's signal")
+        again = read.counts.sum(1)
+        labels = torch.cat([torch.repeat_interleave(torch.arange(len(c)), c) for c in read.counts])
+    else:
+        notes.append("the architecture is withheld: no labels")
+    distinct = len(records)
+    records, confidence = records.repeat_interleave(again, 0), confidence.repeat_interleave(again, 0)
+    if rank < last.records:
+        notes.append(f"the update has rank {rank}, fewer than the {last.records} records: no more can be told apart")
+    if distinct < len(records):
+        notes.append(f"{distinct} distinct records stand for {len(records)}")
+    if len(records) < last.records:
+        notes.append(f"{len(records)} of {last.records} records recovered")
+    return Claim(
+        records=records,
+        confidence=confidence.float().clamp(0, 1),
+        labels=labels,
+        mismatch=_mismatch(last, knows, records, labels, rng),
+        notes=tuple(notes),
+    )
+
+
+def _mismatch(
+    last: Exchange, knows: Knowledge, records: Tensor, labels: Tensor | None, rng: np.random.Generator
+) -> float | None:
+    if labels is None:
+        return None
+    try:
+        again = recompute_update(knows, last.sent, records, labels, rng, count=last.records)
+    except ValueError:
+        return None  # too little is known to train again
+    return mismatch(again, last.received)
+
+
+def _rows(read: Labeled, good: Tensor) -> Labeled:
+    return Labeled(read.counts[good], read.likeness[good])
+
+
+def _nothing(last: Exchange, reason: str) -> Claim:
+    width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+    return Claim(
+        records=torch.zeros(0, width),
+        confidence=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.int64),
+        notes=(f"nothing claimed: {reason}",),
+    )

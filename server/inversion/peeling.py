@@ -82,7 +82,7 @@ def peel(
         before = len(known)
         for selection in range(SELECTIONS):
             chosen = _select(pool, rest, selection, generator)
-            rows = torch.linalg.lstsq(torch.cat([directions, chosen], 1), factors.right).solution[len(known) :]
+            rows = torch.linalg.lstsq(torch.cat([directions, chosen], 1), factors.right).solution[before:]
             known = _grown(known, _verified(rows, layer, factors, schema, still), rank)
             if len(known) == rank:
                 break
@@ -92,7 +92,7 @@ def peel(
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
     for _ in range(SETTLE):
-        again, _ = _verified(_solve(directions, known, factors), layer, factors, schema, still)
+        again = _verified(_solve(directions, known, factors), layer, factors, schema, still)
         if len(again) < len(known):
             break
         known, directions = again, _explain(layer, factors, again, still)[0]
@@ -107,7 +107,8 @@ def peel(
 def _solve(directions: Tensor, known: Tensor, factors: Factors) -> Tensor:
     """Rows (k, d + 1), proportional to records, that belong to the directions (r, k) of known records."""
     basis = torch.cat([directions, _rest(factors.right, known)], 1)
-    return torch.linalg.lstsq(basis, factors.right).solution[: len(known)]
+    rows: Tensor = torch.linalg.lstsq(basis, factors.right).solution
+    return rows[: len(known)]
 
 
 def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
@@ -142,11 +143,12 @@ def _rest(right: Tensor, known: Tensor) -> Tensor:
     if len(known):
         q = torch.linalg.qr(known.T).Q
         right = right - (right @ q) @ q.T
-    return torch.linalg.svd(right, full_matrices=False)[0][:, : len(right) - len(known)]
+    basis: Tensor = torch.linalg.svd(right, full_matrices=False)[0]
+    return basis[:, : len(right) - len(known)]
 
 
 def _select(pool: Tensor, rest: Tensor, selection: int, generator: torch.Generator) -> Tensor:
-    """Independent directions that fill the rest: the sparsest of the pool, or at a later selection a random few fewer."""
+    """Independent directions that fill the rest: the sparsest of the pool, or some others of it at later selections."""
     order = torch.arange(pool.shape[1], dtype=torch.float64)
     if selection:
         order += torch.rand(len(order), generator=generator, dtype=torch.float64) * rest.shape[1]

@@ -9,28 +9,38 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge, Weights
-from fedinv.models import build
+from fedinv.models import load
 
 
 def recompute_update(
-    knows: Knowledge, sent: Weights, records: Tensor, labels: Tensor, rng: np.random.Generator, *, count: int | None = None
+    knows: Knowledge,
+    sent: Weights,
+    records: Tensor,
+    labels: Tensor,
+    rng: np.random.Generator,
+    *,
+    count: int | None = None,
 ) -> dict[str, Tensor]:
     """The update, LOCAL MINUS GLOBAL, that a client with these records would have sent: float32 by parameter name.
 
     records (n, inputs) in the network's encoding, labels (n,) int64. FedSGD takes one step on all of them; FedAvg
     repeats the local epochs with a random order of batches, one of the many that are plausible. `count` is the number
     of records that the client trained on, where it is more than the claimed ones: FedSGD's mean is taken over it.
-    Raises ValueError naming the knowledge that is missing.
+    Raises ValueError naming the knowledge that is missing or does not fit.
     """
     model, lr, algorithm = knows.model, knows.lr, knows.algorithm
     if model is None or lr is None or algorithm is None:
-        missing = [name for name, value in (("architecture", model), ("lr", lr), ("algorithm", algorithm)) if value is None]
+        missing = [
+            name for name, value in (("architecture", model), ("lr", lr), ("algorithm", algorithm)) if value is None
+        ]
         raise ValueError(f"the update cannot be computed again without {', '.join(missing)}")
     if len(records) == 0 or len(records) != len(labels):
         raise ValueError(f"{len(records)} records and {len(labels)} labels")
     shapes = [tensor.shape for tensor in sent.values()]
-    network = build(model, inputs=shapes[0][-1], outputs=shapes[-1][0], seed=0)
-    network.load_state_dict(dict(sent))
+    try:
+        network = load(model, shapes[0][-1], shapes[-1][0], {name: tensor.clone() for name, tensor in sent.items()})
+    except RuntimeError as error:
+        raise ValueError("the weights that were sent are not of the architecture that is known") from error
     records, weights = records.float(), dict(network.named_parameters())
     velocity: dict[str, Tensor] = {}
     update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -45,8 +55,8 @@ def recompute_update(
                 if name in velocity:
                     step = step + (knows.momentum or 0.0) * velocity[name]
                 velocity[name] = step
-                weight -= lr * step
-                update[name] -= lr * step
+                weight.sub_(lr * step)
+                update[name].sub_(lr * step)
     return update
 
 
@@ -67,4 +77,4 @@ def _batches(knows: Knowledge, records: int, rng: np.random.Generator) -> Iterat
     if knows.epochs is None or knows.batch_size is None:
         raise ValueError("the update cannot be computed again without epochs and batch-size")
     for _ in range(knows.epochs):
-        yield from torch.from_numpy(rng.permutation(records)).split(knows.batch_size)
+        yield from torch.split(torch.from_numpy(rng.permutation(records)), knows.batch_size)

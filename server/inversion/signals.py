@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Weights
-from fedinv.models import Logistic, Mlp, build
+from fedinv.models import Logistic, Mlp, load
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,10 @@ def label(
     the one label whose signal is most alike. Raises ValueError when the model does not fit the weights.
     """
     shapes = [tensor.shape for tensor in sent.values()]
-    network = build(model, inputs=shapes[0][-1], outputs=shapes[-1][0])
     try:
-        network.load_state_dict(dict(sent))
+        network = load(model, shapes[0][-1], shapes[-1][0], {name: tensor.double() for name, tensor in sent.items()})
     except RuntimeError as error:
-        raise ValueError("the weights are not of the architecture that is known") from error
-    network = network.double()
+        raise ValueError("the weights that were sent are not of the architecture that is known") from error
     units = network[0](records.double()).detach().requires_grad_()
     logits = network[1:](units) if len(network) > 1 else units
     classes = range(logits.shape[1])

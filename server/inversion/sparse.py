@@ -15,7 +15,7 @@ def sparse_directions(basis: Tensor, starts: int, iterations: int, generator: to
     identity; then each is replaced by the null vector of the rows that it nearly annihilates. Null vectors of
     inactive units are Dimitrov et al. 2024 (SPEAR), section 4; dictionary learning for it is SPEAR++ (2025).
     """
-    h, r = basis.shape
+    r = basis.shape[1]
     if r == 1:
         return torch.ones(1, 1, dtype=basis.dtype)
     norms = basis.norm(dim=1, keepdim=True)
