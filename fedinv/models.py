@@ -1,6 +1,8 @@
 """The networks that a federation trains, built from their declaration alone."""
 
+import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -56,7 +58,12 @@ def load(model: Mlp | Logistic, inputs: int, outputs: int, weights: Mapping[str,
 
     Raises RuntimeError for weights of other names or shapes.
     """
-    with torch.device("meta"):
-        network = nn.Sequential(*model.layers(inputs, outputs))
+    network = copy.deepcopy(_without_weights(model, inputs, outputs))
     network.load_state_dict(dict(weights), assign=True)
     return network.requires_grad_(True)
+
+
+@lru_cache(maxsize=8)
+def _without_weights(model: Mlp | Logistic, inputs: int, outputs: int) -> nn.Sequential:
+    with torch.device("meta"):
+        return nn.Sequential(*model.layers(inputs, outputs))

@@ -29,7 +29,7 @@ def unpack(record: ArrayRecord) -> dict[str, Tensor]:
 def _array(values: NDArray[Any]) -> Array:
     """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
     head = _header(values.dtype.str, values.shape)
-    return Array(str(values.dtype), values.shape, "numpy.ndarray", head + values.tobytes())
+    return Array(str(values.dtype), values.shape, "numpy.ndarray", b"".join((head, memoryview(values).cast("B"))))
 
 
 @lru_cache(maxsize=256)
@@ -102,8 +102,8 @@ def weighted_mean(updates: Iterable[Mapping[str, Tensor]], weights: Iterable[flo
     if all(is_ring(update) for update in updates):
         ring = {name: torch.stack([u[name] for u in updates]).sum(0) for name in updates[0]}
         return from_ring(ring, total)
-    mean = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in updates[0].items()}
+    mean = {name: torch.zeros_like(tensor) for name, tensor in updates[0].items()}
     for update, weight in zip(updates, weights, strict=True):
         for name, tensor in update.items():
             mean[name].add_(tensor, alpha=weight / total)
-    return {name: tensor.float() for name, tensor in mean.items()}
+    return mean

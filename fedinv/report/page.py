@@ -163,5 +163,3 @@ def _shipped(scenario: Scenario) -> str | None:
         return scenario.name if read(scenario.name).to_toml() == scenario.to_toml() else None
     except RequestError:
         return None
-
-

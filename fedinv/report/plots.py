@@ -20,7 +20,7 @@ from fedinv.results import AttackResult, Rate, Utility
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
 WIDTH = 5.4
 """Inches; narrow, so that 10 points stay legible when the plot is shrunk to a phone."""
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -176,7 +176,7 @@ def _legend(figure: Any, entries: Sequence[tuple[str, str, str]]) -> None:
             [],
             color=color,
             label=label,
-            linestyle=mark if mark == "--" else "none",
+            linestyle="--" if mark == "--" else "none",
             marker="" if mark == "--" else mark,
             markersize=11 if mark == "|" else 8,
             markeredgewidth=2.4 if mark == "|" else 1,

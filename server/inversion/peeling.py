@@ -21,10 +21,14 @@ from .validity import SLACK, activity, fault, snap
 
 SURPLUS = 4
 """Inactive units that a record must have beyond those that any direction could be made to vanish on."""
-TRIMS = 3
-"""Times a signal is fitted, each time without the units that did not follow it."""
+TRIMS = (0.1, 0.01, 0.0)
+"""A signal is fitted as often, each time without the inactive units that exceed this share of its root mean square."""
+MOST_STARTS = 4096
+"""Starting points of a round, for the memory they take."""
 SETTLE = 4
 """Times that all records are solved for again, each with the others' signals as they are then known."""
+EXACT = 5e-3
+"""Distance from what the schema allows that rounding and not quite exact signals may leave in a record."""
 SELECTIONS = 6
 """Sets of directions that are tried in a round."""
 
@@ -75,14 +79,14 @@ def peel(
     pool, idle = directions, 0
     while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
         rest = _rest(factors.right, known)
-        starts = search.restarts * (idle + 1) * rest.shape[1]
+        starts = min(search.restarts * 2**idle * rest.shape[1], MOST_STARTS)
         new = rest @ sparse_directions(factors.left @ rest, starts, search.iterations, generator)
         inside = (rest.T @ pool).norm(dim=0) > 0.999
         pool = sparsest(factors.left, torch.cat([new, pool[:, inside]], 1))[:, : 3 * rank]
         before = len(known)
         for selection in range(SELECTIONS):
             chosen = _select(pool, rest, selection, generator)
-            rows = torch.linalg.lstsq(torch.cat([directions, chosen], 1), factors.right).solution[before:]
+            rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
             known = _grown(known, _verified(rows, layer, factors, schema, still), rank)
             if len(known) == rank:
                 break
@@ -92,23 +96,26 @@ def peel(
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
     for _ in range(SETTLE):
-        again = _verified(_solve(directions, known, factors), layer, factors, schema, still)
+        rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
+        again = _verified(rows, layer, factors, schema, still)
         if len(again) < len(known):
             break
         known, directions = again, _explain(layer, factors, again, still)[0]
-    rows = _solve(directions, known, factors)
-    scale = rows[:, -1]
-    records = rows / scale[:, None]
+    rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
+    scale = rows[:, -2]
+    records = rows[:, :-1] / scale[:, None]
     worst = torch.zeros_like(scale) if schema is None else fault(schema, records[:, :-1])
     signals = scale[:, None] * (factors.left @ directions).T
     return Peeled(known, signals, _explain(layer, factors, known, still)[1], worst)
 
 
-def _solve(directions: Tensor, known: Tensor, factors: Factors) -> Tensor:
-    """Rows (k, d + 1), proportional to records, that belong to the directions (r, k) of known records."""
-    basis = torch.cat([directions, _rest(factors.right, known)], 1)
-    rows: Tensor = torch.linalg.lstsq(basis, factors.right).solution
-    return rows[: len(known)]
+def _solve(basis: Tensor, factors: Factors) -> Tensor:
+    """Rows (r, d + 2) that belong to the directions (r, r) of a basis, proportional to records where those are signals.
+
+    The last column is the standard deviation of the noise in the others.
+    """
+    inverse = torch.linalg.pinv(basis)
+    return torch.cat([inverse @ factors.right, factors.noise * inverse.norm(dim=1, keepdim=True)], 1)
 
 
 def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
@@ -119,15 +126,18 @@ def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) 
     A wrong record has no such direction: its inactive units are many more than the rank.
     """
     left, rank = factors.left, factors.left.shape[1]
+    if len(records) == 0:
+        return left.new_zeros(rank, 0), left.new_zeros(0)
     active, inactive = activity(layer, records, still)
     trust = inactive.to(left.dtype)
-    for _ in range(TRIMS):
-        gram = torch.einsum("nh,hr,hs->nrs", trust, left, left)
+    for bound in TRIMS:
+        gram = (trust[:, :, None] * left).transpose(1, 2) @ left
         directions = torch.linalg.eigh(gram)[1][..., 0].T
         signals = (left @ directions).T
         # a unit that woke up between the steps, or is counted as inactive by a record not yet exact, is left out
-        odd = signals.abs() > 0.05 * len(left) ** -0.5
-        trust = (inactive & ~odd).to(left.dtype)
+        ordered = torch.where(inactive, signals.abs(), torch.inf).sort(dim=1).values
+        most = ordered.gather(1, (0.6 * inactive.sum(1, keepdim=True)).long()).clamp_min(bound * len(left) ** -0.5)
+        trust = (inactive & (signals.abs() <= most)).to(left.dtype)
     noise = factors.noise * (directions / factors.right.norm(dim=1, keepdim=True)).norm(dim=0)
     size = (signals.square() * active).sum(1).div(active.sum(1).clamp_min(1)).sqrt()
     zero = torch.maximum(4 * noise, 2e-3 * size)[:, None]
@@ -168,14 +178,15 @@ def _select(pool: Tensor, rest: Tensor, selection: int, generator: torch.Generat
 
 
 def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, still: bool) -> Tensor:
-    """Rows (n, d + 1), proportional to records, that pass the checks, as records and surest first."""
-    scale = rows[:, -1:]
-    rows = (rows / scale)[(scale.abs() > 1e-6 * rows.norm(dim=1, keepdim=True))[:, 0]]
-    worst = torch.zeros(len(rows), dtype=rows.dtype)
+    """The records (n, d + 1) among rows as _solve gives them that pass the checks, surest first."""
+    rows = rows[rows[:, -2].abs() > 20 * rows[:, -1]]
+    rows = rows / rows[:, -2:-1]
+    blur, rows = rows[:, -1].abs(), rows[:, :-1]
+    worst = torch.zeros_like(blur)
     if schema is not None:
         worst = fault(schema, rows[:, :-1])
         rows = torch.cat([snap(schema, rows[:, :-1]), rows[:, -1:]], 1)
-    good = worst < SLACK
+    good = worst < (EXACT + 6 * blur).clamp_max(SLACK)
     rows, worst = rows[good], worst[good]
     if len(rows) == 0:
         return rows

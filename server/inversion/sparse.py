@@ -56,7 +56,7 @@ def _descend(rows: Tensor, q: Tensor, iterations: int) -> Tensor:
 def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
     count = max(rows.shape[1] - 1, int(share * len(rows)))
     nearest = (rows @ q).abs().topk(min(count, len(rows)), dim=0, largest=False).indices.T
-    parts = [torch.linalg.eigh(rows[i].transpose(1, 2) @ rows[i])[1][..., 0] for i in nearest.split(64)]
+    parts = [torch.linalg.eigh(rows[i].transpose(1, 2) @ rows[i])[1][..., 0] for i in torch.split(nearest, 64)]
     return torch.cat(parts).T
 
 

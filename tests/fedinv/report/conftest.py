@@ -151,7 +151,7 @@ def write_run(folder: Path, who: Population, attacks: list, defended: bool = Fal
     return results
 
 
-@pytest.fixture()
+@pytest.fixture
 def fabricate(tmp_path: Path) -> Callable[..., Path]:
     """Make a run folder; keywords go to `people` and `write_run`, attacks are (kind, variant, noise, share, target)."""
 
