@@ -1,4 +1,4 @@
-"""The verdict of a run in one sentence: the worst case over all attacks, beside what a guesser gets and what it cost."""
+"""The verdict of a run in one sentence: the worst case over attacks, beside what a guesser gets and what it cost."""
 
 import math
 from collections.abc import Sequence

@@ -149,7 +149,7 @@ def assess(
         privacy=spent,
         attacks=judged,
         notes=list(people.table.notes),
-        headline=headline(scenario, judged, spent, utility),
+        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties),
     )
     if tables:
         files.write(folder / "records.parquet", records.to_parquet(tables))

@@ -1,5 +1,7 @@
 """The base of every source of a table."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.partition import Iid, Partition
@@ -14,6 +16,10 @@ class Dataset(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: ClassVar[str] = "records"
+    parties: ClassVar[str] = "clients"
+    """What the verdict calls the records and who holds them."""
 
     source: str
     partition: Partition = Iid()

@@ -27,7 +27,7 @@ def sparse_directions(basis: Tensor, starts: int, iterations: int, generator: to
     q = torch.randn(r, starts, dtype=basis.dtype, generator=generator)
     q = _descend(rows.float(), (q / q.norm(dim=0)).float(), iterations).to(basis.dtype)
     q = _distinct(q, rows, 0.98)
-    for share in (0.3, 0.35):
+    for share in (0.3, 0.1):
         q = _polish(rows, q, share)
     q = whiten @ q
     return sparsest(basis, q / q.norm(dim=0))
@@ -54,7 +54,7 @@ def _descend(rows: Tensor, q: Tensor, iterations: int) -> Tensor:
 
 
 def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
-    count = max(rows.shape[1] - 1, int(share * len(rows)))
+    count = max(2 * rows.shape[1], int(share * len(rows)))
     nearest = (rows @ q).abs().topk(min(count, len(rows)), dim=0, largest=False).indices.T
     parts = [torch.linalg.eigh(rows[i].transpose(1, 2) @ rows[i])[1][..., 0] for i in torch.split(nearest, 64)]
     return torch.cat(parts).T

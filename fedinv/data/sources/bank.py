@@ -73,6 +73,9 @@ VALUES: dict[str, tuple[str, ...]] = {
 class Bank(Dataset):
     """Synthetic loan applicants with the label `default`, as many as asked."""
 
+    people = "loan records"
+    parties = "banks"
+
     source: Literal["bank"]
     records: int = Field(default=2000, ge=20, le=1_000_000)
     """Applicants, one loan each."""

@@ -15,6 +15,9 @@ from fedinv.streams import stream
 class BreastCancer(Dataset):
     """Biopsies with the label `diagnosis` (Street, Wolberg and Mangasarian 1993); nobody's name comes with them."""
 
+    people = "biopsy records"
+    parties = "clinics"
+
     source: Literal["breast-cancer"]
     records: int | None = Field(default=None, ge=20)
     """Biopsies to use, drawn at random; all 569 when it is not given."""

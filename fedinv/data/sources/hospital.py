@@ -77,6 +77,9 @@ VALUES: dict[str, tuple[str, ...]] = {
 class Hospital(Dataset):
     """Synthetic hospital stays with the label `readmitted` (within 30 days), for as many patients as asked."""
 
+    people = "patient records"
+    parties = "hospitals"
+
     source: Literal["hospital"]
     records: int = Field(default=2000, ge=20, le=1_000_000)
     """Patients, one stay each."""

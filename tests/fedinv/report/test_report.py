@@ -68,14 +68,14 @@ def test_hostile_names_and_values_are_shown_and_harmless(leaked):
 def test_the_sentence_stands_on_top(leaked):
     headline = files.read_json(leaked / "results.json")["headline"]
     page = render(leaked).read_text(encoding="utf-8")
-    body = unescape(page[page.index("<body>") :])
+    body = unescape(page[page.index("<body>") :]).replace("\u00a0", " ")
     assert f"<h1>{headline}</h1>" in body
     assert body.index(headline) < body.index("<main>")
 
 
 def test_rates_carry_count_interval_and_guess(leaked):
     text = Parsed(render(leaked).read_text(encoding="utf-8")).text
-    assert re.search(r"30 of 32 \(93\.8 %, 95 % CI \d+\.\d–\d+\.\d\) ?guess 0\.0 %", text)
+    assert re.search(r"30 of 32 \(93\.8 %, 95 % CI \d+\.\d\u2013\d+\.\d\) ?guess 0\.0 %", text)
 
 
 def test_right_and_wrong_fields_differ_by_symbol_and_word(fabricate):
@@ -162,7 +162,8 @@ CHECK = """<!DOCTYPE html><title>check</title><body style="margin:0">
 onload = () => {{
   const view = document.querySelector("iframe").contentWindow, root = view.document.documentElement;
   const images = [...view.document.images];
-  const drawn = images.filter(image => image.complete && image.naturalWidth > 0), h1 = view.document.querySelector("h1");
+  const drawn = images.filter(image => image.complete && image.naturalWidth > 0);
+  const h1 = view.document.querySelector("h1");
   document.body.dataset.seen =
     [view.innerWidth, root.scrollWidth, images.length, drawn.length, h1.offsetHeight].join(" ");
 }};
