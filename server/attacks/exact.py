@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer, known_noise
+from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
+from ..inversion.noise import noise_std
 from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.signals import Labeled, label
@@ -47,7 +48,7 @@ class Exact(Attack):
         try:
             layer = first_layer(last, knows)
             claim = self._run(last, layer, knows, rng, progress)
-        except ValueError as reason:
+        except (ValueError, torch.linalg.LinAlgError) as reason:
             claim = _nothing(last, str(reason))
         progress(1.0)
         return claim
@@ -64,8 +65,7 @@ class Exact(Attack):
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
         still = knows.algorithm == "fedsgd"
-        noise = known_noise(knows, last.records)
-        factors = factor(layer, last.records, noise, lossless=still)
+        factors = factor(layer, last.records, noise_std(knows, last.records), lossless=still)
         rank = factors.left.shape[1]
         if rank == 0:
             raise ValueError("the first layer's update does not stand above the noise in it")

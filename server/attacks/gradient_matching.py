@@ -68,11 +68,15 @@ class GradientMatching(Attack):
         n, relaxation = last.records, relax(knows.schema, sent[0].weight.shape[1])
         parameters = sum(tensor.numel() for tensor in last.sent.values())
         chance = NULL * n * relaxation.freedom / parameters
+        if chance >= 1:
+            raise _NothingError(
+                f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {parameters} numbers"
+            )
         noise = noise_std(knows, n)
         truth = 1 - parameters * (noise / _norm(last.received)) ** 2
         if truth < chance:
             raise _NothingError(
-                f"known noise leaves the truth {max(truth, 0.0):.1%} of the update, {chance:.1%} is chance"
+                f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
         notes = []
         layers = sent

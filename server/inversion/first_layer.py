@@ -22,6 +22,8 @@ class FirstLayer:
     """(h, d + 1): their update."""
     last: bool
     """Whether no other layer follows."""
+    signs: Tensor | None = None
+    """(h,) 1 or -1 where only a layer of two logits follows: a record's signal, times these, is of one sign."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
     start, update = _joined(sent, weight, bias), _joined(received, weight, bias)
     if not bool(update.any()):
         raise ValueError("the first layer's update is zero")
-    return FirstLayer(start, update - _decay(knows, last.records) * start, last=len(names) == 2)
+    signs = None
+    if len(names) == 4 and sent[names[2]].shape == (2, len(start)):
+        signs = (sent[names[2]][1] - sent[names[2]][0]).double().sign()
+    return FirstLayer(start, update - _decay(knows, last.records) * start, last=len(names) == 2, signs=signs)
 
 
 def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:
@@ -78,22 +83,6 @@ def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Fac
         std = max(std, rest)
     rank = min(int((values > 1.5 * std * edge).sum()), records)
     return Factors(left[:, :rank], values[:rank, None] * right[:rank], std)
-
-
-def known_noise(knows: Knowledge, records: int) -> float:
-    """Standard deviation of the noise that the defenses add to each entry of an update, 0 where none is known of."""
-    std = 0.0
-    if (clip_noise := knows.defense("clip-noise")) is not None:
-        std = float(clip_noise["clip"]) * float(clip_noise["noise_multiplier"])
-    if (dp_sgd := knows.defense("dp-sgd")) is not None and knows.lr is not None:
-        batch = min(knows.batch_size or records, records)
-        steps = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(records / batch)
-        momentum = knows.momentum or 0.0
-        # the noise of step t lives on in the velocity of all later steps
-        gain = sum(((1 - momentum ** (steps - t)) / (1 - momentum)) ** 2 for t in range(steps))
-        step = knows.lr * float(dp_sgd["noise_multiplier"]) * float(dp_sgd["clip"]) / batch
-        std = math.hypot(std, step * math.sqrt(gain))
-    return std
 
 
 def _joined(tensors: Weights, weight: str, bias: str) -> Tensor:

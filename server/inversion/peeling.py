@@ -76,13 +76,15 @@ def peel(
     rank = factors.left.shape[1]
     known = factors.right.new_zeros(0, factors.right.shape[1])
     directions = factors.right.new_zeros(rank, 0)
+    one_signed = layer.signs is not None
+    left = factors.left if layer.signs is None else layer.signs[:, None] * factors.left
     pool, idle = directions, 0
     while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
         rest = _rest(factors.right, known)
         starts = min(search.restarts * 2**idle * rest.shape[1], MOST_STARTS)
-        new = rest @ sparse_directions(factors.left @ rest, starts, search.iterations, generator)
+        new = rest @ sparse_directions(left @ rest, starts, search.iterations, generator, one_signed)
         inside = (rest.T @ pool).norm(dim=0) > 0.999
-        pool = sparsest(factors.left, torch.cat([new, pool[:, inside]], 1))[:, : 3 * rank]
+        pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
         before = len(known)
         for selection in range(SELECTIONS):
             chosen = _select(pool, rest, selection, generator)

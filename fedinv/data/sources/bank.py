@@ -74,7 +74,6 @@ class Bank(Dataset):
     """Synthetic loan applicants with the label `default`, as many as asked."""
 
     people = "loan records"
-    parties = "banks"
 
     source: Literal["bank"]
     records: int = Field(default=2000, ge=20, le=1_000_000)

@@ -237,7 +237,15 @@ def test_the_same_arguments_give_the_same_claim_and_the_observation_stays():
     first, second = _run(seen, knows), _run(seen, knows)
     assert first.records.equal(second.records) and first.confidence.equal(second.confidence)
     assert first.labels.equal(second.labels) and first.mismatch == second.mismatch and first.notes == second.notes
-    after = {k: t for k, t in (*seen.last.sent.items(), *(("u" + k, t) for k, t in seen.last.received.items()))}
+    after = dict((*seen.last.sent.items(), *(("u" + k, t) for k, t in seen.last.received.items())))
     assert all(before[k].equal(after[k]) for k in before)
     assert not any(t.requires_grad for t in (first.records, first.confidence))
     assert first.records.dtype == first.confidence.dtype == torch.float32 and first.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("algorithm", ["fedsgd", "fedavg"])
+def test_one_hidden_layer_gives_up_records_whose_signals_differ_in_their_zeros_alone(algorithm):
+    seen, knows, x, y = _see(12, 8, model=Mlp(hidden=(512,)), algorithm=algorithm)
+    claim = _run(seen, knows)
+    errors, labels = _matched(claim, x, y)
+    assert len(claim.records) == 12 and float(errors.max()) < 2e-3 and bool(labels.all())

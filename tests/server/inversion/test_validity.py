@@ -1,0 +1,40 @@
+import torch
+
+from fedinv.schema import Categorical, Continuous, Schema
+from server.inversion.first_layer import FirstLayer
+from server.inversion.validity import activity, fault, snap
+
+SCHEMA = Schema(
+    columns=(
+        Continuous(name="age", mean=50, std=10, low=20, high=90, mode=45),
+        Categorical(name="ward", values=("a", "b", "c"), frequencies=(0.5, 0.3, 0.2)),
+    ),
+    label="ill",
+    classes=("no", "yes"),
+)
+
+
+def test_fault_measures_the_worst_column():
+    rows = torch.tensor([[0.5, 0, 1, 0], [4.5, 0, 1, 0], [0.0, 0.1, 0.9, 0], [0.0, 1, 1, 0], [0.0, 0, 0, 0]])
+    assert torch.allclose(fault(SCHEMA, rows), torch.tensor([0.0, 0.5, 0.1, 1.0, 1.0]), atol=1e-6)
+
+
+def test_snap_changes_categories_alone():
+    rows = torch.tensor([[0.123, 0.02, 0.97, 0.01]])
+    assert snap(SCHEMA, rows).equal(torch.tensor([[0.123, 0.0, 1.0, 0.0]]))
+
+
+def test_a_mixture_of_two_records_is_at_fault():
+    one, other = torch.tensor([[0.5, 0, 1, 0]]), torch.tensor([[1.5, 1, 0, 0]])
+    assert float(fault(SCHEMA, (one - 0.3 * other) / 0.7)) > 0.2
+
+
+def test_units_near_their_threshold_are_left_undecided_once_the_weights_move():
+    weight = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.1, 0.0]]).double()
+    layer = FirstLayer(weight, torch.tensor([[0.0, 0.2], [0.0, 0.2], [0.0, 0.2]]).double(), last=False)
+    record = torch.tensor([[1.0, 1.0]]).double()
+    assert [t.tolist() for t in activity(layer, record, still=True)] == [[[True, False, True]], [[False, True, False]]]
+    assert [t.tolist() for t in activity(layer, record, still=False)] == [
+        [[True, False, False]],
+        [[False, True, False]],
+    ]
