@@ -1,0 +1,63 @@
+import pytest
+
+from fedinv import run
+from fedinv.scenario import loads
+
+EXACT = '[[attacks]]\nkind = "exact"\n'
+BOTH = EXACT + '[[attacks]]\nkind = "gradient-matching"\n'
+WIDE = ("hidden = [32, 16]", "hidden = [128, 32]")
+
+
+def attacked(text, folder):
+    scenario = loads(text)
+    return {(a.kind, a.variant, a.target): a for a in run.run(scenario, run.open_folder(scenario, folder)).attacks}
+
+
+def test_undefended_every_record_is_given_up(tiny, tmp_path):
+    found = attacked(tiny.replace(*WIDE) + BOTH, tmp_path)
+    assert found["exact", "static", "client"].recovered.value == 1.0
+    assert found["exact", "static", "client"].reidentified.value == 1.0
+    assert found["exact", "static", "client"].records == 2 * 2 * 6
+    matching = found["gradient-matching", "static", "client"].field_accuracy
+    assert matching.value > matching.prior + 0.2
+
+
+def test_masking_hides_a_client_and_not_a_small_sum(tiny, tmp_path):
+    text = tiny.replace(*WIDE).replace("clients = 4", "clients = 2") + '[[defenses]]\nkind = "masking"\n' + BOTH
+    found = attacked(text, tmp_path)
+    for kind in ("exact", "gradient-matching"):
+        hidden = found[kind, "static", "client"]
+        assert (hidden.recovered.value, hidden.claimed) == (0, 0)
+        assert hidden.field_accuracy.value == pytest.approx(hidden.field_accuracy.prior, abs=0.03)
+    summed = found["exact", "adaptive", "sum"]
+    assert summed.records == 2 * 12
+    assert summed.recovered.value == 1.0
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        'kind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n',
+        'kind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n',
+    ],
+)
+def test_noise_stops_both_attacks_told_of_it_or_not(tiny, tmp_path, defense):
+    found = attacked(tiny.replace(*WIDE) + f"[[defenses]]\n{defense}" + BOTH, tmp_path)
+    assert {variant for _, variant, _ in found} == {"static", "adaptive"}
+    for one in found.values():
+        assert one.recovered.value == 0
+        assert one.field_accuracy.value == pytest.approx(one.field_accuracy.prior, abs=0.03)
+
+
+def test_clipping_without_noise_protects_nothing(tiny, tmp_path):
+    text = tiny.replace(*WIDE) + '[[defenses]]\nkind = "clip-noise"\nclip = 0.01\nnoise_multiplier = 0.0\n' + EXACT
+    assert attacked(text, tmp_path)["exact", "static", "client"].recovered.value == 1.0
+
+
+def test_utility_stands_beside_the_undefended_one(tiny, tmp_path):
+    scenario = loads(tiny + '[[defenses]]\nkind = "clip-noise"\nclip = 0.01\nnoise_multiplier = 9.0\n')
+    results = run.run(scenario, run.open_folder(scenario, tmp_path))
+    assert results.utility.undefended is not None
+    assert results.privacy.unit == "client"
+    assert results.privacy.epsilon > 0
+    assert results.attacks == []
