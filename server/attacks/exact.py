@@ -48,7 +48,7 @@ class Exact(Attack):
         try:
             layer = first_layer(last, knows)
             claim = self._run(last, layer, knows, rng, progress)
-        except (ValueError, torch.linalg.LinAlgError) as reason:
+        except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
             claim = _nothing(last, str(reason))
         progress(1.0)
         return claim

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Progress
-from fedinv.schema import Schema
+from fedinv.schema import Categorical, Schema
 
 from .first_layer import Factors, FirstLayer
 from .sparse import sparse_directions, sparsest
@@ -23,6 +23,8 @@ SURPLUS = 4
 """Inactive units that a record must have beyond those that any direction could be made to vanish on."""
 TRIMS = (0.1, 0.01, 0.0)
 """A signal is fitted as often, each time without the inactive units that exceed this share of its root mean square."""
+ATTEMPTS = 3
+"""Times that the search is taken up again when records fail once all are solved for together."""
 MOST_STARTS = 4096
 """Starting points of a round, for the memory they take."""
 SETTLE = 4
@@ -73,12 +75,39 @@ def peel(
 
     `still`: the update is of one step, so that the signs of the units at the sent weights are exact.
     """
-    rank = factors.left.shape[1]
     known = factors.right.new_zeros(0, factors.right.shape[1])
-    directions = factors.right.new_zeros(rank, 0)
+    for _ in range(ATTEMPTS):
+        known = _search(known, layer, factors, schema, still, search, generator, progress)
+        found = len(known)
+        known = _settle(known, layer, factors, schema, still)
+        if len(known) == found or time.monotonic() > search.deadline:
+            break
+    directions, agreement = _explain(layer, factors, known, still)
+    rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
+    if len(known) < len(factors.right) and not _checks_exactly(schema, still):
+        agreement = agreement / 2  # directions still unknown may have spoiled what is known
+    scale = rows[:, -2]
+    worst = torch.zeros_like(scale) if schema is None else fault(schema, rows[:, :-2] / scale[:, None])
+    return Peeled(known, scale[:, None] * (factors.left @ directions).T, agreement, worst)
+
+
+def _search(
+    known: Tensor,
+    layer: FirstLayer,
+    factors: Factors,
+    schema: Schema | None,
+    still: bool,
+    search: Search,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Tensor:
+    """Known records (k, d + 1) and as many more as the search finds."""
+    rank = factors.left.shape[1]
     one_signed = layer.signs is not None
     left = factors.left if layer.signs is None else layer.signs[:, None] * factors.left
-    pool, idle = directions, 0
+    exact = _checks_exactly(schema, still)
+    directions = _explain(layer, factors, known, still)[0]
+    pool, idle = directions[:, :0], 0
     while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
         rest = _rest(factors.right, known)
         starts = min(search.restarts * 2**idle * rest.shape[1], MOST_STARTS)
@@ -89,26 +118,25 @@ def peel(
         for selection in range(SELECTIONS):
             chosen = _select(pool, rest, selection, generator)
             rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
-            known = _grown(known, _verified(rows, layer, factors, schema, still), rank)
-            if len(known) == rank:
-                break
-            if len(known) > before and selection == 0:
+            grown = _grown(known, _verified(rows, layer, factors, schema, still), rank)
+            # without a check that sees slightly spoiled records, part of a set is the last resort
+            if exact or len(grown) == rank or idle == search.rounds - 1:
+                known = grown
+            if len(known) == rank or (len(known) > before and selection == 0):
                 break
         directions = _explain(layer, factors, known, still)[0]
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
+    return known
+
+
+def _settle(known: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, still: bool) -> Tensor:
+    """Solve for the known records (k, d + 1) again with each other's signals, and drop those that then fail."""
     for _ in range(SETTLE):
+        directions = _explain(layer, factors, known, still)[0]
         rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
-        again = _verified(rows, layer, factors, schema, still)
-        if len(again) < len(known):
-            break
-        known, directions = again, _explain(layer, factors, again, still)[0]
-    rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
-    scale = rows[:, -2]
-    records = rows[:, :-1] / scale[:, None]
-    worst = torch.zeros_like(scale) if schema is None else fault(schema, records[:, :-1])
-    signals = scale[:, None] * (factors.left @ directions).T
-    return Peeled(known, signals, _explain(layer, factors, known, still)[1], worst)
+        known = _verified(rows, layer, factors, schema, still)
+    return known
 
 
 def _solve(basis: Tensor, factors: Factors) -> Tensor:
@@ -195,6 +223,11 @@ def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema 
     agreement = _explain(layer, factors, rows, still)[1]
     good = agreement >= (0.995 if still else 0.97)
     return rows[good][worst[good].argsort()]
+
+
+def _checks_exactly(schema: Schema | None, still: bool) -> bool:
+    """Whether the checks notice that a record is spoiled by a little of another one."""
+    return still or (schema is not None and any(isinstance(column, Categorical) for column in schema.columns))
 
 
 def _grown(known: Tensor, new: Tensor, rank: int) -> Tensor:

@@ -1,0 +1,42 @@
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fedinv import library, plugins, run
+from fedinv.scenario import loads, read
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```toml\n(.*?)```", README, re.S)
+
+
+def test_the_scenario_shown_is_valid():
+    assert loads(BLOCKS[0]).defenses[0].kind == "dp-sgd"
+
+
+def test_ten_lines_take_in_a_table_never_seen(tmp_path):
+    rng = np.random.default_rng(0)
+    labs = [f"lab{i}" for i in range(16)]
+    rows = [",".join(["name,born,ward,fever,weight,hiv", *labs, "died"])]
+    for i in range(150):
+        fever, weight = rng.normal(38, 1), rng.normal(75, 12) if rng.random() > 0.1 else ""
+        died = "yes" if fever + rng.normal() > 38.5 else "no"
+        ward, hiv = rng.choice(["A", "B", "C"]), rng.choice(["pos", "neg"], p=[0.1, 0.9])
+        who = f"Person {i},{rng.integers(1930, 2010)},{ward},{fever:.1f},{weight},{hiv}"
+        rows.append(",".join([who, *(f"{x:.2f}" for x in rng.normal(5, 2, len(labs))), died]))
+    (tmp_path / "patients.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mine.toml").write_text(BLOCKS[1])
+    assert len(BLOCKS[1].splitlines()) <= 10
+    scenario = read(str(tmp_path / "mine.toml"))
+    results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
+    assert results.attacks[0].recovered.value > 0.9
+    assert results.attacks[0].reidentified.value > 0.9
+    assert any("weight" in note and "missing" in note for note in results.notes)
+    assert (tmp_path / "run/report.html").is_file()
+
+
+def test_everything_on_offer_is_named():
+    for kind in [*plugins.available("attacks"), *plugins.available("defenses"), *library.shipped()]:
+        assert f"`{kind}`" in README
+    for source in plugins.available("datasets"):
+        assert source in BLOCKS[0]
