@@ -3,7 +3,7 @@
 It names no data source, so the server can read it without getting at anything that produces a record.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -97,7 +97,7 @@ class InlineGrid(Grid):
 
 def _own(content: RecordDict) -> RecordDict:
     """The same records in containers of their own."""
-    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})
+    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})  # type: ignore[arg-type]
 
 
 class NodeStates:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Claim
 from fedinv.data.population import Population
-from fedinv.judge.intervals import bootstrap_mean, clopper_pearson
+from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.judge.matching import Match, match
 from fedinv.results import Rate
 

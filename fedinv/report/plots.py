@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedinv.judge.intervals import clopper_pearson
+from fedinv.intervals import clopper_pearson
 from fedinv.report import reading
 from fedinv.report.reading import Run
 from fedinv.results import AttackResult, Rate, Utility
