@@ -28,10 +28,8 @@ def unpack(record: ArrayRecord) -> dict[str, Tensor]:
 
 def _array(values: NDArray[Any]) -> Array:
     """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
-    head = _header(values.dtype.str, values.shape)
-    return Array(
-        str(values.dtype), values.shape, "numpy.ndarray", b"".join((head, values.reshape(-1).view(np.uint8).data))
-    )
+    head, body = _header(values.dtype.str, values.shape), values.reshape(-1).view(np.uint8).data
+    return Array(str(values.dtype), values.shape, "numpy.ndarray", b"".join((head, body)))
 
 
 @lru_cache(maxsize=256)
