@@ -79,7 +79,7 @@ def run(scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps =
     _train(scenario, folder, engine, steps("training"))
     if scenario.defenses:
         _train(scenario.undefended(), folder / "undefended", engine, steps("training without defenses"))
-    return assess(scenario, folder, scenario.attacks, engine, people, steps)
+    return assess(scenario, folder, scenario.attacks, _trained_by(folder), people, steps)
 
 
 def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = quiet) -> Results:
@@ -181,6 +181,13 @@ def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None]], None
             f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
         ) from error
     return train
+
+
+def _trained_by(folder: Path) -> str:
+    """The engine that trained a run; "flower" for one that `flwr run` left here."""
+    path = folder / "log.jsonl"
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
 
 
 def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) -> None:

@@ -115,15 +115,21 @@ def _search(
         inside = (rest.T @ pool).norm(dim=0) > 0.999
         pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
         before = len(known)
+        shuffle = False
         for selection in range(SELECTIONS):
-            chosen = _select(pool, rest, selection, generator)
+            chosen = _select(pool, rest, generator if shuffle else None)
             rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
-            grown = _grown(known, _verified(rows, layer, factors, schema, still), rank)
+            verified = _verified(rows, layer, factors, schema, still)
+            grown = _grown(known, verified, rank)
             # without a check that sees slightly spoiled records, part of a set is the last resort
             if exact or len(grown) == rank or idle == search.rounds - 1:
                 known = grown
             if len(known) == rank or (len(known) > before and selection == 0):
                 break
+            # a record found beside a mixture tells its own signal, which the next selection has to choose from
+            shuffle = selection > 0 or len(verified) == 0
+            signals = _explain(layer, factors, verified, still)[0]
+            pool = sparsest(left, torch.cat([signals, pool], 1), one_signed)[:, : 3 * rank]
         directions = _explain(layer, factors, known, still)[0]
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
@@ -187,11 +193,11 @@ def _rest(right: Tensor, known: Tensor) -> Tensor:
     return basis[:, : len(right) - len(known)]
 
 
-def _select(pool: Tensor, rest: Tensor, selection: int, generator: torch.Generator) -> Tensor:
-    """Independent directions that fill the rest: the sparsest of the pool, or some others of it at later selections."""
+def _select(pool: Tensor, rest: Tensor, shuffle: torch.Generator | None) -> Tensor:
+    """Independent directions that fill the rest: the sparsest of the pool, or with `shuffle` some of the next."""
     order = torch.arange(pool.shape[1], dtype=torch.float64)
-    if selection:
-        order += torch.rand(len(order), generator=generator, dtype=torch.float64) * rest.shape[1]
+    if shuffle is not None:
+        order += torch.rand(len(order), generator=shuffle, dtype=torch.float64) * rest.shape[1]
     chosen: list[Tensor] = []
     basis = rest[:, :0]
     for i in order.argsort().tolist():

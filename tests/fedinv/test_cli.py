@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -124,12 +125,38 @@ def test_a_stopped_run_is_taken_up_by_the_command_it_names(main, file, tmp_path,
     assert "go on with: fedinv run broken" in err
     monkeypatch.setattr(inline, "train", train)
     assert main("run", "broken")[0] == 0
-    whole, broken = (json.loads((tmp_path / d / "results.json").read_text()) for d in ("whole", "broken"))
-    for document in (whole, broken):
-        document["federation"].pop("seconds")
-        for found in document["attacks"]:
-            found.pop("seconds")
-    assert whole == broken
+    assert _comparable(tmp_path / "whole") == _comparable(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("writes", [2, 7, 14, 20])
+def test_a_full_disk_is_named_and_loses_nothing(main, file, tmp_path, monkeypatch, writes):
+    monkeypatch.chdir(tmp_path)
+    assert main("run", file, "--out", "whole")[0] == 0
+    replace, left = Path.replace, writes
+
+    def full(self, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    code, _, err = main("run", file, "--out", "broken")
+    assert code == 1
+    assert "cannot be written (No space left on device); when that is mended, go on with: fedinv run broken" in err
+    monkeypatch.setattr(Path, "replace", replace)
+    assert main("run", "broken")[0] == 0
+    assert _comparable(tmp_path / "whole") == _comparable(tmp_path / "broken")
+
+
+def _comparable(folder):
+    """A run's results without what the clock decides."""
+    document = json.loads((folder / "results.json").read_text())
+    document["federation"].pop("seconds")
+    for found in document["attacks"]:
+        found.pop("seconds")
+    return document
 
 
 def test_a_finished_or_foreign_folder_is_never_overwritten(main, file, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import observations
+from fedinv import observations, run
 from fedinv.engines import inline
 from fedinv.scenario import read
 
@@ -75,4 +75,6 @@ def test_flowers_own_engine_gives_the_same_updates(tiny, tmp_path, flower):
     for one, other in zip(ours, theirs, strict=True):
         for name, tensor in one.last.received.items():
             assert float((tensor - other.last.received[name]).abs().max()) <= 1e-6
+    results = run.run(read(str(out)), run.open_folder(read(str(out)), out))
+    assert (results.engine, results.scenario) == ("flower", "tiny")
     assert (out / "ledger.json").read_text() == (tmp_path / "inline" / "ledger.json").read_text()
