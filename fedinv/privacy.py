@@ -40,12 +40,12 @@ def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
 def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequence[str]) -> Privacy:
     """What may be claimed for every client: the epsilon of the one that spent most.
 
-    With several mechanisms each gives a guarantee of its own; the smallest epsilon is claimed.
+    With several mechanisms each gives a guarantee of its own: the smallest epsilon is claimed, the note tells all.
     """
     spent: dict[str, dict[tuple[PrivacyEvent, ...], None]] = {}
-    for charged in ledger.values():
+    for charges in ledger.values():
         by_mechanism: dict[str, list[PrivacyEvent]] = {}
-        for fields in charged:
+        for fields in charges:
             event = PrivacyEvent(**fields)  # type: ignore[arg-type]
             by_mechanism.setdefault(event.mechanism, []).append(event)
         for mechanism, events in by_mechanism.items():
@@ -64,7 +64,8 @@ def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequen
         delta=event.delta,
         accountant="PLD",
         neighbors=event.neighbors,
-        note=f"{mechanism}: epsilon of the client that spent most, over all rounds",
+        note="of the client that spent most, over all rounds: "
+        + "; ".join(f"{m} gives epsilon {e:.2f} per {charged.unit}" for m, (e, charged) in finite.items()),
     )
 
 

@@ -15,7 +15,7 @@ from ..inversion.noise import noise_std
 from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.signals import Labeled, label
-from ..inversion.validity import SLACK, fault, snap
+from ..inversion.validity import SLACK, fault, snap, stray
 
 ALIKE = 0.98
 """Cosine with the signal that a record must send back, in an update of one step."""
@@ -65,7 +65,10 @@ class Exact(Attack):
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
         still = knows.algorithm == "fedsgd"
-        factors = factor(layer, last.records, noise_std(knows, last.records), lossless=still)
+        noise = noise_std(knows, last.records)
+        if knows.schema is not None:
+            noise = max(noise, stray(knows.schema, layer.update))
+        factors = factor(layer, last.records, noise, lossless=still)
         rank = factors.left.shape[1]
         if rank == 0:
             raise ValueError("the first layer's update does not stand above the noise in it")

@@ -68,7 +68,7 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
 def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:
     """Split a layer's update into as many directions as stand above the noise, at most one a record.
 
-    `noise` is the standard deviation that a defense is known to have added to each entry, 0 for none. Rounding adds to
+    `noise` is the standard deviation of what is known to have been added to each entry, 0 for none. Rounding adds to
     it: of the products where `lossless` (FedSGD), of the weights otherwise; so do the singular values beyond the
     number of records, which can hold nothing else. The largest singular value of noise alone is about
     std * (sqrt(rows) + sqrt(columns)) (Marchenko, Pastur 1967). The rank is 0 when nothing stands above.

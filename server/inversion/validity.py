@@ -37,6 +37,20 @@ def snap(schema: Schema, records: Tensor) -> Tensor:
     return snapped
 
 
+def stray(schema: Schema, update: Tensor) -> float:
+    """Standard deviation of what an update (h, d + 1) holds that no valid record can have put there.
+
+    A one-hot row sums to 1 as the bias' entry does, so a column's updates sum to the bias' update, up to noise. 0
+    without a categorical column.
+    """
+    sums = [
+        (update[:, where].sum(1) - update[:, -1]) / (column.width + 1) ** 0.5
+        for column, where in zip(schema.columns, schema.slices, strict=True)
+        if not isinstance(column, Continuous)
+    ]
+    return float(torch.stack(sums).square().mean().sqrt()) if sums else 0.0
+
+
 def activity(layer: FirstLayer, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
     """Units (n, h) that were surely active, and surely inactive, while the records (n, d + 1) were trained on.
 

@@ -50,3 +50,11 @@ def test_no_noise_and_no_defense_claim_nothing():
 def test_different_units_are_never_composed():
     with pytest.raises(ValueError, match="cannot be composed"):
         epsilon([event(), event(unit="client", neighbors="replace-one")], 1e-5)
+
+
+def test_two_mechanisms_are_told_apart_and_both_named():
+    local = event(noise=8.0, rate=1.0, steps=2, neighbors="replace-one", unit="client", mechanism="clip-noise")
+    found = claim({"0": [vars(event(steps=10)), vars(local)]}, ["dp-sgd", "clip-noise"])
+    assert found.epsilon == pytest.approx(min(epsilon([event(steps=10)], 1e-5), epsilon([local], 1e-5)))
+    assert "dp-sgd gives epsilon" in found.note
+    assert "clip-noise gives epsilon" in found.note

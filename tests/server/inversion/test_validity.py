@@ -1,8 +1,10 @@
+import numpy as np
+import pytest
 import torch
 
 from fedinv.schema import Categorical, Continuous, Schema
 from server.inversion.first_layer import FirstLayer
-from server.inversion.validity import activity, fault, snap
+from server.inversion.validity import activity, fault, snap, stray
 
 SCHEMA = Schema(
     columns=(
@@ -38,3 +40,13 @@ def test_units_near_their_threshold_are_left_undecided_once_the_weights_move():
         [[True, False, False]],
         [[False, True, False]],
     ]
+
+
+def test_what_no_record_can_put_into_an_update_measures_the_noise_in_it():
+    generator = torch.Generator().manual_seed(0)
+    records = SCHEMA.draw(9, np.random.default_rng(0)).double()
+    signals = torch.randn(400, 9, generator=generator, dtype=torch.float64)
+    update = signals @ torch.cat([records, torch.ones(9, 1)], 1)
+    assert stray(SCHEMA, update) < 1e-6
+    noised = update + 0.3 * torch.randn(update.shape, generator=generator, dtype=torch.float64)
+    assert stray(SCHEMA, noised) == pytest.approx(0.3, rel=0.1)
