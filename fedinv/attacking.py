@@ -11,8 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from fedinv import files, observations
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
 from fedinv.errors import RunError
@@ -138,8 +136,3 @@ def _read(path: Path) -> tuple[Claim, float]:
         notes=tuple(facts["notes"]),
     )
     return claim, float(facts["seconds"])
-
-
-def threads(count: int) -> None:
-    """Set torch's threads: small tensors are slower with more."""
-    torch.set_num_threads(count)

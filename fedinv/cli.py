@@ -12,8 +12,8 @@ import typer
 from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
+    from fedinv.evaluate import Steps
     from fedinv.results import Rate, Results
-    from fedinv.run import Steps
 
 app = typer.Typer(
     name="fedinv",

@@ -39,7 +39,7 @@ def headline(
         parts.append(_by_field(by_field.field_accuracy))
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
-    return _sentence([*parts, *price])
+    return _sentence([*parts, *_control(attacks), *price])
 
 
 def severity(attack: AttackResult) -> tuple[float, bool, float]:
@@ -119,6 +119,17 @@ def _expected(rate: Rate) -> str:
     if expected == 0:
         return "none"
     return f"{expected:.0f}" if abs(expected - round(expected)) < 0.05 and expected >= 0.95 else f"{expected:.2g}"
+
+
+def _control(attacks: Sequence[AttackResult]) -> list[str]:
+    """What the same attacks get without the defenses, which is what the defenses can take credit for."""
+    rates = [attack.undefended.recovered for attack in attacks if attack.undefended is not None]
+    if not rates:
+        return []
+    worst = max(rates, key=lambda rate: rate.value)
+    if hits(worst) == 0:
+        return ["without the defenses it rebuilds none either, so no defense has proved itself"]
+    return [f"without the defenses it rebuilds {hits(worst)} of {worst.count}"]
 
 
 def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str]:

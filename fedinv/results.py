@@ -22,6 +22,13 @@ class Rate(_Record):
     """The same judge on the best guess without any update."""
 
 
+class Control(_Record):
+    """What an attack gets from the same federation without defenses: a defense is believed only if this leaks."""
+
+    field_accuracy: Rate
+    recovered: Rate
+
+
 class AttackResult(_Record):
     """One attack on all its observations, judged."""
 
@@ -44,6 +51,8 @@ class AttackResult(_Record):
     """Records traced back to the one named person among all; None where nobody has a name."""
     chance: float | None = None
     """Share that a random choice among all people would name right."""
+    undefended: Control | None = None
+    """The same attack on the same federation without defenses; None where the scenario has none."""
     mismatch: float | None = None
     """Mean relative distance between the updates and their re-computation from the claims."""
     notes: list[str] = []

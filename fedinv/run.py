@@ -1,34 +1,22 @@
 """A run from scenario to report: train, attack, judge, write. Each stage picks up what an earlier stop left behind."""
 
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
-from torch import nn
 
-from fedinv import __version__, attacking, files, plugins, privacy
+from fedinv import __version__, files, plugins
 from fedinv.attack import Attack, Progress
-from fedinv.data.population import Population
 from fedinv.errors import RequestError, RunError, nearest
+from fedinv.evaluate import Steps, evaluate
 from fedinv.faults import explain
-from fedinv.headline import headline
-from fedinv.judge import records
-from fedinv.judge.truth import everyone, true_rows
-from fedinv.judge.utility import auc
-from fedinv.judge.verdict import Case, Rates, Verdict, judge
-from fedinv.models import load
-from fedinv.report import render
-from fedinv.results import AttackResult, FederationResult, Interval, LeftOutClient, Results, Undefended, Utility
+from fedinv.judge.truth import everyone
+from fedinv.results import Results
 from fedinv.scenario import Scenario, read
-from fedinv.streams import stream
-
-Steps = Callable[[str], Progress]
-"""Called with what begins; returns where its progress goes."""
 
 ENGINES = ("inline", "ray", "deployment")
 
@@ -74,12 +62,11 @@ def run(scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps =
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
-    people = everyone(scenario)
-    attacking.threads(1)
+    torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
     _train(scenario, folder, engine, steps("training"))
     if scenario.defenses:
         _train(scenario.undefended(), folder / "undefended", engine, steps("training without defenses"))
-    return assess(scenario, folder, scenario.attacks, _trained_by(folder), people, steps)
+    return _finish(scenario, folder, scenario.attacks, _trained_by(folder), steps)
 
 
 def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = quiet) -> Results:
@@ -94,7 +81,7 @@ def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = q
     attacks = [parse_attack(found.parameters) for found in before.attacks]
     new = parse_attack({**settings, "kind": kind})
     attacks = list(dict.fromkeys([*attacks, new]))
-    return assess(scenario, folder, attacks, before.engine, everyone(scenario), steps)
+    return _finish(scenario, folder, attacks, before.engine, steps)
 
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
@@ -110,53 +97,9 @@ def parse_attack(parameters: dict[str, object]) -> Attack:
     return attack
 
 
-def assess(
-    scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, people: Population, steps: Steps
-) -> Results:
-    """Attack a trained run's observations, judge the claims, and write results, records and report."""
-    seen = attacking.observed(folder) if attacks else ()
-    judged, tables = [], []
-    for assault in attacking.assaults(scenario, attacks):
-        outcome = attacking.run_attack(
-            scenario, folder, assault, seen, steps(f"attack {assault.attack.kind} ({assault.variant})")
-        )
-        if not outcome.claims:
-            continue
-        cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in outcome.claims]
-        rng = stream(scenario.seed, "judge")
-        verdicts, rates = judge(cases, people, scenario.judge.tolerance, rng)
-        judged.append(_result(outcome, verdicts, rates, people))
-        tables.append(records.table(outcome, verdicts, people))
-    done = steps("report")
-    utility = _utility(scenario, folder, people)
-    spent = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in scenario.defenses])
-    progress = files.read_json(folder / "checkpoint" / "progress.json")
-    results = Results(
-        scenario=scenario.name,
-        engine=engine,
-        seed=scenario.seed,
-        versions=_versions(),
-        federation=FederationResult(
-            clients=scenario.federation.clients,
-            rounds=scenario.federation.rounds,
-            parameters=sum(p.numel() for p in _network(scenario, people, folder).parameters()),
-            bytes_up=progress["bytes_up"],
-            seconds=progress["seconds"],
-            records=sum(len(share) for share in people.shares),
-            left_out=[LeftOutClient(**one) for one in progress["left_out"]],
-        ),
-        utility=utility,
-        privacy=spent,
-        attacks=judged,
-        notes=list(people.table.notes),
-        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties),
-    )
-    if tables:
-        files.write(folder / "records.parquet", records.to_parquet(tables))
-    files.write_json(folder / "results.json", results.model_dump(mode="json"))
-    render(folder)
+def _finish(scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, steps: Steps) -> Results:
+    results = evaluate(scenario, folder, attacks, engine, everyone(scenario), steps)
     log(folder, "finished", headline=results.headline)
-    done(1.0)
     return results
 
 
@@ -210,51 +153,3 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) ->
     log(folder, "training", engine=engine, scenario=scenario.name)
     _engine(engine)(scenario, folder, on_reply)
     progress(1.0)
-
-
-def _result(outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population) -> AttackResult:
-    claims = [claim for _, claim in outcome.claims]
-    mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-    named = people.table.identities is not None
-    return AttackResult(
-        kind=outcome.assault.attack.kind,
-        variant=outcome.assault.variant,
-        target=outcome.assault.target,
-        parameters=outcome.assault.attack.model_dump(mode="json"),
-        observations=len(claims),
-        records=sum(len(v.case.rows) for v in verdicts),
-        claimed=sum(len(claim.records) for claim in claims),
-        seconds=outcome.seconds,
-        field_accuracy=rates.field_accuracy,
-        recovered=rates.recovered,
-        exact=rates.exact,
-        reidentified=rates.reidentified if named else None,
-        chance=1 / len(people.table) if named else None,
-        mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
-        notes=list(dict.fromkeys(note for claim in claims for note in claim.notes)),
-    )
-
-
-def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequential:
-    schema = people.table.schema
-    last = folder / "checkpoint" / f"model-{scenario.federation.rounds:04}.safetensors"
-    return load(scenario.model, schema.width, len(schema.classes), files.read_tensors(last)[0])
-
-
-def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
-    def measure(where: Path) -> tuple[float, Interval]:
-        network = _network(scenario, people, where)
-        rng = stream(scenario.seed, "utility")
-        return auc(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
-
-    value, interval = measure(folder)
-    undefended = None
-    if scenario.defenses:
-        plain, plain_interval = measure(folder / "undefended")
-        undefended = Undefended(value=plain, ci95=plain_interval)
-    return Utility(metric="auc", value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "flwr", "opacus", "numpy", "dp-accounting")
-    return {"fedinv": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}}

@@ -15,6 +15,7 @@ _FORBIDDEN = (
     "fedinv._roles.clients",
     "fedinv.data",
     "fedinv.engines",
+    "fedinv.evaluate",
     "fedinv.judge",
     "fedinv.library",
     "fedinv.run",

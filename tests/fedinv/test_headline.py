@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedinv.headline import epsilon_text, headline, percent
-from fedinv.results import AttackResult, Privacy, Rate, Undefended, Utility
+from fedinv.results import AttackResult, Control, Privacy, Rate, Undefended, Utility
 
 NONE = Privacy(unit=None, epsilon=None, delta=None, accountant=None, note="")
 SPENT = Privacy(unit="example", epsilon=6.81, delta=1e-5, accountant="PLD", note="")
@@ -108,3 +108,15 @@ def test_percent_never_rounds_to_nothing_or_all(share, text):
 @pytest.mark.parametrize(("epsilon", "text"), [(6.81, "6.9"), (6.9, "6.9"), (0.501, "0.51"), (153.02, "153.1")])
 def test_epsilon_is_rounded_up(epsilon, text):
     assert epsilon_text(epsilon) == text
+
+
+def test_a_defense_is_believed_only_after_the_undefended_run_leaked():
+    def control(recovered):
+        return Control(field_accuracy=rate(900, 1000), recovered=rate(recovered, 64))
+
+    def said(recovered):
+        judged = attack(0, 0.41, 0).model_copy(update={"undefended": control(recovered)})
+        return headline(declared(("dp",)), [judged, attack(0)], SPENT, PAID)
+
+    assert "; without the defenses it rebuilds 63 of 64; guaranteed is" in said(63)
+    assert "without the defenses it rebuilds none either, so no defense has proved itself" in said(0)

@@ -29,6 +29,7 @@ def test_masking_hides_a_client_and_not_a_small_sum(tiny, tmp_path):
         hidden = found[kind, "static", "client"]
         assert (hidden.recovered.value, hidden.claimed) == (0, 0)
         assert hidden.field_accuracy.value == pytest.approx(hidden.field_accuracy.prior, abs=0.03)
+    assert found["exact", "static", "client"].undefended.recovered.value == 1.0
     summed = found["exact", "adaptive", "sum"]
     assert summed.records == 2 * 12
     assert summed.recovered.value == 1.0
@@ -46,6 +47,7 @@ def test_noise_stops_both_attacks_told_of_it_or_not(tiny, tmp_path, defense):
     assert {variant for _, variant, _ in found} == {"static", "adaptive"}
     for one in found.values():
         assert one.recovered.value == 0
+        assert one.undefended.recovered.value == 1.0 or one.kind != "exact"
         assert one.field_accuracy.value == pytest.approx(one.field_accuracy.prior, abs=0.03)
 
 

@@ -1,0 +1,152 @@
+"""From a trained run's folder to its verdict: attack what was observed, judge the claims, write what came out."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from fedinv import __version__, attacking, files, privacy
+from fedinv.attack import Attack, Progress
+from fedinv.data.population import Population
+from fedinv.headline import headline
+from fedinv.judge import records
+from fedinv.judge.truth import true_rows
+from fedinv.judge.utility import auc
+from fedinv.judge.verdict import Case, Rates, Verdict, judge
+from fedinv.models import load
+from fedinv.report import render
+from fedinv.results import (
+    AttackResult,
+    Control,
+    FederationResult,
+    Interval,
+    LeftOutClient,
+    Results,
+    Undefended,
+    Utility,
+)
+from fedinv.scenario import Scenario
+from fedinv.streams import stream
+
+Steps = Callable[[str], Progress]
+"""Called with what begins; returns where its progress goes."""
+
+
+def evaluate(
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, people: Population, steps: Steps
+) -> Results:
+    """Attack a trained run's observations, judge the claims, and write results, records and report."""
+    controls = _controls(scenario, folder / "undefended", attacks, people, steps)
+    seen = attacking.observed(folder) if attacks else ()
+    judged, tables = [], []
+    for assault in attacking.assaults(scenario, attacks):
+        step = steps(f"attack {assault.attack.kind} ({assault.variant})")
+        outcome = attacking.run_attack(scenario, folder, assault, seen, step)
+        if outcome.claims:
+            verdicts, rates = _judged(scenario, outcome, people)
+            judged.append(_result(outcome, verdicts, rates, people, controls.get(assault.attack)))
+            tables.append(records.table(outcome, verdicts, people))
+    done = steps("report")
+    utility = _utility(scenario, folder, people)
+    spent = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in scenario.defenses])
+    progress = files.read_json(folder / "checkpoint" / "progress.json")
+    results = Results(
+        scenario=scenario.name,
+        engine=engine,
+        seed=scenario.seed,
+        versions=_versions(),
+        federation=FederationResult(
+            clients=scenario.federation.clients,
+            rounds=scenario.federation.rounds,
+            parameters=sum(p.numel() for p in _network(scenario, people, folder).parameters()),
+            bytes_up=progress["bytes_up"],
+            seconds=progress["seconds"],
+            records=sum(len(share) for share in people.shares),
+            left_out=[LeftOutClient(**one) for one in progress["left_out"]],
+        ),
+        utility=utility,
+        privacy=spent,
+        attacks=judged,
+        notes=list(people.table.notes),
+        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties),
+    )
+    if tables:
+        files.write(folder / "records.parquet", records.to_parquet(tables))
+    files.write_json(folder / "results.json", results.model_dump(mode="json"))
+    render(folder)
+    done(1.0)
+    return results
+
+
+def _controls(
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], people: Population, steps: Steps
+) -> Mapping[Attack, Control]:
+    """What each attack gets from the same federation without defenses; empty where the scenario has none anyway."""
+    if not scenario.defenses or not attacks:
+        return {}
+    plain, seen, found = scenario.undefended(), attacking.observed(folder), {}
+    for attack in attacks:
+        assault = attacking.Assault(attack, "static", "client")
+        step = steps(f"attack {attack.kind} (undefended)")
+        outcome = attacking.run_attack(plain, folder, assault, seen, step)
+        _, rates = _judged(plain, outcome, people)
+        found[attack] = Control(field_accuracy=rates.field_accuracy, recovered=rates.recovered)
+    return found
+
+
+def _judged(scenario: Scenario, outcome: attacking.Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
+    cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in outcome.claims]
+    return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
+
+
+def _result(
+    outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population, control: Control | None
+) -> AttackResult:
+    claims = [claim for _, claim in outcome.claims]
+    mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
+    named = people.table.identities is not None
+    return AttackResult(
+        kind=outcome.assault.attack.kind,
+        variant=outcome.assault.variant,
+        target=outcome.assault.target,
+        parameters=outcome.assault.attack.model_dump(mode="json"),
+        observations=len(claims),
+        records=sum(len(v.case.rows) for v in verdicts),
+        claimed=sum(len(claim.records) for claim in claims),
+        seconds=outcome.seconds,
+        field_accuracy=rates.field_accuracy,
+        recovered=rates.recovered,
+        exact=rates.exact,
+        reidentified=rates.reidentified if named else None,
+        chance=1 / len(people.table) if named else None,
+        undefended=control,
+        mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
+        notes=list(dict.fromkeys(note for claim in claims for note in claim.notes)),
+    )
+
+
+def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequential:
+    schema = people.table.schema
+    last = folder / "checkpoint" / f"model-{scenario.federation.rounds:04}.safetensors"
+    return load(scenario.model, schema.width, len(schema.classes), files.read_tensors(last)[0])
+
+
+def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
+    def measure(where: Path) -> tuple[float, Interval]:
+        network = _network(scenario, people, where)
+        rng = stream(scenario.seed, "utility")
+        return auc(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
+
+    value, interval = measure(folder)
+    undefended = None
+    if scenario.defenses:
+        plain, plain_interval = measure(folder / "undefended")
+        undefended = Undefended(value=plain, ci95=plain_interval)
+    return Utility(metric="auc", value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "flwr", "opacus", "numpy", "dp-accounting")
+    return {"fedinv": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}}
