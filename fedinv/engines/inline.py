@@ -5,6 +5,7 @@ which flwr 1.41 sets nowhere public.
 """
 
 import copy
+import gc
 import logging
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -155,4 +156,8 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None) -> 
     if progress.is_file():
         states.read(files.read_json(progress)["round"], contexts)
     grid = InlineGrid(client_app, contexts, states, on_reply)
-    server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config)))
+    gc.freeze()  # or every collection walks all that torch and flwr ever made, a millisecond a client
+    try:
+        server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config)))
+    finally:
+        gc.unfreeze()
