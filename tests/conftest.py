@@ -1,5 +1,9 @@
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("fedinv", deadline=None, derandomize=True)  # a busy machine is no failure
+settings.load_profile("fedinv")
 
 TINY = """
 name = "tiny"
