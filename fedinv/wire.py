@@ -18,7 +18,10 @@ FRACTION_BITS = 40
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn tensors by name into a Flower record, order kept."""
-    return ArrayRecord({name: _array(tensor.detach().contiguous().numpy()) for name, tensor in tensors.items()})
+    record = ArrayRecord()  # from a dict it would make every Array twice
+    for name, tensor in tensors.items():
+        record[name] = _array(tensor.detach().contiguous().numpy())
+    return record
 
 
 def unpack(record: ArrayRecord) -> dict[str, Tensor]:

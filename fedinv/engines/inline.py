@@ -98,7 +98,10 @@ class InlineGrid(Grid):
 
 def _own(content: RecordDict) -> RecordDict:
     """The same records in containers of their own."""
-    return RecordDict({name: type(record)(dict(record)) for name, record in content.items()})  # type: ignore[arg-type]
+    own = content.copy()
+    for name, record in content.items():
+        own[name] = record.copy()
+    return own
 
 
 class NodeStates:
