@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -26,13 +27,23 @@ def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 def unpack(record: ArrayRecord) -> dict[str, Tensor]:
     """Turn a Flower record into tensors of their own memory, order kept. Raises ValueError for bytes it cannot read."""
-    return {name: torch.from_numpy(_values(array)) for name, array in record.items()}
+    return {name: torch.from_numpy(_values(array).copy()) for name, array in record.items()}
+
+
+def view(record: ArrayRecord) -> dict[str, Tensor]:
+    """Like `unpack`, on the record's own bytes: quicker, and not to be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's word that the bytes are not to be written to
+        return {name: torch.from_numpy(_values(array)) for name, array in record.items()}
 
 
 def _array(values: NDArray[Any]) -> Array:
     """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
     head, body = _header(values.dtype.str, values.shape), values.reshape(-1).view(np.uint8).data
-    return Array(str(values.dtype), values.shape, "numpy.ndarray", b"".join((head, body)))
+    return Array(_name(values.dtype), values.shape, "numpy.ndarray", b"".join((head, body)))
+
+
+_name = lru_cache(maxsize=16)(str)
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +57,7 @@ def _values(array: Array) -> NDArray[Any]:
     """What `array.numpy()` reads; the header is parsed only if it is not the one expected."""
     dtype, shape = np.dtype(array.dtype), tuple(array.shape)
     if array.data.startswith(head := _header(dtype.str, shape)):
-        return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape).copy()
+        return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape)
     return np.asarray(array.numpy())
 
 

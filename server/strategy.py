@@ -120,7 +120,7 @@ class WiretapFedAvg(Strategy):
         try:
             arrays = reply.content.array_records["update"]
             examples = reply.content.metric_records["metrics"]["num-examples"]
-            update = wire.unpack(arrays)
+            update = wire.view(arrays)
         except (KeyError, ValueError, TypeError) as error:
             return f"sent a reply that cannot be read ({_one_line(str(error))})"
         self.bytes_up += wire.size(arrays)

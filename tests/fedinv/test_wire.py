@@ -20,6 +20,7 @@ def test_arrays_are_flowers_own_in_both_directions():
     ours = wire.pack({"w": values})["w"]
     theirs = Array(values.numpy())
     assert (ours.dtype, ours.shape, ours.stype, ours.data) == (theirs.dtype, theirs.shape, theirs.stype, theirs.data)
+    assert torch.equal(wire.view(ArrayRecord({"w": theirs}))["w"], values)
     turned = Array(np.asfortranarray(values.numpy()))
     assert torch.equal(wire.unpack(ArrayRecord({"w": turned}))["w"], values)
 
