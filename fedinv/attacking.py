@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fedinv import files, observations
+from fedinv import files
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
 from fedinv.errors import RunError
 from fedinv.scenario import Scenario
@@ -93,14 +93,6 @@ def run_attack(
         claims.append((observation, claim))
         progress((index + 1) / len(aimed))
     return Outcome(assault, tuple(claims), seconds)
-
-
-def observed(folder: Path) -> tuple[Observation, ...]:
-    """All observations of a run. Raises RunError when there are none."""
-    found = observations.read(folder / "observations")
-    if not found:
-        raise RunError(f"{folder}: holds no observations: no watched client's update arrived")
-    return found
 
 
 def _attack(scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress) -> Claim:

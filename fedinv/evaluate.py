@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fedinv import __version__, attacking, files, privacy
+from fedinv import __version__, attacking, files, observations, privacy
 from fedinv.attack import Attack, Progress
 from fedinv.data.population import Population
 from fedinv.headline import headline
@@ -39,7 +39,7 @@ def evaluate(
 ) -> Results:
     """Attack a trained run's observations, judge the claims, and write results, records and report."""
     controls = _controls(scenario, folder / "undefended", attacks, people, steps)
-    seen = attacking.observed(folder) if attacks else ()
+    seen = observations.read(folder / "observations")
     judged, tables = [], []
     for assault in attacking.assaults(scenario, attacks):
         step = steps(f"attack {assault.attack.kind} ({assault.variant})")
@@ -86,11 +86,13 @@ def _controls(
     """What each attack gets from the same federation without defenses; empty where the scenario has none anyway."""
     if not scenario.defenses or not attacks:
         return {}
-    plain, seen, found = scenario.undefended(), attacking.observed(folder), {}
+    plain, seen, found = scenario.undefended(), observations.read(folder / "observations"), {}
     for attack in attacks:
         assault = attacking.Assault(attack, "static", "client")
         step = steps(f"attack {attack.kind} (undefended)")
         outcome = attacking.run_attack(plain, folder, assault, seen, step)
+        if not outcome.claims:
+            continue
         _, rates = _judged(plain, outcome, people)
         found[attack] = Control(field_accuracy=rates.field_accuracy, recovered=rates.recovered)
     return found

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def write(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 

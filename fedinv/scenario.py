@@ -62,6 +62,8 @@ class Scenario(Strict):
             raise ValueError(
                 f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
             )
+        if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
+            raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
         for other in self.defenses[:-1]:
             if other.secure_aggregation:
                 raise ValueError(f"defenses: {other.kind!r} hides the update, so it must be the last defense listed")

@@ -1,6 +1,6 @@
 import pytest
 
-from fedinv import run
+from fedinv import roles, run
 from fedinv.scenario import loads
 
 EXACT = '[[attacks]]\nkind = "exact"\n'
@@ -63,3 +63,22 @@ def test_utility_stands_beside_the_undefended_one(tiny, tmp_path):
     assert results.privacy.unit == "client"
     assert results.privacy.epsilon > 0
     assert results.attacks == []
+
+
+def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, monkeypatch):
+    train = roles.load("clients", "app")
+    plain_sgd = train.plain_sgd
+
+    def diverging(job):
+        update = plain_sgd(job)
+        return {k: v * float("nan") for k, v in update.items()} if int(job.state.get("rounds", "0")) < 2 else update
+
+    monkeypatch.setattr(train, "plain_sgd", diverging)
+    scenario = loads(tiny + EXACT)
+    results = run.run(scenario, run.open_folder(scenario, tmp_path))
+    assert results.attacks == []
+    assert {(one.round, one.client) for one in results.federation.left_out} == {
+        (r, c) for r in (1, 2) for c in range(4)
+    }
+    assert "no attack had an update" in results.headline.lower()
+    assert (tmp_path / "report.html").is_file()

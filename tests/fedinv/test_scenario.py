@@ -78,6 +78,9 @@ def test_what_contradicts_itself_is_refused(tiny, old, new, words):
 def test_masking_must_come_last(tiny):
     masked = '[[defenses]]\nkind = "masking"\n'
     loads(tiny + masked)
+    refused(
+        tiny.replace("clients = 4", "clients = 1").replace("clients = 2 }", "clients = 1 }") + masked, "at least two"
+    )
     refused(tiny + masked + '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 1.0\n', "last")
 
 
