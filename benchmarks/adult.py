@@ -1,0 +1,121 @@
+"""TabLeak's own batches of the Adult census table: its records, its weights, its reconstructions.
+
+Vero et al. 2023 measure on FedSGD updates of an untrained MLP 100-100 with every input standardized, the one-hot ones
+too. A network of standardized inputs is one of 0/1 inputs with other first-layer weights, and its update determines
+the other's: with x = (h - mean) / std, dW_h = dW_x / std and the bias' update the same, less what the means moved.
+So these batches are handed to attacks in fedinv's encoding, with the same information in them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fedinv.attack import Exchange, Knowledge, Observation
+from fedinv.judge.matching import Match, match
+from fedinv.models import Mlp
+from fedinv.schema import Categorical, Column, Continuous, Schema
+
+FOLDER = Path(__file__).parent / "adult_batches"
+LR = 0.1
+TOLERANCE = 0.319
+NUMBERS = {
+    0: Continuous(name="age", mean=38.5480, std=13.21788, low=17, high=90, mode=36, integer=True),
+    9: Continuous(name="fnlwgt", mean=0, std=1, low=-1.6684, high=12.31, mode=-0.1),
+    26: Continuous(name="education-num", mean=10.11846, std=2.552881, low=1, high=16, mode=9, integer=True),
+    61: Continuous(name="capital-gain", mean=0, std=1, low=-0.14674, high=13.18, mode=-0.14674),
+    62: Continuous(name="capital-loss", mean=0, std=1, low=-0.21878, high=10.54, mode=-0.21878),
+    63: Continuous(name="hours", mean=40.93805, std=12.00752, low=1, high=99, mode=40, integer=True),
+}
+"""The numbers by input; where the unit is lost, in standard deviations."""
+GROUPS = {
+    1: ("workclass", 8),
+    10: ("education", 16),
+    27: ("marital-status", 7),
+    34: ("occupation", 14),
+    48: ("relationship", 6),
+    54: ("race", 5),
+    59: ("sex", 2),
+    64: ("country", 41),
+}
+"""One-hot groups by first input: name and size."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One of TabLeak's victims: what an attacker sees and knows, and the truth."""
+
+    seen: Observation
+    knows: Knowledge
+    schema: Schema
+    records: Tensor
+    """float32 (n, width), in the schema's encoding."""
+    labels: Tensor
+    """int64 (n,)."""
+    tableak: Tensor
+    """float32 (n, width): what TabLeak made of it."""
+
+    def judged(self, records: Tensor) -> Match:
+        """Claimed records (k, width) beside the truth."""
+        return match(records, self.schema.decode(self.records), self.schema, TOLERANCE)
+
+
+def batches(size: int) -> Iterator[Batch]:
+    """The victims with this many records."""
+    schema, mean, std = _table()
+    with np.load(FOLDER / f"adult_b{size}.npz") as file:
+        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    weight, bias = arrays["p0"].double(), arrays["p1"].double()
+    parameters = [weight / std, bias - weight @ (mean / std), *(arrays[f"p{i}"].double() for i in range(2, 6))]
+    names = [f"{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")]
+    sent = {name: p.float() for name, p in zip(names, parameters, strict=True)}
+    knows = Knowledge(
+        Mlp(hidden=(100, 100)), "cross-entropy", schema, "fedsgd", LR, size, 1, momentum=0.0, weight_decay=0.0
+    )
+    for inputs, labels, claimed in zip(arrays["X"], arrays["y"], arrays["R"], strict=True):
+        records = _plain(inputs, mean, std)
+        seen = Observation((0,), (Exchange(1, sent, _update(sent, records, labels), size),))
+        yield Batch(seen, knows, schema, records, labels, _plain(claimed, mean, std))
+
+
+def _update(sent: dict[str, Tensor], records: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    weights = [tensor.clone().requires_grad_() for tensor in sent.values()]
+    hidden = records
+    for i in (0, 2):
+        hidden = (hidden @ weights[i].T + weights[i + 1]).relu()
+    loss = cross_entropy(hidden @ weights[4].T + weights[5], labels)
+    return {name: -LR * slope for name, slope in zip(sent, torch.autograd.grad(loss, weights), strict=True)}
+
+
+def _plain(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Standardized inputs (n, width) as 0/1 ones; numbers stay standardized."""
+    plain = inputs.double() * std + mean
+    hot = torch.zeros(len(mean), dtype=torch.bool)
+    for start, (_, size) in GROUPS.items():
+        hot[start : start + size] = True
+    return torch.where(hot, plain.round(), plain).float()
+
+
+def _table() -> tuple[Schema, Tensor, Tensor]:
+    """The schema, and mean and standard deviation (width,) of the one-hot inputs, 0 and 1 of the numbers.
+
+    A standardized one-hot input is -sqrt(f / (1 - f)) where it is not set, f being its frequency.
+    """
+    with np.load(FOLDER / "adult_b32.npz") as file:
+        unset = file["X"].reshape(-1, file["X"].shape[-1]).astype(np.float64).min(0)
+    share = unset**2 / (1 + unset**2)
+    mean, std = np.zeros(len(unset)), np.ones(len(unset))
+    columns: dict[int, Column] = {**NUMBERS}
+    for start, (name, size) in GROUPS.items():
+        at = slice(start, start + size)
+        mean[at], std[at] = share[at], np.sqrt(share[at] * (1 - share[at])) + (share[at] == 0)
+        values = tuple(f"{name}-{i}" for i in range(size))
+        columns[start] = Categorical(name=name, values=values, frequencies=tuple(share[at].tolist()))
+    schema = Schema(
+        columns=tuple(columns[start] for start in sorted(columns)), label="income", classes=("<=50K", ">50K")
+    )
+    return schema, torch.from_numpy(mean), torch.from_numpy(std)
