@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..inversion.labels import as_labels, label_hypotheses, softmax, step_length
+from ..inversion.chain import Chain, activation_of, directions
+from ..inversion.labels import as_labels, label_hypotheses, step_length
 from ..inversion.noise import noise_std, record_clip, rescaled
-from ..inversion.objective import Dense, cosine, dense_layers, directions, flops, influence
+from ..inversion.objective import Dense, dense_layers
 from ..inversion.optimize import Descent, Found, Problem, descend, part
 from ..inversion.pooling import agreement, align, determined, pool, weights
 from ..inversion.recompute import mismatch, recompute_update
@@ -89,25 +90,31 @@ class GradientMatching(Attack):
             notes.append("the update's scale is not known: label counts are found by trial")
 
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        problem = Problem(relaxation, layers, directions(update, generator), record_clip(knows))
-        drawn = softmax(layers, _draw(knows, relaxation, DRAWS, rng))
+        activation = activation_of(knows.model)
+        if activation is None:
+            raise _NothingError("the network is no chain of linear layers")
+        chain = Chain(layers, directions(update, generator), record_clip(knows), activation=activation)
+        problem = Problem(chain, relaxation)
+        drawn = chain.answers(_draw(knows, relaxation, DRAWS, rng))
         hypotheses = label_hypotheses(update[-1].bias, drawn, n, length, noise)
-        restarts, how = self._scale(flops(layers, problem.target, n))
+        restarts, how = self._scale(chain.flops(n))
         labels = torch.stack(
             [as_labels(hypotheses[i % len(hypotheses)]) for i in range(max(restarts, len(hypotheses)))]
         )
         start = _draw(knows, relaxation, labels.numel(), rng).reshape(*labels.shape, -1)
-        found = descend(relaxation.free(start), labels, problem, how, part(progress, 0, 0.95)).like_best()
-        reached = max(0.0, float(found.cosines[0])) ** 2
+        hot = torch.nn.functional.one_hot(labels, layers[-1].bias.numel()).float()
+        searched = descend(relaxation.free(start), hot, problem, how, part(progress, 0, 0.95), chain.held(n))
+        found = searched.like_best()
+        reached = max(0.0, 1 - float(found.misfits[0])) ** 2
         if reached < chance:
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
-        records, sure = _best(found, problem, max(0.0, 1 - reached / truth))
+        records, sure = _best(found, chain, relaxation, max(0.0, 1 - reached / truth))
         progress(1.0)
         return Claim(
             records=records,
             confidence=sure,
-            labels=found.labels[0],
-            mismatch=_mismatch(knows, last, records, found.labels[0], rng),
+            labels=found.labels[0].argmax(-1),
+            mismatch=_mismatch(knows, last, records, found.labels[0].argmax(-1), rng),
             notes=(f"the best batch explains {reached:.1%} of the update", *notes),
         )
 
@@ -119,20 +126,17 @@ class GradientMatching(Attack):
         return restarts, Descent(iterations, self.lr, ENOUGH, self.seconds)
 
 
-def _best(found: Found, problem: Problem, misfit: float) -> tuple[Tensor, Tensor]:
+def _best(found: Found, chain: Chain, relaxation: Relaxation, misfit: float) -> tuple[Tensor, Tensor]:
     """The pooled records, or the best restart's where those explain the update better, and how sure they are.
 
     `misfit` is the share of the update that neither they nor known noise explain.
     """
-    relaxation, layers = problem.relaxation, problem.layers
-    aligned, share = align(found.inputs, found.labels), weights(found.cosines)
+    aligned, share = align(found.inputs, found.labels.argmax(-1)), weights(found.misfits)
     candidates = relaxation.harden(torch.stack([pool(aligned, share, relaxation), aligned[0]]))
-    hot = torch.nn.functional.one_hot(found.labels[0], layers[-1].bias.numel()).float()
-    value, _ = cosine(candidates, hot.expand(2, -1, -1), layers, problem.target, problem.clip)
-    pooled, single = (1 - value).tolist()
+    pooled, single = chain(candidates, found.labels[:1].expand(2, -1, -1))[0].tolist()
     records = candidates[int(single < BETTER * pooled)]
     sure = agreement(aligned, share, records, relaxation) * determined(
-        influence(records, hot, layers, problem.clip), misfit
+        chain.influence(records, found.labels[0]), misfit
     )
     return records, sure
 

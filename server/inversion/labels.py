@@ -8,8 +8,6 @@ from torch import Tensor
 
 from fedinv.attack import Knowledge
 
-from .objective import Dense
-
 HYPOTHESES = 5
 """Most counts that are tried."""
 
@@ -28,13 +26,6 @@ def step_length(knows: Knowledge, records: int) -> float | None:
     steps = knows.epochs * math.ceil(records / knows.batch_size)
     m = knows.momentum or 0.0
     return knows.lr * sum((1 - m ** (steps - t)) / (1 - m) for t in range(steps))
-
-
-def softmax(layers: tuple[Dense, ...], inputs: Tensor) -> Tensor:
-    """The classes' probabilities (n, classes) at inputs (n, width)."""
-    for layer in layers[:-1]:
-        inputs = (inputs @ layer.weight.T + layer.bias).relu()
-    return (inputs @ layers[-1].weight.T + layers[-1].bias).softmax(-1)
 
 
 def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:

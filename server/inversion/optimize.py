@@ -1,31 +1,35 @@
-"""Gradient descent on the objective: all restarts in one tensor, one sign of the slope at a time."""
+"""Descent on a misfit: all restarts in one tensor, each keeping the best of the batches that were evaluated."""
 
-import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fedinv.attack import Progress
 
-from .objective import Dense, Direction, cosine
-from .relaxation import LIMIT, Relaxation
+from .objective import Objective
+from .relaxation import Relaxation
+from .steps import Rule, Schedule, lengths, walk
 
-MOMENTUM = 0.9
 CHUNK = 2**25
 """Numbers that one evaluation may hold per intermediate."""
+
+Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What speaks against inputs (restarts, n, width): a value (restarts,) and its slope (restarts, n, width)."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be explained, by which network, with records of which form."""
+    """What is to be explained, with records of which form."""
 
+    objective: Objective
     relaxation: Relaxation
-    layers: tuple[Dense, ...]
-    target: tuple[Direction, ...]
-    clip: float = math.inf
-    """Norm to which each record's gradient was cut."""
+    priors: tuple[Prior, ...] = ()
+    search: Literal["records", "classes", "targets"] = "records"
+    """Whether labels are searched along with the records, as probabilities of classes or as regression targets."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +39,28 @@ class Found:
     inputs: Tensor
     """float32 (restarts, n, width)."""
     labels: Tensor
-    """int64 (restarts, n)."""
-    cosines: Tensor
-    """float32 (restarts,), of exactly these inputs."""
+    """float32 (restarts, n, classes) probabilities, or (restarts, n, 1) regression targets."""
+    misfits: Tensor
+    """float32 (restarts,), of exactly these inputs and labels, priors included."""
 
     def like_best(self) -> "Found":
-        """Only the restarts with the best one's labels."""
-        same = (self.labels == self.labels[0]).all(1)
-        return Found(self.inputs[same], self.labels[same], self.cosines[same])
+        """Only the restarts with the best one's labels: for labels that were given."""
+        same = (self.labels == self.labels[0]).flatten(1).all(1)
+        return Found(self.inputs[same], self.labels[same], self.misfits[same])
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How long and how far: steps, the first step's length in free numbers, and when to stop early."""
+    """How to walk, how long and how far: the first step's length in free numbers, and when to stop early."""
 
     iterations: int
     lr: float
-    enough: float
-    """A restart has arrived once 1 - cosine is below this; all stop when one has."""
-    seconds: float
+    enough: float = 0.0
+    """A restart has arrived once its misfit is below this; all stop when one has."""
+    seconds: float = float("inf")
     """Wall clock after which the descent ends wherever it is."""
+    rule: Rule = "signed-adam"
+    schedule: Schedule = "cosine"
 
 
 def part(progress: Progress, begin: float, end: float) -> Progress:
@@ -62,62 +68,71 @@ def part(progress: Progress, begin: float, end: float) -> Progress:
     return lambda share: progress(begin + (end - begin) * share)
 
 
-def descend(
-    free: Tensor,
-    labels: Tensor,
-    problem: Problem,
-    how: Descent,
-    progress: Progress,
-) -> Found:
-    """Maximize the cosine over free numbers (restarts, n, width), given labels int64 (restarts, n).
+def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progress: Progress, held: int = 1) -> Found:
+    """Minimize the misfit over free numbers (restarts, n, width), given labels (restarts, n, classes).
 
-    Signed Adam with a cosine-decayed step (Geiping et al. 2020, section 4; Loshchilov and Hutter 2017): a sign's
-    square is 1, so that Adam's second moment drops out. Each restart keeps the best of the iterates that were
-    evaluated.
+    Where labels are searched too, `labels` are where they start: the logarithms of probabilities up to a constant, or
+    regression targets. `held` is the number of numbers that one evaluation holds per restart: as many restarts run
+    at once as memory allows.
     """
-    restarts, n, _ = free.shape
-    classes = problem.layers[-1].bias.numel()
-    widest = max(max(layer.weight.shape) for layer in problem.layers)
-    per_chunk = max(1, CHUNK // (n * max(widest, n)))
+    restarts = len(free)
+    per_chunk = max(1, CHUNK // held)
     deadline = time.monotonic() + how.seconds
     parts = []
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
-        hot = torch.nn.functional.one_hot(labels[at], classes).float()
         report = part(progress, start / restarts, min(1.0, (start + per_chunk) / restarts))
-        parts.append(_descend(free[at], hot, problem, how, deadline, report))
-    inputs, cosines = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-    order = cosines.argsort(descending=True, stable=True)
-    return Found(inputs[order], labels[order], cosines[order])
+        parts.append(_descend(free[at], labels[at], problem, how, deadline, report))
+    inputs, chosen, misfits = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    order = misfits.argsort(stable=True)
+    return Found(inputs[order], chosen[order], misfits[order])
 
 
 def _descend(
-    free: Tensor,
-    hot: Tensor,
-    problem: Problem,
-    how: Descent,
-    deadline: float,
-    progress: Progress,
-) -> tuple[Tensor, Tensor]:
-    relaxation, layers, target = problem.relaxation, problem.layers, problem.target
-    free, drift = free.clone(), torch.zeros_like(free)
-    best = torch.full((len(free),), -torch.inf)
-    kept = relaxation.inputs(free)
+    free: Tensor, labels: Tensor, problem: Problem, how: Descent, deadline: float, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape, cut = free.shape, free[0].numel()
+    start = free.flatten(1)
+    if problem.search != "records":
+        start = torch.cat([start, labels.flatten(1)], 1)
+    best, kept = torch.full((len(free),), torch.inf, device=free.device), start.clone()
+    steps = walk(how.rule, start, lengths(how.schedule, how.lr, how.iterations))
+    point = next(steps)
     for step in range(how.iterations + 1):
-        inputs = relaxation.inputs(free)
-        value, slope = cosine(inputs, hot, layers, target, problem.clip)
-        better = value > best
+        problem.relaxation.project(point[:, :cut].view(shape))
+        value, slope = _evaluate(point, labels, shape, problem)
+        better = value < best
         best = torch.where(better, value, best)
-        kept = torch.where(better[:, None, None], inputs, kept)
+        kept = torch.where(better[:, None], point, kept)
         if step % 10 == 0:
             progress(step / how.iterations)
-            if bool((best > 1 - how.enough).any()) or time.monotonic() > deadline:
+            if bool((best < how.enough).any()) or time.monotonic() > deadline:
                 break
-        if step == how.iterations:
-            break
-        drift.mul_(MOMENTUM).add_(relaxation.pull_back(slope, inputs).sign(), alpha=1 - MOMENTUM)
-        length = how.lr * 0.5 * (1 + math.cos(math.pi * step / how.iterations)) / (1 - MOMENTUM ** (step + 1))
-        free.add_(drift, alpha=length)
-        if relaxation.bounded:
-            free.clamp_(-LIMIT, LIMIT)
-    return kept, best
+        if step < how.iterations:
+            point = steps.send((value, slope))
+    steps.close()
+    return problem.relaxation.inputs(kept[:, :cut].view(shape)), _labels(kept, cut, labels, problem), best
+
+
+def _evaluate(point: Tensor, labels: Tensor, shape: torch.Size, problem: Problem) -> tuple[Tensor, Tensor]:
+    cut = shape[1] * shape[2]
+    inputs, given = problem.relaxation.inputs(point[:, :cut].view(shape)), _labels(point, cut, labels, problem)
+    value, by_inputs, by_labels = problem.objective(inputs, given)
+    for prior in problem.priors:
+        more, steeper = prior(inputs)
+        value, by_inputs = value + more, by_inputs + steeper
+    slope = problem.relaxation.pull_back(by_inputs, inputs).flatten(1)
+    if problem.search == "records":
+        return value, slope
+    if by_labels is None:
+        raise ValueError("this objective cannot tell labels")
+    if problem.search == "classes":
+        by_labels = given * (by_labels - (given * by_labels).sum(-1, keepdim=True))
+    return value, torch.cat([slope, by_labels.flatten(1)], 1)
+
+
+def _labels(point: Tensor, cut: int, labels: Tensor, problem: Problem) -> Tensor:
+    if problem.search == "records":
+        return labels
+    searched = point[:, cut:].view(labels.shape)
+    return searched.softmax(-1) if problem.search == "classes" else searched

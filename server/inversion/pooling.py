@@ -23,9 +23,9 @@ def align(inputs: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(aligned)
 
 
-def weights(cosines: Tensor) -> Tensor:
+def weights(misfits: Tensor) -> Tensor:
     """How much each restart (restarts,), best first, counts: less by a factor of e for each time the best's misfit."""
-    misfit = (1 - cosines.double()).clamp_min(1e-6)
+    misfit = misfits.double().clamp_min(1e-6)
     share = (1 - misfit / misfit.min()).exp()
     return (share / share.sum()).float()
 

@@ -1,11 +1,15 @@
 """Continuous stand-ins for records: free numbers of any value that always denote a valid record."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fedinv.schema import Categorical, Schema
+
+Form = Literal["relaxed", "box", "free"]
 
 LIMIT = 12.0
 """Free numbers stay within +-LIMIT, where exp is exact and no slope vanishes in float32."""
@@ -13,47 +17,53 @@ LIMIT = 12.0
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Maps free numbers to network inputs: softmax over a one-hot group, sigmoid into [low, high] for a number.
+    """Maps free numbers to network inputs.
 
-    Vero et al. 2023 (TabLeak), section 4.1. Without a schema the inputs are the free numbers themselves.
+    "relaxed": softmax over a one-hot group, sigmoid into [low, high] for a number (Vero et al. 2023, TabLeak, section
+    4.1). "box": the inputs themselves, held within [low, high] (Geiping et al. 2020). "free": the inputs themselves.
     """
 
     width: int
     low: Tensor
-    """float32 (width,): least input of a continuous column, 0 elsewhere."""
+    """float32 (width,): least input."""
     span: Tensor
-    """float32 (width,): largest less least input, 0 for a constant column."""
+    """float32 (width,): largest less least input, 0 for a constant column, infinite where the range is withheld."""
     groups: Tensor
     """float32 (width, groups): 1 where an input belongs to a one-hot group."""
-    bounded: bool
+    form: Form
 
     def inputs(self, free: Tensor) -> Tensor:
         """(..., width) free numbers to inputs of the same shape: valid for any finite numbers."""
-        if not self.bounded:
+        if self.form != "relaxed":
             return free
         odds = free.clamp(-LIMIT, LIMIT).exp()
-        return self._shares(odds) + self.span * odds / (1 + odds) + self.low
+        return self._shares(odds) + self._range * odds / (1 + odds) + self.low
 
     def pull_back(self, slope: Tensor, inputs: Tensor) -> Tensor:
         """Turn a slope with respect to the inputs (..., width) into one with respect to the free numbers."""
-        if not self.bounded:
+        if self.form != "relaxed":
             return slope
         share = inputs * self._hot
-        fraction = (inputs - self.low) / self.span.clamp_min(1e-12)
+        fraction = (inputs - self.low) / self._range.clamp_min(1e-12)
         grouped = share * (slope - ((share * slope) @ self.groups) @ self.groups.T)
-        return grouped + slope * self.span * fraction * (1 - fraction) * (1 - self._hot)
+        return grouped + slope * self._range * fraction * (1 - fraction)
 
     def free(self, inputs: Tensor, sharpness: float = 1.0) -> Tensor:
         """Free numbers (..., width) of given inputs: a one-hot 1 becomes `sharpness`, a 0 becomes 0."""
-        if not self.bounded:
+        if self.form != "relaxed":
             return inputs.clone()
-        fraction = ((inputs - self.low) / self.span.clamp_min(1e-12)).clamp(0.005, 0.995)
+        fraction = ((inputs - self.low) / self._range.clamp_min(1e-12)).clamp(0.005, 0.995)
         return torch.where(self._hot > 0, inputs * sharpness, torch.logit(fraction))
+
+    def project(self, free: Tensor) -> None:
+        """Move free numbers (..., width), in place, to the nearest ones that are allowed."""
+        if self.form == "relaxed":
+            free.clamp_(-LIMIT, LIMIT)
+        elif self.form == "box":
+            free.clamp_(self.low, self.low + self.span)
 
     def harden(self, inputs: Tensor) -> Tensor:
         """Valid records nearest to the inputs (..., width): the largest of each group becomes 1, the others 0."""
-        if not self.bounded:
-            return inputs.clone()
         hard = inputs.clone()
         for group in self.groups.T:
             at = group.nonzero()[:, 0]
@@ -63,10 +73,15 @@ class Relaxation:
     @property
     def freedom(self) -> int:
         """Numbers that can be chosen freely in one record."""
-        varying = int((self.span > 0).sum()) if self.bounded else self.width
+        varying = int(((self.span > 0) & (self._hot == 0)).sum())
         return varying + int((self.groups.sum(0) - 1).sum())
 
-    @property
+    @cached_property
+    def _range(self) -> Tensor:
+        """Span of the numbers, 0 in one-hot groups."""
+        return self.span * (1 - self._hot)
+
+    @cached_property
     def _hot(self) -> Tensor:
         return self.groups.sum(1)
 
@@ -75,18 +90,20 @@ class Relaxation:
         return self._hot * odds / torch.where(totals > 0, totals, 1.0)
 
 
-def relax(schema: Schema | None, width: int) -> Relaxation:
+def relax(schema: Schema | None, width: int, form: Form = "relaxed") -> Relaxation:
     """Build the relaxation of a schema's records, or of `width` unbounded inputs where the schema is withheld."""
-    low, span = torch.zeros(width), torch.zeros(width)
     if schema is None:
-        return Relaxation(width, low, span, torch.zeros(width, 0), bounded=False)
+        return Relaxation(width, torch.zeros(width), torch.full((width,), torch.inf), torch.zeros(width, 0), "free")
+    low, span = torch.zeros(width), torch.zeros(width)
     columns = list(zip(schema.columns, schema.slices, strict=True))
     hot = [(c, s) for c, s in columns if isinstance(c, Categorical)]
     groups = torch.zeros(width, len(hot))
     for i, (_, where) in enumerate(hot):
         groups[where, i] = 1
     for column, where in columns:
-        if not isinstance(column, Categorical):
+        if isinstance(column, Categorical):
+            span[where] = 1.0
+        else:
             low[where] = (column.low - column.mean) / column.std
             span[where] = (column.high - column.low) / column.std
-    return Relaxation(width, low, span, groups, bounded=True)
+    return Relaxation(width, low, span, groups, form)
