@@ -79,6 +79,9 @@ class Claim:
     """Relative distance between the update and its re-computation from the claim: 0 explains all, 1 nothing."""
     notes: tuple[str, ...] = ()
     """What a reader should know: why records are missing, which knowledge was lacking."""
+    fields: Tensor | None = None
+    """float32 (k, columns): the same probability for each column, pixel by pixel for an image, where the attack has
+    one."""
 
 
 class Attack(BaseModel):

@@ -1,24 +1,27 @@
-"""Inverts an update by looking for the batch whose gradient points the same way."""
+"""Inverts an update by looking for the batch whose gradient is the same."""
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..inversion.chain import Chain, activation_of, directions
 from ..inversion.labels import as_labels, label_hypotheses, step_length
-from ..inversion.noise import noise_std, record_clip, rescaled
-from ..inversion.objective import Dense, dense_layers
+from ..inversion.matcher import Matching, matching
+from ..inversion.noise import noise_std, rescaled
 from ..inversion.optimize import Descent, Found, Problem, descend, part
-from ..inversion.pooling import agreement, align, determined, pool, weights
+from ..inversion.pooling import agreement, certainty, determined, pool_by
+from ..inversion.presets import Name, Preset, settled
+from ..inversion.priors import Prior, group, squares, total_variation
 from ..inversion.recompute import mismatch, recompute_update
-from ..inversion.relaxation import Relaxation, relax
+from ..inversion.relaxation import Form, Relaxation, relax
+from ..inversion.steps import Rule, Schedule
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
@@ -30,30 +33,60 @@ to 32, hidden layers of 100 to 512, with and without a schema, 96 runs): 0.01 to
 """
 BETTER = 0.8
 """The best restart is preferred to the pooled records where it leaves less than this share of their misfit."""
-ENOUGH = 1e-4
-"""One less the cosine at which a restart has arrived."""
 
 
 class GradientMatching(Attack):
-    """Gradient matching for mixed-type tables: cosine distance, signed Adam, restarts pooled.
+    """Searches the batch whose gradient is the update; needs the architecture, presets by paper.
 
-    Geiping et al. 2020; Vero et al. 2023 (TabLeak). An update of several local steps is matched as one large batch's
-    gradient halfway between the weights that were sent and those that came back. Told of dp-sgd, it cuts each record's
-    gradient as the client did; told of noise, it takes that off before it judges what the update can tell.
+    Threat model: an honest-but-curious server that has one update of one client (or one sum of updates) and knows the
+    architecture and the loss. It is helped by the schema (ranges, categories, shape of the images: convolutional
+    networks need it), the learning rate (the gradient's length and the label counts), the local epochs and batch size,
+    and the defenses in use: told of dp-sgd it cuts each record's gradient as the client did, told of noise it takes
+    that off before it judges what the update can tell.
+
+    `preset` names the paper whose choices are made; every other key overrides one of them.
+    dlg: Zhu et al. 2019, squared distance, L-BFGS, labels searched too (algorithm 1). idlg: Zhao et al. 2020, the
+    label read off the last layer. inverting-gradients: Geiping et al. 2020, cosine, signed Adam, total variation,
+    box (section 4, equation 4). see-through: Yin et al. 2021, batch normalization statistics and agreement of the
+    restarts (equations 5 to 11, without registration). tableak: Vero et al. 2023, softmax and sigmoid relaxation,
+    pooled restarts, entropy as confidence (section 4). fedinv, the default: tableak's relaxation with a short decaying
+    descent from the schema's marginals, label counts tried; on images inverting-gradients' search.
+
+    It fails where the unknowns outnumber the parameters, where batches are large (several records fit as well as the
+    true ones), behind noise, and on sums over many clients. An update of several local steps is matched as one
+    large batch's gradient halfway between the weights that were sent and those that came back, which is the less true
+    the longer the client trained. Networks with layers of chance (dropout) or of other kinds are refused.
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"
     adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
-    restarts: int = Field(default=16, ge=1, le=256)
-    iterations: int = Field(default=300, ge=1, le=20_000)
-    lr: float = Field(default=0.35, gt=0, le=10)
-    work: float = Field(default=45.0, gt=0)
+    preset: Name = "fedinv"
+    distance: Literal["cosine", "squared"] | None = None
+    rule: Rule | None = None
+    lr: float | None = Field(default=None, gt=0, le=10)
+    schedule: Schedule | None = None
+    iterations: int | None = Field(default=None, ge=1, le=100_000)
+    restarts: int | None = Field(default=None, ge=1, le=256)
+    form: Form | None = None
+    """How searched numbers become inputs: always valid records (relaxed), clamped to the range (box), or anything."""
+    start: Literal["schema", "normal"] | None = None
+    labels: Literal["counts", "searched"] | None = None
+    hypotheses: int | None = Field(default=None, ge=1, le=5)
+    pooling: Literal["best", "equal", "weighted"] | None = None
+    confidence: Literal["agreement", "entropy"] | None = None
+    total_variation: float | None = Field(default=None, ge=0)
+    squares: float | None = Field(default=None, ge=0)
+    statistics: float | None = Field(default=None, ge=0)
+    group: float | None = Field(default=None, ge=0)
+    enough: float | None = Field(default=None, ge=0)
+    work: float | None = Field(default=None, gt=0)
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
-    seconds: float = Field(default=60.0, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
     """Wall clock after which the search ends wherever it is: a safety, as results then depend on the machine."""
     most_records: int = Field(default=128, ge=1)
     """Larger batches are not tried."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers, or none where the update does not tell them from noise."""
@@ -62,142 +95,182 @@ class GradientMatching(Attack):
             return self._run(last, knows, rng, progress)
         except _NothingError as reason:
             progress(1.0)
-            return _nothing(last, str(reason))
+            return _nothing(last, knows, str(reason))
 
     def _run(self, last: Exchange, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        sent, update = _check(last, knows, self.most_records)
-        n, relaxation = last.records, relax(knows.schema, sent[0].weight.shape[1])
-        parameters = sum(tensor.numel() for tensor in last.sent.values())
-        chance = NULL * n * relaxation.freedom / parameters
+        n, width, shape = last.records, _width(last, knows), getattr(knows.schema, "shape", ())
+        if not 1 <= n <= self.most_records:
+            raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
+        preset = settled(self.preset, len(shape) == 3, self._changes())
+        device, notes = _device(self.device), []
+        length = step_length(knows, n)
+        match = _match(last, knows, preset, length, device)
+        relaxation = relax(knows.schema, width, preset.form)
+        chance = NULL * n * relaxation.freedom / match.parameters
         if chance >= 1:
             raise _NothingError(
-                f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {parameters} numbers"
+                f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
+                "numbers"
             )
         noise = noise_std(knows, n)
-        truth = 1 - parameters * (noise / _norm(last.received)) ** 2
+        truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(
                 f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
-        notes = []
-        layers = sent
         if knows.algorithm != "fedsgd":
-            layers = _halfway(sent, update)
             notes.append("the update of several local steps is matched as one gradient of all records, halfway along")
-        length = step_length(knows, n)
-        if length is None or rescaled(knows, _norm(last.received) * math.sqrt(truth)):
-            length = None
+        if length is None or rescaled(knows, match.length * math.sqrt(truth)):
+            length, match = None, _match(last, knows, preset, None, device)
             notes.append("the update's scale is not known: label counts are found by trial")
+            if preset.distance == "squared":
+                notes.append("the squared distance needs the update's scale: the cosine was used")
 
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        activation = activation_of(knows.model)
-        if activation is None:
-            raise _NothingError("the network is no chain of linear layers")
-        chain = Chain(layers, directions(update, generator), record_clip(knows), activation=activation)
-        problem = Problem(chain, relaxation)
-        drawn = chain.answers(_draw(knows, relaxation, DRAWS, rng))
-        hypotheses = label_hypotheses(update[-1].bias, drawn, n, length, noise)
-        restarts, how = self._scale(chain.flops(n))
-        labels = torch.stack(
-            [as_labels(hypotheses[i % len(hypotheses)]) for i in range(max(restarts, len(hypotheses)))]
-        )
-        start = _draw(knows, relaxation, labels.numel(), rng).reshape(*labels.shape, -1)
-        hot = torch.nn.functional.one_hot(labels, layers[-1].bias.numel()).float()
-        searched = descend(relaxation.free(start), hot, problem, how, part(progress, 0, 0.95), chain.held(n))
-        found = searched.like_best()
-        reached = max(0.0, 1 - float(found.misfits[0])) ** 2
+        objective, relaxation = match.objective, relaxation.to(device)
+        restarts, how = _scale(preset, objective.flops(n))
+        chances = objective.answers(_draw(knows, DRAWS, width, rng).to(device))
+        labels, search = _labels(match, preset, chances, n, length, noise, restarts, rng)
+        count = len(labels) * n
+        begin = _draw(knows, count, width, rng) if preset.start == "schema" else _normal(count, width, rng)
+        free = relaxation.free(begin.reshape(len(labels), n, width).to(device))
+        problem = Problem(objective, relaxation, _priors(preset, shape), search)
+        found = descend(free, labels.to(device), problem, how, part(progress, 0, 0.95), objective.held(n))
+        if search == "records":
+            found = found.like_best()
+        reached = _explained(match, found)
         if reached < chance:
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
-        records, sure = _best(found, chain, relaxation, max(0.0, 1 - reached / truth))
+        claim = _claim(found, match, relaxation, preset, max(0.0, 1 - reached / truth))
         progress(1.0)
-        return Claim(
-            records=records,
-            confidence=sure,
-            labels=found.labels[0].argmax(-1),
-            mismatch=_mismatch(knows, last, records, found.labels[0].argmax(-1), rng),
+        return replace(
+            claim,
+            mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
             notes=(f"the best batch explains {reached:.1%} of the update", *notes),
         )
 
-    def _scale(self, each: float) -> tuple[int, Descent]:
-        """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
-        affordable = self.work * 1e9 / each
-        restarts = min(self.restarts, max(4, int(affordable / self.iterations)))
-        iterations = min(self.iterations, max(50, int(affordable / restarts)))
-        return restarts, Descent(iterations, self.lr, ENOUGH, self.seconds)
-
-
-def _best(found: Found, chain: Chain, relaxation: Relaxation, misfit: float) -> tuple[Tensor, Tensor]:
-    """The pooled records, or the best restart's where those explain the update better, and how sure they are.
-
-    `misfit` is the share of the update that neither they nor known noise explain.
-    """
-    aligned, share = align(found.inputs, found.labels.argmax(-1)), weights(found.misfits)
-    candidates = relaxation.harden(torch.stack([pool(aligned, share, relaxation), aligned[0]]))
-    pooled, single = chain(candidates, found.labels[:1].expand(2, -1, -1))[0].tolist()
-    records = candidates[int(single < BETTER * pooled)]
-    sure = agreement(aligned, share, records, relaxation) * determined(
-        chain.influence(records, found.labels[0]), misfit
-    )
-    return records, sure
+    def _changes(self) -> dict[str, object]:
+        kept = {"preset", "kind", "most_records", "device"}
+        return {k: v for k, v in self if k not in kept and v is not None}
 
 
 class _NothingError(Exception):
     """Why nothing is claimed."""
 
 
-def _nothing(last: Exchange, reason: str) -> Claim:
-    width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+def _nothing(last: Exchange, knows: Knowledge, reason: str) -> Claim:
     return Claim(
-        records=torch.zeros(0, width),
+        records=torch.zeros(0, _width(last, knows)),
         confidence=torch.zeros(0),
         labels=torch.zeros(0, dtype=torch.int64),
         notes=(f"nothing claimed: {reason}",),
     )
 
 
-def _check(last: Exchange, knows: Knowledge, most: int) -> tuple[tuple[Dense, ...], tuple[Dense, ...]]:
-    if knows.model is None:
-        raise _NothingError("the architecture is withheld")
-    if not 1 <= last.records <= most:
-        raise _NothingError(f"{last.records} records, the attack tries 1 to {most}")
+def _width(last: Exchange, knows: Knowledge) -> int:
+    """Network inputs, read off the first weights for want of a schema."""
+    if knows.schema is not None:
+        return knows.schema.width
+    return next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+
+
+def _match(last: Exchange, knows: Knowledge, preset: Preset, length: float | None, device: torch.device) -> Matching:
     try:
-        sent, update = dense_layers(last.sent), dense_layers(last.received)
+        return matching(last, knows, preset.distance, preset.statistics, length, device)
     except ValueError as error:
         raise _NothingError(str(error)) from None
-    if [u.weight.shape for u in update] != [s.weight.shape for s in sent]:
-        raise _NothingError("the update does not fit the network")
-    if knows.schema is not None and knows.schema.width != sent[0].weight.shape[1]:
-        raise _NothingError("the schema does not fit the network")
-    if not all(bool(torch.isfinite(t).all()) for t in (*last.sent.values(), *last.received.values())):
-        raise _NothingError("values are not finite")
-    size = _norm(last.received)
-    if not size > 0:
-        raise _NothingError("the update is zero")
-    if size > 100 * max(1.0, _norm(last.sent)):
-        raise _NothingError("the update is far larger than the model, as if it were masked")
-    return sent, update
 
 
-def _norm(tensors: Mapping[str, Tensor]) -> float:
-    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise _NothingError("device cuda was asked for, and there is none")
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
-def _halfway(sent: tuple[Dense, ...], update: tuple[Dense, ...]) -> tuple[Dense, ...]:
-    return tuple(Dense(s.weight + u.weight / 2, s.bias + u.bias / 2) for s, u in zip(sent, update, strict=True))
+def _scale(preset: Preset, each: float) -> tuple[int, Descent]:
+    """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
+    affordable = preset.work * 1e9 / each
+    restarts = int(min(preset.restarts, max(4, affordable // preset.iterations)))
+    iterations = int(min(preset.iterations, max(50, affordable // restarts)))
+    return restarts, Descent(iterations, preset.lr, preset.enough, preset.seconds, preset.rule, preset.schedule)
 
 
-def _draw(knows: Knowledge, relaxation: Relaxation, count: int, rng: np.random.Generator) -> Tensor:
+def _draw(knows: Knowledge, count: int, width: int, rng: np.random.Generator) -> Tensor:
     """Records from the schema's marginals, standard normal ones where the schema is withheld."""
-    if knows.schema is not None:
-        return knows.schema.draw(count, rng)
-    return torch.from_numpy(rng.standard_normal((count, relaxation.width))).float()
+    return _normal(count, width, rng) if knows.schema is None else knows.schema.draw(count, rng)
+
+
+def _normal(count: int, width: int, rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.standard_normal((count, width))).float()
+
+
+def _labels(
+    match: Matching,
+    preset: Preset,
+    chances: Tensor,
+    n: int,
+    length: float | None,
+    noise: float,
+    restarts: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Literal["records", "classes", "targets"]]:
+    """Labels (restarts, n, outputs) to begin with, and whether they are searched too."""
+    outputs = chances.shape[-1]
+    if match.objective.loss == "squared-error":
+        return _normal(restarts * n, outputs, rng).reshape(restarts, n, outputs), "targets"
+    if preset.labels == "searched" or len(match.bias) != outputs:
+        return _normal(restarts * n, outputs, rng).reshape(restarts, n, outputs), "classes"
+    tried = label_hypotheses(match.bias, chances.cpu(), n, length, noise)[: preset.hypotheses]
+    labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(max(restarts, len(tried)))])
+    return one_hot(labels, outputs).float(), "records"
+
+
+def _priors(preset: Preset, shape: tuple[int, ...]) -> tuple[Prior, ...]:
+    priors = []
+    if preset.total_variation and len(shape) == 3:
+        priors.append(total_variation(preset.total_variation, shape))
+    if preset.squares:
+        priors.append(squares(preset.squares))
+    if preset.group:
+        priors.append(group(preset.group))
+    return tuple(priors)
+
+
+def _explained(match: Matching, found: Found) -> float:
+    """Squared cosine between the update and the best batch's gradient."""
+    misfit = match.plain(found.inputs[:1], found.labels[:1])[0]
+    return max(0.0, 1 - float(misfit)) ** 2
+
+
+def _claim(found: Found, match: Matching, relaxation: Relaxation, preset: Preset, misfit: float) -> Claim:
+    """The records, and how sure they are; `misfit`: the share of the update that neither they nor noise explain."""
+    outputs = found.labels.shape[-1]
+    classes = found.labels.argmax(-1) if outputs > 1 else torch.zeros_like(found.labels[..., 0]).long()
+    pooled = pool_by(preset.pooling, found.inputs, classes, found.misfits, relaxation)
+    candidates = relaxation.harden(torch.stack([pooled.records, found.inputs[0]]))
+    values = match.plain(candidates, found.labels[:1].expand(2, -1, -1))[0].tolist()
+    fits_better = preset.pooling == "weighted" and values[1] < BETTER * values[0]
+    records = candidates[int(preset.pooling == "best" or fits_better)]
+    if preset.confidence == "entropy":
+        fields = certainty(pooled.aligned, pooled.share, relaxation)
+    else:
+        fields = agreement(pooled.aligned, pooled.share, records, relaxation)
+    alone = determined(match.objective.influence(records, found.labels[0]), misfit)
+    return Claim(
+        records=records.cpu(),
+        confidence=(fields.mean(1) * alone).clamp(0, 1).cpu(),
+        labels=(classes[0] if outputs > 1 else found.labels[0, :, 0]).cpu(),
+        fields=fields.cpu(),
+    )
 
 
 def _mismatch(
-    knows: Knowledge, last: Exchange, records: Tensor, labels: Tensor, rng: np.random.Generator
+    knows: Knowledge, last: Exchange, records: Tensor, labels: Tensor | None, rng: np.random.Generator
 ) -> float | None:
+    if labels is None:
+        return None
     try:
         again = recompute_update(knows, last.sent, records, labels, rng)
     except ValueError:
         return None
-    return mismatch(again, last.received)
+    return mismatch(again, {name: last.received[name] for name in again})

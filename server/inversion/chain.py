@@ -17,6 +17,8 @@ from .objective import Dense, Distance, Loss, slopes_of
 
 RANKS = 64
 """Longest factorization of a layer's update that is looked for."""
+SPARE = 8
+"""Directions drawn beyond the rank that is expected, so that none is missed."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,35 @@ class Direction:
         return short if self.right is None else short @ self.right
 
 
-def directions(update: tuple[Dense, ...], generator: torch.Generator) -> tuple[Direction, ...]:
+def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]:
     """Scale the negated update to length 1 in all and factor each layer of low rank.
 
-    A batch of n records changes a layer by a matrix of rank n at most, which a random projection finds (Halko et al.
-    2011, algorithm 4.1). Raises ValueError for an update of length zero.
+    A batch of n records changes a layer by a matrix of rank n at most, several steps on it by one of n times as many; a
+    random projection finds it (Halko et al. 2011, algorithm 4.1). Raises ValueError for an update of length zero.
     """
     norm = float(sum(u.weight.double().square().sum() + u.bias.double().square().sum() for u in update) ** 0.5)
     if not norm > 0:
         raise ValueError("the update is zero")
-    return tuple(_direction(-u.weight / norm, -u.bias / norm, generator) for u in update)
+    return tuple(_direction(-u.weight / norm, -u.bias / norm, records) for u in update)
 
 
-def _direction(weight: Tensor, bias: Tensor, generator: torch.Generator) -> Direction:
-    if min(weight.shape) < 3 * RANKS:
-        return Direction(weight, None, bias)
-    basis, spread = torch.linalg.qr(weight @ torch.randn(weight.shape[1], RANKS, generator=generator))
-    rank = int((spread.diagonal().abs() > 1e-6 * spread.diagonal().abs().max()).sum())
-    basis = basis[:, :rank]
+def _direction(weight: Tensor, bias: Tensor, records: int) -> Direction:
+    for rank in (records + SPARE, RANKS):
+        if rank <= RANKS and 1.5 * rank * sum(weight.shape) < weight.numel():
+            factors = _factors(weight, rank)
+            if factors is not None:
+                return Direction(*factors, bias)
+    return Direction(weight, None, bias)
+
+
+def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
+    """Left (outputs, r) and right (r, inputs) factors with r <= rank, None where they would not be exact."""
+    draws = torch.randn(weight.shape[1], rank, generator=torch.Generator().manual_seed(0)).to(weight)
+    basis, spread = torch.linalg.qr(weight @ draws)
+    basis = basis[:, spread.diagonal().abs() > 1e-6 * spread.diagonal().abs().max()]
     rest = basis.T @ weight
-    exact = torch.linalg.norm(weight - basis @ rest) <= 1e-4 * torch.linalg.norm(weight)
-    return Direction(basis, rest, bias) if bool(exact) else Direction(weight, None, bias)
+    exact = torch.linalg.norm(weight - basis @ rest) <= 1e-5 * torch.linalg.norm(weight)
+    return (basis, rest) if bool(exact) else None
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class Chain:
 
     def answers(self, inputs: Tensor) -> Tensor:
         """Softmax of the network's outputs (n, classes), or the outputs for squared error, at inputs (n, width)."""
-        return self.passes(inputs, torch.zeros(len(inputs), self.layers[-1].bias.numel())).answers
+        return self.passes(inputs, torch.zeros_like(inputs[:, :1])).answers
 
     def influence(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width)."""

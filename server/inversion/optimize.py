@@ -1,7 +1,6 @@
 """Descent on a misfit: all restarts in one tensor, each keeping the best of the batches that were evaluated."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,14 +10,12 @@ from torch import Tensor
 from fedinv.attack import Progress
 
 from .objective import Objective
+from .priors import Prior
 from .relaxation import Relaxation
 from .steps import Rule, Schedule, lengths, walk
 
 CHUNK = 2**25
 """Numbers that one evaluation may hold per intermediate."""
-
-Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""What speaks against inputs (restarts, n, width): a value (restarts,) and its slope (restarts, n, width)."""
 
 
 @dataclass(frozen=True)

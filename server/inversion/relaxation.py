@@ -70,6 +70,10 @@ class Relaxation:
             hard[..., at] = torch.nn.functional.one_hot(inputs[..., at].argmax(-1), len(at)).to(inputs.dtype)
         return hard
 
+    def to(self, device: torch.device) -> "Relaxation":
+        """The same on another device."""
+        return Relaxation(self.width, self.low.to(device), self.span.to(device), self.groups.to(device), self.form)
+
     @property
     def freedom(self) -> int:
         """Numbers that can be chosen freely in one record."""

@@ -69,7 +69,7 @@ def test_value_and_slopes_equal_autograds(widths, restarts, n, activation, loss,
         return drawn.softmax(-1) if loss == "cross-entropy" else drawn
 
     update = [-0.1 * g for g in gradient(torch.randn(n, widths[0], generator=generator), draw(n))]
-    target = directions(_dense(update), torch.Generator().manual_seed(0))
+    target = directions(_dense(update), n)
     assert any(t.right is not None for t in target) == (widths[0] == 200)  # both forms are tried
     size = float(_flat(update).norm()) / 0.1
     chain = Chain(_dense(parameters), target, distance=distance, size=size, loss=loss, activation=activation)
@@ -88,7 +88,7 @@ def test_value_and_slopes_equal_autograds(widths, restarts, n, activation, loss,
             slopes, by_labels[r] = (slopes[0], _centered(slopes[1])), _centered(by_labels[r])
         assert float(value[r]) == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
         for got, slope in zip((by_inputs[r], by_labels[r]), slopes, strict=True):
-            assert float((got - slope).abs().max()) < 2e-5 * float(slope.abs().max()) + 1e-7
+            assert float((got - slope).abs().max()) < 2e-5 * float(slope.abs().max()) + 2e-6
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
@@ -96,7 +96,7 @@ def test_the_truth_has_no_misfit(distance):
     network = _network((5, 16, 16, 2))
     x, y = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1])
     gradients = torch.autograd.grad(cross_entropy(network(x), y), list(network.parameters()))
-    target = directions(_dense([-0.05 * g for g in gradients]), torch.Generator())
+    target = directions(_dense([-0.05 * g for g in gradients]), 3)
     chain = Chain(_dense(network.parameters()), target, distance=distance, size=float(_flat(gradients).norm()))
     value, slope, _ = chain(x[None], one_hot(y)[None].float())
     assert math.isclose(float(value), 0, abs_tol=1e-6)
@@ -105,7 +105,7 @@ def test_the_truth_has_no_misfit(distance):
 
 def test_a_zero_update_has_no_direction():
     with pytest.raises(ValueError, match="zero"):
-        directions((Dense(torch.zeros(2, 3), torch.zeros(2)),), torch.Generator())
+        directions((Dense(torch.zeros(2, 3), torch.zeros(2)),), 1)
 
 
 def test_clipping_is_each_records_own():
@@ -124,7 +124,7 @@ def test_clipping_is_each_records_own():
     clipped = each_clipped(truth, clip).detach()
     parts = clipped.mean(0).split([p.numel() for p in parameters])
     update = _dense([-part.reshape(p.shape) for p, part in zip(parameters, parts, strict=True)])
-    target, hot = directions(update, torch.Generator()), one_hot(y).float()
+    target, hot = directions(update, 4), one_hot(y).float()
     chain = Chain(_dense(parameters), target, clip, activation="gelu")
     assert float(chain(truth[None], hot[None])[0]) == pytest.approx(0, abs=1e-6)
     assert float(Chain(_dense(parameters), target, activation="gelu")(truth[None], hot[None])[0]) > 0.001

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from fedinv.schema import Categorical, Continuous, Schema
-from server.inversion.pooling import agreement, align, determined, pool, weights
+from server.inversion.pooling import agreement, align, certainty, determined, pool, pool_by, weights
 from server.inversion.relaxation import relax
 
 SCHEMA = Schema(
@@ -41,11 +42,30 @@ def test_a_restart_that_explains_all_counts_alone():
 def test_agreement():
     agreed = RECORDS.expand(4, -1, -1)
     share = torch.full((4,), 0.25)
-    assert torch.allclose(agreement(agreed, share, RECORDS, RELAXATION), torch.ones(3))
+    assert torch.allclose(agreement(agreed, share, RECORDS, RELAXATION), torch.ones(3, 2))
     differing = agreed.clone()
     differing[:2, 0] = torch.tensor([2.0, 0.0, 1.0])
-    sure = agreement(differing, share, RECORDS, RELAXATION)
+    sure = agreement(differing, share, RECORDS, RELAXATION).mean(1)
     assert torch.allclose(sure, torch.tensor([0.5, 1.0, 1.0]))
+
+
+def test_certainty_falls_with_spread_and_entropy():
+    schema = Schema(columns=SCHEMA.columns[::-1], label="ill", classes=("no", "yes"))
+    relaxation = relax(schema, 3)
+    share = torch.full((2,), 0.5)
+    agreed = torch.tensor([[1.0, 0, 2]]).expand(2, 1, 3)
+    assert torch.allclose(certainty(agreed, share, relaxation), torch.ones(1, 2))
+    torn = torch.tensor([[[1.0, 0, 2]], [[0.0, 1, 2]]])
+    assert certainty(torn, share, relaxation).tolist() == [[pytest.approx(0, abs=1e-6), 1]]  # the schema's order
+    apart = torch.tensor([[[1.0, 0, 0]], [[1.0, 0, 2]]])
+    assert certainty(apart, share, relaxation)[0].tolist() == [1, pytest.approx(0.25, abs=0.01)]  # normal, std 1
+
+
+def test_equal_pooling_does_not_look_at_the_misfit():
+    restarts = torch.tensor([[[0.0, 1, 0]], [[3.0, 0, 1]], [[3.0, 0, 1]]])
+    classes, misfits = torch.zeros(3, 1).long(), torch.tensor([0.01, 0.5, 0.5])
+    assert float(pool_by("equal", restarts, classes, misfits, RELAXATION).records[0, 0]) == 3
+    assert float(pool_by("weighted", restarts, classes, misfits, RELAXATION).records[0, 0]) == 0
 
 
 def test_a_record_without_influence_is_not_determined():

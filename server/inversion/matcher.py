@@ -1,0 +1,129 @@
+"""The Objective that fits an exchange: a closed form for chains of linear layers, torch.func for other networks."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from fedinv.attack import Exchange, Knowledge, Weights
+from fedinv.models import load
+
+from .chain import Chain, activation_of, directions
+from .network import Network, Statistics, differentiable, normalizations
+from .noise import record_clip
+from .objective import Distance, Loss, dense_layers
+
+Matcher = Chain | Network
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How the exchange is matched, and what of it is left out."""
+
+    objective: Matcher
+    bias: Tensor
+    """float32 (outputs,): the last layer's bias' update, or of length 0 where it has none."""
+    parameters: int
+    """Numbers that training changes: buffers do not count."""
+    length: float
+    """Of the update."""
+
+    @property
+    def plain(self) -> Matcher:
+        """The objective's cosine distance without any prior."""
+        if isinstance(self.objective, Chain):
+            return replace(self.objective, distance="cosine")
+        return replace(self.objective, distance="cosine", normal=0.0)
+
+
+def matching(
+    last: Exchange, knows: Knowledge, distance: Distance, statistics: float, step: float | None, device: torch.device
+) -> Matching:
+    """Build the objective at the weights that were sent, or halfway to those that came back after several steps.
+
+    `step` is the step length over all local steps, None where it is not known: then, as the gradient's length is not
+    known, the distance is the cosine whatever was asked for. `statistics` is the weight of the distance from known
+    batch statistics. Raises ValueError, in words, for an update or a network that cannot be matched.
+    """
+    model, loss = knows.model, knows.loss or "cross-entropy"
+    if model is None:
+        raise ValueError("the architecture is withheld")
+    if loss not in get_args(Loss):
+        raise ValueError(f"the loss {loss!r} is not known to gradient matching")
+    squared: Loss = "squared-error" if loss == "squared-error" else "cross-entropy"
+    buffers = {name for name in last.sent if name.rpartition(".")[2].startswith("running_")}
+    sent, update = ({k: t.float() for k, t in part.items() if k not in buffers} for part in (last.sent, last.received))
+    if {k: t.shape for k, t in sent.items()} != {k: t.shape for k, t in update.items()}:
+        raise ValueError("the update does not fit the network")
+    if not all(bool(torch.isfinite(t).all()) for part in (last.sent, last.received) for t in part.values()):
+        raise ValueError("values are not finite")
+    norm = math.sqrt(sum(float(t.double().square().sum()) for t in update.values()))
+    if not norm > 0:
+        raise ValueError("the update is zero")
+    if norm > 100 * max(1.0, math.sqrt(sum(float(t.double().square().sum()) for t in sent.values()))):
+        raise ValueError("the update is far larger than the model, as if it were masked")
+    one_step = knows.algorithm == "fedsgd"
+    at = {k: (t if one_step else t + update[k] / 2).to(device) for k, t in sent.items()}
+    asked: Distance = "cosine" if step is None else distance
+    size = 1.0 if step is None else norm / step
+    parameters = sum(t.numel() for t in sent.values())
+    clip, activation = record_clip(knows), activation_of(model)
+    if activation is not None:
+        layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
+        if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:
+            raise ValueError("the schema does not fit the network")
+        chain = Chain(layers, directions(moved, last.records), clip, asked, size, squared, activation)
+        return Matching(chain, moved[-1].bias.cpu(), parameters, norm)
+    network = _network(last, knows, at)
+    if clip < math.inf and normalizations(network):
+        raise ValueError("records that are clipped one by one cannot pass a batch normalization")
+    seen = _statistics(last, knows, network) if statistics else ()
+    objective = Network(
+        differentiable(network),
+        0 if knows.schema is None else knows.schema.width,
+        {k: (-update[k] / norm).to(device) for k in dict(network.named_parameters())},
+        clip,
+        asked,
+        size,
+        squared,
+        statistics,
+        tuple(Statistics(s.mean.to(device), s.variance.to(device)) for s in seen),
+    )
+    return Matching(objective, _last_bias(network, update), parameters, norm)
+
+
+def _network(last: Exchange, knows: Knowledge, at: Weights) -> nn.Sequential:
+    if knows.schema is None or knows.model is None:
+        raise ValueError("the schema is withheld, and with it the shape of the images")
+    weights = {k: t.clone() for k, t in last.sent.items()} | dict(at)
+    try:
+        return load(knows.model, getattr(knows.schema, "shape"), getattr(knows.schema, "outputs"), weights)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+
+
+def _last_bias(network: nn.Sequential, update: Weights) -> Tensor:
+    linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    return update.get(f"{linear[-1]}.bias", torch.zeros(0)) if linear else torch.zeros(0)
+
+
+def _statistics(last: Exchange, knows: Knowledge, network: nn.Sequential) -> tuple[Statistics, ...]:
+    """Means and variances of the client's batches where its running statistics' update crossed the wire, else as sent.
+
+    After T steps of momentum m the running value is (1 - m)^T of the old one, and the rest the batches': exact for one
+    step, a weighted mean over the batches for several.
+    """
+    steps = 1
+    if knows.algorithm != "fedsgd" and knows.epochs is not None and knows.batch_size is not None:
+        steps = knows.epochs * math.ceil(last.records / knows.batch_size)
+    found = []
+    for stem, momentum in normalizations(network):
+        both = []
+        for name in (f"{stem}.running_mean", f"{stem}.running_var"):
+            moved, kept = last.received.get(name), (1 - momentum) ** steps
+            gain = 0.0 if moved is None else moved.float() / (1 - kept)
+            both.append(last.sent[name].float() + gain)
+        found.append(Statistics(*both))
+    return tuple(found)

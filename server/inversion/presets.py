@@ -1,0 +1,147 @@
+"""Gradient matching as its papers describe it, by name: data, no code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from .objective import Distance
+from .relaxation import Form
+from .steps import Rule, Schedule
+
+Name = Literal["fedinv", "dlg", "idlg", "inverting-gradients", "see-through", "tableak"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Every choice of a search. `inf` work or seconds: as long as the iterations take."""
+
+    distance: Distance
+    rule: Rule
+    lr: float
+    """The first step's length in free numbers."""
+    schedule: Schedule
+    iterations: int
+    restarts: int
+    form: Form
+    """How free numbers become inputs."""
+    start: Literal["schema", "normal"] = "normal"
+    """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
+    labels: Literal["counts", "searched"] = "counts"
+    """Read off the last layer's bias, or searched along with the records."""
+    hypotheses: int = 1
+    """How many label counts are tried where the first is not certain."""
+    pooling: Literal["best", "equal", "weighted"] = "best"
+    """The best restart's records; all restarts' pooled; pooled by their misfit, or the best's where they fit better."""
+    confidence: Literal["agreement", "entropy"] = "agreement"
+    total_variation: float = 0.0
+    squares: float = 0.0
+    statistics: float = 0.0
+    group: float = 0.0
+    """Weights of the priors, beside a misfit between 0 and 2 (cosine) or relative to the update's square."""
+    enough: float = 0.0
+    """Misfit at which a restart has arrived and all stop."""
+    work: float = float("inf")
+    """Billions of floating-point operations."""
+    seconds: float = 3600.0
+
+
+PRESETS: dict[Name, Preset] = {
+    # ours, on tables
+    "fedinv": Preset(
+        distance="cosine",
+        rule="signed-adam",
+        lr=0.35,
+        schedule="cosine",
+        iterations=300,
+        restarts=16,
+        form="relaxed",
+        start="schema",
+        hypotheses=5,
+        pooling="weighted",
+        enough=1e-4,
+        work=45.0,
+        seconds=60.0,
+    ),
+    # Zhu, Liu, Han 2019, Deep leakage from gradients, algorithm 1
+    "dlg": Preset(
+        distance="squared",
+        rule="l-bfgs",
+        lr=1.0,
+        schedule="constant",
+        iterations=1_200,
+        restarts=1,
+        form="free",
+        labels="searched",
+        enough=1e-10,
+    ),
+    # Zhao, Mopuri, Bilen 2020, iDLG: the label from the last layer, then as DLG
+    "idlg": Preset(
+        distance="squared",
+        rule="l-bfgs",
+        lr=1.0,
+        schedule="constant",
+        iterations=1_200,
+        restarts=1,
+        form="free",
+        enough=1e-10,
+    ),
+    # Geiping, Bauermeister, Droege, Moeller 2020, Inverting gradients, section 4 and equation 4
+    "inverting-gradients": Preset(
+        distance="cosine",
+        rule="signed-adam",
+        lr=0.1,
+        schedule="steps",
+        iterations=24_000,
+        restarts=1,
+        form="box",
+        total_variation=1e-3,
+    ),
+    # Yin, Mallya, Vahdat, Alvarez, Kautz, Molchanov 2021, See through gradients, equations 5 to 11
+    "see-through": Preset(
+        distance="squared",
+        rule="adam",
+        lr=0.1,
+        schedule="cosine",
+        iterations=20_000,
+        restarts=8,
+        form="box",
+        total_variation=1e-3,
+        squares=1e-5,
+        statistics=0.01,
+        group=0.01,
+    ),
+    # Vero, Balunovic, Dimitrov, Vechev 2023, TabLeak, section 4
+    "tableak": Preset(
+        distance="cosine",
+        rule="signed-adam",
+        lr=0.06,
+        schedule="constant",
+        iterations=1_500,
+        restarts=30,
+        form="relaxed",
+        start="schema",
+        pooling="equal",
+        confidence="entropy",
+    ),
+}
+
+FEDINV_IMAGES = Preset(
+    distance="cosine",
+    rule="signed-adam",
+    lr=0.1,
+    schedule="cosine",
+    iterations=1_500,
+    restarts=1,
+    form="box",
+    hypotheses=1,
+    total_variation=1e-3,
+    work=2_000.0,
+    seconds=120.0,
+)
+"""What `fedinv` means where the records are images."""
+
+
+def settled(name: Name, images: bool, changes: Mapping[str, Any]) -> Preset:
+    """The preset of this name for images or for tables, with some of its fields changed."""
+    chosen = FEDINV_IMAGES if name == "fedinv" and images else PRESETS[name]
+    return replace(chosen, **changes)

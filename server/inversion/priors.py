@@ -1,0 +1,56 @@
+"""What is known of inputs before any update is seen: each a function of inputs with its slope."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""What speaks against inputs (restarts, n, width): a value (restarts,) and its slope (restarts, n, width)."""
+
+
+def total_variation(weight: float, shape: tuple[int, ...]) -> Prior:
+    """Mean absolute difference of neighboring pixels, down and across (Rudin et al. 1992; Geiping et al. 2020, eq. 4).
+
+    shape (channels, height, width), any number of channels.
+    """
+
+    def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = inputs.reshape(*inputs.shape[:-1], *shape)
+        down, across = pixels.diff(dim=-2), pixels.diff(dim=-1)
+        value = down.abs().flatten(1).mean(1) + across.abs().flatten(1).mean(1)
+        slope = torch.zeros_like(pixels)
+        if down.numel():
+            sign = down.sign() / down[0].numel()
+            slope[..., 1:, :] += sign
+            slope[..., :-1, :] -= sign
+        if across.numel():
+            sign = across.sign() / across[0].numel()
+            slope[..., 1:] += sign
+            slope[..., :-1] -= sign
+        return weight * value.nan_to_num(), weight * slope.flatten(-3)
+
+    return prior
+
+
+def squares(weight: float) -> Prior:
+    """Mean square of the inputs (Yin et al. 2021, See through gradients, eq. 8, there a norm)."""
+
+    def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return weight * inputs.square().mean((1, 2)), inputs * (2 * weight / inputs[0].numel())
+
+    return prior
+
+
+def group(weight: float) -> Prior:
+    """Mean squared distance of each restart from the mean of all (Yin et al. 2021, eq. 11, without registration).
+
+    Restarts are compared place by place. Their labels are in the same order, so that this is right where no two
+    records share a label, and blurs them where they do. The mean counts as fixed.
+    """
+
+    def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        apart = inputs - inputs.mean(0)
+        return weight * apart.square().mean((1, 2)), apart * (2 * weight / inputs[0].numel())
+
+    return prior
