@@ -69,6 +69,7 @@ class GradientMatching(Attack):
     restarts: int | None = Field(default=None, ge=1, le=256)
     form: Form | None = None
     """How searched numbers become inputs: always valid records (relaxed), clamped to the range (box), or anything."""
+    standardize: bool | None = None
     start: Literal["schema", "normal"] | None = None
     labels: Literal["counts", "searched"] | None = None
     hypotheses: int | None = Field(default=None, ge=1, le=5)
@@ -79,6 +80,7 @@ class GradientMatching(Attack):
     statistics: float | None = Field(default=None, ge=0)
     group: float | None = Field(default=None, ge=0)
     enough: float | None = Field(default=None, ge=0)
+    patience: int | None = Field(default=None, ge=0)
     work: float | None = Field(default=None, gt=0)
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
@@ -175,7 +177,7 @@ def _width(last: Exchange, knows: Knowledge) -> int:
 
 def _match(last: Exchange, knows: Knowledge, preset: Preset, length: float | None, device: torch.device) -> Matching:
     try:
-        return matching(last, knows, preset.distance, preset.statistics, length, device)
+        return matching(last, knows, preset, length, device)
     except ValueError as error:
         raise _NothingError(str(error)) from None
 
@@ -190,9 +192,11 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def _scale(preset: Preset, each: float) -> tuple[int, Descent]:
     """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
     affordable = preset.work * 1e9 / each
-    restarts = int(min(preset.restarts, max(4, affordable // preset.iterations)))
-    iterations = int(min(preset.iterations, max(50, affordable // restarts)))
-    return restarts, Descent(iterations, preset.lr, preset.enough, preset.seconds, preset.rule, preset.schedule)
+    restarts = int(min(preset.restarts, max(4, affordable / preset.iterations)))
+    iterations = int(min(preset.iterations, max(50, affordable / restarts)))
+    return restarts, Descent(
+        iterations, preset.lr, preset.enough, preset.seconds, preset.patience, preset.rule, preset.schedule
+    )
 
 
 def _draw(knows: Knowledge, count: int, width: int, rng: np.random.Generator) -> Tensor:
@@ -255,7 +259,7 @@ def _claim(found: Found, match: Matching, relaxation: Relaxation, preset: Preset
         fields = certainty(pooled.aligned, pooled.share, relaxation)
     else:
         fields = agreement(pooled.aligned, pooled.share, records, relaxation)
-    alone = determined(match.objective.influence(records, found.labels[0]), misfit)
+    alone = determined(match.plain.influence(records, found.labels[0]), misfit)
     return Claim(
         records=records.cpu(),
         confidence=(fields.mean(1) * alone).clamp(0, 1).cpu(),

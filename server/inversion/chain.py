@@ -74,6 +74,29 @@ def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
 
 
 @dataclass(frozen=True)
+class Standard:
+    """Inputs as the first layer might as well have been given them: x = (h - mean) / std.
+
+    The network of x has first-layer weights W std and bias b + W mean, and its gradient follows exactly from the other:
+    (G - g mean^T) / std. Distances between gradients are different ones: where rare categories count as much as common
+    ones, as in a network of standardized inputs, restarts end up less often where they do not belong.
+    """
+
+    mean: Tensor
+    """float32 (inputs,)."""
+    std: Tensor
+    """float32 (inputs,), positive."""
+
+    def layer(self, layer: Dense) -> Dense:
+        """The first layer for standardized inputs."""
+        return Dense(layer.weight * self.std, layer.bias + layer.weight @ self.mean)
+
+    def change(self, update: Dense) -> Dense:
+        """What the update of the first layer would have been for standardized inputs."""
+        return Dense((update.weight - update.bias[:, None] * self.mean) / self.std, update.bias)
+
+
+@dataclass(frozen=True)
 class Chain:
     """An Objective: the distance between the gradient of the mean loss at `layers` and the target's direction.
 
@@ -89,6 +112,8 @@ class Chain:
     """Length of the true gradient, which the squared distance needs."""
     loss: Loss = "cross-entropy"
     activation: Activation = "relu"
+    standard: Standard | None = None
+    """How inputs are standardized before `layers`, which are those of standardized inputs."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
@@ -103,11 +128,11 @@ class Chain:
         dot = torch.stack([(d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True)]).sum(0)
         square = torch.stack([(e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True)]).sum(0)
         value, by_dot, by_square = slopes_of(self.distance, dot, square, self.size)
-        toward, against = by_dot[:, None, None], 2 * by_square[:, None, None]
-
-        pulled = [torch.addcmul(toward * a, against, k @ d) for a, k, d in zip(along, grams, slopes, strict=True)]
+        # slopes are gathered divided by `by_dot`, which saves a pass over every tensor
+        ratio = (2 * by_square / by_dot)[:, None, None]
+        pulled = [torch.baddbmm(a, ratio * k, d) for a, k, d in zip(along, grams, slopes, strict=True)]
         direct = [
-            torch.addcmul(toward * t.of_outputs(d), against, e @ h)
+            torch.baddbmm(t.of_outputs(d), ratio * e, h)
             for t, d, e, h in zip(target, slopes, pairs, hidden, strict=True)
         ]
         if clip < math.inf:  # a longer gradient is cut harder: the part along itself has no effect
@@ -124,7 +149,7 @@ class Chain:
             back = bend(self.activation, hidden[i], seen.before[i - 1])
             bent.append(None if back is None else carried * back * (slopes[i] @ layers[i].weight))
             carried = pulled[i] + (carried * seen.steep[i - 1]) @ layers[i].weight.T
-        carried = cut * carried / n
+        carried = cut / n * carried
         if self.loss == "cross-entropy":
             by_labels = -carried
             carried = seen.answers * (carried - (seen.answers * carried).sum(-1, keepdim=True))
@@ -137,10 +162,13 @@ class Chain:
                 own = bent[i - 1]
                 carried = carried * seen.steep[i - 1]
                 carried = carried if own is None else carried + own
-        return value, carried, by_labels
+        scale = by_dot[:, None, None]
+        return value, carried * (scale if self.standard is None else scale / self.standard.std), by_labels * scale
 
     def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":
         """Forward and backward over inputs (..., n, width) and labels (..., n, outputs)."""
+        if self.standard is not None:
+            inputs = (inputs - self.standard.mean) / self.standard.std
         n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
         for layer in self.layers[:-1]:
             units = torch.nn.functional.linear(hidden[-1], layer.weight, layer.bias)

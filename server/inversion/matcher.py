@@ -9,13 +9,18 @@ from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.models import load
+from fedinv.schema import Categorical, Schema
 
-from .chain import Chain, activation_of, directions
+from .chain import Chain, Standard, activation_of, directions
 from .network import Network, Statistics, differentiable, normalizations
-from .noise import record_clip
+from .noise import noise_std, record_clip
 from .objective import Distance, Loss, dense_layers
+from .presets import Preset
 
 Matcher = Chain | Network
+
+RAREST = 0.02
+"""Least standard deviation by which a one-hot input is divided."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Matching:
     """How the exchange is matched, and what of it is left out."""
 
     objective: Matcher
+    plain: Matcher
+    """The cosine distance of the gradients as they are, without any prior."""
     bias: Tensor
     """float32 (outputs,): the last layer's bias' update, or of length 0 where it has none."""
     parameters: int
@@ -30,22 +37,13 @@ class Matching:
     length: float
     """Of the update."""
 
-    @property
-    def plain(self) -> Matcher:
-        """The objective's cosine distance without any prior."""
-        if isinstance(self.objective, Chain):
-            return replace(self.objective, distance="cosine")
-        return replace(self.objective, distance="cosine", normal=0.0)
 
-
-def matching(
-    last: Exchange, knows: Knowledge, distance: Distance, statistics: float, step: float | None, device: torch.device
-) -> Matching:
+def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | None, device: torch.device) -> Matching:
     """Build the objective at the weights that were sent, or halfway to those that came back after several steps.
 
     `step` is the step length over all local steps, None where it is not known: then, as the gradient's length is not
-    known, the distance is the cosine whatever was asked for. `statistics` is the weight of the distance from known
-    batch statistics. Raises ValueError, in words, for an update or a network that cannot be matched.
+    known, the distance is the cosine whatever was asked for. Raises ValueError, in words, for an update or a network
+    that cannot be matched.
     """
     model, loss = knows.model, knows.loss or "cross-entropy"
     if model is None:
@@ -59,14 +57,14 @@ def matching(
         raise ValueError("the update does not fit the network")
     if not all(bool(torch.isfinite(t).all()) for part in (last.sent, last.received) for t in part.values()):
         raise ValueError("values are not finite")
-    norm = math.sqrt(sum(float(t.double().square().sum()) for t in update.values()))
+    norm = _norm(update)
     if not norm > 0:
         raise ValueError("the update is zero")
-    if norm > 100 * max(1.0, math.sqrt(sum(float(t.double().square().sum()) for t in sent.values()))):
+    if norm > 100 * max(1.0, _norm(sent)):
         raise ValueError("the update is far larger than the model, as if it were masked")
     one_step = knows.algorithm == "fedsgd"
     at = {k: (t if one_step else t + update[k] / 2).to(device) for k, t in sent.items()}
-    asked: Distance = "cosine" if step is None else distance
+    asked: Distance = "cosine" if step is None else preset.distance
     size = 1.0 if step is None else norm / step
     parameters = sum(t.numel() for t in sent.values())
     clip, activation = record_clip(knows), activation_of(model)
@@ -74,12 +72,19 @@ def matching(
         layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
         if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:
             raise ValueError("the schema does not fit the network")
-        chain = Chain(layers, directions(moved, last.records), clip, asked, size, squared, activation)
-        return Matching(chain, moved[-1].bias.cpu(), parameters, norm)
+        plain = Chain(layers, directions(moved, last.records), clip, "cosine", 1.0, squared, activation)
+        chain = replace(plain, distance=asked, size=size)
+        if preset.standardize and knows.schema is not None and clip == math.inf and not noise_std(knows, last.records):
+            standard = _standard(knows.schema, device)
+            layers, changed = (standard.layer(layers[0]), *layers[1:]), (standard.change(moved[0]), *moved[1:])
+            size *= _norm({f"{i}{k}": t for i, d in enumerate(changed) for k, t in vars(d).items()}) / norm
+            target = directions(changed, last.records)
+            chain = replace(chain, layers=layers, target=target, size=size, standard=standard)
+        return Matching(chain, plain, moved[-1].bias.cpu(), parameters, norm)
     network = _network(last, knows, at)
     if clip < math.inf and normalizations(network):
         raise ValueError("records that are clipped one by one cannot pass a batch normalization")
-    seen = _statistics(last, knows, network) if statistics else ()
+    seen = _statistics(last, knows, network) if preset.statistics else ()
     objective = Network(
         differentiable(network),
         0 if knows.schema is None else knows.schema.width,
@@ -88,10 +93,25 @@ def matching(
         asked,
         size,
         squared,
-        statistics,
+        preset.statistics,
         tuple(Statistics(s.mean.to(device), s.variance.to(device)) for s in seen),
     )
-    return Matching(objective, _last_bias(network, update), parameters, norm)
+    return Matching(
+        objective, replace(objective, distance="cosine", normal=0.0), _last_bias(network, update), parameters, norm
+    )
+
+
+def _norm(tensors: Weights) -> float:
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
+
+
+def _standard(schema: Schema, device: torch.device) -> Standard:
+    mean, std = torch.zeros(schema.width), torch.ones(schema.width)
+    for column, where in zip(schema.columns, schema.slices, strict=True):
+        if isinstance(column, Categorical):
+            share = torch.tensor(column.frequencies) / sum(column.frequencies)
+            mean[where], std[where] = share, (share * (1 - share)).sqrt().clamp_min(RAREST)
+    return Standard(mean.to(device), std.to(device))
 
 
 def _network(last: Exchange, knows: Knowledge, at: Weights) -> nn.Sequential:

@@ -16,6 +16,10 @@ from .steps import Rule, Schedule, lengths, walk
 
 CHUNK = 2**25
 """Numbers that one evaluation may hold per intermediate."""
+GAIN = 0.05
+"""Share of their misfit that restarts must shed over a Descent's patience."""
+LOOK = 10
+"""Steps between two looks at whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Descent:
     """A restart has arrived once its misfit is below this; all stop when one has."""
     seconds: float = float("inf")
     """Wall clock after which the descent ends wherever it is."""
+    patience: int = 0
+    """Steps over which restarts must still gain, GAIN in the geometric mean, or all stop; 0 to walk to the end."""
     rule: Rule = "signed-adam"
     schedule: Schedule = "cosine"
 
@@ -94,21 +100,28 @@ def _descend(
         start = torch.cat([start, labels.flatten(1)], 1)
     best, kept = torch.full((len(free),), torch.inf, device=free.device), start.clone()
     steps = walk(how.rule, start, lengths(how.schedule, how.lr, how.iterations))
-    point = next(steps)
+    point, reached = next(steps), list[float]()
     for step in range(how.iterations + 1):
         problem.relaxation.project(point[:, :cut].view(shape))
         value, slope = _evaluate(point, labels, shape, problem)
         better = value < best
         best = torch.where(better, value, best)
         kept = torch.where(better[:, None], point, kept)
-        if step % 10 == 0:
+        if step % LOOK == 0:
             progress(step / how.iterations)
-            if bool((best < how.enough).any()) or time.monotonic() > deadline:
+            reached.append(float(best.clamp_min(1e-12).log().mean()))
+            if bool((best < how.enough).any()) or time.monotonic() > deadline or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))
     steps.close()
     return problem.relaxation.inputs(kept[:, :cut].view(shape)), _labels(kept, cut, labels, problem), best
+
+
+def _idle(reached: list[float], patience: int) -> bool:
+    """Whether the restarts' mean logarithm of misfits, at every look, fell too little over the last steps."""
+    looks = patience // LOOK
+    return 0 < looks < len(reached) and reached[-1 - looks] - reached[-1] < GAIN
 
 
 def _evaluate(point: Tensor, labels: Tensor, shape: torch.Size, problem: Problem) -> tuple[Tensor, Tensor]:

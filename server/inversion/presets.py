@@ -24,6 +24,8 @@ class Preset:
     restarts: int
     form: Form
     """How free numbers become inputs."""
+    standardize: bool = False
+    """Compare gradients as a network of standardized inputs would have had them; where noise is known of, never."""
     start: Literal["schema", "normal"] = "normal"
     """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
     labels: Literal["counts", "searched"] = "counts"
@@ -40,6 +42,8 @@ class Preset:
     """Weights of the priors, beside a misfit between 0 and 2 (cosine) or relative to the update's square."""
     enough: float = 0.0
     """Misfit at which a restart has arrived and all stop."""
+    patience: int = 0
+    """Steps without a gain after which a search that no longer gains ends; 0: never."""
     work: float = float("inf")
     """Billions of floating-point operations."""
     seconds: float = 3600.0
@@ -55,6 +59,7 @@ PRESETS: dict[Name, Preset] = {
         iterations=300,
         restarts=16,
         form="relaxed",
+        standardize=True,
         start="schema",
         hypotheses=5,
         pooling="weighted",
@@ -119,9 +124,11 @@ PRESETS: dict[Name, Preset] = {
         iterations=1_500,
         restarts=30,
         form="relaxed",
+        standardize=True,
         start="schema",
         pooling="equal",
         confidence="entropy",
+        patience=100,
     ),
 }
 
