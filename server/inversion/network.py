@@ -106,7 +106,7 @@ class Network:
         inputs = self._example(records)
         with FlopCounterMode(display=False) as counter:
             self.answers(inputs)
-        return 7.0 * counter.get_total_flops()
+        return 7.0 * float(counter.get_total_flops())
 
     def held(self, records: int) -> int:
         """Numbers that one call holds per restart, roughly: activations and slopes, and the gradient."""
