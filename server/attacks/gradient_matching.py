@@ -70,6 +70,7 @@ class GradientMatching(Attack):
     form: Form | None = None
     """How searched numbers become inputs: always valid records (relaxed), clamped to the range (box), or anything."""
     standardize: bool | None = None
+    balance: float | None = Field(default=None, ge=0, le=1)
     start: Literal["schema", "normal"] | None = None
     labels: Literal["counts", "searched"] | None = None
     hypotheses: int | None = Field(default=None, ge=1, le=5)
@@ -271,7 +272,7 @@ def _claim(found: Found, match: Matching, relaxation: Relaxation, preset: Preset
 def _mismatch(
     knows: Knowledge, last: Exchange, records: Tensor, labels: Tensor | None, rng: np.random.Generator
 ) -> float | None:
-    if labels is None:
+    if labels is None or labels.is_floating_point():  # only classes can be trained on again
         return None
     try:
         again = recompute_update(knows, last.sent, records, labels, rng)

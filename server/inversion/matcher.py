@@ -12,7 +12,7 @@ from fedinv.models import load
 from fedinv.schema import Categorical, Schema
 
 from .chain import Chain, Standard, activation_of, directions
-from .network import Network, Statistics, differentiable, normalizations
+from .network import Network, Statistics, differentiable, normalizations, saturates
 from .noise import noise_std, record_clip
 from .objective import Distance, Loss, dense_layers
 from .presets import Preset
@@ -85,20 +85,28 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
     if clip < math.inf and normalizations(network):
         raise ValueError("records that are clipped one by one cannot pass a batch normalization")
     seen = _statistics(last, knows, network) if preset.statistics else ()
-    objective = Network(
+    names = list(dict(network.named_parameters()))
+    cosine = Network(
         differentiable(network),
         0 if knows.schema is None else knows.schema.width,
-        {k: (-update[k] / norm).to(device) for k in dict(network.named_parameters())},
+        {k: (-update[k] / norm).to(device) for k in names},
         clip,
-        asked,
-        size,
-        squared,
-        preset.statistics,
-        tuple(Statistics(s.mean.to(device), s.variance.to(device)) for s in seen),
+        loss=squared,
     )
-    return Matching(
-        objective, replace(objective, distance="cosine", normal=0.0), _last_bias(network, update), parameters, norm
+    power = float(saturates(network)) if preset.balance is None else preset.balance
+    scales = {k: _norm({k: update[k]}) ** -power if bool(update[k].any()) else 0.0 for k in names}
+    balanced = {k: -update[k] * scales[k] for k in names}
+    all_of_it = _norm(balanced)
+    objective = replace(
+        cosine,
+        target={k: (t / all_of_it).to(device) for k, t in balanced.items()},
+        scales=scales,
+        distance=asked,
+        size=size * all_of_it / norm,
+        normal=preset.statistics,
+        statistics=tuple(Statistics(s.mean.to(device), s.variance.to(device)) for s in seen),
     )
+    return Matching(objective, cosine, _last_bias(network, update), parameters, norm)
 
 
 def _norm(tensors: Weights) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -69,6 +69,9 @@ class Network:
     size: float = 1.0
     """Length of the true gradient, which the squared distance needs."""
     loss: Loss = "cross-entropy"
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """What each parameter's gradient is multiplied by first, 1 where it is not named; `target` and `size` are those of
+    the products."""
     normal: float = 0.0
     statistics: tuple[Statistics, ...] = ()
     """Of each batch normalization, in order."""
@@ -171,8 +174,9 @@ class Network:
         return (outputs - labels).square().mean(-1)
 
     def _distance(self, gradient: Mapping[str, Tensor]) -> Tensor:
-        dot = torch.stack([(gradient[name] * t).sum() for name, t in self.target.items()]).sum()
-        square = torch.stack([gradient[name].square().sum() for name in self.target]).sum()
+        scaled = {name: gradient[name] * self.scales.get(name, 1.0) for name in self.target}
+        dot = torch.stack([(scaled[name] * t).sum() for name, t in self.target.items()]).sum()
+        square = torch.stack([g.square().sum() for g in scaled.values()]).sum()
         return slopes_of(self.distance, dot, square, self.size)[0]
 
     def _normality(self, seen: list[Tensor]) -> Tensor | float:
@@ -205,6 +209,12 @@ def normalizations(network: nn.Sequential) -> tuple[tuple[str, float], ...]:
         for stem, layer in _leaves(network)
         if isinstance(layer, nn.modules.batchnorm._BatchNorm)
     )
+
+
+def saturates(network: nn.Sequential) -> bool:
+    """Whether the network's units are bounded: a sigmoid's or tanh's slopes fade from layer to layer."""
+    units = [layer for _, layer in _leaves(network) if not list(layer.parameters())]
+    return any(isinstance(layer, nn.Sigmoid | nn.Tanh) for layer in units)
 
 
 def _leaves(network: nn.Sequential, stem: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -26,6 +26,10 @@ class Preset:
     """How free numbers become inputs."""
     standardize: bool = False
     """Compare gradients as a network of standardized inputs would have had them; where noise is known of, never."""
+    balance: float | None = 0.0
+    """Each parameter's gradient is divided by this power of its length before gradients of a network that is no chain
+    of linear layers are compared: at 1 all count alike. None: 1 where its units saturate, whose gradients fade towards
+    the first layers, 0 elsewhere."""
     start: Literal["schema", "normal"] = "normal"
     """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
     labels: Literal["counts", "searched"] = "counts"
@@ -140,6 +144,7 @@ FEDINV_IMAGES = Preset(
     iterations=1_500,
     restarts=1,
     form="box",
+    balance=None,
     hypotheses=1,
     total_variation=1e-3,
     work=2_000.0,

@@ -85,6 +85,47 @@ def test_an_undefended_fedsgd_update_gives_up_all_fields(n):
     assert claim.mismatch < 0.2
 
 
+@pytest.mark.parametrize(
+    ("attack", "n"),
+    [
+        (GradientMatching(preset="dlg", iterations=600, restarts=2), 1),
+        (GradientMatching(preset="idlg", iterations=600, restarts=2), 1),
+        (GradientMatching(preset="inverting-gradients", iterations=600, restarts=4), 2),
+        (GradientMatching(preset="see-through", iterations=600, restarts=4), 2),
+        (GradientMatching(preset="tableak", restarts=12), 4),
+        (GradientMatching(preset="fedinv"), 5),
+    ],
+    ids=lambda value: getattr(value, "preset", value),
+)
+def test_each_preset_finds_what_its_paper_says(attack, n):
+    seen, x, y = _see(n, seed=n)
+    claim = attack.run(seen, replace(KNOWS, batch_size=n), np.random.default_rng(0), _silent)
+    assert _fields_right(claim.records, x) >= 0.95
+    assert torch.equal(claim.labels.sort().values, y.sort().values)
+    assert claim.fields.shape == (n, len(SCHEMA.columns))
+
+
+def test_a_key_overrides_the_presets():
+    seen, _, _ = _see(1)
+    short = GradientMatching(preset="tableak", iterations=1, restarts=1)
+    assert short.run(seen, KNOWS, np.random.default_rng(0), _silent).mismatch > 0.2
+    with pytest.raises(ValueError, match="tableak"):
+        GradientMatching(preset="tabelak")
+
+
+def test_regression_targets_are_searched_along():
+    x, y = _records(1, 3)[0], torch.tensor([[0.7]])
+    network = build(MODEL, SCHEMA.width, 1, 0)
+    gradients = torch.autograd.grad(torch.nn.functional.mse_loss(network(x), y), list(network.parameters()))
+    names = [name for name, _ in network.named_parameters()]
+    sent = {name: p.detach() for name, p in network.named_parameters()}
+    update = {name: -0.1 * g for name, g in zip(names, gradients, strict=True)}
+    knows = replace(KNOWS, loss="squared-error", batch_size=1)
+    claim = ATTACK.run(Observation((0,), (Exchange(1, sent, update, 1),)), knows, np.random.default_rng(0), _silent)
+    assert _fields_right(claim.records, x) == 1
+    assert claim.labels.dtype == torch.float32
+
+
 def test_fedavg_gives_up_most_fields():
     seen, x, _ = _see(4, seed=2, steps=5)
     knows = replace(KNOWS, algorithm="fedavg", epochs=5)
@@ -180,3 +221,10 @@ def test_other_networks_and_withheld_knowledge():
     assert "no chain" in _nothing(Observation((0,), (named,)))
     assert "records" in _nothing(Observation((0,), (replace(last, records=5000),)))
     assert "records" in _nothing(Observation((0,), (replace(last, records=0),)))
+    assert "hinge" in _nothing(seen, replace(KNOWS, loss="hinge"))
+    narrow = SCHEMA.model_copy(update={"columns": SCHEMA.columns[1:]})
+    claim = ATTACK.run(seen, replace(KNOWS, schema=narrow), np.random.default_rng(0), _silent)
+    assert "schema does not fit" in claim.notes[0]
+    if not torch.cuda.is_available():
+        claim = GradientMatching(device="cuda").run(seen, KNOWS, np.random.default_rng(0), _silent)
+        assert "there is none" in claim.notes[0]
