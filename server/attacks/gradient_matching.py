@@ -82,6 +82,7 @@ class GradientMatching(Attack):
     group: float | None = Field(default=None, ge=0)
     enough: float | None = Field(default=None, ge=0)
     patience: int | None = Field(default=None, ge=0)
+    polish: int | None = Field(default=None, ge=0, le=10_000)
     work: float | None = Field(default=None, gt=0)
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
@@ -140,15 +141,17 @@ class GradientMatching(Attack):
         found = descend(free, labels.to(device), problem, how, part(progress, 0, 0.95), objective.held(n))
         if search == "records":
             found = found.like_best()
-        reached = _explained(match, found)
+        reached = _explained(match, found.inputs[0], found.labels[:1])
         if reached < chance:
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
-        claim = _claim(found, match, relaxation, preset, max(0.0, 1 - reached / truth))
+        if knows.algorithm != "fedsgd":
+            preset = replace(preset, polish=0)
+        claim, explained = _claim(found, match, relaxation, preset, truth, reached)
         progress(1.0)
         return replace(
             claim,
             mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
-            notes=(f"the best batch explains {reached:.1%} of the update", *notes),
+            notes=(f"the best batch explains {explained:.1%} of the update", *notes),
         )
 
     def _changes(self) -> dict[str, object]:
@@ -241,14 +244,19 @@ def _priors(preset: Preset, shape: tuple[int, ...]) -> tuple[Prior, ...]:
     return tuple(priors)
 
 
-def _explained(match: Matching, found: Found) -> float:
-    """Squared cosine between the update and the best batch's gradient."""
-    misfit = match.plain(found.inputs[:1], found.labels[:1])[0]
+def _explained(match: Matching, records: Tensor, labels: Tensor) -> float:
+    """Squared cosine between the update and the gradient of records (n, width) with labels (1, n, outputs)."""
+    misfit = match.plain(records[None], labels)[0]
     return max(0.0, 1 - float(misfit)) ** 2
 
 
-def _claim(found: Found, match: Matching, relaxation: Relaxation, preset: Preset, misfit: float) -> Claim:
-    """The records, and how sure they are; `misfit`: the share of the update that neither they nor noise explain."""
+def _claim(
+    found: Found, match: Matching, relaxation: Relaxation, preset: Preset, truth: float, reached: float
+) -> tuple[Claim, float]:
+    """The records, how sure they are, and how much of the update is explained.
+
+    `reached` is what the best restart explained before its categories were made whole, `truth` what is no noise.
+    """
     outputs = found.labels.shape[-1]
     classes = found.labels.argmax(-1) if outputs > 1 else torch.zeros_like(found.labels[..., 0]).long()
     pooled = pool_by(preset.pooling, found.inputs, classes, found.misfits, relaxation)
@@ -256,17 +264,28 @@ def _claim(found: Found, match: Matching, relaxation: Relaxation, preset: Preset
     values = match.plain(candidates, found.labels[:1].expand(2, -1, -1))[0].tolist()
     fits_better = preset.pooling == "weighted" and values[1] < BETTER * values[0]
     records = candidates[int(preset.pooling == "best" or fits_better)]
+    if preset.polish:
+        records = _polished(records, found.labels[:1], match, relaxation, preset.polish)
+        reached = max(reached, _explained(match, records, found.labels[:1]))
     if preset.confidence == "entropy":
         fields = certainty(pooled.aligned, pooled.share, relaxation)
     else:
         fields = agreement(pooled.aligned, pooled.share, records, relaxation)
-    alone = determined(match.plain.influence(records, found.labels[0]), misfit)
-    return Claim(
+    alone = determined(match.plain.influence(records, found.labels[0]), max(0.0, 1 - reached / truth))
+    claim = Claim(
         records=records.cpu(),
         confidence=(fields.mean(1) * alone).clamp(0, 1).cpu(),
         labels=(classes[0] if outputs > 1 else found.labels[0, :, 0]).cpu(),
         fields=fields.cpu(),
     )
+    return claim, reached
+
+
+def _polished(records: Tensor, labels: Tensor, match: Matching, relaxation: Relaxation, evaluations: int) -> Tensor:
+    """Records (n, width) whose numbers explain the update better, or the same ones."""
+    fixed = Problem(match.plain, relaxation.fixed(records))
+    found = descend(records[None], labels, fixed, Descent(evaluations, 1.0, rule="l-bfgs"), lambda _: None)
+    return found.inputs[0]
 
 
 def _mismatch(

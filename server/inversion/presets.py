@@ -48,6 +48,8 @@ class Preset:
     """Misfit at which a restart has arrived and all stop."""
     patience: int = 0
     """Steps without a gain after which a search that no longer gains ends; 0: never."""
+    polish: int = 0
+    """Evaluations of L-BFGS on the claimed records' numbers, their categories fixed, where one step was observed."""
     work: float = float("inf")
     """Billions of floating-point operations."""
     seconds: float = 3600.0
@@ -68,6 +70,7 @@ PRESETS: dict[Name, Preset] = {
         hypotheses=5,
         pooling="weighted",
         enough=1e-4,
+        polish=100,
         work=45.0,
         seconds=60.0,
     ),

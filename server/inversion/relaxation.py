@@ -25,9 +25,9 @@ class Relaxation:
 
     width: int
     low: Tensor
-    """float32 (width,): least input."""
+    """float32 (width,), or (n, width) record by record: least input."""
     span: Tensor
-    """float32 (width,): largest less least input, 0 for a constant column, infinite where the range is withheld."""
+    """float32, of the same shape: largest less least input, 0 for a constant column, infinite where the range is withheld."""
     groups: Tensor
     """float32 (width, groups): 1 where an input belongs to a one-hot group."""
     form: Form
@@ -41,7 +41,9 @@ class Relaxation:
 
     def pull_back(self, slope: Tensor, inputs: Tensor) -> Tensor:
         """Turn a slope with respect to the inputs (..., width) into one with respect to the free numbers."""
-        if self.form != "relaxed":
+        if self.form == "box":
+            return slope * (self.span > 0)
+        if self.form == "free":
             return slope
         share = inputs * self._hot
         fraction = (inputs - self.low) / self._range.clamp_min(1e-12)
@@ -69,6 +71,14 @@ class Relaxation:
             at = group.nonzero()[:, 0]
             hard[..., at] = torch.nn.functional.one_hot(inputs[..., at].argmax(-1), len(at)).to(inputs.dtype)
         return hard
+
+    def fixed(self, records: Tensor) -> "Relaxation":
+        """The numbers of records (n, width) within their ranges; their categories stay as they are."""
+        hot = self._hot > 0
+        if self.form == "free" and not bool(hot.any()):
+            return self
+        low, span = torch.where(hot, records, self.low), torch.where(hot, 0.0, self.span).expand_as(records)
+        return Relaxation(self.width, low, span, self.groups, "box")
 
     def to(self, device: torch.device) -> "Relaxation":
         """The same on another device."""

@@ -113,6 +113,16 @@ def test_a_key_overrides_the_presets():
         GradientMatching(preset="tabelak")
 
 
+def test_polished_numbers_are_exact():
+    seen, x, _ = _see(2, seed=2)
+    rough, fine = (
+        GradientMatching(polish=steps).run(seen, KNOWS, np.random.default_rng(0), _silent) for steps in (0, 200)
+    )
+    apart = [torch.cdist(x, claim.records).min(1).values.max() for claim in (rough, fine)]
+    assert float(apart[1]) < 0.1 * float(apart[0])
+    assert fine.mismatch < 0.1 * rough.mismatch
+
+
 def test_regression_targets_are_searched_along():
     x, y = _records(1, 3)[0], torch.tensor([[0.7]])
     network = build(MODEL, SCHEMA.width, 1, 0)

@@ -71,3 +71,19 @@ def test_freedom_counts_what_can_vary():
 def test_without_a_schema_inputs_are_free(method):
     x = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(getattr(relax(None, 7), method)(x), x)
+
+
+def test_a_box_is_held_and_fixed_categories_stay():
+    relaxation = relax(SCHEMA, SCHEMA.width, "box")
+    wild = 100 * torch.randn(2, 3, SCHEMA.width, generator=torch.Generator().manual_seed(0))
+    held = wild.clone()
+    relaxation.project(held)
+    assert bool((held >= relaxation.low).all() and (held <= relaxation.low + relaxation.span).all())
+    records = relaxation.harden(held[0])
+    fixed = relaxation.fixed(records)
+    moved = wild.clone()
+    fixed.project(moved)
+    hot = relaxation.groups.sum(1) > 0
+    assert torch.equal(moved[:, :, hot], records[:, hot].expand(2, -1, -1))
+    assert not torch.equal(moved[..., ~hot], records[:, ~hot].expand(2, -1, -1))
+    assert float(fixed.pull_back(torch.ones_like(moved), moved)[..., hot].abs().max()) == 0
