@@ -56,13 +56,13 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
         raise ValueError("the network does not begin with a linear layer that has a bias")
     if not any(bool(received[n].any()) for n in names):
         raise ValueError("the update is zero")
-    start, update = _joined(sent, weight, bias), _joined(received, weight, bias)
+    start, update = joined(sent, weight, bias), joined(received, weight, bias)
     if not bool(update.any()):
         raise ValueError("the first layer's update is zero")
     signs = None
     if len(names) == 4 and sent[names[2]].shape == (2, len(start)):
         signs = (sent[names[2]][1] - sent[names[2]][0]).double().sign()
-    return FirstLayer(start, update - _decay(knows, last.records) * start, last=len(names) == 2, signs=signs)
+    return FirstLayer(start, update - decay(knows, last.records) * start, last=len(names) == 2, signs=signs)
 
 
 def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:
@@ -85,12 +85,13 @@ def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Fac
     return Factors(left[:, :rank], values[:rank, None] * right[:rank], std)
 
 
-def _joined(tensors: Weights, weight: str, bias: str) -> Tensor:
+def joined(tensors: Weights, weight: str, bias: str) -> Tensor:
+    """A layer's weight and, as last column, its bias, float64 (outputs, inputs + 1)."""
     return torch.cat([tensors[weight], tensors[bias][:, None]], dim=1).double()
 
 
-def _decay(knows: Knowledge, records: int) -> float:
-    """What weight decay alone would do to a weight of 1: training is linear in it."""
+def decay(knows: Knowledge, records: int) -> float:
+    """What known weight decay alone would do to a weight of 1: training is linear in it."""
     if not knows.weight_decay or knows.lr is None:
         return 0.0
     steps = 1

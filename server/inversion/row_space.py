@@ -1,0 +1,141 @@
+"""Finds a batch's records one by one by the spans that each of them must lie in."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedinv.attack import Progress
+
+from .local_search import Block, Equations, Form, improve, polish
+from .spans import Span
+
+SWEEPS = 12
+SHARP = 100.0
+"""Weight of exact equations at the inputs when numbers are polished, where those behind the layer are approximate."""
+POLISH = 3
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What tells a record from anything else, in squared relative residuals."""
+
+    enough: float
+    """A record whose misfit is below this is not improved further."""
+    accept: float
+    """One whose misfit is above this is none."""
+    apart: float
+    """Two closer than this behind the first layer are the same."""
+    spread: float = math.inf
+    """One whose misfit is this many times that of the best ones is none either."""
+
+
+EXACT = Precision(enough=1e-11, accept=1e-8, apart=1e-7)
+"""One step at known weights: float32 rounding leaves 1e-12 at most, measured."""
+DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=50.0)
+"""Several local steps move what is behind the first layer: 1e-5 remains at learning rate 0.05, 5e-4 at 0.2 (hospital,
+bank, Adult, widths of 100 and 512); what is no record stays above 2e-3, or far above the records."""
+BEST = 0.1
+"""Share of the records wanted that sets what the others' misfits are compared with."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long to look."""
+
+    starts: int
+    """Records drawn in a round."""
+    rounds: int
+    """Rounds that may pass without a new record."""
+    deadline: float
+    """time.monotonic() after which no new round begins."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Records (k, d), float64, surest first."""
+
+    records: Tensor
+    misfit: Tensor
+    """(k,), squared relative residuals as shares of the largest that would have been accepted."""
+
+
+def find(
+    equations: Equations,
+    aim: Callable[[Tensor], Equations],
+    believe: Callable[[Tensor], Tensor],
+    shape: Form,
+    draw: Callable[[int], Tensor],
+    count: int,
+    precision: Precision,
+    search: Search,
+    progress: Progress,
+) -> Found:
+    """Find up to `count` records which fulfill the equations; those that the equations do not tell apart, once.
+
+    `aim(known)` gives the equations to search by once records (k, d) are known, `believe(records)` tells those (n,)
+    that pass any further check, `draw(n)` gives n plausible records (n, d), float32.
+    """
+    records, misfit = equations.weight[:0], equations.bias[:0]
+    idle = 0
+    while len(records) < count and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
+        aimed = aim(records)
+        coarse = aimed.to(torch.float32)
+        tried = improve(draw(search.starts), coarse, shape, SWEEPS, precision.enough)
+        tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
+        tried = polish(tried, _sharpened(aimed), shape, POLISH)
+        tried = tried[aimed.misfit(tried) < precision.accept]
+        tried = tried[believe(tried)]
+        before = len(records)
+        records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
+        idle = 0 if len(records) > before else idle + 1
+        progress(len(records) / count)
+    return Found(records, misfit / _limit(misfit, precision, count))
+
+
+def aim_apart(equations: Equations, spans: tuple[Span, Span], known: Tensor, count: int) -> Equations:
+    """The equations, and as fresh directions what records (k, d) do not span, behind the first layer if possible.
+
+    Of the spans as many directions count as there are records, `count`: the first ones, the others are drift.
+    """
+    behind = len(equations.at_hidden.equations) > 0
+    span = spans[int(behind)]
+    vectors = equations.hidden(known) if behind else known
+    rows = span.right[:count]
+    basis = torch.linalg.qr(torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1).T).Q
+    rest = torch.linalg.svd(rows - (rows @ basis) @ basis.T, full_matrices=False)[2]
+    fresh = rest[: max(1, len(rows) - len(known))]
+    if behind:
+        return replace(equations, at_hidden=Block(equations.at_hidden.equations, fresh))
+    return replace(equations, at_inputs=Block(equations.at_inputs.equations, fresh))
+
+
+def _sharpened(equations: Equations) -> Equations:
+    block = equations.at_inputs
+    return replace(equations, at_inputs=Block(SHARP**0.5 * block.equations, block.fresh))
+
+
+def _distinct(records: Tensor, equations: Equations, precision: Precision, count: int) -> tuple[Tensor, Tensor]:
+    """The best `count` of records (n, d), none twice, and their misfits."""
+    misfit = equations.misfit(records)
+    order = misfit.argsort()
+    order = order[misfit[order] < precision.accept]
+    vectors = equations.hidden(records[order])
+    vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
+    apart = torch.cdist(vectors, vectors).square() / vectors.square().sum(1)
+    kept: list[int] = []
+    for i in range(len(order)):
+        if len(kept) < count and (not kept or float(apart[i, kept].min()) > precision.apart):
+            kept.append(i)
+    order = order[kept]
+    order = order[misfit[order] < _limit(misfit[order], precision, count)]
+    return records[order], misfit[order]
+
+
+def _limit(misfit: Tensor, precision: Precision, count: int) -> float:
+    """Largest misfit that is accepted beside these, which rise."""
+    best = misfit[: max(1, round(BEST * count))]
+    return min(precision.accept, precision.spread * float(best.mean())) if len(best) else precision.accept
