@@ -12,7 +12,7 @@ from fedinv.data.population import Population
 from fedinv.defense import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
-from fedinv.models import build
+from fedinv.models import build, state
 from fedinv.sampling import local_batches, used_records
 from fedinv.scenario import Scenario, read
 from fedinv.streams import stream
@@ -43,8 +43,8 @@ def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     scenario = read(name, settings)
     people = everyone(scenario)
     schema, training, share = people.table.schema, scenario.training.settings, people.shares[client]
-    network = build(scenario.model, schema.width, len(schema.classes), scenario.seed)
-    sent = {key: weight.detach().clone() for key, weight in network.named_parameters()}
+    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+    sent = {key: weight.clone() for key, weight in state(network).items()}
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
     rng = stream(scenario.seed, "training", client, 1)
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng, {})

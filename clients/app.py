@@ -56,7 +56,7 @@ def train(message: Message, context: Context) -> Message:
     schema = people.table.schema
     weights = wire.unpack(message.content.array_records["arrays"])
     job = Job(
-        network=load(scenario.model, schema.width, len(schema.classes), weights),
+        network=load(scenario.model, schema.shape, schema.outputs, weights),
         inputs=people.inputs[rows],
         labels=people.labels[rows],
         batches=local_batches(training, len(rows), scenario.sampling, scenario.seed, client, round_),

@@ -4,18 +4,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.defense import Job, Update
+from fedinv.models import state
 
 
 def plain_sgd(job: Job) -> Update:
     """Train on the job's batches and return LOCAL MINUS GLOBAL.
 
     SGD with momentum and weight decay as in McMahan et al. 2017, algorithm 1. FedSGD's single step is returned as
-    the product -lr * gradient, not as a difference of weights, so that no digits are lost.
+    the product -lr * gradient, not as a difference of weights, so that no digits are lost. What a batch normalization
+    counts of its batches is part of the update, as in a Flower client that sends its state_dict.
     """
     settings = job.training
     named = dict(job.network.named_parameters())
     weights: list[torch.Tensor] = list(named.values())
-    start = [weight.detach().clone() for weight in weights]
+    start = {name: tensor.clone() for name, tensor in state(job.network.train()).items()}
     steps: list[torch.Tensor] = []
     for batch in job.batches:
         rows = torch.from_numpy(batch)
@@ -30,6 +32,7 @@ def plain_sgd(job: Job) -> Update:
             else:
                 steps = gradients
             torch._foreach_add_(weights, steps, alpha=-settings.lr)
+    update = {name: end - start[name] for name, end in state(job.network).items()}
     if len(job.batches) == 1:
-        return {name: -settings.lr * step for name, step in zip(named, steps, strict=True)}
-    return {name: end.detach() - begin for (name, end), begin in zip(named.items(), start, strict=True)}
+        update |= {name: -settings.lr * step for name, step in zip(named, steps, strict=True)}
+    return update

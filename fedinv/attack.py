@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedinv.models import Logistic, Mlp
+from fedinv.models import AnyModel
 from fedinv.schema import Schema
 
 Weights = Mapping[str, Tensor]
@@ -48,7 +48,7 @@ class Observation:
 class Knowledge:
     """What the scenario grants the attacker. None means withheld."""
 
-    model: Mlp | Logistic | None = None
+    model: AnyModel | None = None
     loss: str | None = None
     schema: Schema | None = None
     algorithm: str | None = None

@@ -88,6 +88,8 @@ class Defense(BaseModel):
     kind: str
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"
     """How the defense needs batches to be drawn."""
+    per_record: ClassVar[bool] = False
+    """Whether it needs each record's own gradient."""
     secure_aggregation: ClassVar[bool] = False
     """Whether the server can only use the sum over the cohort."""
 

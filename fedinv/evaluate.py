@@ -132,7 +132,7 @@ def _result(
 def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequential:
     schema = people.table.schema
     last = folder / "checkpoint" / f"model-{scenario.federation.rounds:04}.safetensors"
-    return load(scenario.model, schema.width, len(schema.classes), files.read_tensors(last)[0])
+    return load(scenario.model, schema.shape, schema.outputs, files.read_tensors(last)[0]).eval()
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:

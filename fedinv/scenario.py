@@ -19,7 +19,7 @@ from fedinv.defense import Defense
 from fedinv.errors import RequestError, nearest
 from fedinv.faults import explain
 from fedinv.federation import Attacker, Federation, Server, Strict, TrainingTable
-from fedinv.models import Mlp, Model
+from fedinv.models import Convnet, Mlp, Model
 from fedinv.schema import Schema
 
 
@@ -64,6 +64,17 @@ class Scenario(Strict):
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
+        if self.model.images and not self.data.images:
+            raise ValueError(
+                f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
+                "use mlp or logistic"
+            )
+        for defense in self.defenses:
+            if defense.per_record and isinstance(self.model, Convnet) and self.model.norm == "batch":
+                raise ValueError(
+                    f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
+                    'records of a batch: use norm = "none"'
+                )
         for other in self.defenses[:-1]:
             if other.secure_aggregation:
                 raise ValueError(f"defenses: {other.kind!r} hides the update, so it must be the last defense listed")

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Columns = Mapping[str, NDArray[Any]]
-"""Records column by column: a float array for a continuous column, an array of str for a categorical one."""
+"""Records column by column: floats (n,) for a continuous column, str (n,) for a categorical one, floats (n, pixels)
+for images."""
 
 
 class Continuous(BaseModel):
@@ -100,7 +101,52 @@ class Categorical(BaseModel):
         return chosen
 
 
-Column = Annotated[Continuous | Categorical, Field(discriminator="kind")]
+class Image(BaseModel):
+    """A picture, all of a record: each pixel is fed to the network standardized, channel by channel, row by row."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["image"] = "image"
+    name: str
+    channels: int = Field(gt=0)
+    down: int = Field(gt=0)
+    """Pixels from top to bottom."""
+    across: int = Field(gt=0)
+    """Pixels from left to right."""
+    mean: float
+    """Of the population's pixels."""
+    std: float = Field(gt=0)
+    low: float
+    high: float
+    """Black and white."""
+    sensitive: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return self.channels, self.down, self.across
+
+    @property
+    def width(self) -> int:
+        """Network inputs taken: one a pixel and channel."""
+        return self.channels * self.down * self.across
+
+    @property
+    def guess(self) -> tuple[float, ...]:
+        """The best constant guess from what is published, encoded: the mean pixel everywhere."""
+        return (0.0,) * self.width
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """(n, pixels) values to standardized inputs of the same shape."""
+        return (np.asarray(values, np.float64) - self.mean) / self.std
+
+    def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
+        """(n, pixels) inputs to values within [low, high]."""
+        numbers = np.nan_to_num(inputs, posinf=1e30, neginf=-1e30)
+        return np.clip(numbers * self.std + self.mean, self.low, self.high)
+
+
+Column = Annotated[Continuous | Categorical | Image, Field(discriminator="kind")]
 
 
 class Schema(BaseModel):
@@ -111,6 +157,33 @@ class Schema(BaseModel):
     columns: tuple[Column, ...] = Field(min_length=1)
     label: str
     classes: tuple[str, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _an_image_is_all(self) -> "Schema":
+        if len(self.columns) > 1 and any(isinstance(column, Image) for column in self.columns):
+            raise ValueError("an image is all of a record: no other column may stand beside it")
+        return self
+
+    @property
+    def image(self) -> Image | None:
+        """The image that a record is, None for a table."""
+        first = self.columns[0]
+        return first if isinstance(first, Image) else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one record: (width,) for a table, (channels, height, width) for an image."""
+        return (self.width,) if self.image is None else self.image.shape
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs: one a class."""
+        return len(self.classes)
+
+    @property
+    def fields(self) -> int:
+        """What of a record is judged by itself: columns, or an image's pixels."""
+        return len(self.columns) if self.image is None else self.width
 
     @property
     def width(self) -> int:
@@ -146,9 +219,9 @@ class Schema(BaseModel):
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Independent draws from the published marginals: float32 (count, width)."""
         parts = [
-            np.clip(rng.standard_normal((count, 1)), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
-            if isinstance(c, Continuous)
-            else np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
+            np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
+            if isinstance(c, Categorical)
+            else np.clip(rng.standard_normal((count, c.width)), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
             for c in self.columns
         ]
         return torch.from_numpy(np.concatenate(parts, axis=1)).float()

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedinv import files, library, wire
 from fedinv.errors import RunError
 from fedinv.federation import Agreement
-from fedinv.models import build
+from fedinv.models import build, state
 from fedinv.schema import Schema
 
 from .strategy import LeftOut, WiretapFedAvg
@@ -40,8 +40,8 @@ def main(grid: Grid, context: Context) -> None:
     strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=out / "observations")
     done, seconds, arrays = _resume(out, strategy)
     if arrays is None:
-        network = build(agreement.model, schema.width, len(schema.classes), agreement.seed)
-        arrays = wire.pack(network.state_dict())
+        network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
+        arrays = wire.pack(state(network))
     for round_ in range(done + 1, agreement.federation.rounds + 1):
         begun = time.monotonic()
         messages = strategy.configure_train(round_, arrays, ConfigRecord(), grid)

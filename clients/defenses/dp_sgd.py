@@ -23,6 +23,7 @@ class DpSgd(Defense):
 
     kind: Literal["dp-sgd"] = "dp-sgd"
     sampling = "poisson"
+    per_record = True
     noise_multiplier: float = Field(ge=0)
     clip: float = Field(gt=0)
     delta: float = Field(default=1e-5, gt=0, lt=1)

@@ -21,6 +21,9 @@ class Dataset(BaseModel):
     parties: ClassVar[str] = "clients"
     """What the verdict calls the records and who holds them."""
 
+    images: ClassVar[bool] = False
+    """Whether the records are images, which convolutional models can read."""
+
     source: str
     partition: Partition = Iid()
     """How the records are spread over the clients."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.schema import Continuous
+from fedinv.schema import Continuous, Image
 
 Rows = NDArray[np.int64]
 
@@ -80,6 +80,8 @@ class ByColumn(BaseModel):
         else:
             column = schema.columns[schema.names.index(self.column)]
             values = table.columns[self.column]
+            if isinstance(column, Image):
+                raise RequestError(f"data.partition.column: {self.column!r} holds images, use {schema.label!r}")
             if isinstance(column, Continuous):
                 ranked = order[np.argsort(np.asarray(values, np.float64)[order], kind="stable")]
                 return tuple(rng.permutation(part) for part in np.array_split(ranked, clients))

@@ -16,7 +16,7 @@ from fedinv.errors import RunError
 from fedinv.headline import worst_case
 from fedinv.results import AttackResult, Results
 from fedinv.scenario import Scenario, read
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.schema import Column, Continuous, Schema
 
 CARDS = 3
 
@@ -182,7 +182,7 @@ def _card(row: dict[str, Any], schema: Schema) -> Card:
     )
 
 
-def _cell(row: dict[str, Any], column: Continuous | Categorical) -> Cell:
+def _cell(row: dict[str, Any], column: Column) -> Cell:
     def text(value: Any) -> str:
         return number(value, column) if isinstance(column, Continuous) else str(value)
 

@@ -102,7 +102,7 @@ class GradientMatching(Attack):
             return _nothing(last, knows, str(reason))
 
     def _run(self, last: Exchange, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        n, width, shape = last.records, _width(last, knows), getattr(knows.schema, "shape", ())
+        n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
         preset = settled(self.preset, len(shape) == 3, self._changes())

@@ -164,7 +164,7 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
     halfway = 0.0 if still else 0.5
     weights = {name: t.double() + halfway * last.received[name].double() for name, t in last.sent.items()}
     try:
-        network = load(model, width, len(layers[-1].bias), weights)
+        network = load(model, (width,), len(layers[-1].bias), weights)
     except RuntimeError as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
     noise = noise_std(knows, last.records)

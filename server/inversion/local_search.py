@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.schema import Categorical, Schema
 
 from .activations import Activation, curve
 
@@ -106,9 +106,10 @@ def form(schema: Schema | None, width: int) -> Form:
         return Form(torch.arange(width), -anything, anything, ())
     columns = list(zip(schema.columns, schema.slices, strict=True))
     numbers = [
-        (s.start, (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
+        (i, (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
         for c, s in columns
-        if isinstance(c, Continuous) and c.low < c.high
+        if not isinstance(c, Categorical) and c.low < c.high
+        for i in range(s.start, s.stop)
     ]
     at = torch.tensor([n[0] for n in numbers], dtype=torch.int64)
     low, high = torch.tensor([n[1] for n in numbers]), torch.tensor([n[2] for n in numbers])

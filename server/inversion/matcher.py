@@ -127,7 +127,7 @@ def _network(last: Exchange, knows: Knowledge, at: Weights) -> nn.Sequential:
         raise ValueError("the schema is withheld, and with it the shape of the images")
     weights = {k: t.clone() for k, t in last.sent.items()} | dict(at)
     try:
-        return load(knows.model, getattr(knows.schema, "shape"), getattr(knows.schema, "outputs"), weights)
+        return load(knows.model, knows.schema.shape, knows.schema.outputs, weights)
     except (RuntimeError, ValueError) as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
 

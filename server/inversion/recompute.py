@@ -38,8 +38,9 @@ def recompute_update(
         raise ValueError(f"{len(records)} records and {len(labels)} labels")
     shapes = [tensor.shape for tensor in sent.values()]
     try:
-        network = load(model, shapes[0][-1], shapes[-1][0], {name: tensor.clone() for name, tensor in sent.items()})
-    except RuntimeError as error:
+        shape = shapes[0][1:] if knows.schema is None else knows.schema.shape
+        network = load(model, shape, shapes[-1][0], {name: tensor.clone() for name, tensor in sent.items()})
+    except (RuntimeError, ValueError) as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
     records, weights = records.float(), dict(network.named_parameters())
     velocity: dict[str, Tensor] = {}

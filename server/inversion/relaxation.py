@@ -27,7 +27,7 @@ class Relaxation:
     low: Tensor
     """float32 (width,), or (n, width) record by record: least input."""
     span: Tensor
-    """float32, of the same shape: largest less least input, 0 for a constant column, infinite where the range is withheld."""
+    """float32, of the same shape: largest less least input, 0 for a constant column, infinite where it is withheld."""
     groups: Tensor
     """float32 (width, groups): 1 where an input belongs to a one-hot group."""
     form: Form

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Weights
-from fedinv.models import Logistic, Mlp, load
+from fedinv.models import AnyModel, load
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Labeled:
 
 
 def label(
-    model: Mlp | Logistic, sent: Weights, records: Tensor, signals: Tensor, step: float | None, most: int
+    model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step: float | None, most: int
 ) -> Labeled:
     """Find the labels with which records (n, d) send back signals (n, h), their parts in the first layer's update.
 
@@ -31,8 +31,8 @@ def label(
     """
     shapes = [tensor.shape for tensor in sent.values()]
     try:
-        network = load(model, shapes[0][-1], shapes[-1][0], {name: tensor.double() for name, tensor in sent.items()})
-    except RuntimeError as error:
+        network = load(model, shapes[0][1:], shapes[-1][0], {name: tensor.double() for name, tensor in sent.items()})
+    except (RuntimeError, ValueError) as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
     units = network[0](records.double()).detach().requires_grad_()
     logits = network[1:](units) if len(network) > 1 else units

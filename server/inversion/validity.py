@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fedinv.schema import Continuous, Schema
+from fedinv.schema import Categorical, Schema
 
 from .first_layer import FirstLayer
 
@@ -20,11 +20,11 @@ def fault(schema: Schema, records: Tensor) -> Tensor:
     faults = []
     for column, where in zip(schema.columns, schema.slices, strict=True):
         part = records[:, where]
-        if isinstance(column, Continuous):
-            low, high = ((bound - column.mean) / column.std for bound in (column.low, column.high))
-            faults.append((part[:, 0] - part[:, 0].clamp(low, high)).abs())
-        else:
+        if isinstance(column, Categorical):
             faults.append((part - _one_hot(part)).abs().amax(1))
+        else:
+            low, high = ((bound - column.mean) / column.std for bound in (column.low, column.high))
+            faults.append((part - part.clamp(low, high)).abs().amax(1))
     return torch.stack(faults).amax(0)
 
 
@@ -32,7 +32,7 @@ def snap(schema: Schema, records: Tensor) -> Tensor:
     """Records (n, width) with their categorical columns made exactly one-hot; numbers stay as they are."""
     snapped = records.clone()
     for column, where in zip(schema.columns, schema.slices, strict=True):
-        if not isinstance(column, Continuous):
+        if isinstance(column, Categorical):
             snapped[:, where] = _one_hot(records[:, where])
     return snapped
 
@@ -46,7 +46,7 @@ def stray(schema: Schema, update: Tensor) -> float:
     sums = [
         (update[:, where].sum(1) - update[:, -1]) / (column.width + 1) ** 0.5
         for column, where in zip(schema.columns, schema.slices, strict=True)
-        if not isinstance(column, Continuous)
+        if isinstance(column, Categorical)
     ]
     return float(torch.stack(sums).square().mean().sqrt()) if sums else 0.0
 

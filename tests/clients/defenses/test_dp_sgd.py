@@ -16,7 +16,7 @@ def job(batches, *, momentum=0.0, state=None, seed=0, inputs=None, size=4):
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(16, 6, generator=generator) if inputs is None else inputs
     return Job(
-        network=build(Mlp(hidden=(8,)), 6, 2, seed=2),
+        network=build(Mlp(hidden=(8,)), (6,), 2, seed=2),
         inputs=inputs,
         labels=torch.arange(16) % 2,
         batches=tuple(np.array(b, dtype=np.int64) for b in batches),

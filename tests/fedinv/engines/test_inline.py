@@ -33,7 +33,7 @@ def by_hand(scenario, rounds):
     """FedAvg by torch.optim.SGD and nothing of ours but the batches: the reference."""
     people = population(scenario.data, scenario.seed, scenario.federation.clients, 6)
     schema, training = people.table.schema, scenario.training
-    network = build(scenario.model, schema.width, len(schema.classes), scenario.seed)
+    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     for round_ in range(1, rounds + 1):
         start = {k: v.clone() for k, v in network.state_dict().items()}
         total = {k: torch.zeros_like(v, dtype=torch.float64) for k, v in start.items()}
@@ -68,7 +68,7 @@ def test_observations_are_what_was_sent_in_the_watched_rounds(tiny, tmp_path):
     assert len(seen[2].exchanges) == 2
     assert all(o.last.records == 6 for o in seen)
     people = population(loads(tiny).data, 3, 4, 6)
-    initial = build(loads(tiny).model, people.table.schema.width, 2, 3).state_dict()
+    initial = build(loads(tiny).model, people.table.schema.shape, 2, 3).state_dict()
     same(seen[0].last.sent, dict(initial))
 
 

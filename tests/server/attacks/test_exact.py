@@ -51,7 +51,7 @@ def _see(
     x = records if x is None else x
     if algorithm == "fedsgd":
         epochs, batch_size = 1, n
-    network = build(model, SCHEMA.width, 2, seed=seed)
+    network = build(model, SCHEMA.shape, 2, seed=seed)
     sent = {k: p.detach().clone() for k, p in network.named_parameters()}
     weights = list(network.parameters())
     rng = np.random.default_rng(seed)

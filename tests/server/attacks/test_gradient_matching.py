@@ -41,7 +41,7 @@ def _records(n, seed):
 def _see(n=4, seed=0, steps=1, lr=0.1):
     """An observation of plain training, full batches, and the records behind it."""
     x, y = _records(n, seed)
-    network = build(MODEL, SCHEMA.width, 2, seed)
+    network = build(MODEL, SCHEMA.shape, 2, seed)
     sent = {k: p.detach().clone() for k, p in network.named_parameters()}
     update = {k: torch.zeros_like(p) for k, p in sent.items()}
     for _ in range(steps):
@@ -125,7 +125,7 @@ def test_polished_numbers_are_exact():
 
 def test_regression_targets_are_searched_along():
     x, y = _records(1, 3)[0], torch.tensor([[0.7]])
-    network = build(MODEL, SCHEMA.width, 1, 0)
+    network = build(MODEL, SCHEMA.shape, 1, 0)
     gradients = torch.autograd.grad(torch.nn.functional.mse_loss(network(x), y), list(network.parameters()))
     names = [name for name, _ in network.named_parameters()]
     sent = {name: p.detach() for name, p in network.named_parameters()}

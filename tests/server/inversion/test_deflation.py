@@ -12,7 +12,7 @@ LR = 0.1
 
 def _case(n=6, classes=3):
     generator = torch.Generator().manual_seed(0)
-    network = build(Mlp(hidden=(40, 30)), 10, classes, seed=1).double()
+    network = build(Mlp(hidden=(40, 30)), (10,), classes, seed=1).double()
     records = torch.randn(n, 10, generator=generator, dtype=torch.float64)
     labels = torch.arange(n) % classes
     weights = list(network.parameters())

@@ -13,7 +13,7 @@ from server.inversion.labels import as_labels, label_counts, label_hypotheses, s
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 5))
 def test_counts_are_exact_on_batches_of_an_untrained_network(seed, n, classes):
     generator = torch.Generator().manual_seed(seed)
-    network = build(Mlp(hidden=(64, 64)), 12, classes, seed)
+    network = build(Mlp(hidden=(64, 64)), (12,), classes, seed)
     x, y = torch.randn(n, 12, generator=generator), torch.randint(classes, (n,), generator=generator)
     loss = cross_entropy(network(x), y)
     update = -0.1 * torch.autograd.grad(loss, list(network.parameters()))[-1]

@@ -15,7 +15,7 @@ KNOWS = Knowledge(model=MODEL, algorithm="fedsgd", lr=0.1, batch_size=6, epochs=
 
 def _start(n=6):
     generator = torch.Generator().manual_seed(1)
-    network = build(MODEL, 5, 3, seed=0)
+    network = build(MODEL, (5,), 3, seed=0)
     sent = {k: p.detach().clone() for k, p in network.named_parameters()}
     return network, sent, torch.randn(n, 5, generator=generator), torch.randint(0, 3, (n,), generator=generator)
 

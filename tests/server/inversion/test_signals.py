@@ -11,7 +11,7 @@ MODEL = Mlp(hidden=(40, 20))
 def _signals(labels, classes=4, step=0.01):
     """Signals of single steps on records that are there with each of some labels."""
     generator = torch.Generator().manual_seed(2)
-    network = build(MODEL, 6, classes, seed=0).double()
+    network = build(MODEL, (6,), classes, seed=0).double()
     records = torch.randn(len(labels), 6, generator=generator).double()
     signals = []
     for record, several in zip(records, labels, strict=True):
