@@ -19,9 +19,7 @@ class Labeled:
     """(n,) cosine between the signal found and the one the record sends with these labels, 0 to 1."""
 
 
-def label(
-    model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step: float | None, most: int
-) -> Labeled:
+def label(model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step: float | None, most: int) -> Labeled:
     """Find the labels with which records (n, d) send back signals (n, h), their parts in the first layer's update.
 
     A signal is J^T (total * softmax - counts), J being the Jacobian of the logits by the first layer's units. With
