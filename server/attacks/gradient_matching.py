@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
+from ..inversion.chain import Chain
 from ..inversion.labels import as_labels, label_hypotheses, step_length
 from ..inversion.matcher import Matching, matching
 from ..inversion.noise import noise_std, rescaled
@@ -31,6 +32,15 @@ NULL = 4.0
 By chance p numbers explain about p / D of a random vector in D dimensions. Measured on Gaussian updates (batches of 1
 to 32, hidden layers of 100 to 512, with and without a schema, 96 runs): 0.01 to 1.45 times that.
 """
+NULL_CONVOLUTIONAL = 2.0
+"""The same for other networks, of what random batches with the same labels leave unexplained.
+
+A share of an update may be explained by its labels alone, as where the last bias is most of it. Measured on Gaussian
+updates, white and with each parameter's length kept (lenet and convnet, with and without batch normalization, images of
+8 to 32 pixels, batches of 1 to 16, 46 runs): 0.00 to 0.81 times.
+"""
+DRAWN_BATCHES = 32
+"""Random batches, the best of which tells what labels alone explain."""
 BETTER = 0.8
 """The best restart is preferred to the pooled records where it leaves less than this share of their misfit."""
 
@@ -110,7 +120,8 @@ class GradientMatching(Attack):
         length = step_length(knows, n)
         match = _match(last, knows, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
-        chance = NULL * n * relaxation.freedom / match.parameters
+        null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
+        chance = null * n * relaxation.freedom / match.parameters
         if chance >= 1:
             raise _NothingError(
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
@@ -141,7 +152,10 @@ class GradientMatching(Attack):
         found = descend(free, labels.to(device), problem, how, part(progress, 0, 0.95), objective.held(n))
         if search == "records":
             found = found.like_best()
-        reached = _explained(match, found.inputs[0], found.labels[:1])
+        reached = _explained(match, found.inputs[:1], found.labels[:1])
+        if not isinstance(match.plain, Chain):
+            drawn = _draw(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
+            chance += (1 - chance) * _explained(match, drawn, found.labels[:1].expand(len(drawn), -1, -1))
         if reached < chance:
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
         if knows.algorithm != "fedsgd":
@@ -245,9 +259,9 @@ def _priors(preset: Preset, shape: tuple[int, ...]) -> tuple[Prior, ...]:
 
 
 def _explained(match: Matching, records: Tensor, labels: Tensor) -> float:
-    """Squared cosine between the update and the gradient of records (n, width) with labels (1, n, outputs)."""
-    misfit = match.plain(records[None], labels)[0]
-    return max(0.0, 1 - float(misfit)) ** 2
+    """Squared cosine of the update and the best gradient of batches (b, n, width) with labels (b, n, outputs)."""
+    misfits = match.plain(records, labels)[0]
+    return max(0.0, 1 - float(misfits.min())) ** 2
 
 
 def _claim(
@@ -266,7 +280,7 @@ def _claim(
     records = candidates[int(preset.pooling == "best" or fits_better)]
     if preset.polish:
         records = _polished(records, found.labels[:1], match, relaxation, preset.polish)
-        reached = max(reached, _explained(match, records, found.labels[:1]))
+        reached = max(reached, _explained(match, records[None], found.labels[:1]))
     if preset.confidence == "entropy":
         fields = certainty(pooled.aligned, pooled.share, relaxation)
     else:

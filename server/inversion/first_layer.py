@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
 
@@ -52,6 +52,8 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
         raise ValueError("the update or the model holds values that are not finite")
     weight = names[0]
     bias = names[1] if len(names) > 1 else ""
+    if sent[weight].ndim == 4:
+        raise ValueError(convolution(last, knows))
     if sent[weight].ndim != 2 or not bias or sent[bias].shape != sent[weight].shape[:1]:
         raise ValueError("the network does not begin with a linear layer that has a bias")
     if not any(bool(received[n].any()) for n in names):
@@ -63,6 +65,34 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
     if len(names) == 4 and sent[names[2]].shape == (2, len(start)):
         signs = (sent[names[2]][1] - sent[names[2]][0]).double().sign()
     return FirstLayer(start, update - decay(knows, last.records) * start, last=len(names) == 2, signs=signs)
+
+
+def convolution(last: Exchange, knows: Knowledge) -> str:
+    """Say why nothing can be read off a first layer that is a convolution, in numbers where they are known.
+
+    Each place of its kernel sees a patch of each record, and its update is the sum over all of them: it has the rank of
+    its smaller side at most, and patches can be told apart only while there are no more of them.
+    """
+    kernels, channels, down, across = next(iter(last.sent.values())).shape
+    rank = min(kernels, channels * down * across)
+    text = (
+        f"the network begins with a convolution: the update of its {kernels} kernels of {channels} x {down} x {across} "
+        f"inputs has a rank of {rank} at most, and "
+    )
+    places = _places(knows)
+    if places is None:
+        return f"{text}each of {last.records} records goes into it with the patches of all places"
+    return f"{text}{last.records} x {places} patches of {last.records} records go into it"
+
+
+def _places(knows: Knowledge) -> int | None:
+    """At how many places the first convolution's kernel is applied to one image; None where too little is known."""
+    if knows.model is None or knows.schema is None or knows.schema.image is None:
+        return None
+    with torch.device("meta"):
+        layers = knows.model.layers(knows.schema.shape, knows.schema.outputs)
+        first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
+        return None if first is None else first(torch.empty(1, *knows.schema.shape))[0, 0].numel()
 
 
 def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:

@@ -15,8 +15,9 @@ from fedinv.streams import stream
 
 
 class Digits(Dataset):
-    """Digits written by 43 people with the label `digit` (Alpaydin, Kaynak 1998, UCI optical recognition, its test
-    set); ink from 0 to 1. Larger sizes are the same pictures, smoothly enlarged: no detail is added.
+    """Digits written by 43 people, with the label `digit` (Alpaydin and Kaynak 1998, UCI, their test set).
+
+    Ink goes from 0 to 1. Larger sizes are the same pictures, smoothly enlarged: no detail is added.
     """
 
     people = "digit images"
