@@ -1,6 +1,7 @@
 """Inverts a ReLU network's first layer exactly: a client's whole records, without a search over inputs."""
 
 import time
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,13 +11,21 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
+from ..inversion.chain import activation_of
 from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
 from ..inversion.noise import noise_std
+from ..inversion.optimize import part
 from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.signals import Labeled, label
 from ..inversion.validity import SLACK, fault, snap, stray
+from .row_space import RowSpace
 
+SEARCHED = "signals did not tell the records apart: found in the spans of the update"
+UNITS = 5
+"""Units a record, below which the search for sparse signals mostly ends without any."""
+ROUGH = 1e-5
+"""Share of the largest singular value below which one tells of no record."""
 ALIKE = 0.98
 """Cosine with the signal that a record must send back, in an update of one step."""
 
@@ -27,7 +36,8 @@ class Exact(Attack):
     One record is a ratio of the update's weights and biases (Phong et al. 2018, section 3). Several are told apart
     because ReLU makes each one's signal vanish on its inactive units (Dimitrov et al. 2024, SPEAR; SPEAR++ 2025);
     as local steps all see the same records, this holds for FedAvg too. At most as many records as the layer's update
-    has rank; only those are claimed that pass checks which need no truth.
+    has rank; only those are claimed that pass checks which need no truth. Where signals do not vanish (activations
+    other than ReLU) or the layer is too narrow to tell them apart, it falls back on the spans of row-space.
     """
 
     kind: Literal["exact"] = "exact"
@@ -41,15 +51,31 @@ class Exact(Attack):
     """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
     most_records: int = Field(default=256, ge=1, le=4096)
     """Larger batches are not tried."""
+    fall_back: bool = True
+    """Search the update's spans, as row-space does, for records that their signals do not tell apart."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and say in the notes why others are missing."""
         last = seen.last
+        searched: Claim | None = None
+
+        def search(begin: float, end: float) -> Claim:
+            found = RowSpace(seconds=self.seconds).run(seen, knows, rng, part(progress, begin, end))
+            return replace(found, notes=(*found.notes, SEARCHED))
+
         try:
             layer = first_layer(last, knows)
-            claim = self._run(last, layer, knows, rng, progress)
+            if self.fall_back and _hopeless(layer, last.records):
+                searched = search(0, 0.5)
+            if searched is not None and len(searched.records) == last.records:
+                claim = searched
+            else:
+                claim = self._run(last, layer, knows, rng, part(progress, 0.5, 1) if searched else progress)
         except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
             claim = _nothing(last, str(reason))
+        if self.fall_back and len(claim.records) < last.records:
+            searched = searched or search(0.5, 1)
+            claim = max(claim, searched, key=lambda one: len(one.records))
         progress(1.0)
         return claim
 
@@ -60,6 +86,8 @@ class Exact(Attack):
             raise ValueError(f"{last.records} records, the attack tries 1 to {self.most_records}")
         if knows.schema is not None and knows.schema.width != layer.weight.shape[1] - 1:
             raise ValueError("the schema does not fit the network's inputs")
+        if activation_of(knows.model) not in (None, "relu"):
+            raise ValueError("signals vanish on no unit: the activation is no ReLU")
         if layer.last and last.records > 1:
             raise ValueError(
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
@@ -81,6 +109,12 @@ class Exact(Attack):
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
         return _claim(last, knows, found, rank, still, rng)
+
+
+def _hopeless(layer: FirstLayer, records: int) -> bool:
+    """Whether signals will hardly tell the records apart, so that the spans are searched first, being quicker."""
+    rank = int(torch.linalg.matrix_rank(layer.update, rtol=ROUGH))
+    return len(layer.update) < UNITS * records or rank < records
 
 
 def _single(factors: Factors, knows: Knowledge) -> Peeled:

@@ -16,7 +16,7 @@ from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
 from ..inversion.deflation import Share, shares
-from ..inversion.first_layer import convolution, decay, joined
+from ..inversion.first_layer import decay, joined
 from ..inversion.local_search import Block, Equations, Form, form
 from ..inversion.noise import noise_std
 from ..inversion.objective import dense_layers
@@ -28,7 +28,6 @@ SPARE = 4
 """Equations that are asked for beyond a record's numbers: fewer would let anything pass."""
 DRIFT = 2
 """Directions granted to each record where several local steps moved what is behind the first layer."""
-FEWEST, MOST_STARTS = 4, 1000
 ROOM = 0.7
 """Share of a layer's units that such directions may take."""
 
@@ -38,16 +37,17 @@ class RowSpace(Attack):
 
     A batch's update of a linear layer has the records' inputs to that layer as rows of its row space (Dimitrov et al.
     2024, SPEAR, section 3; Petrov et al. 2024, DAGER, section 3), so that a record can be looked for by itself: its
-    discrete columns by local search, its numbers by Gauss-Newton. Needs the architecture (a perceptron of any smooth
-    or kinked activation) and fewer records than the second layer has units; knows of one step's exact spans, and of
-    those that several local steps leave halfway. Sees through neither much noise nor masks.
+    discrete columns by local search, its numbers by Gauss-Newton. A curious server needs the architecture (a perceptron
+    of any activation) and fewer records than the second layer has units; the schema helps, and can be done without.
+    After one step the spans are exact and so are the records; after several the second layer's are taken halfway, and
+    numbers are approximate. Fails on noise, and where one wide hidden layer sees more records than they have columns.
     """
 
     kind: Literal["row-space"] = "row-space"
     adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
-    starts: int = Field(default=16, ge=1, le=1000)
-    """Records drawn for each one wanted in a round of the search, MOST_STARTS in all at most."""
-    rounds: int = Field(default=4, ge=1, le=1000)
+    starts: int = Field(default=4, ge=1, le=1000)
+    """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
+    rounds: int = Field(default=8, ge=1, le=1000)
     """Rounds without a new record after which the search ends."""
     seconds: float = Field(default=60.0, gt=0)
     """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
@@ -95,8 +95,7 @@ class RowSpace(Attack):
                 return torch.ones(len(records), dtype=torch.bool)
             return shares(view.network, records, spans, step).counts > 0
 
-        starts = min(MOST_STARTS, self.starts * max(FEWEST, last.records))
-        search = Search(starts, self.rounds, time.monotonic() + self.seconds)
+        search = Search(self.starts, self.rounds, time.monotonic() + self.seconds)
         found = find(equations, aim, believe, view.form, draw, last.records, view.precision, search, progress)
         if not len(found.records):
             raise ValueError("no record was found in the spans of the update")
@@ -115,8 +114,10 @@ class _View:
     """(outputs, inputs + 1) of each linear layer."""
     form: Form
     width: int
+    single: bool
+    """Whether a single step was taken."""
     still: bool
-    """Whether the update is a single step's."""
+    """Whether its update came as such, and not as a difference of rounded weights."""
     precision: Precision
     noise: float
     spanned: tuple[bool, bool]
@@ -124,9 +125,8 @@ class _View:
 
     def spans(self, updates: tuple[Tensor, ...], records: int, generator: torch.Generator) -> tuple[Span, Span]:
         """The spans of the first two layers' updates."""
-        ranks = [records, records if self.still else DRIFT * records]
-        if not self.still:
-            ranks[1] = min(ranks[1], int(ROOM * len(updates[1])))
+        drift = records if self.single else min(DRIFT * records, int(ROOM * len(updates[1])))
+        ranks = (records, drift)
         first, second = (span(u, r, self.noise, generator) for u, r in zip(updates, ranks, strict=True))
         return first, second
 
@@ -141,8 +141,6 @@ class _View:
 def _view(last: Exchange, knows: Knowledge) -> _View:
     model = knows.model
     activation = activation_of(model)
-    if last.sent and next(iter(last.sent.values())).ndim == 4:
-        raise ValueError(convolution(last, knows))
     if activation is None or not isinstance(model, Mlp):
         raise ValueError("the architecture is withheld, or is no perceptron with a hidden layer")
     if sorted(last.sent) != sorted(last.received) or any(
@@ -163,7 +161,8 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
     if not all(bool(u.any()) for u in updates):
         raise ValueError("the update is zero")
     still = knows.algorithm == "fedsgd"
-    halfway = 0.0 if still else 0.5
+    single = still or (knows.epochs == 1 and (knows.batch_size or 0) >= last.records)
+    halfway = 0.0 if single else 0.5
     weights = {name: t.double() + halfway * last.received[name].double() for name, t in last.sent.items()}
     try:
         network = load(model, (width,), len(layers[-1].bias), weights)
@@ -171,9 +170,9 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
     noise = noise_std(knows, last.records)
     precision = EXACT if still and not noise else DRIFTED
-    shape, room = form(knows.schema, width), 1.0 if still else ROOM
+    shape, room = form(knows.schema, width), 1.0 if single else ROOM
     spanned = (len(updates[0]) >= last.records, room * len(updates[1]) >= last.records)
-    return _View(network, activation, updates, shape, width, still, precision, noise, spanned)
+    return _View(network, activation, updates, shape, width, single, still, precision, noise, spanned)
 
 
 def _check_enough(view: _View, spans: tuple[Span, Span]) -> None:
@@ -218,7 +217,7 @@ def _claim(
             notes.append(f"{distinct} distinct records stand for {len(records)}")
     if len(records) < last.records:
         notes.append(f"{len(records)} of {last.records} records recovered")
-    if not view.still:
+    if not view.single:
         notes.append("several local steps blur the spans behind the first layer: numbers are approximate")
     claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, notes=tuple(notes))
     if labels is None:

@@ -10,7 +10,7 @@ from fedinv.schema import Categorical, Schema
 
 from .activations import Activation, curve
 
-KNOWN = 0.003
+KNOWN = 0.01
 """Novelty that even a known record is granted: less would drive the search apart from what it looks for."""
 CHUNK = 2**24
 """Numbers that one evaluation may hold per intermediate."""

@@ -14,6 +14,8 @@ from .local_search import Block, Equations, Form, improve, polish
 from .spans import Span
 
 SWEEPS = 12
+FEWEST, MOST = 64, 1000
+"""Records drawn in a round."""
 SHARP = 100.0
 """Weight of exact equations at the inputs when numbers are polished, where those behind the layer are approximate."""
 POLISH = 3
@@ -35,11 +37,11 @@ class Precision:
 
 EXACT = Precision(enough=1e-11, accept=1e-8, apart=1e-7)
 """One step at known weights: float32 rounding leaves 1e-12 at most, measured."""
-DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=50.0)
+DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=15.0)
 """Several local steps move what is behind the first layer: 1e-5 remains at learning rate 0.05, 5e-4 at 0.2 (hospital,
 bank, Adult, widths of 100 and 512); what is no record stays above 2e-3, or far above the records."""
-BEST = 0.1
-"""Share of the records wanted that sets what the others' misfits are compared with."""
+BEST = 4
+"""Records that set what the others' misfits are compared with."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Search:
     """How long to look."""
 
     starts: int
-    """Records drawn in a round."""
+    """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int
     """Rounds that may pass without a new record."""
     deadline: float
@@ -84,7 +86,8 @@ def find(
     while len(records) < count and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
         aimed = aim(records)
         coarse = aimed.to(torch.float32)
-        tried = improve(draw(search.starts), coarse, shape, SWEEPS, precision.enough)
+        starts = search.starts * (count - len(records)) * 2**idle
+        tried = improve(draw(min(max(starts, FEWEST), MOST)), coarse, shape, SWEEPS, precision.enough)
         tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
         tried = polish(tried, _sharpened(aimed), shape, POLISH)
         tried = tried[aimed.misfit(tried) < precision.accept]
@@ -93,7 +96,7 @@ def find(
         records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
         idle = 0 if len(records) > before else idle + 1
         progress(len(records) / count)
-    return Found(records, misfit / _limit(misfit, precision, count))
+    return Found(records, misfit / _limit(misfit, precision))
 
 
 def aim_apart(equations: Equations, spans: tuple[Span, Span], known: Tensor, count: int) -> Equations:
@@ -126,16 +129,16 @@ def _distinct(records: Tensor, equations: Equations, precision: Precision, count
     vectors = equations.hidden(records[order])
     vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
     apart = torch.cdist(vectors, vectors).square() / vectors.square().sum(1)
+    same = min(precision.apart, precision.spread * float(misfit[order[:BEST]].mean())) if len(order) else 0.0
     kept: list[int] = []
     for i in range(len(order)):
-        if len(kept) < count and (not kept or float(apart[i, kept].min()) > precision.apart):
+        if len(kept) < count and (not kept or float(apart[i, kept].min()) > same):
             kept.append(i)
     order = order[kept]
-    order = order[misfit[order] < _limit(misfit[order], precision, count)]
+    order = order[misfit[order] < _limit(misfit[order], precision)]
     return records[order], misfit[order]
 
 
-def _limit(misfit: Tensor, precision: Precision, count: int) -> float:
+def _limit(misfit: Tensor, precision: Precision) -> float:
     """Largest misfit that is accepted beside these, which rise."""
-    best = misfit[: max(1, round(BEST * count))]
-    return min(precision.accept, precision.spread * float(best.mean())) if len(best) else precision.accept
+    return min(precision.accept, precision.spread * float(misfit[:BEST].mean())) if len(misfit) else precision.accept

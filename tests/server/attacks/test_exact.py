@@ -140,7 +140,7 @@ def test_what_is_claimed_is_right_even_where_not_all_is_found():
     claimed = 0
     for seed in range(4):
         seen, knows, x, y = _see(20, seed, model=Mlp(hidden=(96, 64)))
-        claim = _run(seen, knows, Exact(rounds=2))
+        claim = _run(seen, knows, Exact(rounds=2, fall_back=False))
         claimed += len(claim.records)
         if len(claim.records):
             assert float(_matched(claim, x, y)[0].max()) < 0.05
@@ -163,7 +163,7 @@ def test_a_record_that_is_there_twice_is_counted_twice():
 
 def test_more_records_than_inputs_cannot_be_told_apart():
     seen, knows, *_ = _see(48, 5, model=Mlp(hidden=(128, 64)))
-    claim = _run(seen, knows, Exact(rounds=1, restarts_per_record=1))
+    claim = _run(seen, knows, Exact(rounds=1, restarts_per_record=1, fall_back=False))
     assert len(claim.records) == 0 and "nothing claimed" in claim.notes[0]
 
 
@@ -249,3 +249,16 @@ def test_one_hidden_layer_gives_up_records_whose_signals_differ_in_their_zeros_a
     claim = _run(seen, knows)
     errors, labels = _matched(claim, x, y)
     assert len(claim.records) == 12 and float(errors.max()) < 2e-3 and bool(labels.all())
+
+
+@pytest.mark.parametrize("activation", ["gelu", "tanh", "sigmoid", "leaky-relu"])
+def test_where_signals_do_not_vanish_the_spans_tell(activation):
+    seen, knows, x, y = _see(8, model=Mlp(hidden=(64, 64), activation=activation))
+    alone = _run(seen, knows, Exact(fall_back=False))
+    assert len(alone.records) == 0 and "no ReLU" in alone.notes[0]
+    claim = _run(seen, knows)
+    errors, labels = _matched(claim, x, y)
+    assert len(claim.records) == 8
+    assert float(errors.max()) < 1e-3
+    assert bool(labels.all())
+    assert any("spans" in note for note in claim.notes)
