@@ -16,7 +16,7 @@ from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
 from ..inversion.deflation import Share, shares
-from ..inversion.first_layer import decay, joined
+from ..inversion.first_layer import convolution, decay, joined
 from ..inversion.local_search import Block, Equations, Form, form
 from ..inversion.noise import noise_std
 from ..inversion.objective import dense_layers
@@ -141,6 +141,8 @@ class _View:
 def _view(last: Exchange, knows: Knowledge) -> _View:
     model = knows.model
     activation = activation_of(model)
+    if last.sent and next(iter(last.sent.values())).ndim == 4:
+        raise ValueError(convolution(last, knows))
     if activation is None or not isinstance(model, Mlp):
         raise ValueError("the architecture is withheld, or is no perceptron with a hidden layer")
     if sorted(last.sent) != sorted(last.received) or any(
