@@ -15,14 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fedinv.attack import Exchange, Knowledge, Observation
+from benchmarks.attacking import Score, attacked, build
+from fedinv import roles
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation
+from fedinv.defense import Job, Training
 from fedinv.judge.matching import Match, match
 from fedinv.models import Mlp
+from fedinv.models import build as network_of
+from fedinv.sampling import local_batches
 from fedinv.schema import Categorical, Column, Continuous, Schema
 
 FOLDER = Path(__file__).parent / "adult_batches"
 LR = 0.1
 TOLERANCE = 0.319
+SEEDS = 10
 NUMBERS = {
     0: Continuous(name="age", mean=38.5480, std=13.21788, low=17, high=90, mode=36, integer=True),
     9: Continuous(name="fnlwgt", mean=0, std=1, low=-1.6684, high=12.31, mode=-0.1),
@@ -56,12 +62,34 @@ class Batch:
     """float32 (n, width), in the schema's encoding."""
     labels: Tensor
     """int64 (n,)."""
-    tableak: Tensor
-    """float32 (n, width): what TabLeak made of it."""
+    tableak: Claim | None = None
+    """What TabLeak made of it."""
 
-    def judged(self, records: Tensor) -> Match:
-        """Claimed records (k, width) beside the truth."""
-        return match(records, self.schema.decode(self.records), self.schema, TOLERANCE)
+    def attacked(self, attack: Attack) -> Claim:
+        """What an attack claims."""
+        return attack.run(self.seen, self.knows, np.random.default_rng(0), lambda _: None)
+
+    def judged(self, claim: Claim) -> Match:
+        """The claim beside the truth."""
+        return match(claim.records, self.schema.decode(self.records), self.schema, TOLERANCE)
+
+
+def main() -> None:
+    """FedSGD batches beside TabLeak's reconstructions of the same, then FedAvg on the same records."""
+    torch.set_num_threads(1)
+    for size in (1, 4, 8, 16, 32):
+        theirs = Score()
+        for batch in batches(size):
+            if batch.tableak is not None:
+                theirs.add(batch.judged(batch.tableak))
+        print(theirs.line(f"MLP 100-100, {size} records, TabLeak").split("  exact")[0])
+        for kind in ("exact", "row-space"):
+            print(attacked(build(kind), batches(size)).line(f"MLP 100-100, {size} records, {kind}"))
+    for size in (16, 32):
+        for hidden in ((512, 512), (100, 100)):
+            for kind in ("exact", "row-space"):
+                name = f"FedAvg, MLP {hidden[0]}-{hidden[1]}, {size} records, {kind}"
+                print(attacked(build(kind), (locally(size, hidden, seed) for seed in range(SEEDS))).line(name))
 
 
 def batches(size: int) -> Iterator[Batch]:
@@ -79,7 +107,25 @@ def batches(size: int) -> Iterator[Batch]:
     for inputs, labels, claimed in zip(arrays["X"], arrays["y"], arrays["R"], strict=True):
         records = _plain(inputs, mean, std)
         seen = Observation((0,), (Exchange(1, sent, _update(sent, records, labels), size),))
-        yield Batch(seen, knows, schema, records, labels, _plain(claimed, mean, std))
+        theirs = Claim(_plain(claimed, mean, std), torch.zeros(size))
+        yield Batch(seen, knows, schema, records, labels, theirs)
+
+
+def locally(size: int, hidden: tuple[int, ...], seed: int) -> Batch:
+    """A client with this many of the table's records after 5 local epochs of batch 8 at learning rate 0.05."""
+    found = [batch for n in (1, 2, 4, 8, 16, 32) for batch in batches(n)]
+    every, labels = torch.cat([b.records for b in found]), torch.cat([b.labels for b in found])
+    _, first = np.unique(every.numpy(), axis=0, return_index=True)
+    rows = torch.from_numpy(np.random.default_rng(seed).permutation(first)[:size])
+    model, training = Mlp(hidden=hidden), Training("fedavg", 5, 8, 0.05, 0.0, 0.0)
+    schema = found[0].schema
+    network = network_of(model, schema.shape, schema.outputs, seed)
+    sent = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    order = local_batches(training, size, "shuffle", seed, 0, 1)
+    job = Job(network, every[rows], labels[rows], order, training, np.random.default_rng(seed), {})
+    seen = Observation((0,), (Exchange(1, sent, roles.load("clients", "training").plain_sgd(job), size),))
+    knows = Knowledge(model, "cross-entropy", schema, "fedavg", 0.05, 8, 5, momentum=0.0, weight_decay=0.0)
+    return Batch(seen, knows, schema, every[rows], labels[rows])
 
 
 def _update(sent: dict[str, Tensor], records: Tensor, labels: Tensor) -> dict[str, Tensor]:
