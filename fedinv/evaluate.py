@@ -121,6 +121,7 @@ def _result(
         field_accuracy=rates.field_accuracy,
         recovered=rates.recovered,
         exact=rates.exact,
+        images=rates.images,
         reidentified=rates.reidentified if named else None,
         chance=1 / len(people.table) if named else None,
         undefended=control,

@@ -35,8 +35,11 @@ def headline(
         of = "" if traced.count == total and rebuilt else f" of {traced.count}"
         learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
     parts = [learned]
+    if worst.images is not None:
+        psnr = worst.images.psnr
+        parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
     if worst.recovered.value < 0.5:
-        parts.append(_by_field(by_field.field_accuracy))
+        parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
     return _sentence([*parts, *_control(attacks), *price])
@@ -105,12 +108,12 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
     return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
 
 
-def _by_field(rate: Rate) -> str:
+def _by_field(rate: Rate, field: str) -> str:
     numbers = f"({percent(rate.value)} right, guess {percent(rate.prior)})"
     if rate.value <= rate.prior or rate.ci95[0] <= rate.prior:
         no_more = "no more" if rate.value <= rate.prior else "not measurably more"
-        return f"field by field it knows {no_more} than a guesser {numbers}"
-    return f"field by field it knows more than a guesser {numbers}"
+        return f"{field} by {field} it knows {no_more} than a guesser {numbers}"
+    return f"{field} by {field} it knows more than a guesser {numbers}"
 
 
 def _expected(rate: Rate) -> str:

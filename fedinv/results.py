@@ -22,6 +22,26 @@ class Rate(_Record):
     """The same judge on the best guess without any update."""
 
 
+class Mean(_Record):
+    """A measured mean with what it was measured on."""
+
+    value: float
+    count: int
+    """Records."""
+    ci95: Interval
+    prior: float
+    """The same judge on the best guess without any update."""
+
+
+class Images(_Record):
+    """How like the true images the claimed ones are; the guess stands in where nothing was claimed."""
+
+    psnr: Mean
+    """Peak signal-to-noise ratio, decibels of the pixels' range, at most 100."""
+    ssim: Mean
+    """Structural similarity (Wang et al. 2004, uniform window of 7 x 7), -1 to 1."""
+
+
 class Control(_Record):
     """What an attack gets from the same federation without defenses: a defense is believed only if this leaks."""
 
@@ -47,6 +67,8 @@ class AttackResult(_Record):
     field_accuracy: Rate
     recovered: Rate
     exact: Rate
+    images: Images | None = None
+    """None where the records are no images."""
     reidentified: Rate | None = None
     """Records traced back to the one named person among all; None where nobody has a name."""
     chance: float | None = None

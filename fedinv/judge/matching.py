@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fedinv.judge.images import pair
 from fedinv.schema import Columns, Continuous, Schema
 
 EXACT = 1e-3
@@ -41,8 +42,12 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
     """Match claims (k, width) one to one to true records (n), so that the most fields are right.
 
     A categorical field is right if it is equal, a continuous one if it is within `tolerance` standard deviations after
-    clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties go to the nearer record.
+    clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties go to the nearer record. An image's fields are
+    its pixels, and images are matched by least squared error.
     """
+    if schema.image is not None:
+        name, std = schema.image.name, schema.image.std
+        return _match_images(schema.decode(claims)[name], truth[name], std, tolerance)
     distance = distances(schema.decode(claims), truth, schema)
     count = distance.shape[1]
     right = distance <= tolerance
@@ -55,6 +60,15 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
     exact = np.zeros(count, dtype=bool)
     exact[columns] = (distance[rows, columns] <= EXACT).all(1)
     return Match(claim, matched, exact)
+
+
+def _match_images(claims: NDArray[np.float64], truth: NDArray[np.float64], std: float, tolerance: float) -> Match:
+    """Match claimed (k, pixels) to true images (n, pixels)."""
+    rows, columns = pair(claims, truth)
+    away = np.abs(claims[rows] - truth[columns]) / std
+    claim, right, exact = np.full(len(truth), -1), np.zeros(truth.shape, dtype=bool), np.zeros(len(truth), dtype=bool)
+    claim[columns], right[columns], exact[columns] = rows, away <= tolerance, (away <= EXACT).all(1)
+    return Match(claim, right, exact)
 
 
 def distances(claims: Mapping[str, NDArray[Any]], truth: Columns, schema: Schema) -> NDArray[np.float64]:

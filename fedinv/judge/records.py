@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fedinv.attacking import Outcome
 from fedinv.data.population import Population
 from fedinv.judge.verdict import Verdict
-from fedinv.schema import Continuous
+from fedinv.schema import Continuous, Image
 
 
 def table(outcome: Outcome, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
@@ -54,12 +56,30 @@ def _rows(outcome: Outcome, round_: int, clients: tuple[int, ...], verdict: Verd
         )
     truth = people.table.take(rows).columns
     claims: Mapping[str, Any] = schema.decode(verdict.case.claim.records)
+    if schema.image is not None:
+        return pa.table(columns | _image(verdict, truth[schema.image.name], schema.image, claims))
     for position, column in enumerate(schema.columns):
         kind = pa.float64() if isinstance(column, Continuous) else pa.string()
         columns[f"true:{column.name}"] = pa.array(truth[column.name].tolist(), kind)
         columns[f"claimed:{column.name}"] = _masked(claims[column.name], found.claim, claimed, kind)
         columns[f"right:{column.name}"] = pa.array(verdict.filled[:, position], pa.bool_())
     return pa.table(columns)
+
+
+def _image(
+    verdict: Verdict, truth: NDArray[np.float64], image: Image, claims: Mapping[str, Any]
+) -> dict[str, pa.Array]:
+    """What one row holds of an image: its pixels as one list, true and claimed, and how like they are."""
+    found, claimed, kind = verdict.match, verdict.match.claimed, pa.list_(pa.float32())
+    columns = {
+        f"true:{image.name}": pa.array(list(truth.astype(np.float32)), kind),
+        f"claimed:{image.name}": _masked(claims[image.name].astype(np.float32), found.claim, claimed, kind),
+        f"right:{image.name}": pa.array(found.right.mean(1), pa.float64()),
+    }
+    if verdict.quality is not None:
+        columns["psnr"] = pa.array(verdict.quality.psnr, pa.float64(), mask=~claimed)
+        columns["ssim"] = pa.array(verdict.quality.ssim, pa.float64(), mask=~claimed)
+    return columns
 
 
 def _masked(values: Any, claim: Any, claimed: Any, kind: pa.DataType) -> pa.Array:

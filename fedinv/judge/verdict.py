@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from fedinv.attack import Claim
 from fedinv.data.population import Population
 from fedinv.intervals import bootstrap_mean, clopper_pearson
+from fedinv.judge.images import Quality, quality
 from fedinv.judge.matching import Match, match
-from fedinv.results import Rate
+from fedinv.results import Images, Mean, Rate
 
 _DRAWS = 20
 
@@ -34,6 +35,8 @@ class Verdict:
     """(n, fields): right fields, the best guess standing in where nothing was claimed."""
     linked: NDArray[np.int64]
     """(n,): the person to whom the claim leads, -1 where nothing was claimed."""
+    quality: Quality | None = None
+    """Of images, the best guess standing in where nothing was claimed; None for a table."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Rates:
     recovered: Rate
     exact: Rate
     reidentified: Rate
+    images: Images | None = None
 
 
 def judge(
@@ -79,10 +83,12 @@ def judge(
         interval = bootstrap_mean(verdicts[0].filled.mean(1), np.ones(len(verdicts[0].filled)), rng)
     accuracy = Rate(
         value=_accuracy(verdicts),
-        count=int(sizes.sum()) * len(schema.columns),
+        count=int(sizes.sum()) * schema.fields,
         ci95=interval,
         prior=max(_accuracy(constant), by_draws),
     )
+
+    given = (verdicts, constant, drawn)
 
     def rate(name: str) -> Rate:
         hits, total = _hits(verdicts, name), int(sizes.sum())
@@ -90,7 +96,8 @@ def judge(
             value=hits / total if total else 0.0, count=total, ci95=clopper_pearson(hits, total), prior=prior(name)
         )
 
-    return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"))
+    images = None if schema.image is None else Images(psnr=_mean("psnr", *given, rng), ssim=_mean("ssim", *given, rng))
+    return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"), images)
 
 
 def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
@@ -103,13 +110,46 @@ def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
         claimed = schema.encode(schema.decode(case.claim.records))
         nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
         linked[found.claimed] = nearest[found.claim[found.claimed]]
-    return Verdict(case, found, found.right, linked)
+    return Verdict(case, found, found.right, linked, _quality(case, found, people))
+
+
+def _quality(case: Case, found: Match, people: Population) -> Quality | None:
+    """How like the truth the claimed images are; a record of which nothing is claimed has NaN."""
+    image = people.table.schema.image
+    if image is None:
+        return None
+    claims = people.table.schema.decode(case.claim.records)[image.name][found.claim[found.claimed]]
+    parts = quality(claims, people.table.columns[image.name][case.rows[found.claimed]], image)
+    psnr, ssim = (np.full(len(case.rows), np.nan) for _ in range(2))
+    psnr[found.claimed], ssim[found.claimed] = parts.psnr, parts.ssim
+    return Quality(psnr, ssim)
+
+
+def _mean(
+    name: str,
+    verdicts: Sequence[Verdict],
+    constant: Sequence[Verdict],
+    drawn: Sequence[Sequence[Verdict]],
+    rng: np.random.Generator,
+) -> Mean:
+    values = _measured(verdicts, name)
+    prior = max(float(_measured(constant, name).mean()), float(np.mean([_measured(d, name).mean() for d in drawn])))
+    interval = bootstrap_mean(values, np.ones(len(values)), rng)
+    return Mean(value=float(values.mean()), count=len(values), ci95=interval, prior=prior)
+
+
+def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
+    return np.concatenate([getattr(v.quality, name) for v in verdicts])
 
 
 def _fill(verdict: Verdict, guess: Verdict) -> Verdict:
     """Let the guesser speak for the records of which nothing was claimed."""
     filled = np.where(verdict.match.claimed[:, None], verdict.match.right, guess.match.right)
-    return Verdict(verdict.case, verdict.match, filled, verdict.linked)
+    found, other = verdict.quality, guess.quality
+    if found is not None and other is not None:
+        silent = ~verdict.match.claimed
+        found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))
+    return Verdict(verdict.case, verdict.match, filled, verdict.linked, found)
 
 
 def _guesses(cases: Sequence[Case], people: Population, rng: np.random.Generator) -> list[list[Claim]]:

@@ -15,6 +15,7 @@ from fedinv.errors import RequestError
 from fedinv.federation import Known
 from fedinv.headline import epsilon_text, hits, percent, unit_text, worst_fields, worst_names
 from fedinv.report import reading
+from fedinv.report.pictures import pictures
 from fedinv.report.reading import Run
 from fedinv.results import Interval, Rate
 from fedinv.scenario import Scenario, read
@@ -67,6 +68,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         names=names,
         label=lambda attack: called[id(attack)],
         cards=reading.cards(run),
+        pictures=pictures(run),
         claims=_claims(run),
         plots={name: base64.b64encode(png).decode() for name, png in drawn.items()},
         knows=[KNOWN[word] for word, told in known.items() if told],

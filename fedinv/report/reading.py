@@ -87,7 +87,7 @@ def read_run(folder: Path) -> Run:
 
 def cards(run: Run) -> tuple[Card, ...]:
     """Up to three people whose records the worst attack claimed, spread evenly from most to fewest right fields."""
-    if run.rows is None:
+    if run.rows is None or run.schema.image is not None:
         return ()
     seen: dict[int, Card] = {}
     for row in run.rows.filter(run.rows["claimed"]).to_pylist():
@@ -101,9 +101,9 @@ def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
     """Each column's name, whether it is sensitive, the worst attack's share right, and that of a constant guess.
 
     In the order of the data dictionary. The constant guess is the commonest value, or the densest region's center; it
-    speaks for the records of which nothing was claimed.
+    speaks for the records of which nothing was claimed. Empty for images.
     """
-    if run.rows is None or not run.rows.num_rows:
+    if run.rows is None or not run.rows.num_rows or run.schema.image is not None:
         return []
     tolerance, guess = run.scenario.judge.tolerance, run.schema.decode(run.schema.guess(1))
     claimed, shares = run.rows["claimed"].to_numpy(), []

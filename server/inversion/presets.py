@@ -50,6 +50,11 @@ class Preset:
     """Steps without a gain after which a search that no longer gains ends; 0: never."""
     polish: int = 0
     """Evaluations of L-BFGS on the claimed records' numbers, their categories fixed, where one step was observed."""
+    simulate: int = 0
+    """Iterations on the best restart with the local training simulated step by step, where there were several steps and
+    the network is a chain of linear layers; 0: never, one gradient halfway stands for all of them."""
+    join: bool = False
+    """Search one batch for all rounds that were watched, where they may have been about the same records."""
     work: float = float("inf")
     """Billions of floating-point operations."""
     seconds: float = 3600.0
@@ -71,6 +76,8 @@ PRESETS: dict[Name, Preset] = {
         pooling="weighted",
         enough=1e-4,
         polish=100,
+        simulate=300,
+        join=True,
         work=45.0,
         seconds=60.0,
     ),
@@ -148,7 +155,7 @@ FEDINV_IMAGES = Preset(
     restarts=1,
     form="box",
     balance=None,
-    hypotheses=1,
+    hypotheses=3,
     total_variation=1e-3,
     work=2_000.0,
     seconds=120.0,
