@@ -93,6 +93,10 @@ class GradientMatching(Attack):
     enough: float | None = Field(default=None, ge=0)
     patience: int | None = Field(default=None, ge=0)
     polish: int | None = Field(default=None, ge=0, le=10_000)
+    simulate: int | None = Field(default=None, ge=0, le=10_000)
+    """Iterations with several local steps simulated one by one, after those on one gradient halfway."""
+    join: bool | None = None
+    """Whether rounds about the same records are searched together."""
     work: float | None = Field(default=None, gt=0)
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
@@ -161,6 +165,8 @@ class GradientMatching(Attack):
         if knows.algorithm != "fedsgd":
             preset = replace(preset, polish=0)
         claim, explained = _claim(found, match, relaxation, preset, truth, reached)
+        if not isinstance(match.plain, Chain):
+            claim = replace(claim, confidence=claim.confidence * max(0.0, 1 - (1 - explained / truth) / (1 - chance)))
         progress(1.0)
         return replace(
             claim,
