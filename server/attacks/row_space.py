@@ -1,5 +1,6 @@
 """Searches a batch's records one by one, each in the spans that the update reveals."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -28,6 +29,8 @@ SPARE = 4
 """Equations that are asked for beyond a record's numbers: fewer would let anything pass."""
 DRIFT = 2
 """Directions granted to each record where several local steps moved what is behind the first layer."""
+MASKED = 100.0
+"""An update so many times as long as the model is no update."""
 ROOM = 0.7
 """Share of a layer's units that such directions may take."""
 
@@ -152,6 +155,11 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
     tensors = (*last.sent.values(), *last.received.values())
     if not all(bool(torch.isfinite(t).all()) for t in tensors):
         raise ValueError("the update or the model holds values that are not finite")
+    sizes = [
+        math.sqrt(sum(float(t.double().square().sum()) for t in side.values())) for side in (last.sent, last.received)
+    ]
+    if sizes[1] > MASKED * max(1.0, sizes[0]):
+        raise ValueError("the update is far larger than the model, as if it were masked")
     layers = dense_layers(last.sent)
     width = layers[0].weight.shape[1]
     if knows.schema is not None and knows.schema.width != width:

@@ -100,6 +100,7 @@ def test_noise_gives_no_rubbish(told):
         (lambda t: t * 0, "zero"),
         (lambda t: t * float("nan"), "not finite"),
         (lambda t: t[..., :-1], "parameters that were sent"),
+        (lambda t: t * 1e9, "masked"),
     ],
 )
 def test_a_bad_update_is_named(change, says):
