@@ -12,8 +12,8 @@ from fedinv.schema import Image
 
 MOST = 100.0
 """Decibels at which PSNR is cut off: the error is then below 1e-5 of the range, about a float32's."""
-WINDOW = 7
-"""Pixels across SSIM's uniform window, which fits images of 8 x 8; as scikit-image has it by default."""
+SMALLEST = 6
+"""Pixels across an image at which SSIM's window of 11 x 11 fits it, borders reflected."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Quality:
     psnr: NDArray[np.float64]
     """(n,) peak signal-to-noise ratio in decibels of the pixels' range, at most MOST."""
     ssim: NDArray[np.float64]
-    """(n,) structural similarity (Wang et al. 2004), -1 to 1."""
+    """(n,) structural similarity (Wang et al. 2004), -1 to 1; NaN for images below 6 x 6."""
 
 
 def quality(claimed: NDArray[np.float64], true: NDArray[np.float64], image: Image) -> Quality:
@@ -37,11 +37,9 @@ def quality(claimed: NDArray[np.float64], true: NDArray[np.float64], image: Imag
     ours, theirs = (
         torch.from_numpy((x - image.low) / span).double().reshape(-1, *image.shape) for x in (claimed, true)
     )
-    if min(image.down, image.across) < WINDOW:
+    if min(image.down, image.across) < SMALLEST:
         return Quality(_decibels(error), np.full(len(true), np.nan))
-    alike = structural_similarity_index_measure(
-        ours, theirs, gaussian_kernel=False, kernel_size=WINDOW, data_range=(0.0, 1.0), reduction="none"
-    )
+    alike = structural_similarity_index_measure(ours, theirs, data_range=(0.0, 1.0), reduction="none")
     return Quality(_decibels(error), np.asarray(torch.as_tensor(alike).reshape(-1).numpy()))
 
 

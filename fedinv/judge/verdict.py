@@ -68,7 +68,8 @@ def judge(
     by_draws = float(np.mean([_accuracy(d) for d in drawn]))
     filler = constant if _accuracy(constant) >= by_draws else drawn[0]
     verdicts = tuple(
-        _fill(_judge_one(case, people, tolerance), guess) for case, guess in zip(cases, filler, strict=True)
+        _fill(_judge_one(case, people, tolerance), guess, alike)
+        for case, guess, alike in zip(cases, filler, _likest(constant, drawn), strict=True)
     )
 
     def prior(rate: str) -> float:
@@ -142,10 +143,18 @@ def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
     return np.concatenate([getattr(v.quality, name) for v in verdicts])
 
 
-def _fill(verdict: Verdict, guess: Verdict) -> Verdict:
-    """Let the guesser speak for the records of which nothing was claimed."""
+def _likest(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
+    """The guesser whose images are most like the true ones; the constant one for tables."""
+    if constant[0].quality is None:
+        return constant
+    of_draws = float(np.mean([_measured(d, "psnr").mean() for d in drawn]))
+    return constant if float(_measured(constant, "psnr").mean()) >= of_draws else drawn[0]
+
+
+def _fill(verdict: Verdict, guess: Verdict, alike: Verdict) -> Verdict:
+    """Let the guessers speak for the records of which nothing was claimed: one for fields, one for images' likeness."""
     filled = np.where(verdict.match.claimed[:, None], verdict.match.right, guess.match.right)
-    found, other = verdict.quality, guess.quality
+    found, other = verdict.quality, alike.quality
     if found is not None and other is not None:
         silent = ~verdict.match.claimed
         found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))

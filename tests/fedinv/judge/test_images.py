@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from fedinv.attack import Claim
+from fedinv.data.population import Population
+from fedinv.data.sources.digits import Digits
+from fedinv.judge.images import MOST, quality
+from fedinv.judge.matching import match
+from fedinv.judge.verdict import Case, judge
+
+
+@pytest.fixture(scope="module")
+def people():
+    table = Digits(source="digits", records=60).load(1)
+    return Population(
+        table=table,
+        inputs=table.schema.encode(table.columns),
+        labels=torch.from_numpy(table.labels),
+        shares=(np.arange(30), np.arange(30, 50)),
+        holdout=np.arange(50, 60),
+    )
+
+
+def judged(people, claims, rows):
+    return judge([Case(Claim(claims, torch.ones(len(claims))), rows)], people, 0.319, np.random.default_rng(0))
+
+
+def test_psnr_is_its_definition_and_is_cut_off(people):
+    image, true = people.table.schema.image, people.table.columns["image"][:2]
+    found = quality(np.stack([true[0], true[1] + 0.1]), true, image)
+    assert found.psnr[0] == MOST
+    assert found.psnr[1] == pytest.approx(20.0)
+    assert found.ssim[0] == pytest.approx(1.0)
+    assert 0.5 < found.ssim[1] < 1
+
+
+def test_ssim_is_its_definition(people):
+    """Wang et al. 2004, equation 13: Gaussian windows of 11 x 11 with a standard deviation of 1.5."""
+    image, pixels = people.table.schema.image, people.table.columns["image"][[0, 1]]
+    true, claimed = pixels
+    x, y = (np.pad(one.reshape(8, 8), 5, mode="reflect") for one in pixels)
+    bell = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(bell, bell) / np.outer(bell, bell).sum()
+    values = []
+    for i in range(8):
+        for j in range(8):
+            a, b = (one[i : i + 11, j : j + 11] for one in (x, y))
+            at, bt = (window * a).sum(), (window * b).sum()
+            covariance = (window * (a - at) * (b - bt)).sum()
+            spread = (window * (a - at) ** 2).sum() + (window * (b - bt) ** 2).sum()
+            values.append((2 * at * bt + 1e-4) * (2 * covariance + 9e-4) / ((at**2 + bt**2 + 1e-4) * (spread + 9e-4)))
+    assert quality(claimed[None], true[None], image).ssim[0] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_the_truth_in_any_order_is_matched_and_exact(people):
+    order = np.random.default_rng(0).permutation(20)
+    truth = people.table.take(np.arange(20)).columns
+    found = match(people.inputs[:20][order], truth, people.table.schema, 0.319)
+    assert found.exact.all()
+    assert np.array_equal(order[found.claim], np.arange(20))
+    assert found.right.shape == (20, 64)
+
+
+def test_the_truth_scores_highest_and_the_guesser_far_below(people):
+    rows = np.arange(8)
+    _, rates = judged(people, people.inputs[rows], rows)
+    assert rates.images.psnr.value > 99
+    assert rates.images.ssim.value == pytest.approx(1, abs=1e-5)
+    assert rates.images.psnr.prior < 15
+    assert rates.images.ssim.prior < 0.3
+    assert rates.field_accuracy.count == 8 * 64
+    assert rates.recovered.value == rates.exact.value == 1
+
+
+def test_pixels_within_the_tolerance_are_right_and_not_exact(people):
+    rows, nudged = np.arange(8), people.inputs[:8].clone()
+    nudged[:, :32] += 0.2 * torch.where(nudged[:, :32] > 0, -1, 1)
+    _, rates = judged(people, nudged, rows)
+    assert rates.recovered.value == 1
+    assert rates.exact.value == 0
+    nudged[:, 0] += 2
+    assert judged(people, nudged, rows)[1].recovered.value == 0
+
+
+def test_silence_is_worth_the_guess_and_no_more(people):
+    _, rates = judged(people, torch.zeros(0, 64), np.arange(8))
+    assert rates.images.psnr.value == pytest.approx(rates.images.psnr.prior, abs=0.01)
+    assert rates.recovered.value == 0
+
+
+def test_claims_that_are_not_finite_are_judged_and_not_believed(people):
+    _, rates = judged(people, torch.full((8, 64), torch.nan), np.arange(8))
+    assert rates.recovered.value == 0
+    assert np.isfinite(rates.images.psnr.value)
