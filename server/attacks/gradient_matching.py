@@ -21,8 +21,11 @@ from ..inversion.pooling import agreement, certainty, determined, pool_by
 from ..inversion.presets import Name, Preset, settled
 from ..inversion.priors import Prior, group, squares, total_variation
 from ..inversion.recompute import mismatch, recompute_update
+from ..inversion.refinement import refined
 from ..inversion.relaxation import Form, Relaxation, relax
+from ..inversion.rounds import earlier, joined
 from ..inversion.steps import Rule, Schedule
+from ..inversion.unrolled import local_steps
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
@@ -110,12 +113,13 @@ class GradientMatching(Attack):
         """Claim as many records as the update covers, or none where the update does not tell them from noise."""
         last = seen.last
         try:
-            return self._run(last, knows, rng, progress)
+            return self._run(seen, knows, rng, progress)
         except _NothingError as reason:
             progress(1.0)
             return _nothing(last, knows, str(reason))
 
-    def _run(self, last: Exchange, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+    def _run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        last = seen.last
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
@@ -137,23 +141,24 @@ class GradientMatching(Attack):
             raise _NothingError(
                 f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
-        if knows.algorithm != "fedsgd":
-            notes.append("the update of several local steps is matched as one gradient of all records, halfway along")
         if length is None or rescaled(knows, match.length * math.sqrt(truth)):
             length, match = None, _match(last, knows, preset, None, device)
             notes.append("the update's scale is not known: label counts are found by trial")
             if preset.distance == "squared":
                 notes.append("the squared distance needs the update's scale: the cosine was used")
 
-        objective, relaxation = match.objective, relaxation.to(device)
+        relaxation = relaxation.to(device)
+        rounds = earlier(seen, knows, preset, length, match)
+        objective = joined([m.objective for m, _ in rounds])
         restarts, how = _scale(preset, objective.flops(n))
-        chances = objective.answers(_draw(knows, DRAWS, width, rng).to(device))
+        chances = match.objective.answers(_draw(knows, DRAWS, width, rng).to(device))
         labels, search = _labels(match, preset, chances, n, length, noise, restarts, rng)
         count = len(labels) * n
         begin = _draw(knows, count, width, rng) if preset.start == "schema" else _normal(count, width, rng)
         free = relaxation.free(begin.reshape(len(labels), n, width).to(device))
         problem = Problem(objective, relaxation, _priors(preset, shape), search)
-        found = descend(free, labels.to(device), problem, how, part(progress, 0, 0.95), objective.held(n))
+        searched = part(progress, 0, 0.6 if preset.simulate else 0.95)
+        found = descend(free, labels.to(device), problem, how, searched, objective.held(n))
         if search == "records":
             found = found.like_best()
         reached = _explained(match, found.inputs[:1], found.labels[:1])
@@ -164,6 +169,14 @@ class GradientMatching(Attack):
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
         if knows.algorithm != "fedsgd":
             preset = replace(preset, polish=0)
+            again = None
+            if preset.simulate and search == "records":
+                again = refined(found, rounds, relaxation, knows, length, preset, part(progress, 0.6, 0.95))
+            if again is not None:
+                found, preset, reached = again.found, replace(preset, pooling="best"), max(reached, again.explained)
+            elif local_steps(knows, n) != 1:
+                notes.append("several local steps are matched as one gradient of all records, halfway along")
+            notes += [] if again is None else again.notes
         claim, explained = _claim(found, match, relaxation, preset, truth, reached)
         if not isinstance(match.plain, Chain):
             claim = replace(claim, confidence=claim.confidence * max(0.0, 1 - (1 - explained / truth) / (1 - chance)))

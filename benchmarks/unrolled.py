@@ -1,0 +1,73 @@
+"""What simulating local training and joining rounds add to gradient matching, over TabLeak's grid of local training."""
+
+from dataclasses import replace
+
+import torch
+
+from benchmarks.attacking import attacked, build
+from benchmarks.victims import Victim, victim
+from fedinv import roles
+from fedinv.attack import Exchange, Observation
+from fedinv.defense import Job
+from fedinv.models import load
+from fedinv.sampling import local_batches
+from fedinv.streams import stream
+
+SEEDS = 2
+PLAIN = {"simulate": 0, "join": False}
+WAYS: dict[str, tuple[int, dict[str, object]]] = {
+    "halfway": (1, PLAIN),
+    "halfway, more work": (1, {**PLAIN, "work": 135.0, "iterations": 900}),
+    "simulated": (1, {"join": False}),
+    "two rounds joined": (2, {}),
+}
+"""Rounds that are watched, and the attack's keys: halfway along with the work of the default search and with three
+times that, which is what the default search and a simulation may take together."""
+
+
+def main() -> None:
+    """The hospital at learning rate 0.05, two perceptrons, 16 and 32 records a client, by epochs and batch size."""
+    torch.set_num_threads(1)
+    for hidden in ("512, 512", "100, 100"):
+        for records in (16, 32):
+            for epochs in (1, 5, 10):
+                for size in (32, 16, 8):
+                    if size <= records and (epochs > 1 or size < records):
+                        local = [
+                            f"model.hidden=[{hidden}]",
+                            f"training.records_per_client={records}",
+                            f"training.epochs={epochs}",
+                            f"training.batch_size={size}",
+                        ]
+                        _compare(f"{hidden}: {records} x {epochs}, batch {size}", local)
+
+
+def _compare(name: str, local: list[str]) -> None:
+    for way, (rounds, keys) in WAYS.items():
+        targets = (watched(victim("hospital", [*local, f"seed={seed}"]), rounds) for seed in range(SEEDS))
+        print(attacked(build("gradient-matching", **keys), targets).line(f"{name}, {way}"), flush=True)
+
+
+def watched(one: Victim, rounds: int) -> Victim:
+    """A victim that was seen for this many rounds; the model of each next round is the mean over all clients'."""
+    seen = one.seen
+    for round_ in range(2, rounds + 1):
+        before = seen.last
+        everyone = [received(one, before, client) for client in range(len(one.people.shares))]
+        sent = {key: weight + torch.stack([u[key] for u in everyone]).mean(0) for key, weight in before.sent.items()}
+        now = Exchange(round_, sent, {}, before.records)
+        seen = Observation(seen.clients, (*seen.exchanges, replace(now, received=received(one, now, seen.clients[0]))))
+    return replace(one, seen=seen)
+
+
+def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Tensor]:
+    """What a client sends back for the model of this exchange."""
+    scenario, schema, share = one.scenario, one.people.table.schema, one.people.shares[client]
+    training = scenario.training.settings
+    weights = {key: weight.clone() for key, weight in exchange.sent.items()}
+    network = load(scenario.model, schema.shape, schema.outputs, weights)
+    batches = local_batches(training, len(share), "shuffle", scenario.seed, client, exchange.round)
+    rng = stream(scenario.seed, "training", client, exchange.round)
+    job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng, {})
+    update: dict[str, torch.Tensor] = roles.load("clients", "training").plain_sgd(job)
+    return update
