@@ -36,7 +36,7 @@ class Precision:
 
 
 EXACT = Precision(enough=1e-11, accept=1e-5, apart=1e-6, spread=1e4)
-"""One step at known weights: float32 rounding leaves 1e-14 to 1e-12, 1e-7 behind sigmoids that hardly bend, measured."""
+"""One step at known weights: float32 rounding leaves 1e-14 to 1e-12, and 1e-7 behind sigmoids that hardly bend."""
 DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=15.0)
 """Several local steps move what is behind the first layer: 1e-5 remains at learning rate 0.05, 5e-4 at 0.2 (hospital,
 bank, Adult, widths of 100 and 512); what is no record stays above 2e-3, or far above the records."""
