@@ -147,3 +147,28 @@ def test_a_static_attack_is_never_told_of_the_defenses(tiny):
 def test_listing_reads_docstrings_only():
     assert all(plugin.summary for plugin in plugins.available("defenses").values())
     assert {"dp-sgd", "clip-noise", "masking"} <= set(plugins.available("defenses"))
+
+
+DIGITS = """
+name = "pictures"
+data = { source = "digits", records = 100 }
+model = { kind = "convnet", norm = "batch", channels = [4] }
+federation = { clients = 2, rounds = 1 }
+training = { algorithm = "fedavg" }
+"""
+
+
+def test_a_model_of_images_is_refused_on_a_table(tiny):
+    table = re.sub(r"^hidden.*\n", "", tiny, flags=re.M)
+    for kind in ("lenet", "convnet"):
+        refused(
+            table.replace('"mlp"', f'"{kind}"'), "model.kind", kind, "'hospital' holds a table", "use mlp or logistic"
+        )
+    assert loads(DIGITS).model.kind == "convnet"
+
+
+def test_batch_normalization_is_refused_where_records_gradients_are_clipped():
+    defense = '[[defenses]]\nkind = "dp-sgd"\nclip = 1.0\nnoise_multiplier = 1.0\n'
+    refused(DIGITS + defense, "model.norm", "'dp-sgd'", 'use norm = "none"')
+    assert loads(DIGITS.replace('"batch"', '"none"') + defense).defenses
+    assert loads(DIGITS + defense.replace("dp-sgd", "clip-noise")).defenses

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fedinv.schema import Categorical, Continuous, Schema, fit_categorical, fit_continuous
+from fedinv.schema import Categorical, Continuous, Image, Schema, fit_categorical, fit_continuous
 
 NAMES = st.sampled_from(["age", "", "<script>alert(1)</script>", "a\nb", "naïve ♥", "'; drop table", "0.weight"])
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
@@ -118,3 +118,40 @@ def test_values_and_frequencies_must_match():
 def test_a_standard_deviation_of_zero_is_refused():
     with pytest.raises(ValidationError, match="greater than 0"):
         Continuous(name="c", mean=0, std=0, low=0, high=0, mode=0)
+
+
+PHOTO = Image(name="photo", channels=3, down=4, across=6, mean=100, std=50, low=0, high=255)
+
+
+def photos(count):
+    return {"photo": np.random.default_rng(0).integers(0, 256, (count, 72)).astype(float)}
+
+
+def test_an_image_is_one_column_of_many_inputs():
+    schema = Schema(columns=(PHOTO,), label="y", classes=("no", "yes"))
+    assert (schema.shape, schema.width, schema.fields, schema.outputs) == ((3, 4, 6), 72, 72, 2)
+    inputs = schema.encode(photos(5))
+    assert inputs.shape == (5, 72)
+    assert np.allclose(schema.decode(inputs)["photo"], photos(5)["photo"], atol=1e-3)
+    wild = schema.decode(torch.tensor([[torch.nan, torch.inf, -torch.inf] * 24]))["photo"]
+    assert wild[0, :3].tolist() == [100, 255, 0]
+    assert Schema.model_validate_json(schema.model_dump_json()) == schema
+
+
+def test_a_guessed_image_is_the_mean_pixel_and_a_drawn_one_is_smooth_and_standard():
+    large = PHOTO.model_copy(update={"down": 16, "across": 16, "low": -(10**6), "high": 10**6})
+    schema = Schema(columns=(large,), label="y", classes=("no", "yes"))
+    assert np.allclose(schema.decode(schema.guess(2))["photo"], 100)
+    drawn = schema.draw(2000, np.random.default_rng(0))
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.05)
+    assert float(drawn.var(0).mean()) == pytest.approx(1, abs=0.05)
+    pixels = drawn.reshape(-1, 3, 16, 16)
+    near, far = (float((pixels[..., 0] * pixels[..., step]).mean()) for step in (1, 15))
+    assert 1 > near > far + 0.2
+    assert torch.equal(pixels[:, 0], pixels[:, 2])
+
+
+def test_no_column_may_stand_beside_an_image():
+    other = Categorical(name="sex", values=("f", "m"), frequencies=(0.5, 0.5))
+    with pytest.raises(ValidationError, match="all of a record"):
+        Schema(columns=(PHOTO, other), label="y", classes=("no", "yes"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.schema import Categorical, Continuous, Image, Schema
 from server.inversion.first_layer import FirstLayer
 from server.inversion.validity import activity, fault, snap, stray
 
@@ -19,6 +19,15 @@ SCHEMA = Schema(
 def test_fault_measures_the_worst_column():
     rows = torch.tensor([[0.5, 0, 1, 0], [4.5, 0, 1, 0], [0.0, 0.1, 0.9, 0], [0.0, 1, 1, 0], [0.0, 0, 0, 0]])
     assert torch.allclose(fault(SCHEMA, rows), torch.tensor([0.0, 0.5, 0.1, 1.0, 1.0]), atol=1e-6)
+
+
+def test_images_are_valid_while_every_pixel_is_within_its_range():
+    photo = Image(name="photo", channels=1, down=2, across=2, mean=0.5, std=0.25, low=0, high=1)
+    schema = Schema(columns=(photo,), label="what", classes=("a", "b"))
+    rows = torch.tensor([[-2.0, 0.0, 1.0, 2.0], [-2.0, 0.0, 1.0, 2.5], [-5.0, 0.0, 1.0, 2.5]])
+    assert fault(schema, rows).tolist() == [0.0, 0.5, 3.0]
+    assert snap(schema, rows).equal(rows)
+    assert stray(schema, torch.ones(3, 5)) == 0
 
 
 def test_snap_changes_categories_alone():
