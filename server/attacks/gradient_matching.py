@@ -1,4 +1,4 @@
-"""Inverts an update by looking for the batch whose gradient is the same."""
+"""Tries batches until gradients agree; needs the architecture."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ from ..inversion.priors import Prior, group, squares, total_variation
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.refinement import refined
 from ..inversion.relaxation import Form, Relaxation, relax
-from ..inversion.rounds import earlier, joined
+from ..inversion.rounds import same_records
 from ..inversion.steps import Rule, Schedule
 from ..inversion.unrolled import local_steps
 
@@ -35,7 +35,7 @@ NULL = 4.0
 By chance p numbers explain about p / D of a random vector in D dimensions. Measured on Gaussian updates (batches of 1
 to 32, hidden layers of 100 to 512, with and without a schema, 96 runs): 0.01 to 1.45 times that.
 """
-NULL_CONVOLUTIONAL = 2.0
+NULL_CONVOLUTIONAL = 1.25
 """The same for other networks, of what random batches with the same labels leave unexplained.
 
 A share of an update may be explained by its labels alone, as where the last bias is most of it. Measured on Gaussian
@@ -99,7 +99,7 @@ class GradientMatching(Attack):
     simulate: int | None = Field(default=None, ge=0, le=10_000)
     """Iterations with several local steps simulated one by one, after those on one gradient halfway."""
     join: bool | None = None
-    """Whether rounds about the same records are searched together."""
+    """Whether rounds about the same records are simulated together."""
     work: float | None = Field(default=None, gt=0)
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
@@ -148,10 +148,9 @@ class GradientMatching(Attack):
                 notes.append("the squared distance needs the update's scale: the cosine was used")
 
         relaxation = relaxation.to(device)
-        rounds = earlier(seen, knows, preset, length, match)
-        objective = joined([m.objective for m, _ in rounds])
+        objective = match.objective
         restarts, how = _scale(preset, objective.flops(n))
-        chances = match.objective.answers(_draw(knows, DRAWS, width, rng).to(device))
+        chances = objective.answers(_draw(knows, DRAWS, width, rng).to(device))
         labels, search = _labels(match, preset, chances, n, length, noise, restarts, rng)
         count = len(labels) * n
         begin = _draw(knows, count, width, rng) if preset.start == "schema" else _normal(count, width, rng)
@@ -171,6 +170,8 @@ class GradientMatching(Attack):
             preset = replace(preset, polish=0)
             again = None
             if preset.simulate and search == "records":
+                drawn = _draw(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
+                rounds = same_records(seen, knows, preset, length, match, found, drawn)
                 again = refined(found, rounds, relaxation, knows, length, preset, part(progress, 0.6, 0.95))
             if again is not None:
                 found, preset, reached = again.found, replace(preset, pooling="best"), max(reached, again.explained)

@@ -83,8 +83,9 @@ def test_pixels_within_the_tolerance_are_right_and_not_exact(people):
     assert judged(people, nudged, rows)[1].recovered.value == 0
 
 
-def test_silence_is_worth_the_guess_and_no_more(people):
-    _, rates = judged(people, torch.zeros(0, 64), np.arange(8))
+@pytest.mark.parametrize("width", [64, 10])
+def test_silence_is_worth_the_guess_and_no_more(people, width):
+    _, rates = judged(people, torch.zeros(0, width), np.arange(8))
     assert rates.images.psnr.value == pytest.approx(rates.images.psnr.prior, abs=0.01)
     assert rates.recovered.value == 0
 
