@@ -1,9 +1,9 @@
 """Local training without any defense: plain stochastic gradient descent."""
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from fedinv.defense import Job, Update
+from fedinv.loss import loss
 from fedinv.models import state
 
 
@@ -21,8 +21,8 @@ def plain_sgd(job: Job) -> Update:
     steps: list[torch.Tensor] = []
     for batch in job.batches:
         rows = torch.from_numpy(batch)
-        loss = cross_entropy(job.network(job.inputs[rows]), job.labels[rows])
-        gradients = list(torch.autograd.grad(loss, weights))
+        off = loss(job.network(job.inputs[rows]), job.labels[rows])
+        gradients = list(torch.autograd.grad(off, weights))
         with torch.no_grad():
             if settings.weight_decay:
                 torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)

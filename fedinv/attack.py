@@ -50,6 +50,7 @@ class Knowledge:
 
     model: AnyModel | None = None
     loss: str | None = None
+    """cross-entropy or squared-error."""
     schema: Schema | None = None
     algorithm: str | None = None
     lr: float | None = None
@@ -74,7 +75,7 @@ class Claim:
     confidence: Tensor
     """float32 (k,): the attack's own probability that the record is right, 0 to 1, found without the truth."""
     labels: Tensor | None = None
-    """int64 (k,), where the attack infers them."""
+    """int64 (k,) classes, or float32 (k,) standardized targets, where the attack infers them."""
     mismatch: float | None = None
     """Relative distance between the update and its re-computation from the claim: 0 explains all, 1 nothing."""
     notes: tuple[str, ...] = ()

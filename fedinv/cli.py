@@ -1,7 +1,9 @@
 """The command line. Results go to stdout, all else to stderr; nothing heavy is imported before it is needed."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,9 +105,9 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    width = max(map(len, rows), default=0)
+    width, across = max(map(len, rows), default=0) + 2, shutil.get_terminal_size().columns
     for name, summary in rows.items():
-        typer.echo(f"{name:{width}}  {summary}")
+        typer.echo(f"{name:{width}}{_indented(summary, width, across) if sys.stdout.isatty() else summary}")
 
 
 def main() -> None:
@@ -122,6 +124,11 @@ def main() -> None:
 
 def _summaries(found: Any) -> dict[str, str]:
     return {kind: plugin.summary for kind, plugin in found.items()}
+
+
+def _indented(text: str, start: int, across: int) -> str:
+    """The text broken at words, so that what begins at column `start` stays right of it."""
+    return f"\n{' ' * start}".join(textwrap.wrap(text, max(across - start, 20)))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -37,7 +37,7 @@ class Job:
     inputs: Tensor
     """float32 (n, width): the client's records, encoded."""
     labels: Tensor
-    """int64 (n,)."""
+    """int64 (n,) classes, or float32 (n,) standardized targets."""
     batches: tuple[NDArray[np.int64], ...]
     """Which records each local step uses, in order; a batch may be empty under Poisson sampling."""
     training: Training

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -12,8 +13,9 @@ from fedinv.attack import Attack, Progress
 from fedinv.data.population import Population
 from fedinv.headline import headline
 from fedinv.judge import records
+from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.truth import true_rows
-from fedinv.judge.utility import auc
+from fedinv.judge.utility import auc, r2
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
 from fedinv.models import load
 from fedinv.report import render
@@ -123,6 +125,7 @@ def _result(
         exact=rates.exact,
         images=rates.images,
         reidentified=rates.reidentified if named else None,
+        calibration=calibration(*confidences(verdicts)),
         chance=1 / len(people.table) if named else None,
         undefended=control,
         mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
@@ -137,17 +140,20 @@ def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequent
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
+    metric: Literal["auc", "r2"] = "auc" if people.table.schema.target is None else "r2"
+    measured = auc if metric == "auc" else r2
+
     def measure(where: Path) -> tuple[float, Interval]:
         network = _network(scenario, people, where)
         rng = stream(scenario.seed, "utility")
-        return auc(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
+        return measured(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
 
     value, interval = measure(folder)
     undefended = None
     if scenario.defenses:
         plain, plain_interval = measure(folder / "undefended")
         undefended = Undefended(value=plain, ci95=plain_interval)
-    return Utility(metric="auc", value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
+    return Utility(metric=metric, value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
 
 
 def _versions() -> dict[str, str]:

@@ -94,6 +94,11 @@ def unit_text(privacy: Privacy) -> str:
     return "record" if privacy.unit == "example" else "client"
 
 
+def metric_text(utility: Utility) -> str:
+    """What the model's use is measured by."""
+    return "AUC" if utility.metric == "auc" else "R\u00b2"
+
+
 def _above(rate: Rate) -> float:
     return rate.value - rate.prior
 
@@ -148,8 +153,8 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
         return [claim]
     points = 100 * (utility.undefended.value - utility.value)
     if abs(points) < 0.05:
-        return [claim, "the model keeps its AUC"]
-    return [claim, f"the model {'loses' if points > 0 else 'gains'} {abs(points):.1f} points of AUC"]
+        return [claim, f"the model keeps its {metric_text(utility)}"]
+    return [claim, f"the model {'loses' if points > 0 else 'gains'} {abs(points):.1f} points of {metric_text(utility)}"]
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -39,7 +39,32 @@ class Images(_Record):
     psnr: Mean
     """Peak signal-to-noise ratio, decibels of the pixels' range, at most 100."""
     ssim: Mean
-    """Structural similarity (Wang et al. 2004, uniform window of 7 x 7), -1 to 1."""
+    """Structural similarity (Wang et al. 2004, Gaussian window of 11 x 11, borders reflected), -1 to 1."""
+
+
+class CalibrationBin(_Record):
+    """The claims whose confidence lies in [low, high), the last bin's at 1 too."""
+
+    low: float
+    high: float
+    claimed_mean: float
+    """Their mean confidence."""
+    right: float
+    """Share of them that were recovered; a claim that stands for no true record is wrong."""
+    count: int
+    ci95: Interval
+    """Of the share right."""
+
+
+class Calibration(_Record):
+    """An attack's confidence in its claims against the truth, over all its claims."""
+
+    bins: list[CalibrationBin]
+    """Of ten equal steps, those that hold claims."""
+    expected_calibration_error: Annotated[float, Field(ge=0, le=1)]
+    """Mean distance of a bin's confidence from its share right, weighted by claims: 0 is honest."""
+    brier: Annotated[float, Field(ge=0, le=1)]
+    """Mean squared distance of a claim's confidence from 1 where it is right, from 0 where it is not."""
 
 
 class Control(_Record):
@@ -71,6 +96,8 @@ class AttackResult(_Record):
     """None where the records are no images."""
     reidentified: Rate | None = None
     """Records traced back to the one named person among all; None where nobody has a name."""
+    calibration: Calibration | None = None
+    """None where nothing was claimed."""
     chance: float | None = None
     """Share that a random choice among all people would name right."""
     undefended: Control | None = None
@@ -112,7 +139,8 @@ class Undefended(_Record):
 class Utility(_Record):
     """What the trained model is good for, on records that no client holds."""
 
-    metric: Literal["auc"]
+    metric: Literal["auc", "r2"]
+    """Area under the ROC curve of classes, or the share of a number's variance that is explained."""
     value: float
     ci95: Interval
     count: int

@@ -95,7 +95,7 @@ class Scenario(Strict):
         lr = "lr" in knows
         return Knowledge(
             model=self.model if "architecture" in knows else None,
-            loss="cross-entropy" if "loss" in knows else None,
+            loss=schema.loss if "loss" in knows else None,
             schema=schema if "schema" in knows else None,
             algorithm=training.algorithm,
             lr=training.lr if lr else None,

@@ -1,4 +1,4 @@
-"""Client-level local differential privacy: clip the whole update, then add Gaussian noise before it is sent.
+"""Clips the update and adds noise before sending: client-level DP.
 
 Geyer, Klein, Nabi 2017 and McMahan et al. 2018 clip and noise at the client level; here each client does it for
 itself, so the guarantee needs no trust in the server.

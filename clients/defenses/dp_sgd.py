@@ -1,4 +1,4 @@
-"""Example-level differential privacy: each record's gradient is clipped and each step noised, by Opacus.
+"""Clips and noises each record's gradient (Opacus): example-level DP.
 
 Abadi et al. 2016, algorithm 1, with Poisson sampling as its accounting assumes.
 """
@@ -12,9 +12,9 @@ from opacus import GradSampleModule
 from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizer
 from pydantic import Field
-from torch.nn.functional import cross_entropy
 
 from fedinv.defense import Defense, Job, LocalTraining, PrivacyEvent, State, Update
+from fedinv.loss import loss
 from fedinv.streams import torch_stream
 
 
@@ -76,8 +76,8 @@ class DpSgd(Defense):
             for batch in job.batches:
                 rows = torch.from_numpy(batch)
                 optimizer.zero_grad()
-                loss = cross_entropy(model(job.inputs[rows]), job.labels[rows], reduction="sum")
-                torch.autograd.backward(loss)
+                off = loss(model(job.inputs[rows]), job.labels[rows], reduction="sum")
+                torch.autograd.backward(off)
                 if self.guard:
                     _drop_non_finite(optimizer)
                 optimizer.step()

@@ -6,7 +6,7 @@ table as a Hugging Face Dataset.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,16 @@ class Dirichlet(BaseModel):
     """Concentration: 0.1 leaves most clients with one class, 100 is nearly iid."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
-        """Return each client's rows, disjoint, none empty. Raises RequestError for more clients than records."""
+        """Return each client's rows, disjoint, none empty.
+
+        Raises RequestError for a label that has no classes and for more clients than records.
+        """
         _enough(table, clients)
+        if table.schema.target is not None:
+            raise RequestError(
+                f"data.partition.kind: dirichlet deals out classes, and the label {table.schema.label!r} is a number: "
+                f'use {{ kind = "by-column", column = "{table.schema.label}" }}, quantity or iid'
+            )
         owner = np.empty(len(table), np.int64)
         for label in range(len(table.schema.classes)):
             rows = rng.permutation(np.flatnonzero(table.labels == label))
@@ -55,7 +63,7 @@ class ByColumn(BaseModel):
     """Each client gets one value of a column, or a share of it: hospitals by ward, banks by purpose.
 
     Clients are apportioned to the values by how common they are; with more values than clients, a client gets several.
-    A continuous column is cut into one range a client, at its quantiles.
+    A column of numbers is cut into one range a client, at its quantiles.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +81,8 @@ class ByColumn(BaseModel):
         schema = table.schema
         order = rng.permutation(len(table))
         if self.column == schema.label:
+            if schema.target is not None:
+                return _ranges(table.labels, order, clients, rng)
             codes = table.labels
         elif self.column not in schema.names:
             known = [*schema.names, schema.label]
@@ -83,8 +93,7 @@ class ByColumn(BaseModel):
             if isinstance(column, Image):
                 raise RequestError(f"data.partition.column: {self.column!r} holds images, use {schema.label!r}")
             if isinstance(column, Continuous):
-                ranked = order[np.argsort(np.asarray(values, np.float64)[order], kind="stable")]
-                return tuple(rng.permutation(part) for part in np.array_split(ranked, clients))
+                return _ranges(values, order, clients, rng)
             codes = np.argmax(column.encode(values), axis=1)
         groups = [rows for code in range(int(codes.max()) + 1) if len(rows := order[codes[order] == code])]
         owner = np.empty(len(table), np.int64)
@@ -127,6 +136,12 @@ def _enough(table: Table, clients: int) -> None:
             f"federation.clients: {len(table)} records cannot be spread over {clients} clients, "
             f"use at most {len(table)} clients or raise data.records"
         )
+
+
+def _ranges(values: NDArray[Any], order: Rows, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
+    """Each client's rows: one range of the values (n,), ties in the order (n,) given."""
+    ranked = order[np.argsort(np.asarray(values, np.float64)[order], kind="stable")]
+    return tuple(rng.permutation(part) for part in np.array_split(ranked, clients))
 
 
 def _proportions(alpha: float, clients: int, rng: np.random.Generator) -> NDArray[np.float64]:

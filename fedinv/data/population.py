@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +21,7 @@ class Population:
     inputs: Tensor
     """float32 (people, width), encoded."""
     labels: Tensor
-    """int64 (people,)."""
+    """int64 (people,), or float32 standardized targets."""
     shares: tuple[NDArray[np.int64], ...]
     """Rows of each client, disjoint."""
     holdout: NDArray[np.int64]
@@ -48,7 +47,7 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
     return Population(
         table=table,
         inputs=table.schema.encode(table.columns),
-        labels=torch.from_numpy(table.labels),
+        labels=table.schema.encode_labels(table.labels),
         shares=tuple(rest[part][:records_per_client] for part in parts),
         holdout=holdout,
     )

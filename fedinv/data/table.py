@@ -17,8 +17,8 @@ class Table:
     schema: Schema
     columns: Mapping[str, NDArray[Any]]
     """The records column by column, each value one that the schema can encode."""
-    labels: NDArray[np.int64]
-    """(n,) index into schema.classes."""
+    labels: NDArray[Any]
+    """(n,) int64 index into schema.classes, or float64 numbers in the unit of schema.target."""
     identities: Mapping[str, NDArray[Any]] | None = None
     """Name, birth date, postcode ... of each person, column by column; None where the source has none."""
     notes: tuple[str, ...] = ()

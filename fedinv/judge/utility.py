@@ -1,4 +1,4 @@
-"""What the trained model is good for: the area under the ROC curve on records that no client holds."""
+"""What the trained model is good for on records that no client holds: area under the ROC curve, or share explained."""
 
 import numpy as np
 import torch
@@ -27,6 +27,29 @@ def auc(
     counts = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=resamples).astype(float)
     weights = np.concatenate([np.ones((1, len(truth))), counts])
     values = np.nanmean([_weighted_auc(scores[:, c], truth == c, weights) for c in classes], axis=0)
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return float(values[0]), (float(low), float(high))
+
+
+def r2(
+    network: nn.Module, inputs: Tensor, targets: Tensor, rng: np.random.Generator, resamples: int = 1000
+) -> tuple[float, Interval]:
+    """Share of the targets' variance that is explained, with its 95 % bootstrap interval over records.
+
+    1 is perfect, 0 what their mean does, and it is negative for worse. A network that returns predictions that are not
+    finite tells nothing: 0, as do targets that are all the same.
+    """
+    with torch.no_grad():
+        predicted = network(inputs).double()[:, 0].numpy()
+    truth = targets.double().numpy()
+    if not np.isfinite(predicted).all() or len(np.unique(truth)) < 2:
+        return 0.0, (0.0, 0.0)
+    counts = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=resamples)
+    weights = np.concatenate([np.ones((1, len(truth))), counts])
+    total = weights.sum(1)
+    spread = weights @ truth**2 - (weights @ truth) ** 2 / total
+    wrong = weights @ (predicted - truth) ** 2
+    values = 1 - np.divide(wrong, spread, out=np.full(len(total), np.nan), where=spread > 1e-12 * spread[0])
     low, high = np.nanquantile(values[1:], [0.025, 0.975])
     return float(values[0]), (float(low), float(high))
 

@@ -13,10 +13,11 @@ from markupsafe import Markup, escape
 from fedinv import library
 from fedinv.errors import RequestError
 from fedinv.federation import Known
-from fedinv.headline import epsilon_text, hits, percent, unit_text, worst_fields, worst_names
+from fedinv.headline import epsilon_text, hits, metric_text, percent, unit_text, worst_fields, worst_names
 from fedinv.report import reading
 from fedinv.report.pictures import pictures
 from fedinv.report.reading import Run
+from fedinv.report.reliability import sentence
 from fedinv.results import Interval, Rate
 from fedinv.scenario import Scenario, read
 
@@ -61,6 +62,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         run=run,
         scenario=scenario,
         results=run.results,
+        metric=metric_text(run.results.utility),
         unit=unit_text(run.results.privacy),
         labeled=list(zip(labels, attacks, strict=True)),
         worst=run.worst,
@@ -69,7 +71,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         label=lambda attack: called[id(attack)],
         cards=reading.cards(run),
         pictures=pictures(run),
-        claims=_claims(run),
+        claims=[(label, sentence(found)) for label, found in reading.calibrated(run)],
         plots={name: base64.b64encode(png).decode() for name, png in drawn.items()},
         knows=[KNOWN[word] for word, told in known.items() if told],
         withheld=[KNOWN[word] for word, told in known.items() if not told],
@@ -133,15 +135,6 @@ def _toml(value: Any) -> str:
 def _breakable(name: str) -> Markup:
     """An escaped name that may break after an underscore."""
     return escape(name).replace("_", Markup("_<wbr>"))
-
-
-def _claims(run: Run) -> str | None:
-    """What the worst attack thought of its own claims, in a sentence; None where it claimed nothing."""
-    stated, right = reading.confidence(run)
-    if not len(stated):
-        return None
-    sentence = f"Over {len(stated)} claims the attack's mean confidence was {percent(float(stated.mean()))}"
-    return f"{sentence}; {percent(float(right.mean()))} of them were right in every field."
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:

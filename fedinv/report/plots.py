@@ -10,12 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from fedinv.intervals import clopper_pearson
-from fedinv.report import reading
+from fedinv.headline import metric_text
+from fedinv.report import reading, reliability
 from fedinv.report.reading import Run
-from fedinv.results import AttackResult, Rate, Utility
+from fedinv.results import AttackResult, Calibration, Rate, Utility
 
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
 WIDTH = 5.4
@@ -37,9 +36,6 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "text.parse_math": False,  # a column's name may hold a dollar sign
 }
-FEWEST_CLAIMS = 20
-"""Below this many claims a plot of confidence against truth would show noise."""
-BINS = 5
 
 
 def draw(run: Run) -> dict[str, bytes]:
@@ -50,17 +46,18 @@ def draw(run: Run) -> dict[str, bytes]:
         drawn["leakage"] = leakage(attacks, reading.labels(attacks))
     if columns:
         drawn["columns"] = by_column(columns)
-    binned = bins(*reading.confidence(run))
-    if len(binned) > 1:
-        drawn["confidence"] = confidence(binned)
+    calibrated = reading.calibrated(run)
+    if calibrated:
+        drawn["confidence"] = confidence(calibrated)
     return drawn
 
 
 def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
     """What each attack got with its 95 % interval, beside the guesser: fields, whole records, names."""
+    field = "pixel" if any(a.images for a in attacks) else "field"
     panels: list[tuple[str, list[Rate | None]]] = [
-        ("Fields right", [a.field_accuracy for a in attacks]),
-        ("Records recovered (every field right)", [a.recovered for a in attacks]),
+        (f"{field.capitalize()}s right", [a.field_accuracy for a in attacks]),
+        (f"Records recovered (every {field} right)", [a.recovered for a in attacks]),
         ("Traced to the right person", [a.reidentified for a in attacks]),
     ]
     panels = [panel for panel in panels if any(panel[1])]
@@ -85,7 +82,9 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
 
 
 def utility(measured: Utility) -> bytes:
-    """The model's AUC with its interval beside the undefended one and chance."""
+    """The model's AUC or R² with its interval beside the undefended one and what knows nothing."""
+    chance, least = (0.5, 0.45) if measured.metric == "auc" else (0.0, -0.05)
+    knows_nothing = "chance" if measured.metric == "auc" else "the mean"
     rows = [("this run", measured.value, measured.ci95)]
     if measured.undefended:
         rows.append(("without defenses", measured.undefended.value, measured.undefended.ci95))
@@ -95,12 +94,12 @@ def utility(measured: Utility) -> bytes:
         for y, (_, value, interval) in enumerate(rows):
             _interval(ax, value, interval, y)
             ax.annotate(f"{value:.3f}", (value, y), (0, 9), textcoords="offset points", ha="center", color=BLUE)
-        ax.axvline(0.5, color=VERMILION, linewidth=1.6, linestyle="--")
+        ax.axvline(chance, color=VERMILION, linewidth=1.6, linestyle="--")
         ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         ax.set_ylim(len(rows) - 0.4, -0.7)
-        ax.set_xlim(min(0.45, *(interval[0] - 0.02 for _, _, interval in rows)), 1.005)
-        ax.set_xlabel("AUC on held-out records")
-        _legend(figure, [("model, 95 % interval", "o", BLUE), ("chance", "--", VERMILION)])
+        ax.set_xlim(min(least, *(interval[0] - 0.02 for _, _, interval in rows)), 1.005)
+        ax.set_xlabel(f"{metric_text(measured)} on held-out records")
+        _legend(figure, [("model, 95 % interval", "o", BLUE), (knows_nothing, "--", VERMILION)])
 
     return _png(1.25 + 0.5 * len(rows), fill)
 
@@ -122,36 +121,20 @@ def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
     return _png(1.3 + 0.23 * len(columns), fill)
 
 
-Bin = tuple[float, int, int]
-"""Mean confidence, records recovered, claims."""
-
-
-def bins(stated: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
-    """Group claims (k,) by stated confidence in five equal steps; empty when the claims are too few to say anything."""
-    if len(stated) < FEWEST_CLAIMS:
-        return []
-    step = np.clip((stated * BINS).astype(int), 0, BINS - 1)
-    groups = [(stated[step == i], right[step == i]) for i in range(BINS)]
-    return [(float(s.mean()), int(r.sum()), len(s)) for s, r in groups if len(s)]
-
-
-def confidence(binned: Sequence[Bin]) -> bytes:
-    """The attack's own confidence against the share of records that were recovered."""
+def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
+    """Each attack's own confidence against the share of claims that were recovered, by the attack's name."""
+    rows = -(-len(calibrated) // reliability.ACROSS)
+    named = [(_wrap(label, 24), found) for label, found in calibrated]
+    lines = max(label.count("\n") + 2 for label, _ in named)
 
     def fill(figure: Any) -> None:
-        ax = figure.subplots()
-        ax.plot([0, 1], [0, 1], color=VERMILION, linestyle="--", linewidth=1.6)
-        for stated, hits, count in binned:
-            low, high = clopper_pearson(hits, count)
-            ax.plot([stated, stated], [low, high], color=BLUE, linewidth=2)
-            ax.plot(stated, hits / count, "o", color=BLUE, markersize=7)
-            ax.annotate(str(count), (stated, hits / count), (7, -3), textcoords="offset points", fontsize=9)
-        ax.grid(axis="y")
-        ax.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.03), ylabel="share recovered")
-        _shares(ax, "the attack's confidence in its claim", False)
-        _legend(figure, [("claims, 95 % interval, count", "o", BLUE), ("honest confidence", "--", VERMILION)])
+        axes = figure.subplots(rows, reliability.ACROSS, squeeze=False).ravel()
+        for ax in axes[len(named) :]:
+            ax.set_axis_off()
+        reliability.fill(axes[: len(named)], named, BLUE, VERMILION)
+        _legend(figure, [("claims, 95 % interval", "o", BLUE), ("honest confidence", "--", VERMILION)])
 
-    return _png(3.6, fill)
+    return _png(0.4 + rows * (2.15 + 0.17 * lines), fill)
 
 
 def _interval(ax: Any, value: float, interval: tuple[float, float], y: float) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fedinv import files
 from fedinv.errors import RunError
 from fedinv.headline import worst_case
-from fedinv.results import AttackResult, Results
+from fedinv.results import AttackResult, Calibration, Results
 from fedinv.scenario import Scenario, read
 from fedinv.schema import Column, Continuous, Schema
 
@@ -118,12 +117,10 @@ def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
     return shares
 
 
-def confidence(run: Run) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The worst attack's confidence in each claim (k,), and whether the record was recovered (k,)."""
-    if run.rows is None:
-        return np.empty(0), np.empty(0, dtype=bool)
-    kept = run.rows.filter(run.rows["claimed"]).select(["confidence", "recovered"]).drop_null()
-    return kept["confidence"].to_numpy().astype(float), kept["recovered"].to_numpy().astype(bool)
+def calibrated(run: Run) -> list[tuple[str, Calibration]]:
+    """The attacks that claimed anything, by name, with their confidence against the truth."""
+    attacks = run.results.attacks
+    return [(label, a.calibration) for label, a in zip(labels(attacks), attacks, strict=True) if a.calibration]
 
 
 def labels(attacks: list[AttackResult]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Inverts a ReLU network's first layer exactly: a client's whole records, without a search over inputs."""
+"""Solves the first layer for whole records; needs no knowledge."""
 
 import time
 from dataclasses import replace
@@ -17,12 +17,12 @@ from ..inversion.noise import noise_std
 from ..inversion.optimize import part
 from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
-from ..inversion.signals import Labeled, label
+from ..inversion.signals import Labeled, label, target
 from ..inversion.validity import SLACK, fault, snap, stray
 from .row_space import RowSpace
 
 SEARCHED = "signals did not tell the records apart: found in the spans of the update"
-UNITS = 5
+UNITS = 8
 """Units a record, below which the search for sparse signals mostly ends without any."""
 ROUGH = 1e-5
 """Share of the largest singular value below which one tells of no record."""
@@ -131,11 +131,19 @@ def _single(factors: Factors, knows: Knowledge) -> Peeled:
 
 
 def _claim(last: Exchange, knows: Knowledge, found: Peeled, rank: int, still: bool, rng: np.random.Generator) -> Claim:
-    records, notes = found.records[:, :-1].float(), []
+    records, notes = found.records[:, :-1].float(), list[str]()
     confidence = found.agreement * (1 - found.fault.clamp(0, 1))
     again = torch.ones(len(records), dtype=torch.int64)
     labels = None
-    if knows.model is not None:
+    if knows.model is not None and knows.loss == "squared-error":
+        told = target(knows, last, records, found.signals)
+        good = told.likeness > ALIKE if still else torch.ones(len(records), dtype=torch.bool)
+        if not bool(good.any()):
+            raise ValueError("no direction in the update could be verified to be a record's signal")
+        records, again, labels = records[good], again[good], None if told.targets is None else told.targets[good]
+        confidence = (confidence * told.likeness)[good] if still else confidence
+        notes.extend(told.notes)
+    elif knows.model is not None:
         # only in a single step is a record's signal what it sends back through the weights that were sent
         step = knows.lr / last.records if still and knows.lr is not None else None
         read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)

@@ -1,4 +1,4 @@
-"""Searches a batch's records one by one, each in the spans that the update reveals."""
+"""Finds each record alone in the spans; needs the architecture."""
 
 import math
 import time
@@ -146,6 +146,8 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
     activation = activation_of(model)
     if last.sent and next(iter(last.sent.values())).ndim == 4:
         raise ValueError(convolution(last, knows))
+    if knows.loss == "squared-error":
+        raise ValueError("the label is a number, and labels are told here for classes only")
     if activation is None or not isinstance(model, Mlp):
         raise ValueError("the architecture is withheld, or is no perceptron with a hidden layer")
     if sorted(last.sent) != sorted(last.received) or any(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge, Weights
+from fedinv.loss import loss
 from fedinv.models import load
 
 
@@ -23,10 +23,11 @@ def recompute_update(
 ) -> dict[str, Tensor]:
     """The update, LOCAL MINUS GLOBAL, that a client with these records would have sent: float32 by parameter name.
 
-    records (n, inputs) in the network's encoding, labels (n,) int64. FedSGD takes one step on all of them; FedAvg
-    repeats the local epochs with a random order of batches, one of the many that are plausible. `count` is the number
-    of records that the client trained on, where it is more than the claimed ones: FedSGD's mean is taken over it.
-    Raises ValueError naming the knowledge that is missing or does not fit.
+    records (n, inputs) in the network's encoding, labels (n,) int64 classes, or floating-point targets, whose loss is
+    the squared error. FedSGD takes one step on all of them; FedAvg repeats the local epochs with a random order of
+    batches, one of the many that are plausible. `count` is the number of records that the client trained on, where it
+    is more than the claimed ones: FedSGD's mean is taken over it. Raises ValueError naming the knowledge that is
+    missing or does not fit.
     """
     model, lr, algorithm = knows.model, knows.lr, knows.algorithm
     if model is None or lr is None or algorithm is None:
@@ -46,10 +47,10 @@ def recompute_update(
     velocity: dict[str, Tensor] = {}
     update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for rows in _batches(knows, len(records), rng):
-        loss = cross_entropy(network(records[rows]), labels[rows])
+        off = loss(network(records[rows]), labels[rows])
         if algorithm == "fedsgd" and count is not None:
-            loss = loss * (len(records) / count)
-        gradients = torch.autograd.grad(loss, list(weights.values()))
+            off = off * (len(records) / count)
+        gradients = torch.autograd.grad(off, list(weights.values()))
         with torch.no_grad():
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
                 step = gradient + (knows.weight_decay or 0.0) * weight

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from fedinv import library, schemas
+from fedinv.cli import _indented
 from fedinv.engines import inline
 from fedinv.results import Results
 
@@ -78,6 +79,11 @@ def test_help_and_list_are_quick_and_import_nothing_heavy(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert done.stderr.strip() == "[]", done.stderr
         assert len(done.stdout.splitlines()) >= 2
+        assert what == "scenarios" or max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_summary_that_is_too_long_for_the_screen_is_indented():
+    assert _indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Synthetic loan applicants: 24 columns of income, accounts and credit history; will the loan default?
+"""Synthetic loan applicants, 24 columns; will the loan default?
 
 The causal model, each arrow a dependence of the draw (numbers from a seeded generator, no real person in them)::
 

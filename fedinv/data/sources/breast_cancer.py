@@ -1,4 +1,4 @@
-"""Real biopsies: scikit-learn's Breast Cancer Wisconsin table, 30 measurements of cell nuclei of 569 people."""
+"""Real biopsies (scikit-learn): 30 measurements of 569 people."""
 
 from typing import Literal
 

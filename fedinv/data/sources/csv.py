@@ -1,4 +1,4 @@
-"""A table of your own in a CSV file; types are inferred, missing values filled, and all that is done is said."""
+"""A table of your own (CSV): types inferred, gaps filled and said."""
 
 import csv
 import re
@@ -31,6 +31,7 @@ class Csv(Dataset):
     """A CSV file (UTF-8, header in the first row), one person a row.
 
     A column of numbers is continuous, unless it holds at most two different ones; every other column is categorical.
+    A label of numbers is a class where it holds at most 20 different ones, else a number to be predicted as such.
     """
 
     source: Literal["csv"]
@@ -38,6 +39,8 @@ class Csv(Dataset):
     """The file; a relative path starts at the scenario's folder."""
     label: str
     """The column to predict."""
+    task: Literal["classification", "regression"] | None = None
+    """Whether the label is a class or a number; a number, when it is not given, if it holds more than 20 of them."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     categorical: tuple[str, ...] = ()
@@ -65,7 +68,10 @@ class Csv(Dataset):
             rows = stream(seed, "csv").permutation(len(rows))[: self.records]
             rows = np.flatnonzero(cells[self.label] != "")[np.sort(rows)]
         cells = {name: texts[rows] for name, texts in cells.items()}
-        classes, labels = self._classes(cells[self.label])
+        target, classes, labels = self._label(cells[self.label])
+        if target is not None and self.task is None:
+            held = len(np.unique(labels))
+            notes.append(f'{self.label}: holds {held} numbers and is predicted as a number (data.task = "regression")')
 
         columns: dict[str, NDArray[Any]] = {}
         specs: list[Continuous | Categorical] = []
@@ -80,7 +86,7 @@ class Csv(Dataset):
         if not specs:
             raise RequestError(f"{self.path}: no column is left to train on beside the label {self.label!r}")
         return Table(
-            schema=Schema(columns=tuple(specs), label=self.label, classes=classes),
+            schema=Schema(columns=tuple(specs), label=self.label, classes=classes, target=target),
             columns=columns,
             labels=labels,
             identities={name: cells[name] for name in self.identify} or None,
@@ -106,14 +112,38 @@ class Csv(Dataset):
                 if key != "sensitive" and role.setdefault(name, key) != key:
                     raise RequestError(f"data.{key}: column {name!r} is in data.{role[name]} too, keep one of the two")
 
-    def _classes(self, texts: Texts) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """The label's classes in order, and the index of each row's."""
+    def _label(self, texts: Texts) -> tuple[Continuous | None, tuple[str, ...], NDArray[Any]]:
+        """The statistics of a label of numbers and its values, or the classes in order and the index of each row's."""
         found, codes = np.unique(texts, return_inverse=True)
         numbers = _numbers(found)
+        several = numbers is not None and len(np.unique(numbers)) > MOST_NUMERIC_CLASSES
+        if self.task == "regression" or (self.task is None and several):
+            return self._target(found, numbers, texts)
+        return None, *self._classes(found, codes, numbers)
+
+    def _target(
+        self, found: Texts, numbers: NDArray[np.float64] | None, texts: Texts
+    ) -> tuple[Continuous, tuple[str, ...], NDArray[np.float64]]:
+        where = f"data.label: column {self.label!r} of {self.path}"
+        if numbers is None:
+            wrong = next((text for text in found if _numbers(np.array([text], object)) is None), None)
+            held = "no value" if wrong is None else f"{wrong[:40]!r}, which is no number"
+            raise RequestError(f'{where} holds {held}: regression needs numbers, or write data.task = "classification"')
+        if len(np.unique(numbers)) < 2:
+            raise RequestError(f"{where} holds one number, {found[0]!r}: two or more are needed")
+        if np.abs(numbers).max() > LARGEST:
+            raise RequestError(f"{where} holds numbers beyond {LARGEST:g}")
+        values, whole = texts.astype(np.float64), bool(np.all(numbers == np.round(numbers)))
+        return fit_continuous(self.label, values, integer=whole, sensitive=self.label in self.sensitive), (), values
+
+    def _classes(
+        self, found: Texts, codes: NDArray[np.int64], numbers: NDArray[np.float64] | None
+    ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """The label's classes in order, and the index of each row's."""
         if numbers is not None and len(found) > MOST_NUMERIC_CLASSES:
             raise RequestError(
-                f"data.label: column {self.label!r} of {self.path} holds {len(found)} different numbers, but a label "
-                f"is a class: name a column of at most {MOST_NUMERIC_CLASSES}, or cut this one into ranges"
+                f"data.label: column {self.label!r} of {self.path} holds {len(found)} different numbers, too many for "
+                f'classes: cut it into at most {MOST_NUMERIC_CLASSES} ranges, or write data.task = "regression"'
             )
         if len(found) > MOST_VALUES:
             raise RequestError(

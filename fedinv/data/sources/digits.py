@@ -1,4 +1,4 @@
-"""Real images: scikit-learn's handwritten digits, 1,797 pictures of 8 x 8 pixels."""
+"""Real images (scikit-learn): 1,797 handwritten digits of 8 x 8."""
 
 from typing import Literal
 

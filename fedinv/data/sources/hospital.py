@@ -1,4 +1,4 @@
-"""Synthetic hospital stays: 25 columns of vitals, laboratory values and history; will the patient be back in 30 days?
+"""Synthetic hospital stays, 25 columns; back within 30 days?
 
 The causal model, each arrow a dependence of the draw (numbers from a seeded generator, no real person in them)::
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import r2_score, roc_auc_score
 from torch import nn
 
-from fedinv.judge.utility import auc
+from fedinv.judge.utility import auc, r2
 
 
 class Given(nn.Module):
@@ -36,3 +36,22 @@ def test_ties_count_half_and_rubbish_is_chance():
     labels = torch.arange(40) % 2
     assert auc(Given(), torch.zeros(40, 2), labels, np.random.default_rng(0))[0] == 0.5
     assert auc(Given(), torch.full((40, 2), float("nan")), labels, np.random.default_rng(0))[0] == 0.5
+
+
+@pytest.mark.parametrize("noise", [0.5, 3.0])
+def test_r2_is_scikit_learns(noise):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(200, generator=generator) * 2 + 1
+    predicted = targets + noise * torch.randn(200, generator=generator)
+    value, (low, high) = r2(Given(), predicted[:, None], targets, np.random.default_rng(0))
+    assert value == pytest.approx(r2_score(targets.double(), predicted.double()))
+    assert (value > 0.9) == (noise < 1)
+    assert low < value < high
+
+
+def test_r2_of_the_mean_is_zero_and_so_is_that_of_rubbish():
+    targets = torch.arange(40.0)
+    mean = targets.mean().expand(40, 1)
+    assert r2(Given(), mean, targets, np.random.default_rng(0))[0] == pytest.approx(0, abs=1e-9)
+    assert r2(Given(), torch.full((40, 1), float("inf")), targets, np.random.default_rng(0)) == (0.0, (0.0, 0.0))
+    assert r2(Given(), targets[:, None], torch.ones(40), np.random.default_rng(0))[0] == 0.0

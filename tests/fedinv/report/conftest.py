@@ -14,6 +14,7 @@ from fedinv.data.population import Population
 from fedinv.data.table import Table
 from fedinv.headline import headline
 from fedinv.judge import records
+from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.verdict import Case, judge
 from fedinv.results import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
 from fedinv.scenario import loads
@@ -99,6 +100,7 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         recovered=rates.recovered,
         exact=rates.exact,
         reidentified=rates.reidentified,
+        calibration=calibration(*confidences(verdicts)),
         chance=1 / len(who.table),
         mismatch=0.02,
         notes=[f"a note {HOSTILE}"],

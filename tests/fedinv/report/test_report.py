@@ -109,8 +109,17 @@ def test_a_run_without_attacks_says_so(fabricate):
 
 
 def test_an_attack_that_claims_nothing(fabricate):
-    text = Parsed(render(fabricate(NOTHING)).read_text(encoding="utf-8")).text
+    folder = fabricate(NOTHING)
+    text = Parsed(render(folder).read_text(encoding="utf-8")).text
     assert "No attack claimed a single record." in text
+    assert "sure of its" not in text
+    assert not (folder / "plots" / "confidence.png").exists()
+
+
+def test_each_attacks_confidence_is_held_against_the_truth(fabricate):
+    text = Parsed(render(fabricate(LEAKED, ("other", "static", 3.0, 1.0))).read_text(encoding="utf-8")).text
+    assert re.search(r"exact \(static\): \d+\.\d % sure of its 30 claims on average, 100\.0 % right in full", text)
+    assert "other (static): 60.0 % sure of its 32 claims on average, 0.0 % right in full: it is too sure" in text
 
 
 def test_the_people_shown_are_of_an_attack_that_claimed_some(fabricate):

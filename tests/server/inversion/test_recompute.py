@@ -71,3 +71,12 @@ def test_mismatch_is_relative_and_defined_for_zero():
     one, zero = {"w": torch.ones(4)}, {"w": torch.zeros(4)}
     assert mismatch(one, one) == 0 and mismatch(zero, one) == 1 and mismatch({"w": 3 * torch.ones(4)}, one) == 2
     assert mismatch(zero, zero) == 0 and mismatch(one, zero) == math.inf
+
+
+def test_floating_point_labels_are_targets_of_the_squared_error():
+    network = build(MODEL, (5,), 1, seed=0)
+    sent = {k: p.detach().clone() for k, p in network.named_parameters()}
+    x, y = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), torch.linspace(-1, 2, 6)
+    gradients = torch.autograd.grad((network(x)[:, 0] - y).square().mean(), list(network.parameters()))
+    expected = {k: -0.1 * g for k, g in zip(sent, gradients, strict=True)}
+    assert mismatch(_again(KNOWS, sent, x, y), expected) < 1e-6

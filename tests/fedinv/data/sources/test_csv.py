@@ -106,6 +106,28 @@ def test_numeric_classes_are_in_the_order_of_numbers(load):
     assert people.labels.tolist() == [i % 12 for i in range(48)]
 
 
+def test_a_label_of_many_numbers_is_a_number_and_that_is_said(load):
+    people = load(label="weight", drop=("ill",))
+    target = people.schema.target
+    assert people.schema.classes == ()
+    assert (people.schema.outputs, people.schema.loss) == (1, "squared-error")
+    assert "weight" not in people.schema.names
+    assert (target.name, target.integer, target.low) == ("weight", False, 50.0)
+    assert people.labels.tolist() == pytest.approx([round(50 + i / 3, 2) for i in range(60)])
+    standardized = people.schema.encode_labels(people.labels)
+    assert float(standardized.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(standardized.std(correction=0)) == pytest.approx(1, abs=1e-6)
+    assert people.notes == ('weight: holds 60 numbers and is predicted as a number (data.task = "regression")',)
+
+
+def test_a_label_of_few_numbers_is_a_number_where_it_is_asked_for(load):
+    content = "a,y\n" + "".join(f"{i},{i % 12}\n" for i in range(48))
+    people = load(content, label="y", identify=(), task="regression")
+    assert people.schema.target.integer
+    assert people.labels.tolist() == [float(i % 12) for i in range(48)]
+    assert people.notes == ()
+
+
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "'; drop table people", "ünï ♥", "{{ 7*7 }}"])
 def test_hostile_names_are_kept_as_they_are(load, name):
     people = load(HEADER.replace("age", name) + ROWS)
@@ -163,7 +185,15 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
         (HEADER + ROWS, {"drop": ("ill",)}, "data.drop: column 'ill' is in data.label too"),
         (HEADER + ROWS, {"continuous": ("ward",)}, "data.continuous: column 'ward' .* holds 'a', which is no number"),
         (HEADER + ROWS, {"records": 61}, "data.records: 61 is more than the 60 rows"),
-        (HEADER + ROWS, {"label": "age"}, "60 different numbers, but a label is a class"),
+        (
+            HEADER + ROWS,
+            {"label": "age", "task": "classification"},
+            r"60 different numbers, too many for classes: cut it into at most 20 ranges, or write data.task",
+        ),
+        (HEADER + ROWS, {"label": "ward", "task": "regression"}, "data.label: .* holds 'a', which is no number: regre"),
+        (HEADER + ROWS.replace("yes", "7"), {"label": "ill", "task": "regression"}, "holds 'no', which is no number"),
+        (HEADER + ",1,2,3,4,5\n,1,2,3,4,5\n", {"identify": (), "task": "regression"}, "holds one number, '5': two or"),
+        (HEADER + ROWS + "x,1,1,a,0,1e200\n", {"task": "regression"}, "data.label"),
         (HEADER + ROWS.replace("yes", "no"), {}, "holds one class, 'no': two or more are needed"),
         (HEADER + "1,2,3,4,5,\n2,2,3,4,5,\n", {}, "holds no value: two or more are needed"),
         (
