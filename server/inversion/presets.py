@@ -54,7 +54,7 @@ class Preset:
     """Iterations on the best restart with the local training simulated step by step, where there were several steps and
     the network is a chain of linear layers; 0: never, one gradient halfway stands for all of them."""
     join: bool = False
-    """Search one batch for all rounds that were watched, where they may have been about the same records."""
+    """Simulate the latest rounds together where the records found in the last one explain them too."""
     work: float = float("inf")
     """Billions of floating-point operations."""
     seconds: float = 3600.0

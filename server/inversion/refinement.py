@@ -22,7 +22,7 @@ STEPS = 4
 FIRST = 0.3
 """The first step's length in free numbers."""
 SHARE = 2.0
-"""Work that a refinement may take, as a share of that of the whole search before it."""
+"""Work that a refinement may take for each round, as a share of that of the whole search before it."""
 FEWEST = 50
 """Iterations that it takes at the least."""
 
@@ -59,13 +59,14 @@ def refined(
     plain = rounds[-1][0].plain
     if taken == 1 or len(chains) < len(rounds) or not isinstance(plain, Chain):
         return None
+    together = (f"{len(rounds)} rounds of the same records were refined together",) if len(rounds) > 1 else ()
     inputs, labels = found.inputs[:1], found.labels[:1]
     how = "as its batches are not known"
     if length is None:
         length = likeliest_length(chains[-1][0], last, knows, inputs, labels, STEPS)
         how = f"of {length:.3g} learning rate in all, as fitted best"
     objective = joined([simulated(c, e, knows, length, STEPS) for c, e in chains])
-    affordable = SHARE * preset.work * 1e9 / objective.flops(last.records)
+    affordable = SHARE * preset.work * 1e9 * len(chains) / objective.flops(last.records)
     iterations = int(min(preset.simulate, max(FEWEST, affordable)))
     descent = Descent(iterations, FIRST, seconds=preset.seconds)
     best = descend(resumed(relaxation, inputs), labels, Problem(objective, relaxation), descent, progress)
@@ -76,7 +77,7 @@ def refined(
     return Refined(
         Found(torch.cat([best.inputs, found.inputs[1:]]), found.labels, misfits),
         max(0.0, 1 - float(misfit[0])) ** 2,
-        (f"several local steps were simulated in {min(STEPS, taken or STEPS)} on all records, {how}",),
+        (f"several local steps were simulated in {min(STEPS, taken or STEPS)} on all records, {how}", *together),
     )
 
 

@@ -1,4 +1,4 @@
-"""Several rounds of one client that trained on the same records each time: one search for all."""
+"""Several rounds of one client that trained on the same records each time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from fedinv.attack import Exchange, Knowledge, Observation
 
 from .chain import Chain
 from .matcher import Matching, matching
+from .optimize import Found
 from .presets import Preset
 
 MOST = 4
 """Latest rounds that are joined."""
-ALIKE = 0.8
+ALIKE = 0.5
 """Misfit of an earlier round at the records found, as a share of its misfit at drawn ones, up to which the records are
 taken to be the same."""
 
@@ -80,25 +81,36 @@ def joinable(seen: Observation, knows: Knowledge) -> tuple[Exchange, ...]:
     return (*alike[-(MOST - 1) :], last)
 
 
-def earlier(
-    seen: Observation, knows: Knowledge, preset: Preset, length: float | None, last: Matching
+def same_records(
+    seen: Observation,
+    knows: Knowledge,
+    preset: Preset,
+    length: float | None,
+    last: Matching,
+    found: Found,
+    drawn: Tensor,
 ) -> tuple[tuple[Matching, Exchange], ...]:
-    """The rounds to be searched together, oldest first: those that may join and can be matched, and the last one."""
+    """The rounds to be searched together, oldest first: the last one, and those that may join and do fit.
+
+    The records `found` in the last round alone must explain an earlier one far better than drawn ones (draws, n, width)
+    do: they cannot have been fitted to it.
+    """
     rounds = [(last, seen.last)]
     if preset.join and isinstance(last.plain, Chain):
         for one in joinable(seen, knows)[-2::-1]:
             try:
-                match = matching(one, knows, preset, length, last.plain.layers[0].weight.device)
+                match = matching(one, knows, preset, length, drawn.device)
             except ValueError:
                 continue
-            rounds.insert(0, (match, one))
+            if explains(match.plain, found.inputs[:1], drawn, found.labels[:1]):
+                rounds.insert(0, (match, one))
     return tuple(rounds)
 
 
 def explains(misfit: Costed, records: Tensor, drawn: Tensor, labels: Tensor) -> bool:
-    """Whether records (1, n, width) explain a round better than drawn ones (draws, n, width) with the same labels.
+    """Whether records (1, n, width) explain a round far better than drawn ones (draws, n, width) with their labels.
 
-    labels (1, n, outputs). Records that were fitted to another batch do not.
+    labels (1, n, outputs).
     """
     found = float(misfit(records, labels)[0][0])
     chance = misfit(drawn, labels.expand(len(drawn), -1, -1))[0]
