@@ -9,6 +9,7 @@ from fedinv import library, plugins
 from fedinv.errors import RequestError
 from fedinv.federation import Agreement
 from fedinv.scenario import loads, parse, read
+from fedinv.schema import Categorical, Continuous, Schema
 
 
 def refused(text: str, *words: str) -> str:
@@ -136,12 +137,28 @@ def test_the_server_reads_its_part_alone(tiny):
 
 
 def test_a_static_attack_is_never_told_of_the_defenses(tiny):
-    schema = object.__new__(type("Schema", (), {}))
+    column = Categorical(name="sex", values=("f", "m"), frequencies=(0.5, 0.5))
+    schema = Schema(columns=(column,), label="ill", classes=("no", "yes"))
     scenario = loads(tiny + '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 0.5\n')
     assert scenario.knowledge(schema, adaptive=False).defenses is None
     assert scenario.knowledge(schema, adaptive=True).defense("clip-noise")["noise_multiplier"] == 0.5
     withheld = loads(tiny.replace("clients = 2 }", 'clients = 2 }\nknows = ["loss"]')).knowledge(schema, adaptive=True)
     assert (withheld.schema, withheld.model, withheld.lr, withheld.epochs) == (None, None, None, None)
+
+
+def test_the_loss_is_that_of_the_label(tiny):
+    column = Categorical(name="sex", values=("f", "m"), frequencies=(0.5, 0.5))
+    target = Continuous(name="days", mean=5, std=2, low=0, high=20, mode=4)
+    scenario = loads(tiny)
+    for schema, loss in (
+        (Schema(columns=(column,), label="ill", classes=("no", "yes")), "cross-entropy"),
+        (Schema(columns=(column,), label="days", target=target), "squared-error"),
+    ):
+        assert scenario.knowledge(schema, adaptive=False).loss == loss
+    withheld = loads(tiny.replace("clients = 2 }", 'clients = 2 }\nknows = ["schema"]')).knowledge(
+        schema, adaptive=True
+    )
+    assert withheld.loss is None
 
 
 def test_listing_reads_docstrings_only():
