@@ -5,7 +5,7 @@ from importlib import import_module
 
 from fedinv.errors import nearest
 
-NAMES = ("startup", "engine", "exact", "adult", "grid", "large", "matching", "breaching")
+NAMES = ("startup", "engine", "exact", "adult", "grid", "large", "matching", "unrolled", "breaching")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -14,12 +14,13 @@ from fedinv.sampling import local_batches
 from fedinv.streams import stream
 
 SEEDS = 2
-PLAIN = {"simulate": 0, "join": False}
+PLAIN = {"simulate": 0}
 WAYS: dict[str, tuple[int, dict[str, object]]] = {
     "halfway": (1, PLAIN),
     "halfway, more work": (1, {**PLAIN, "work": 135.0, "iterations": 900}),
-    "simulated": (1, {"join": False}),
-    "two rounds joined": (2, {}),
+    "simulated": (1, {}),
+    "second round alone": (2, {"join": False}),
+    "two rounds joined": (2, {"join": True}),
 }
 """Rounds that are watched, and the attack's keys: halfway along with the work of the default search and with three
 times that, which is what the default search and a simulation may take together."""

@@ -77,7 +77,6 @@ PRESETS: dict[Name, Preset] = {
         enough=1e-4,
         polish=100,
         simulate=300,
-        join=True,
         work=45.0,
         seconds=60.0,
     ),
