@@ -17,18 +17,21 @@ from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
 from ..inversion.deflation import Share, shares
-from ..inversion.first_layer import convolution, decay, joined
+from ..inversion.first_layer import ROUNDING, convolution, decay, joined
 from ..inversion.local_search import Block, Equations, Form, form
 from ..inversion.noise import noise_std
 from ..inversion.objective import dense_layers
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.row_space import DRIFTED, EXACT, Precision, Search, aim_apart, find
 from ..inversion.spans import Span, span
+from ..inversion.validity import stray
 
 SPARE = 4
 """Equations that are asked for beyond a record's numbers: fewer would let anything pass."""
 DRIFT = 2
 """Directions granted to each record where several local steps moved what is behind the first layer."""
+COARSE = 30.0
+"""Noise, in units of float32 rounding, at which an update is no longer taken for exact: it was quantized, or worse."""
 MASKED = 100.0
 """An update so many times as long as the model is no update."""
 ROOM = 0.7
@@ -181,7 +184,10 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
     except RuntimeError as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
     noise = noise_std(knows, last.records)
-    precision = EXACT if still and not noise else DRIFTED
+    if knows.schema is not None:
+        noise = max(noise, stray(knows.schema, updates[0]))
+    rounding = ROUNDING * float(updates[0].square().mean().sqrt())
+    precision = EXACT if still and noise < COARSE * rounding else DRIFTED
     shape, room = form(knows.schema, width), 1.0 if single else ROOM
     spanned = (len(updates[0]) >= last.records, room * len(updates[1]) >= last.records)
     return _View(network, activation, updates, shape, width, single, still, precision, noise, spanned)
