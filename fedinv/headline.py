@@ -35,7 +35,7 @@ def headline(
         of = "" if traced.count == total and rebuilt else f" of {traced.count}"
         learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
     parts = [learned]
-    if worst.images is not None:
+    if worst.images is not None and worst.claimed:
         psnr = worst.images.psnr
         parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
     if worst.recovered.value < 0.5:

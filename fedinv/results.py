@@ -38,8 +38,9 @@ class Images(_Record):
 
     psnr: Mean
     """Peak signal-to-noise ratio, decibels of the pixels' range, at most 100."""
-    ssim: Mean
-    """Structural similarity (Wang et al. 2004, Gaussian window of 11 x 11, borders reflected), -1 to 1."""
+    ssim: Mean | None
+    """Structural similarity (Wang et al. 2004, Gaussian window of 11 x 11, borders reflected), -1 to 1; None for images
+    too small for the window, below 6 x 6."""
 
 
 class CalibrationBin(_Record):
@@ -93,7 +94,7 @@ class AttackResult(_Record):
     recovered: Rate
     exact: Rate
     images: Images | None = None
-    """None where the records are no images."""
+    """None where the records are no images, or where there were none."""
     reidentified: Rate | None = None
     """Records traced back to the one named person among all; None where nobody has a name."""
     calibration: Calibration | None = None

@@ -292,7 +292,7 @@ def _normal(column: Continuous | Image, count: int, rng: np.random.Generator) ->
         fields.append(grid[:, :, : column.down, : column.across])
         patch *= 2
     pink = np.sum(fields, 0) / len(fields) ** 0.5
-    return np.asarray(pink.repeat(column.channels, 1).reshape(count, -1))
+    return np.asarray(pink.repeat(column.channels, 1).reshape(count, column.width))
 
 
 def _densest(numbers: NDArray[np.float64], radius: float) -> float:

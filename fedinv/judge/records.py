@@ -78,7 +78,7 @@ def _image(
     }
     if verdict.quality is not None:
         columns["psnr"] = pa.array(verdict.quality.psnr, pa.float64(), mask=~claimed)
-        columns["ssim"] = pa.array(verdict.quality.ssim, pa.float64(), mask=~claimed)
+        columns["ssim"] = pa.array(verdict.quality.ssim, pa.float64(), mask=~claimed | np.isnan(verdict.quality.ssim))
     return columns
 
 

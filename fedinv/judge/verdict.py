@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedinv.attack import Claim
 from fedinv.data.population import Population
 from fedinv.intervals import bootstrap_mean, clopper_pearson
-from fedinv.judge.images import Quality, quality
+from fedinv.judge.images import SMALLEST, Quality, quality
 from fedinv.judge.matching import Match, match
 from fedinv.results import Images, Mean, Rate
 
@@ -77,11 +77,11 @@ def judge(
         return max(_share(constant, rate), of_draws)
 
     sizes = np.array([len(v.case.rows) for v in verdicts], dtype=float)
-    per_case = np.array([v.filled.mean() if v.filled.size else 0.0 for v in verdicts])
-    if len(verdicts) > 1:
-        interval = bootstrap_mean(per_case, sizes, rng)
-    else:  # a single victim: nothing to resample but its records
-        interval = bootstrap_mean(verdicts[0].filled.mean(1), np.ones(len(verdicts[0].filled)), rng)
+    seen = [v for v in verdicts if len(v.filled)]  # a batch drawn at random may be empty
+    if len(seen) == 1:  # a single victim: nothing to resample but its records
+        interval = bootstrap_mean(seen[0].filled.mean(1), np.ones(len(seen[0].filled)), rng)
+    else:
+        interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), sizes[sizes > 0], rng)
     accuracy = Rate(
         value=_accuracy(verdicts),
         count=int(sizes.sum()) * schema.fields,
@@ -97,7 +97,10 @@ def judge(
             value=hits / total if total else 0.0, count=total, ci95=clopper_pearson(hits, total), prior=prior(name)
         )
 
-    images = None if schema.image is None else Images(psnr=_mean("psnr", *given, rng), ssim=_mean("ssim", *given, rng))
+    images = None
+    if seen and schema.image is not None:
+        large = min(schema.image.down, schema.image.across) >= SMALLEST
+        images = Images(psnr=_mean("psnr", *given, rng), ssim=_mean("ssim", *given, rng) if large else None)
     return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"), images)
 
 
@@ -145,7 +148,7 @@ def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
 
 def _likest(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
     """The guesser whose images are most like the true ones; the constant one for tables."""
-    if constant[0].quality is None:
+    if constant[0].quality is None or not any(len(v.filled) for v in constant):
         return constant
     of_draws = float(np.mean([_measured(d, "psnr").mean() for d in drawn]))
     return constant if float(_measured(constant, "psnr").mean()) >= of_draws else drawn[0]

@@ -28,7 +28,7 @@ class Picture:
     """PNG, base64."""
     claimed: str
     psnr: float
-    ssim: float
+    ssim: float | None
     confidence: float | None
     recovered: bool
 

@@ -5,9 +5,11 @@ import torch
 from fedinv.attack import Claim
 from fedinv.data.population import Population
 from fedinv.data.sources.digits import Digits
+from fedinv.data.table import Table
 from fedinv.judge.images import MOST, quality
 from fedinv.judge.matching import match
 from fedinv.judge.verdict import Case, judge
+from fedinv.schema import Image, Schema
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,27 @@ def test_claims_that_are_not_finite_are_judged_and_not_believed(people):
     _, rates = judged(people, torch.full((8, 64), torch.nan), np.arange(8))
     assert rates.recovered.value == 0
     assert np.isfinite(rates.images.psnr.value)
+
+
+@pytest.mark.parametrize("claims", [0, 2])
+def test_an_empty_batch_counts_for_nothing(people, claims):
+    """Under Poisson sampling a batch may hold no record."""
+    empty = Case(Claim(people.inputs[:claims], torch.ones(claims)), np.arange(0))
+    some = Case(Claim(people.inputs[:2], torch.ones(2)), np.arange(2))
+    _, rates = judge([empty, some], people, 0.319, np.random.default_rng(0))
+    assert rates.images.psnr.count == 2
+    assert rates.images.psnr.value > 99
+    assert rates.field_accuracy.ci95 == (1, 1)
+    assert judge([empty], people, 0.319, np.random.default_rng(0))[1].images is None
+
+
+def test_tiny_images_have_no_ssim_and_still_a_psnr():
+    image = Image(name="photo", channels=1, down=4, across=5, mean=0.5, std=0.3, low=0, high=1)
+    pixels = np.random.default_rng(0).random((6, 20))
+    schema = Schema(columns=(image,), label="who", classes=("a", "b"))
+    table = Table(schema=schema, columns={"photo": pixels}, labels=np.arange(6) % 2)
+    inputs = schema.encode(table.columns)
+    tiny = Population(table, inputs, torch.from_numpy(table.labels), (np.arange(4),), np.arange(4, 6))
+    _, rates = judged(tiny, inputs[:4], np.arange(4))
+    assert rates.images.ssim is None
+    assert rates.images.psnr.value > 99
