@@ -211,6 +211,9 @@ def test_a_bad_update_is_named_and_nothing_claimed(change, says):
 def test_a_network_that_begins_otherwise_is_named():
     sent = {"0.weight": torch.ones(4, 1, 3, 3), "0.bias": torch.ones(4)}
     seen = Observation((0,), (Exchange(1, sent, sent, 2),))
+    assert "begins with a convolution" in _run(seen, Knowledge()).notes[0]
+    sent = {"0.weight": torch.ones(4), "0.bias": torch.ones(4)}
+    seen = Observation((0,), (Exchange(1, sent, sent, 2),))
     assert "linear layer" in _run(seen, Knowledge()).notes[0]
 
 
