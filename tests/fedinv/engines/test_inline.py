@@ -196,4 +196,4 @@ def test_no_message_holds_a_label_or_a_record(tiny, tmp_path, monkeypatch):
             "metrics": ["num-examples"],
         }
     schema = json.loads((tmp_path / "schema.json").read_text())
-    assert set(schema) == {"columns", "label", "classes"}
+    assert set(schema) == {"columns", "label", "classes", "target"}
