@@ -40,6 +40,8 @@ EXACT = Precision(enough=1e-11, accept=1e-5, apart=1e-6, spread=1e4)
 DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=15.0)
 """Several local steps move what is behind the first layer: 1e-5 remains at learning rate 0.05, 5e-4 at 0.2 (hospital,
 bank, Adult, widths of 100 and 512); what is no record stays above 2e-3, or far above the records."""
+HOPELESS = 3
+"""Rounds after which a search that has found no record at all ends."""
 BEST = 4
 """Records that set what the others' misfits are compared with."""
 
@@ -83,7 +85,9 @@ def find(
     """
     records, misfit = equations.weight[:0], equations.bias[:0]
     idle = 0
-    while len(records) < count and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
+    while len(records) < count and (idle == 0 or time.monotonic() < search.deadline):
+        if idle >= (search.rounds if len(records) else min(search.rounds, HOPELESS)):
+            break
         aimed = aim(records)
         coarse = aimed.to(torch.float32)
         starts = search.starts * (count - len(records)) * 2**idle
