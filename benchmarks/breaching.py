@@ -24,9 +24,9 @@ from benchmarks.peers import breaching_driver
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.models import Mlp
 from server.attacks.gradient_matching import GradientMatching
-from server.inversion.network import Network, differentiable, saturates
+from server.inversion.network import Network, differentiable
 from server.inversion.optimize import Descent, Problem, descend
-from server.inversion.presets import PRESETS
+from server.inversion.presets import PRESETS, Name, Preset, settled
 from server.inversion.priors import total_variation
 from server.inversion.relaxation import Relaxation
 
@@ -96,15 +96,15 @@ def _tables(python: Path | None, n: int) -> None:
 
 def _images(python: Path | None, name: str, n: int, iterations: int) -> None:
     """One restart each; breaching with its own weight of the total variation and with the one used here."""
-    own = PRESETS["inverting-gradients"]
-    variations = {"its variation": 0.2, "our variation": own.total_variation}
-    ours: dict[str, list[tuple[float, float]]] = {"inverting-gradients": [], "fedinv": []}
+    presets: tuple[Name, ...] = ("inverting-gradients", "fedinv")
+    variations = {"its variation": 0.2, "our variation": PRESETS["inverting-gradients"].total_variation}
+    ours: dict[Name, list[tuple[float, float]]] = {preset: [] for preset in presets}
     theirs: dict[str, list[tuple[float, float]]] = {label: [] for label in variations}
     for seed in range(1 if name == "convnet" else SEEDS):
         case = _pictures(LENET if name == "lenet" else CONVNET, n, seed)
         for preset, results in ours.items():
             begun = time.process_time()
-            found = _searched(case, preset == "fedinv", iterations, own.total_variation, seed)
+            found = _searched(case, settled(preset, {}, True, name == "lenet"), iterations, seed)
             results.append((_psnr(found, case.records), iterations / (time.process_time() - begun)))
         if python is not None:
             for label, variation in variations.items():
@@ -126,14 +126,13 @@ def _print(title: str, form: str, ours: list[tuple[float, float]], theirs: list[
     print(line, flush=True)
 
 
-def _searched(case: Case, balanced: bool, iterations: int, variation: float, seed: int) -> Tensor:
+def _searched(case: Case, preset: Preset, iterations: int, seed: int) -> Tensor:
     """The search of gradient-matching on a network that is no scenario's."""
     net = breaching_driver.network(case.layers)
     net.load_state_dict(case.weights)
     net = torch.nn.Sequential(torch.nn.Unflatten(1, case.records.shape[1:]), net)
     gradients = {f"1.{name}": g for name, g in case.gradients.items()}
-    even = balanced and saturates(net)
-    scales = {name: 1 / float(g.norm()) if even else 1.0 for name, g in gradients.items()}
+    scales = {name: float(g.norm()) ** -preset.balance for name, g in gradients.items()}
     scaled = {name: g * scales[name] for name, g in gradients.items()}
     size = float(torch.cat([g.flatten() for g in scaled.values()]).norm())
     n, width = len(case.records), case.records[0].numel()
@@ -141,9 +140,9 @@ def _searched(case: Case, balanced: bool, iterations: int, variation: float, see
     objective = Network(differentiable(net), width, target, size=size, scales=scales)
     low, span = torch.full((width,), -MEAN / STD), torch.full((width,), 1 / STD)
     box = Relaxation(width, low, span, torch.zeros(width, 0), "box")
-    prior = total_variation(variation, tuple(case.records.shape[1:]))
+    prior = total_variation(preset.total_variation, tuple(case.records.shape[1:]))
     start = torch.randn(1, n, width, generator=torch.Generator().manual_seed(seed))
-    how = Descent(iterations, 0.1, schedule="cosine" if balanced else "steps")
+    how = Descent(iterations, preset.lr, rule=preset.rule, schedule=preset.schedule)
     labels = one_hot(case.labels, 10).float()[None]
     found = descend(start, labels, Problem(objective, box, (prior,)), how, lambda _: None)
     return found.inputs[0].reshape(case.records.shape)

@@ -14,7 +14,7 @@ from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progr
 
 from ..inversion.chain import Chain
 from ..inversion.labels import as_labels, label_hypotheses, step_length
-from ..inversion.matcher import Matching, matching
+from ..inversion.matcher import Matching, fades, matching
 from ..inversion.noise import noise_std, rescaled
 from ..inversion.optimize import Descent, Found, Problem, descend, part
 from ..inversion.pooling import agreement, certainty, determined, pool_by
@@ -63,7 +63,8 @@ class GradientMatching(Attack):
     box (section 4, equation 4). see-through: Yin et al. 2021, batch normalization statistics and agreement of the
     restarts (equations 5 to 11, without registration). tableak: Vero et al. 2023, softmax and sigmoid relaxation,
     pooled restarts, entropy as confidence (section 4). fedinv, the default: tableak's relaxation with a short decaying
-    descent from the schema's marginals, label counts tried; on images inverting-gradients' search.
+    descent from the schema's marginals, label counts tried; on images inverting-gradients' search, or L-BFGS in the
+    box where the network's units saturate.
 
     It fails where the unknowns outnumber the parameters, where batches are large (several records fit as well as the
     true ones), behind noise, and on sums over many clients. An update of several local steps is matched as one
@@ -123,7 +124,7 @@ class GradientMatching(Attack):
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
-        preset = settled(self.preset, len(shape) == 3, self._changes())
+        preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows))
         device, notes = _device(self.device), []
         length = step_length(knows, n)
         match = _match(last, knows, preset, length, device)

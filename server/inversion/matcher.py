@@ -93,8 +93,7 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
         clip,
         loss=squared,
     )
-    power = float(saturates(network)) if preset.balance is None else preset.balance
-    scales = {k: _norm({k: update[k]}) ** -power if bool(update[k].any()) else 0.0 for k in names}
+    scales = {k: _norm({k: update[k]}) ** -preset.balance if bool(update[k].any()) else 0.0 for k in names}
     balanced = {k: -update[k] * scales[k] for k in names}
     all_of_it = _norm(balanced)
     objective = replace(
@@ -107,6 +106,17 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
         statistics=tuple(Statistics(s.mean.to(device), s.variance.to(device)) for s in seen),
     )
     return Matching(objective, cosine, _last_bias(network, update), parameters, norm)
+
+
+def fades(knows: Knowledge) -> bool:
+    """Whether the network that is known has units that saturate."""
+    if knows.model is None or knows.schema is None:
+        return False
+    try:
+        with torch.device("meta"):
+            return saturates(nn.Sequential(*knows.model.layers(knows.schema.shape, knows.schema.outputs)))
+    except ValueError:  # named when the network is loaded
+        return False
 
 
 def _norm(tensors: Weights) -> float:

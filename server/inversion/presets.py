@@ -26,10 +26,10 @@ class Preset:
     """How free numbers become inputs."""
     standardize: bool = False
     """Compare gradients as a network of standardized inputs would have had them; where noise is known of, never."""
-    balance: float | None = 0.0
+    balance: float = 0.0
     """Each parameter's gradient is divided by this power of its length before gradients of a network that is no chain
-    of linear layers are compared: at 1 all count alike. None: 1 where its units saturate, whose gradients fade towards
-    the first layers, 0 elsewhere."""
+    of linear layers are compared: at 1 all count alike, as they should where units saturate and gradients fade towards
+    the first layers."""
     start: Literal["schema", "normal"] = "normal"
     """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
     labels: Literal["counts", "searched"] = "counts"
@@ -153,16 +153,25 @@ FEDINV_IMAGES = Preset(
     iterations=1_500,
     restarts=1,
     form="box",
-    balance=None,
     hypotheses=3,
     total_variation=1e-3,
     work=2_000.0,
     seconds=120.0,
 )
 """What `fedinv` means where the records are images."""
+FEDINV_FADING = replace(
+    FEDINV_IMAGES,
+    rule="l-bfgs",
+    lr=1.0,
+    schedule="constant",
+    iterations=800,
+    balance=1.0,
+    total_variation=4e-4,
+)
+"""And where, besides, the network's units saturate: curvature is worth more than signs there."""
 
 
-def settled(name: Name, images: bool, changes: Mapping[str, Any]) -> Preset:
-    """The preset of this name for images or for tables, with some of its fields changed."""
-    chosen = FEDINV_IMAGES if name == "fedinv" and images else PRESETS[name]
+def settled(name: Name, changes: Mapping[str, Any], images: bool = False, fading: bool = False) -> Preset:
+    """The preset of this name for tables or images, before units that saturate or not, with some fields changed."""
+    chosen = (FEDINV_FADING if fading else FEDINV_IMAGES) if name == "fedinv" and images else PRESETS[name]
     return replace(chosen, **changes)

@@ -41,8 +41,9 @@ class Relaxation:
 
     def pull_back(self, slope: Tensor, inputs: Tensor) -> Tensor:
         """Turn a slope with respect to the inputs (..., width) into one with respect to the free numbers."""
-        if self.form == "box":
-            return slope * (self.span > 0)
+        if self.form == "box":  # what would only leave the box is no slope
+            outward = ((inputs <= self.low) & (slope > 0)) | ((inputs >= self.low + self.span) & (slope < 0))
+            return slope.masked_fill(outward, 0.0)
         if self.form == "free":
             return slope
         share = inputs * self._hot
