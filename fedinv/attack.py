@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -14,6 +15,10 @@ from fedinv.schema import Schema
 Weights = Mapping[str, Tensor]
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, 0 to 1."""
+Asks = Literal["records", "classes", "attribute", "membership", "line-up", "labels", "property"]
+"""What an attack sets out to tell."""
+Sees = Literal["update", "model"]
+"""What an attack looks at: what a client sent, or the trained model."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,10 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the server saw of one client over the rounds it watched; a claim is about the last of them."""
+    """What the server saw of one client over the rounds it watched; a claim is about the last of them.
+
+    Of the trained model: all clients, and one exchange in which it is `sent` and nothing is `received`.
+    """
 
     clients: tuple[int, ...]
     """Whose records the update covers: one client, or all who stand behind a sum."""
@@ -42,6 +50,35 @@ class Observation:
     def last(self) -> Exchange:
         """The exchange that is under attack."""
         return self.exchanges[-1]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records of people, encoded, with their labels."""
+
+    records: Tensor
+    """float32 (n, inputs)."""
+    labels: Tensor
+    """int64 (n,) classes, or float32 (n,) standardized targets."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the attacker is asked beyond "what were the records". Nothing in it tells the answer."""
+
+    people: Sample | None = None
+    """Whom it is asked about: the candidates of a membership test or a line-up, in an order that tells nothing, or the
+    people of whom it knows all but one column, whose inputs are 0."""
+    column: str | None = None
+    """The column that is asked for."""
+    options: Tensor | None = None
+    """float32 (k, the column's inputs): the values it may have, encoded. Of a property, the one value whose share is
+    asked for."""
+    others: Sample | None = None
+    """The rest of the batch, which an informed attacker knows (line-up)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +97,10 @@ class Knowledge:
     weight_decay: float | None = None
     defenses: tuple[Mapping[str, Any], ...] | None = None
     """The defenses in use with their parameters, as the scenario writes them."""
+    auxiliary: Sample | None = None
+    """Records of the same population that no client holds."""
+    question: Question | None = None
+    """What is asked, for an attack that is asked anything."""
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """The parameters of a defense that the attacker knows to be in use."""
@@ -85,6 +126,22 @@ class Claim:
     one."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What an attack says to the question it was asked."""
+
+    scores: Tensor
+    """float32 (targets, options), a higher one is more likely. Attribute: people by options. Membership: (people, 1).
+    Line-up: (1, candidates). Labels: (1, classes), counts. Property: (1, 1), the share. Without rows: no answer."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know: why there is no answer, which knowledge was lacking."""
+
+
+def unanswered(reason: str) -> Answer:
+    """No answer, and why: the guesser then speaks for the attack."""
+    return Answer(torch.zeros(0, 0), (f"does not run: {reason}",))
+
+
 class Attack(BaseModel):
     """Base of an attack: a frozen model whose fields are the scenario's keys, and `run`.
 
@@ -97,7 +154,14 @@ class Attack(BaseModel):
     kind: str
     adapts_to: ClassVar[frozenset[str]] = frozenset()
     """Kinds of defense against which the attack has a countermeasure when it is told of them."""
+    sees: ClassVar[Sees] = "update"
+    """Whether it attacks each update, or the trained model once."""
 
-    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+    @property
+    def asks(self) -> Asks:
+        """What it sets out to tell: records and classes are answered by a Claim, all else by an Answer."""
+        return "records"
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim | Answer:
         """Attack one observation. Pure: the same arguments give the same claim, and the observation is not changed."""
         raise NotImplementedError

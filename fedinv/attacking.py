@@ -5,14 +5,14 @@ claims/<label>/round-001-client-0003.safetensors
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from fedinv import files
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.errors import RunError
 from fedinv.scenario import Scenario
 from fedinv.schema import Schema
@@ -20,7 +20,7 @@ from fedinv.streams import stream
 from fedinv.wall import wall
 
 Variant = Literal["static", "adaptive"]
-Target = Literal["client", "sum"]
+Target = Literal["client", "sum", "model"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,18 @@ class Outcome:
     """An attack's claims, one an observation, and what they took."""
 
     assault: Assault
-    claims: tuple[tuple[Observation, Claim], ...]
+    claims: tuple[tuple[Observation, Claim | Answer], ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What the operator hands an attacker beside what crossed the wire, as far as the scenario grants it."""
+
+    model: Observation
+    """The trained model."""
+    ask: Callable[[Observation], Question | None] = lambda _: None
+    auxiliary: Sample | None = None
 
 
 def assaults(scenario: Scenario, attacks: Sequence[Attack]) -> Iterator[Assault]:
@@ -56,6 +66,11 @@ def assaults(scenario: Scenario, attacks: Sequence[Attack]) -> Iterator[Assault]
     summed = any(defense.secure_aggregation for defense in scenario.defenses)
     told = "defenses" in scenario.attacker.knows
     for attack in attacks:
+        if attack.sees == "model":
+            yield Assault(attack, "static", "model")
+            if told and kinds & attack.adapts_to:
+                yield Assault(attack, "adaptive", "model")
+            continue
         yield Assault(attack, "static", "client")
         if told and summed:
             yield Assault(attack, "adaptive", "sum")
@@ -69,24 +84,33 @@ def read_schema(folder: Path) -> Schema:
 
 
 def run_attack(
-    scenario: Scenario, folder: Path, assault: Assault, seen: Sequence[Observation], progress: Progress
+    scenario: Scenario,
+    folder: Path,
+    assault: Assault,
+    seen: Sequence[Observation],
+    handed: Handed,
+    progress: Progress,
 ) -> Outcome:
     """Run one attack on the observations it is for; claims that are already there are read, not made again.
 
     Raises RunError naming the attack when it fails.
     """
     knows = scenario.knowledge(read_schema(folder), adaptive=assault.variant == "adaptive")
+    knows = replace(knows, auxiliary=handed.auxiliary)
     aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
-    claims: list[tuple[Observation, Claim]] = []
+    if assault.target == "model":
+        aimed = [handed.model]
+    claims: list[tuple[Observation, Claim | Answer]] = []
     seconds = 0.0
     for index, observation in enumerate(aimed):
-        name = f"client-{observation.clients[0]:04}" if assault.target == "client" else "sum"
+        name = f"client-{observation.clients[0]:04}" if assault.target == "client" else assault.target
         path = folder / "claims" / assault.label / f"round-{observation.last.round:03}-{name}.safetensors"
         if path.is_file():
             claim, took = _read(path)
         else:
             begun = time.perf_counter()
-            claim = _attack(scenario, assault, observation, knows, _part(progress, index, len(aimed)))
+            asked = replace(knows, question=handed.ask(observation))
+            claim = _attack(scenario, assault, observation, asked, _part(progress, index, len(aimed)))
             took = time.perf_counter() - begun
             _write(path, claim, took)
         seconds += took
@@ -95,7 +119,9 @@ def run_attack(
     return Outcome(assault, tuple(claims), seconds)
 
 
-def _attack(scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress) -> Claim:
+def _attack(
+    scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
+) -> Claim | Answer:
     rng = stream(scenario.seed, "attack", assault.attack.kind, *seen.clients, seen.last.round)
     try:
         with wall():
@@ -111,15 +137,20 @@ def _part(progress: Progress, index: int, total: int) -> Progress:
     return lambda share: progress((index + share) / total)
 
 
-def _write(path: Path, claim: Claim, seconds: float) -> None:
+def _write(path: Path, claim: Claim | Answer, seconds: float) -> None:
+    if isinstance(claim, Answer):
+        files.write_tensors(path, {"scores": claim.scores}, {"notes": list(claim.notes), "seconds": seconds})
+        return
     tensors = {"records": claim.records, "confidence": claim.confidence}
     if claim.labels is not None:
         tensors["labels"] = claim.labels
     files.write_tensors(path, tensors, {"mismatch": claim.mismatch, "notes": list(claim.notes), "seconds": seconds})
 
 
-def _read(path: Path) -> tuple[Claim, float]:
+def _read(path: Path) -> tuple[Claim | Answer, float]:
     tensors, facts = files.read_tensors(path)
+    if "scores" in tensors:
+        return Answer(tensors["scores"], tuple(facts["notes"])), float(facts["seconds"])
     claim = Claim(
         records=tensors["records"],
         confidence=tensors["confidence"],

@@ -6,18 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
-
 from fedinv import __version__, attacking, files, observations, privacy
-from fedinv.attack import Attack, Progress
+from fedinv.attack import Attack, Claim, Observation, Progress
 from fedinv.data.population import Population
 from fedinv.headline import headline
+from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.truth import true_rows
+from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
-from fedinv.models import load
 from fedinv.report import render
 from fedinv.results import (
     AttackResult,
@@ -40,16 +38,18 @@ def evaluate(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, people: Population, steps: Steps
 ) -> Results:
     """Attack a trained run's observations, judge the claims, and write results, records and report."""
+    attacks, others = [a for a in attacks if a.asks == "records"], [a for a in attacks if a.asks != "records"]
     controls = _controls(scenario, folder / "undefended", attacks, people, steps)
     seen = observations.read(folder / "observations")
     judged, tables = [], []
     for assault in attacking.assaults(scenario, attacks):
         step = steps(f"attack {assault.attack.kind} ({assault.variant})")
-        outcome = attacking.run_attack(scenario, folder, assault, seen, step)
+        outcome = attacking.run_attack(scenario, folder, assault, seen, _handed(scenario, folder, people), step)
         if outcome.claims:
             verdicts, rates = _judged(scenario, outcome, people)
             judged.append(_result(outcome, verdicts, rates, people, controls.get(assault.attack)))
             tables.append(records.table(outcome, verdicts, people))
+    inferred = inferences(scenario, folder, others, people, steps)
     done = steps("report")
     utility = _utility(scenario, folder, people)
     spent = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in scenario.defenses])
@@ -62,7 +62,7 @@ def evaluate(
         federation=FederationResult(
             clients=scenario.federation.clients,
             rounds=scenario.federation.rounds,
-            parameters=sum(p.numel() for p in _network(scenario, people, folder).parameters()),
+            parameters=sum(p.numel() for p in trained_network(scenario, folder, people).parameters()),
             bytes_up=progress["bytes_up"],
             seconds=progress["seconds"],
             records=sum(len(share) for share in people.shares),
@@ -71,8 +71,9 @@ def evaluate(
         utility=utility,
         privacy=spent,
         attacks=judged,
+        inferences=inferred,
         notes=list(people.table.notes),
-        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties),
+        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties, inferred),
     )
     if tables:
         files.write(folder / "records.parquet", records.to_parquet(tables))
@@ -92,7 +93,7 @@ def _controls(
     for attack in attacks:
         assault = attacking.Assault(attack, "static", "client")
         step = steps(f"attack {attack.kind} (undefended)")
-        outcome = attacking.run_attack(plain, folder, assault, seen, step)
+        outcome = attacking.run_attack(plain, folder, assault, seen, _handed(plain, folder, people), step)
         if not outcome.claims:
             continue
         _, rates = _judged(plain, outcome, people)
@@ -101,20 +102,20 @@ def _controls(
 
 
 def _judged(scenario: Scenario, outcome: attacking.Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
-    cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in outcome.claims]
+    cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in _claims(outcome)]
     return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
 
 
 def _result(
     outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population, control: Control | None
 ) -> AttackResult:
-    claims = [claim for _, claim in outcome.claims]
+    claims = [claim for _, claim in _claims(outcome)]
     mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
     named = people.table.identities is not None
     return AttackResult(
         kind=outcome.assault.attack.kind,
         variant=outcome.assault.variant,
-        target=outcome.assault.target,
+        target="sum" if outcome.assault.target == "sum" else "client",
         parameters=outcome.assault.attack.model_dump(mode="json"),
         observations=len(claims),
         records=sum(len(v.case.rows) for v in verdicts),
@@ -133,10 +134,12 @@ def _result(
     )
 
 
-def _network(scenario: Scenario, people: Population, folder: Path) -> nn.Sequential:
-    schema = people.table.schema
-    last = folder / "checkpoint" / f"model-{scenario.federation.rounds:04}.safetensors"
-    return load(scenario.model, schema.shape, schema.outputs, files.read_tensors(last)[0]).eval()
+def _claims(outcome: attacking.Outcome) -> list[tuple[Observation, Claim]]:
+    return [(seen, claim) for seen, claim in outcome.claims if isinstance(claim, Claim)]
+
+
+def _handed(scenario: Scenario, folder: Path, people: Population) -> attacking.Handed:
+    return attacking.Handed(trained(scenario, folder, people), auxiliary=auxiliary(scenario, people))
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
@@ -144,7 +147,7 @@ def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
     measured = auc if metric == "auc" else r2
 
     def measure(where: Path) -> tuple[float, Interval]:
-        network = _network(scenario, people, where)
+        network = trained_network(scenario, where, people)
         rng = stream(scenario.seed, "utility")
         return measured(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
 

@@ -70,6 +70,9 @@ class Attacker(Strict):
 
     watch: Watch = Watch()
     knows: tuple[Known, ...] = ("architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses")
+    auxiliary: int = Field(default=0, ge=0)
+    """Records of the same population, held by no client, that the attacker has: to train shadow models or generators
+    on. They are taken from the records that are held out."""
 
 
 class Agreement(BaseModel):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results import AttackResult, Privacy, Rate, Utility
+from fedinv.results import AttackResult, InferenceResult, Privacy, Rate, Utility
 
 if TYPE_CHECKING:
     from fedinv.scenario import Scenario
@@ -17,13 +17,18 @@ def headline(
     utility: Utility,
     people: str = "records",
     clients: str = "clients",
+    inferences: Sequence[InferenceResult] = (),
 ) -> str:
     """Say in one sentence what the server learned at worst, and what the defenses gave and took.
 
-    Each number is the worst over all attacks, static and adaptive. `people` is what a record is called ("patient
+    Each number is the worst over all attacks, static and adaptive; what was inferred beside records is said as each
+    inference says it. `people` is what a record is called ("patient
     records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
+    told = list(dict.fromkeys(one.says for one in inferences if one.answered))
+    if not attacks and told:
+        return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
     if not attacks:
         why = "no attack had an update to attack" if scenario.attacks else "no attack was run"
         return _sentence([f"{why}, so nothing is known of what the server would learn", *price])
@@ -42,7 +47,7 @@ def headline(
         parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
-    return _sentence([*parts, *_control(attacks), *price])
+    return _sentence([*parts, *(f"it {said}" for said in told), *_control(attacks), *price])
 
 
 def severity(attack: AttackResult) -> tuple[float, bool, float]:

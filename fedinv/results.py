@@ -109,6 +109,77 @@ class AttackResult(_Record):
     """What the attack said of itself, each once."""
 
 
+class Measure(_Record):
+    """One thing that an inference is measured by, beside a guess that saw no update and no model."""
+
+    name: str
+    """In words, such as "right value" or "TPR at 1 % FPR"."""
+    value: float
+    count: int
+    """People, records or trials that it is of."""
+    ci95: Interval
+    prior: float
+    share: bool = True
+    """Whether it is a share of `count`; else a number in the unit that its name says."""
+    lower_leaks: bool = False
+    """Whether lower values leak more, as for a distance."""
+    bound: float | None = None
+    """What theory says it cannot exceed under the differential privacy that was guaranteed."""
+
+
+class Curve(_Record):
+    """A receiver operating characteristic: false positives against true ones, no further left than counts allow."""
+
+    false_positives: list[float]
+    true_positives: list[float]
+    positives: int
+    negatives: int
+
+
+class Exhibit(_Record):
+    """A few of the inferences beside the truth, to be looked at: a table, or pairs of images."""
+
+    title: str
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    right: list[bool | None] = []
+    """By row, where a row is right or wrong."""
+    images: list["Pair"] = []
+
+
+class Pair(_Record):
+    """A true image beside one that was made of it."""
+
+    caption: str
+    shape: tuple[int, int, int]
+    """Channels, down, across."""
+    true: list[float]
+    """Values of all pixels between 0 and 1, channel by channel."""
+    claimed: list[float]
+
+
+class InferenceResult(_Record):
+    """One attack that tells something else than single records' fields, judged."""
+
+    kind: str
+    variant: Literal["static", "adaptive"]
+    target: Literal["client", "sum", "model"]
+    asks: str
+    parameters: dict[str, Any]
+    observations: int
+    answered: int
+    """Observations about which the attack had an answer."""
+    seconds: float
+    says: str
+    """What was inferred, beside the guess, in the words of a sentence."""
+    measures: list[Measure]
+    undefended: list[Measure] | None = None
+    """The same on the same federation without defenses; None where the scenario has none."""
+    curve: Curve | None = None
+    exhibits: list[Exhibit] = []
+    notes: list[str] = []
+
+
 class LeftOutClient(_Record):
     """A reply that was not used."""
 
@@ -171,6 +242,8 @@ class Results(_Record):
     utility: Utility
     privacy: Privacy
     attacks: list[AttackResult]
+    inferences: list[InferenceResult] = []
+    """What attacks told that is no record's fields: attributes, membership, classes, labels, properties."""
     notes: list[str] = []
     """What a reader must know of the data."""
     headline: str

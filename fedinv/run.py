@@ -14,7 +14,7 @@ from fedinv.attack import Attack, Progress
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.evaluate import Steps, evaluate
 from fedinv.faults import explain
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import everyone, held_out
 from fedinv.results import Results
 from fedinv.scenario import Scenario, read
 
@@ -29,7 +29,7 @@ def quiet(_: str) -> Progress:
 def check(scenario: Scenario, engine: str) -> None:
     """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
     _engine(engine)
-    everyone(scenario)
+    held_out(scenario, everyone(scenario))
 
 
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
@@ -78,7 +78,8 @@ def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = q
         raise RequestError(f"{folder}: holds no finished run; start one with fedinv run")
     scenario = read(str(folder / "scenario.toml"))
     before = Results.model_validate(files.read_json(folder / "results.json"))
-    attacks = [parse_attack(found.parameters) for found in before.attacks]
+    made = [found.parameters for found in before.attacks] + [found.parameters for found in before.inferences]
+    attacks = [parse_attack(parameters) for parameters in made]
     new = parse_attack({**settings, "kind": kind})
     attacks = list(dict.fromkeys([*attacks, new]))
     return _finish(scenario, folder, attacks, before.engine, steps)

@@ -16,6 +16,7 @@ _FORBIDDEN = (
     "fedinv.data",
     "fedinv.engines",
     "fedinv.evaluate",
+    "fedinv.inferring",
     "fedinv.judge",
     "fedinv.library",
     "fedinv.run",

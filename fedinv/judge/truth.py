@@ -3,9 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedinv.attack import Sample
 from fedinv.data.population import Population, population
+from fedinv.errors import RequestError
 from fedinv.sampling import local_batches, used_records
 from fedinv.scenario import Scenario
+from fedinv.streams import stream
 
 
 def everyone(scenario: Scenario) -> Population:
@@ -23,3 +26,24 @@ def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], 
         )
         used.append(share[used_records(batches)])
     return np.concatenate(used)
+
+
+def held_out(scenario: Scenario, people: Population) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that no client holds: those that the attacker is given, and the others.
+
+    Raises RequestError where it is promised more than there are.
+    """
+    wanted = scenario.attacker.auxiliary
+    if wanted >= len(people.holdout):
+        raise RequestError(
+            f"attacker.auxiliary: {wanted} records are promised, and only {len(people.holdout)} are held out: raise "
+            "data.holdout or data.records"
+        )
+    order = stream(scenario.seed, "auxiliary").permutation(people.holdout)
+    return order[:wanted], order[wanted:]
+
+
+def auxiliary(scenario: Scenario, people: Population) -> Sample | None:
+    """The records that the scenario gives the attacker; None where it gives none."""
+    rows, _ = held_out(scenario, people)
+    return Sample(people.inputs[rows], people.labels[rows]) if len(rows) else None

@@ -104,4 +104,4 @@ def _attack(tiny, folder, attack):
     weights = {"0.weight": torch.zeros(2, 1)}
     seen = Observation((0,), (Exchange(1, weights, weights, 1),))
     assault = attacking.Assault(attack, "static", "client")
-    return attacking.run_attack(scenario, folder, assault, [seen], lambda _: None)
+    return attacking.run_attack(scenario, folder, assault, [seen], attacking.Handed(seen), lambda _: None)

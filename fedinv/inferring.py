@@ -1,0 +1,90 @@
+"""Inferences of a trained run: asks each attack its question, judges the answers, and the same without defenses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from fedinv import attacking, files, observations
+from fedinv.attack import Answer, Attack, Observation, Progress
+from fedinv.data.population import Population
+from fedinv.judge.inference import Finding, Heard, Setting, judge_of
+from fedinv.judge.truth import auxiliary
+from fedinv.models import load
+from fedinv.results import InferenceResult
+from fedinv.scenario import Scenario
+from fedinv.streams import stream
+
+if TYPE_CHECKING:
+    from fedinv.evaluate import Steps
+
+
+def inferences(
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], people: Population, steps: "Steps"
+) -> list[InferenceResult]:
+    """Run and judge the attacks that tell something else than single records."""
+    plain, found = scenario.undefended(), []
+    for attack in attacks:
+        control = None
+        if scenario.defenses:
+            assault = attacking.Assault(attack, "static", "model" if attack.sees == "model" else "client")
+            step = steps(f"attack {attack.kind} (undefended)")
+            _, _, control = _inferred(plain, folder / "undefended", assault, people, step)
+        for assault in attacking.assaults(scenario, [attack]):
+            step = steps(f"attack {attack.kind} ({assault.variant})")
+            outcome, heard, finding = _inferred(scenario, folder, assault, people, step)
+            if finding is not None:
+                found.append(_result(outcome, heard, finding, control))
+    return found
+
+
+def trained(scenario: Scenario, folder: Path, people: Population) -> Observation:
+    """The trained model, as the server has it in the end."""
+    rounds = scenario.federation.rounds
+    weights, _ = files.read_tensors(folder / "checkpoint" / f"model-{rounds:04}.safetensors")
+    return observations.trained(weights, rounds, scenario.federation.clients, sum(len(s) for s in people.shares))
+
+
+def trained_network(scenario: Scenario, folder: Path, people: Population) -> nn.Sequential:
+    """The same as a network that can be asked, in evaluation mode."""
+    schema = people.table.schema
+    return load(scenario.model, schema.shape, schema.outputs, trained(scenario, folder, people).last.sent).eval()
+
+
+def _inferred(
+    scenario: Scenario, folder: Path, assault: attacking.Assault, people: Population, progress: Progress
+) -> tuple[attacking.Outcome, list[Heard], Finding | None]:
+    judge = judge_of(assault.attack.asks)
+    setting = Setting(scenario, people, assault.attack, lambda: trained_network(scenario, folder, people))
+    seen = observations.read(folder / "observations")
+    handed = attacking.Handed(
+        trained(scenario, folder, people), lambda one: judge.ask(setting, one), auxiliary(scenario, people)
+    )
+    outcome = attacking.run_attack(scenario, folder, assault, seen, handed, progress)
+    heard = [Heard(one, judge.ask(setting, one), answer) for one, answer in outcome.claims]
+    if not heard:
+        return outcome, heard, None
+    return outcome, heard, judge.judge(setting, heard, stream(scenario.seed, "judge", assault.attack.kind))
+
+
+def _result(
+    outcome: attacking.Outcome, heard: Sequence[Heard], finding: Finding, control: Finding | None
+) -> InferenceResult:
+    assault = outcome.assault
+    return InferenceResult(
+        kind=assault.attack.kind,
+        variant=assault.variant,
+        target=assault.target,
+        asks=assault.attack.asks,
+        parameters=assault.attack.model_dump(mode="json"),
+        observations=len(heard),
+        answered=sum(len(h.answer.scores if isinstance(h.answer, Answer) else h.answer.records) > 0 for h in heard),
+        seconds=outcome.seconds,
+        says=finding.says,
+        measures=list(finding.measures),
+        undefended=None if control is None else list(control.measures),
+        curve=finding.curve,
+        exhibits=list(finding.exhibits),
+        notes=list(dict.fromkeys(note for h in heard for note in h.answer.notes)),
+    )
