@@ -14,8 +14,10 @@ from torch import nn
 
 from fedinv.attack import Answer, Asks, Attack, Claim, Observation, Question
 from fedinv.data.population import Population
+from fedinv.errors import RequestError, nearest
 from fedinv.results import Curve, Exhibit, Measure
 from fedinv.scenario import Scenario
+from fedinv.schema import Column
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ NAMES: Mapping[Asks, str] = {
     "labels": "labels",
     "property": "proportion",
 }
+
+
+def column_of(setting: Setting) -> Column:
+    """The column that an attack is about: the one it names, else the first sensitive one.
+
+    Raises RequestError for one that is not there.
+    """
+    schema = setting.people.table.schema
+    wanted = getattr(setting.attack, "column", None)
+    if wanted is not None and wanted not in schema.names:
+        raise RequestError(f"attacks.column: there is no column {wanted!r}{nearest(wanted, schema.names)}")
+    name = wanted or next((c.name for c in schema.columns if c.sensitive), schema.names[0])
+    return schema.columns[schema.names.index(name)]
 
 
 def judge_of(asks: Asks) -> Judge:

@@ -1,0 +1,55 @@
+"""The share of a client's people with a condition, from its update."""
+
+from typing import Literal
+
+import numpy as np
+
+from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
+
+from .row_space import RowSpace
+
+
+class Property(Attack):
+    """The share of a client's people with a condition, from its update.
+
+    Threat model: an honest-but-curious server that has one update of a client, or a sum over several, and wants a
+    statistic of the population behind it (Ateniese et al. 2015; Ganju et al. 2018; Melis et al. 2019, section 4), here
+    the share of people whose `column` is `value`, or lies above the population's mean where it is a number. It needs
+    what `row-space` needs.
+
+    As many records are read as the update's spans tell (`row-space`), and counted; a record that cannot be read counts
+    as the published share. No shadow models: near the start of the training the signs of the records' signals follow
+    their labels, so that no linear read-out of a perceptron's mean gradient tells a share, only how it differs between
+    the labels (tried: worse than the published share). Behind masks and noise, and in batches larger than the layers
+    are wide, it has no answer.
+    """
+
+    kind: Literal["property"] = "property"
+    column: str | None = None
+    """The first sensitive column if none is named."""
+    value: str | None = None
+    """The commonest value but one if none is named."""
+
+    @property
+    def asks(self) -> Asks:
+        """A share of the client's people."""
+        return "property"
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
+        """Scores (1, 1): the share of the update's records with the condition."""
+        last, schema, question = seen.last, knows.schema, knows.question
+        if schema is None:
+            return unanswered("the schema is withheld")
+        if question is None or question.options is None or question.column is None:
+            return unanswered("the records have no columns to ask about")
+        claim = RowSpace().run(seen, knows, rng, progress)
+        if not len(claim.records):
+            return unanswered("; ".join(claim.notes))
+        column, wanted = schema.columns[schema.names.index(question.column)], question.options[0]
+        values = claim.records[:, schema.slices[schema.names.index(question.column)]]
+        has = values[:, 0] > wanted[0] if column.width == 1 else values.argmax(1) == wanted.argmax()
+        drawn = schema.draw(10_000, rng)[:, schema.slices[schema.names.index(question.column)]]
+        published = drawn[:, 0] > wanted[0] if column.width == 1 else drawn.argmax(1) == wanted.argmax()
+        read = min(len(has), last.records)
+        share = (read * has.float().mean() + (last.records - read) * published.float().mean()) / last.records
+        return Answer(share.reshape(1, 1), (f"{read} of {last.records} records were read and counted",))

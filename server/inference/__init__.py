@@ -1,0 +1,1 @@
+"""What attacks infer that is no single record: classes, attributes, membership, properties."""

@@ -1,0 +1,97 @@
+"""One unknown field of a person whose other fields are known: by the model's confidence, or by the client's update."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
+from fedinv.loss import loss
+from fedinv.models import load
+from fedinv.schema import Categorical, Schema
+
+from ..inversion.labels import step_length
+from .whitening import Noise, gradients, seen_gradient
+
+CHUNK = 2**25
+"""Numbers held at once by gradients record by record."""
+DRAWS = 256
+"""Records drawn from the schema to learn how the others' gradients vary."""
+
+
+def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.Generator) -> Answer:
+    """Scores (people, options): log likelihood plus log prior of each value, for each person of the question.
+
+    `access` "confidences": what the model answers to the person with each value filled in (Fredrikson et al. 2014,
+    algorithm 1; Yeom et al. 2018, section 5), needs the trained model only. "gradients": how well the gradient that the
+    person would have had with each value fits the client's update.
+    """
+    model, schema, question = knows.model, knows.schema, knows.question
+    if model is None or schema is None:
+        return unanswered("the architecture is withheld" if model is None else "the schema is withheld")
+    if question is None or question.people is None or question.options is None or question.column is None:
+        return unanswered("nobody is known in part")
+    last = seen.last
+    halfway = 0.5 if last.received and knows.algorithm != "fedsgd" else 0.0
+    try:
+        weights = {name: t + halfway * last.received[name].float() if halfway else t for name, t in last.sent.items()}
+        network = load(model, schema.shape, schema.outputs, weights).eval()
+    except (KeyError, RuntimeError) as error:
+        return unanswered(f"the update is not of the architecture that is known ({error})")
+    people = question.people
+    records, labels = _filled(schema, question)
+    prior = _log_prior(schema, question)
+    if access == "confidences":
+        with torch.no_grad():
+            likely = -loss(network(records), labels, reduction="none")
+    else:
+        length = step_length(knows, last.records)
+        received = last.received
+        if not received or sorted(received) != sorted(last.sent):
+            return unanswered("there is no update with the parameters that were sent, as if it were masked")
+        drawn = Sample(schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))])
+        likely = _fit(network, Sample(records, labels), drawn, received, length, last.records)
+    scores = likely.reshape(len(question.people), -1) + prior
+    return Answer(scores) if bool(scores.isfinite().all()) else unanswered("values are not finite")
+
+
+def _filled(schema: Schema, question: Question) -> tuple[Tensor, Tensor]:
+    """Everyone with each value: records (people * options, width), labels (people * options,)."""
+    people, options = question.people, question.options
+    assert people is not None and options is not None
+    at = schema.slices[schema.names.index(question.column or "")]
+    records = people.records.repeat_interleave(len(options), 0)
+    records[:, at] = options.repeat(len(people), 1)
+    return records, people.labels.repeat_interleave(len(options))
+
+
+def _log_prior(schema: Schema, question: Question) -> Tensor:
+    """(options,): from the published marginals, a normal density around a number's commonest region."""
+    column, options = schema.columns[schema.names.index(question.column or "")], question.options
+    assert options is not None
+    if isinstance(column, Categorical):
+        share = torch.tensor(column.frequencies) / sum(column.frequencies)
+        return (options @ share).clamp_min(1e-6).log()
+    return -(options - column.guess[0]).square().sum(1) / 2
+
+
+def _fit(
+    network: nn.Sequential,
+    people: Sample,
+    drawn: Sample,
+    received: Mapping[str, Tensor],
+    length: float | None,
+    n: int,
+) -> Tensor:
+    """(k,): log likelihood of the update given that each of `people` (k) was one of its n records."""
+    others = gradients(network, drawn)
+    mean = others.mean(0)
+    rest = seen_gradient(network, received, length, others[:n]) - mean * (n - 1) / n
+    noise = Noise.of(others * ((n - 1) ** 0.5 / n), rest)
+    fits, rows = [], max(1, CHUNK // len(rest))
+    for at in range(0, len(people), rows):
+        part = Sample(people.records[at : at + rows], people.labels[at : at + rows])
+        left = rest - gradients(network, part) / n
+        fits.append(-noise.products(left, left) / 2)
+    return torch.cat(fits)
