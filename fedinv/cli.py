@@ -14,6 +14,8 @@ import typer
 from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fedinv.evaluate import Steps
     from fedinv.results import Rate, Results
 
@@ -175,11 +177,32 @@ def _show(results: "Results", folder: Path, as_json: bool) -> None:
         )
     if results.attacks:
         console.print(table)
+    if results.inferences:
+        console.print(_inferences(results))
     for one in results.federation.left_out:
         console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {_short(folder / 'report.html')}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _inferences(results: "Results") -> "Table":
+    """What was told beside records, a line for each measure."""
+    from rich.table import Table
+
+    from fedinv.headline import measure_text
+
+    bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
+    heads = ("attack", "variant", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
+    table = Table(*heads, box=None)
+    for one in results.inferences:
+        for i, measure in enumerate(one.measures):
+            value, guess, bound = measure_text(measure)
+            low, high = (measure_text(measure, end)[0] for end in measure.ci95)
+            name = (one.kind, one.variant) if i == 0 else ("", "")
+            limit = [bound or "-"] if bounded else []
+            table.add_row(*name, measure.name, str(measure.count), rf"{value} \[{low}, {high}]", guess, *limit)
+    return table
 
 
 def _percent(rate: "Rate") -> str:

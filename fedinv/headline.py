@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results import AttackResult, InferenceResult, Privacy, Rate, Utility
+from fedinv.results import AttackResult, InferenceResult, Measure, Privacy, Rate, Utility
 
 if TYPE_CHECKING:
     from fedinv.scenario import Scenario
@@ -86,6 +86,16 @@ def percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return ">99.9 %"
     return f"{100 * share:.1f} %"
+
+
+def measure_text(measure: Measure, at: float | None = None) -> tuple[str, str, str | None]:
+    """A measure's value (or another of its scale, `at`), the guess, and the bound where there is one."""
+
+    def text(value: float) -> str:
+        return percent(value).replace(" ", "") if measure.share else f"{value:.3g}"
+
+    bound = None if measure.bound is None else text(measure.bound)
+    return text(measure.value if at is None else at), text(measure.prior), bound
 
 
 def epsilon_text(epsilon: float) -> str:

@@ -13,8 +13,9 @@ from markupsafe import Markup, escape
 from fedinv import library
 from fedinv.errors import RequestError
 from fedinv.federation import Known
-from fedinv.headline import epsilon_text, hits, metric_text, percent, unit_text, worst_fields, worst_names
+from fedinv.headline import epsilon_text, hits, measure_text, metric_text, percent, unit_text, worst_fields, worst_names
 from fedinv.report import reading
+from fedinv.report.pictures import drawn as pictured
 from fedinv.report.pictures import pictures
 from fedinv.report.reading import Run
 from fedinv.report.reliability import sentence
@@ -52,6 +53,8 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "seconds": _seconds,
         "settings": _settings,
         "breakable": _breakable,
+        "measured": measure_text,
+        "drawn": pictured,
     }
     attacks, scenario = run.results.attacks, run.scenario
     labels = reading.labels(attacks)
@@ -65,6 +68,8 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         metric=metric_text(run.results.utility),
         unit=unit_text(run.results.privacy),
         labeled=list(zip(labels, attacks, strict=True)),
+        inferences=list(zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)),
+        bounded=any(m.bound is not None for one in run.results.inferences for m in one.measures),
         worst=run.worst,
         fields=fields,
         names=names,
@@ -139,7 +144,8 @@ def _breakable(name: str) -> Markup:
 
 def _commands(run: Run) -> list[tuple[str, str]]:
     folder = shlex.quote(run.folder)
-    kind = shlex.quote(run.worst.kind) if run.worst else "KIND"
+    inferred = run.results.inferences[0].kind if run.results.inferences else "KIND"
+    kind = shlex.quote(run.worst.kind if run.worst else inferred)
     engine = "" if run.results.engine == "inline" else f" --engine {shlex.quote(run.results.engine)}"
     shipped = _shipped(run.scenario)
     again = shlex.quote(shipped) if shipped else f"{folder}/scenario.toml"

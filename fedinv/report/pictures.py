@@ -10,6 +10,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from fedinv.report.reading import Run
+from fedinv.results import Pair
 from fedinv.schema import Image
 
 MOST = 8
@@ -45,9 +46,22 @@ def pictures(run: Run) -> tuple[Picture, ...]:
 
 def png(pixels: NDArray[Any], image: Image) -> bytes:
     """Draw one image (pixels,) of the column's own unit: gray, or its first three channels as red, green and blue."""
-    shown = np.clip((pixels - image.low) / (image.high - image.low), 0, 1).reshape(image.shape)
-    shown = shown[:3] if image.channels >= 3 else shown[:1].repeat(3, 0)
-    times = max(1, SIDE // max(image.down, image.across))
+    return _png((pixels - image.low) / (image.high - image.low), image.shape)
+
+
+def drawn(pair: Pair) -> tuple[str, str]:
+    """A pair's true and claimed image as PNG, base64."""
+    true, claimed = (
+        base64.b64encode(_png(np.asarray(values, np.float64), pair.shape)).decode()
+        for values in (pair.true, pair.claimed)
+    )
+    return true, claimed
+
+
+def _png(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
+    shown = np.clip(fractions, 0, 1).reshape(shape)
+    shown = shown[:3] if len(shown) >= 3 else shown[:1].repeat(3, 0)
+    times = max(1, SIDE // max(shape[1:]))
     out = io.BytesIO()
     imsave(out, shown.repeat(times, 1).repeat(times, 2).transpose(1, 2, 0), format="png")
     return out.getvalue()

@@ -1,6 +1,7 @@
 """Reads a run folder into what the page and the plots show; knows no attack by name."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from fedinv import files
 from fedinv.errors import RunError
 from fedinv.headline import worst_case
-from fedinv.results import AttackResult, Calibration, Results
+from fedinv.results import AttackResult, Calibration, InferenceResult, Results
 from fedinv.scenario import Scenario, read
 from fedinv.schema import Column, Continuous, Schema
 
@@ -123,7 +124,7 @@ def calibrated(run: Run) -> list[tuple[str, Calibration]]:
     return [(label, a.calibration) for label, a in zip(labels(attacks), attacks, strict=True) if a.calibration]
 
 
-def labels(attacks: list[AttackResult]) -> list[str]:
+def labels(attacks: Sequence[AttackResult | InferenceResult]) -> list[str]:
     """A name for each attack: kind, variant and target, and the parameters in which those of one name differ."""
     names = []
     for attack in attacks:

@@ -55,8 +55,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         lower_leaks=True,
     )
     says = (
-        f"told the share of people with {what} within {100 * measure.value:.1f} points at {measure.count} clients "
-        f"(guess {100 * measure.prior:.1f})"
+        f"told the share of people with {what} to {100 * measure.value:.1f} points on average at {measure.count} "
+        f"clients (guess {100 * measure.prior:.1f})"
     )
     shown = Exhibit(
         title=f"Share of a client's people with {what}; {shares:.1%} of all",
