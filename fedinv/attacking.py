@@ -21,6 +21,8 @@ from fedinv.wall import wall
 
 Variant = Literal["static", "adaptive"]
 Target = Literal["client", "sum", "model"]
+Steps = Callable[[str], Progress]
+"""Called with what begins; returns where its progress goes."""
 
 
 @dataclass(frozen=True)

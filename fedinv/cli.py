@@ -16,8 +16,9 @@ from fedinv.errors import RequestError, RunError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fedinv.evaluate import Steps
+    from fedinv.attacking import Steps
     from fedinv.results import Rate, Results
+    from fedinv.risk import Assessment
 
 app = typer.Typer(
     name="fedinv",
@@ -77,6 +78,41 @@ def attack(
     with _progress() as steps:
         results = runs.again(run, kind, parameters, steps)
     _show(results, run, as_json)
+
+
+@app.command()
+def assess(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Where its runs go. [default: runs/SCENARIO-assess-N]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
+    from fedinv import files
+    from fedinv import run as runs
+    from fedinv.assessing import assess as vary
+    from fedinv.assessment import assessment
+    from fedinv.report.assessment import render
+    from fedinv.scenario import read
+
+    declared = read(scenario, settings or [])
+    runs.check(declared, "inline")
+    folder = runs.new_folder(f"{declared.name}-assess") if out is None else out
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _progress() as steps:
+            leaks = vary(declared, folder, jobs, steps("one change at a time"))
+    except KeyboardInterrupt:
+        _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(folder)}", 1)
+    found = assessment(declared, folder, leaks)
+    files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
+    page = render(found, folder)
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+        return
+    _card(found)
+    typer.echo(f"\nrisk card: {_short(page)}")
 
 
 @app.command()
@@ -184,6 +220,29 @@ def _show(results: "Results", folder: Path, as_json: bool) -> None:
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {_short(folder / 'report.html')}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _card(found: "Assessment") -> None:
+    """The risk card: what was found in words, then a line for each change."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedinv.headline import hits
+
+    console = Console()
+    for said in found.findings:
+        console.print(f"- {said}", highlight=False, markup=False)
+    table = Table("change", "records", "points", "values told", "points", "member AUC", "model", box=None)
+    base = found.leaks[0]
+    for one in found.leaks:
+        cells = []
+        for rate, before in ((one.records, base.records), (one.attribute, base.attribute)):
+            apart = f"{100 * (rate.value - before.value):+.0f}" if rate and before and one is not base else ""
+            cells += [f"{hits(rate)} of {rate.count}" if rate else "-", apart]
+        member = f"{one.membership.value:.3f}" if one.membership else "-"
+        table.add_row(f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}")
+    console.print()
+    console.print(table)
 
 
 def _inferences(results: "Results") -> "Table":

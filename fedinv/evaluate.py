@@ -1,13 +1,14 @@
 """From a trained run's folder to its verdict: attack what was observed, judge the claims, write what came out."""
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from fedinv import __version__, attacking, files, observations, privacy
-from fedinv.attack import Attack, Claim, Observation, Progress
+from fedinv.attack import Attack, Claim, Observation
+from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
@@ -29,9 +30,6 @@ from fedinv.results import (
 )
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
-
-Steps = Callable[[str], Progress]
-"""Called with what begins; returns where its progress goes."""
 
 
 def evaluate(

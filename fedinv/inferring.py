@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from fedinv import attacking, files, observations
 from fedinv.attack import Answer, Attack, Observation, Progress
+from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.judge.inference import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
@@ -16,12 +16,9 @@ from fedinv.results import InferenceResult
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
 
-if TYPE_CHECKING:
-    from fedinv.evaluate import Steps
-
 
 def inferences(
-    scenario: Scenario, folder: Path, attacks: Sequence[Attack], people: Population, steps: "Steps"
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], people: Population, steps: Steps
 ) -> list[InferenceResult]:
     """Run and judge the attacks that tell something else than single records."""
     plain, found = scenario.undefended(), []

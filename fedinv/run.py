@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from fedinv import __version__, files, plugins
 from fedinv.attack import Attack, Progress
+from fedinv.attacking import Steps
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.evaluate import Steps, evaluate
+from fedinv.evaluate import evaluate
 from fedinv.faults import explain
 from fedinv.judge.truth import everyone, held_out
 from fedinv.results import Results
@@ -32,16 +33,21 @@ def check(scenario: Scenario, engine: str) -> None:
     held_out(scenario, everyone(scenario))
 
 
+def new_folder(name: str) -> Path:
+    """runs/<name>-<n> with the first free n; it is not made."""
+    number = 1
+    while (found := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return found
+
+
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
     """The folder of a new run, or of an unfinished one of the same scenario, with scenario.toml written.
 
     Without `out`: runs/<scenario>-<n> with the first free n. Raises RequestError for a folder that holds anything else.
     """
     if out is None:
-        runs, number = Path("runs"), 1
-        while (runs / f"{scenario.name}-{number}").exists():
-            number += 1
-        out = runs / f"{scenario.name}-{number}"
+        out = new_folder(scenario.name)
     if out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file, name a folder")
     declared = out / "scenario.toml"
