@@ -16,7 +16,8 @@ from fedinv import files, plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.headline import worst_case
-from fedinv.results import Rate, Results
+from fedinv.judge.truth import everyone
+from fedinv.results import InferenceResult, Rate, Results
 from fedinv.risk import Axis, Leak, change
 from fedinv.scenario import Scenario, parse
 
@@ -86,7 +87,7 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
         for part in tables:
             table = table[part]
         table[name] = value
-    document["attacks"] = _attacks(scenario)
+    document["attacks"] = _attacks(scenario, variation.axis == "as it is")
     return parse(document, variation.change)
 
 
@@ -127,18 +128,22 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
     return [found[number] for number in sorted(found)]
 
 
-def _attacks(scenario: Scenario) -> list[dict[str, Any]]:
-    """The cheap attacks: records by algebra (or the scenario's own way for other networks), attribute, membership."""
+def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
+    """The cheap attacks: records by algebra (or the scenario's own way for other networks), attribute, membership.
+
+    The attribute is the first sensitive column; where `every`, each of them.
+    """
     known = plugins.available("attacks")
     own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
-    records = [{"kind": "exact"}] if scenario.model.kind in ("mlp", "logistic") else own[:1]
-    others: list[dict[str, Any]] = [
-        {"kind": "model-inversion", "mode": "attribute", "access": "gradients"},
-        {"kind": "membership", "method": "loss"},
-    ]
-    if scenario.data.images:
-        others = others[1:]
-    return [*records, *(other for other in others if other["kind"] in known)]
+    found = [{"kind": "exact"}] if scenario.model.kind in ("mlp", "logistic") else own[:1]
+    if "model-inversion" in known and not scenario.data.images:
+        columns = everyone(scenario).table.schema.columns
+        sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
+        asked = {"kind": "model-inversion", "mode": "attribute", "access": "gradients"}
+        found += [{**asked, "column": name} for name in (sensitive if every else sensitive[:1])]
+    if "membership" in known:
+        found.append({"kind": "membership", "method": "loss"})
+    return found
 
 
 def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
@@ -152,29 +157,32 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     else:
         run.check(scenario, "inline")
         results = run.run(scenario, run.open_folder(scenario, folder))
-    rates = {one.asks: one.measures[0] for one in results.inferences if one.answered and one.measures}
-    attribute, membership = (
-        None if m is None else Rate(value=m.value, count=m.count, ci95=m.ci95, prior=m.prior)
-        for m in (rates.get("attribute"), rates.get("membership"))
-    )
+    told = [one for one in results.inferences if one.answered and one.measures]
+    columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
+    members = [_rate(one) for one in told if one.asks == "membership"]
     return Leak(
         axis=variation.axis,
         change=variation.change,
         complexity=variation.complexity,
         run=folder.name,
         records=worst_case(results.attacks).recovered if results.attacks else None,
-        attribute=attribute,
-        membership=membership,
+        attribute=next(iter(columns.values()), None),
+        columns=columns,
+        membership=members[0] if members else None,
         utility=results.utility,
         gap=_gap(scenario, folder, results),
     )
+
+
+def _rate(told: InferenceResult) -> Rate:
+    first = told.measures[0]
+    return Rate(value=first.value, count=first.count, ci95=first.ci95, prior=first.prior)
 
 
 def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     import numpy as np
 
     from fedinv.inferring import trained_network
-    from fedinv.judge.truth import everyone
     from fedinv.judge.utility import auc, r2
     from fedinv.streams import stream
 

@@ -19,7 +19,8 @@ from fedinv.scenario import Scenario, read
 def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:
     """Draw the conclusions from all variations that were run."""
     unusual = _unusual(folder / leaks[0].run)
-    findings = [_as_it_is(leaks[0]), _complexity(leaks), _unusualness(unusual), *_attacker(leaks), _help(leaks)]
+    depends = (_complexity(leaks), _columns(leaks[0]), _unusualness(unusual), *_attacker(leaks))
+    findings = [_as_it_is(leaks[0]), _help(leaks), *depends]
     return Assessment(
         scenario=scenario.name,
         seed=scenario.seed,
@@ -35,9 +36,10 @@ def _as_it_is(base: Leak) -> str:
         whole = base.records
         parts.append(f"rebuilds {hits(whole)} of {whole.count} records in full (guess {percent(whole.prior)})")
     if base.attribute is not None:
+        told, column = base.attribute, next(iter(base.columns), "a sensitive value")
         parts.append(
-            f"tells a sensitive value of {hits(base.attribute)} of {base.attribute.count} people whose other fields it "
-            f"knows ({percent(base.attribute.value)}, guess {percent(base.attribute.prior)})"
+            f"tells {column} of {hits(told)} of {told.count} people whose other fields it knows "
+            f"({percent(told.value)}, guess {percent(told.prior)})"
         )
     if base.membership is not None:
         low, high = base.membership.ci95
@@ -64,6 +66,16 @@ def _complexity(leaks: Sequence[Leak]) -> str:
         if total:
             told.append(f"{name}: more leaks in {more}, less in {less}, no measurable difference in {level} of {total}")
     return "is a more complex model, or longer training, easier to attack? " + "; ".join(told) if told else ""
+
+
+def _columns(base: Leak) -> str:
+    if len(base.columns) < 2:
+        return ""
+    told = [
+        f"{name} {percent(rate.value)} (guess {percent(rate.prior)})"
+        for name, rate in sorted(base.columns.items(), key=lambda one: one[1].prior - one[1].value)
+    ]
+    return "of the sensitive columns, everything else about a person being known, the updates tell " + ", ".join(told)
 
 
 def _unusual(folder: Path) -> Rate | None:

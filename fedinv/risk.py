@@ -23,7 +23,9 @@ class Leak(BaseModel):
     records: Rate | None
     """Records rebuilt in full, by the worst attack."""
     attribute: Rate | None
-    """Values told of a sensitive column, all else about a person being known, by the client's update."""
+    """Values told of the first sensitive column, all else about a person being known, by the client's update."""
+    columns: dict[str, Rate] = {}
+    """The same for each sensitive column that was asked for."""
     membership: Rate | None
     """AUC of telling members from others by the trained model's loss; its prior is 0.5."""
     utility: Utility
