@@ -5,7 +5,7 @@ It names no data source, so the server can read it without getting at anything t
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense import Training
 from fedinv.models import Mlp, Model
@@ -53,9 +53,18 @@ class TrainingTable(Strict):
 
 
 class Server(Strict):
-    """What kind of server it is: "curious" follows the protocol and looks at what it gets."""
+    """What kind of server it is: "curious" follows the protocol and looks at what it gets, "malicious" need not."""
 
-    kind: Literal["curious"] = "curious"
+    kind: Literal["curious", "malicious"] = "curious"
+    repeat: int = Field(default=1, gt=0)
+    """A malicious server sends the first round's weights in so many rounds, to average the noise of its clients'
+    answers away; it goes on training from what the last of them gave."""
+
+    @model_validator(mode="after")
+    def _follows_the_protocol(self) -> "Server":
+        if self.kind == "curious" and self.repeat > 1:
+            raise ValueError('repeat: a curious server follows the protocol, write kind = "malicious"')
+        return self
 
 
 class Watch(Strict):
@@ -85,6 +94,7 @@ class Agreement(BaseModel):
     model: Model = Mlp()
     federation: Federation
     training: TrainingTable
+    server: Server = Server()
     attacker: Attacker = Attacker()
 
 

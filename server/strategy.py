@@ -84,6 +84,8 @@ class WiretapFedAvg(Strategy):
         self.used += len(updates)
         if all(masked) and server_round in watch.rounds:
             observations.write_update(self.folder, server_round, list(updates), sum(records.values()), mean)
+        if server_round < self.agreement.server.repeat:
+            return wire.pack(self._sent), MetricRecord({"num-examples": sum(records.values())})
         new = {name: tensor + mean[name] for name, tensor in self._sent.items()}
         return wire.pack(new), MetricRecord({"num-examples": sum(records.values())})
 

@@ -1,0 +1,133 @@
+"""How likely an update is, given the records: clipped gradients of known weights under Gaussian noise of known size.
+
+Balunovic, Dimitrov, Staab, Vechev 2022 (Bayesian framework for gradient leakage), equation 6 and section 4.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from fedinv.attack import Exchange, Knowledge, Sample
+from fedinv.loss import loss
+from fedinv.models import load, state
+
+from ..inversion.noise import noise_std, record_clip
+
+CHUNK = 2**24
+"""Numbers that the gradients computed at once may take."""
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One local step behind a known mechanism: update = cut(-lr / divisor * sum of cut gradients) + noise."""
+
+    network: nn.Sequential
+    update: Tensor
+    """float32 (parameters,): what came back, or the mean of what came back several times."""
+    std: float
+    """Of the noise on each coordinate of `update`; 0 where none is known of."""
+    lr: float
+    record_clip: float
+    update_clip: float
+    divisor: float | None
+    """What the sum of gradients was divided by; None for the number of records."""
+
+    def gradients(self, records: Sample) -> Tensor:
+        """Each record's own gradient, cut to the known norm: float32 (n, parameters)."""
+        weights = {k: p.detach() for k, p in self.network.named_parameters()}
+
+        def lost(of: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+            outputs: Tensor = functional_call(self.network, of, (one[None],))
+            return loss(outputs, label[None])
+
+        per_record = vmap(grad(lost), in_dims=(None, 0, 0))
+        each = []
+        for start in range(0, len(records), max(1, CHUNK // len(self.update))):
+            at = slice(start, start + max(1, CHUNK // len(self.update)))
+            found = per_record(weights, records.records[at], records.labels[at])
+            each.append(torch.cat([found[k].flatten(1) for k in weights], 1))
+        rows = torch.cat(each) if each else torch.zeros(0, len(self.update))
+        if math.isinf(self.record_clip):
+            return rows
+        return rows * (self.record_clip / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+
+    def off(self, sums: Tensor, count: int) -> Tensor:
+        """Squared distance of the update from what sums (n, parameters) of `count` cut gradients give: float64 (n,)."""
+        expected = sums * (-self.lr / (self.divisor or count))
+        if not math.isinf(self.update_clip):
+            norms = expected.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            expected = expected * (self.update_clip / norms).clamp_max(1.0)
+        return (expected - self.update).double().square().sum(1)
+
+    def log_likelihood(self, sums: Tensor, count: int, floor: float = 1e-6) -> Tensor:
+        """Logarithm of the update's density up to a constant: float64 (n,).
+
+        Where no noise is known of its size is set to `floor` of the update's length: the nearest wins.
+        """
+        length = float(self.update.double().norm())
+        std = max(self.std, floor * max(length, 1e-30) / math.sqrt(len(self.update)))
+        return -self.off(sums, count) / (2 * std**2)
+
+
+def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
+    """The mechanism behind exchanges of the same weights and batch: their mean, whose noise is sqrt(R) times less.
+
+    Raises ValueError, in words, for what is withheld or cannot be one step of per-record gradients.
+    """
+    last = exchanges[-1]
+    if knows.model is None or knows.schema is None:
+        raise ValueError("the architecture or the schema is withheld")
+    if knows.loss is None:
+        raise ValueError("the loss is withheld")
+    if knows.lr is None:
+        raise ValueError("the learning rate is withheld")
+    if knows.algorithm != "fedsgd":
+        raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
+    if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
+        raise ValueError("a batch normalization mixes the records, which have no gradients of their own")
+    private = knows.defense("dp-sgd") is not None
+    if private and knows.batch_size is None:
+        raise ValueError("the batch size is withheld, by which dp-sgd divides")
+    try:
+        network = load(
+            knows.model, knows.schema.shape, knows.schema.outputs, {k: t.clone() for k, t in last.sent.items()}
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    names = [k for k, _ in network.named_parameters()]
+    if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
+        raise ValueError("the update does not fit the network")
+    flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
+    if not bool(torch.isfinite(flat).all()):
+        raise ValueError("values are not finite")
+    cut = knows.defense("clip-noise")
+    return Mechanism(
+        network=network,
+        update=flat,
+        std=noise_std(knows, last.records) / math.sqrt(len(exchanges)),
+        lr=knows.lr,
+        record_clip=record_clip(knows),
+        update_clip=float(cut["clip"]) if cut is not None else math.inf,
+        divisor=float(min(knows.batch_size or last.records, last.records)) if private else None,
+    )
+
+
+def whole_batches(knows: Knowledge, records: int) -> bool:
+    """Whether each round's batch is known to be all of the client's records, and so the same in every round.
+
+    A FedSGD message counts its batch: one that is smaller than the batch size is all there is. A full batch may be a
+    part of more.
+    """
+    return knows.algorithm == "fedsgd" and knows.batch_size is not None and knows.batch_size > records
+
+
+def repeats(exchanges: Sequence[Exchange], knows: Knowledge) -> tuple[Exchange, ...]:
+    """The exchanges of the last one's weights, if their batches were the same too; else the last one alone."""
+    last = exchanges[-1]
+    if not whole_batches(knows, last.records):
+        return (last,)
+    return tuple(e for e in exchanges if all(torch.equal(e.sent[k], last.sent[k]) for k in last.sent))
