@@ -1,0 +1,125 @@
+"""What the trained model gives away by itself: how a class looks, or one unknown field of a person."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees
+from fedinv.models import load
+from fedinv.schema import Schema
+from fedinv.streams import torch_stream
+
+from ..inference.attribute import attribute
+from ..inference.representatives import (
+    Search,
+    Slopes,
+    begin,
+    by_confidence,
+    by_gradient,
+    marginals,
+    representatives,
+)
+from ..inversion.priors import Prior, squares, total_variation
+from ..inversion.relaxation import relax
+
+REACH = 0.3
+"""Standard deviation of the steps by which confidences are probed, in the population's."""
+
+
+class ModelInversion(Attack):
+    """What the trained model gives away by itself: how a class looks, or one unknown field of a person.
+
+    Threat model: an honest-but-curious server, or anyone who is given the trained model. It needs the architecture and
+    the schema; with `access` "confidences" class mode only asks the model and never differentiates it.
+
+    Mode "classes" (Fredrikson, Jha, Ristenpart 2015, algorithm 1): descend the loss of a class, or ascend its output,
+    with respect to the input, x <- x - eta * dL/dx, all classes and restarts at once, and claim the input of least cost
+    for each. Priors keep it among plausible records: the published marginals for a table, total variation and the
+    distance to the mean pixel for an image. By confidences alone the slope is estimated by an evolution strategy within
+    a budget of questions. A representative is what the model holds typical, which is near the class's mean where a
+    class is one person and far from anybody where its members differ; its confidence is the model's own probability.
+
+    Mode "attribute" (Fredrikson et al. 2014; Yeom et al. 2018): which value of `column` fits a person whose other
+    fields are known. "confidences" asks the trained model; "gradients" each update that a client sent.
+    """
+
+    kind: Literal["model-inversion"] = "model-inversion"
+    mode: Literal["classes", "attribute"] = "classes"
+    access: Literal["gradients", "confidences"] = "gradients"
+    column: str | None = None
+    """Attribute: the first sensitive column if none is named."""
+    goal: Literal["loss", "output"] = "loss"
+    start: Literal["mean", "random"] = "mean"
+    restarts: int = Field(default=4, ge=1, le=64)
+    iterations: int = Field(default=300, ge=1, le=100_000)
+    lr: float = Field(default=0.05, gt=0)
+    smooth: float = Field(default=3.0, ge=0)
+    """Weight of an image's total variation."""
+    near: float = Field(default=1.0, ge=0)
+    """Weight of the marginals of a table, or of an image's squared distance to the mean pixel."""
+    questions: int = Field(default=20_000, ge=100)
+    """Confidences that may be asked for each class."""
+
+    @property
+    def asks(self) -> Asks:
+        """Classes, or an attribute."""
+        return self.mode
+
+    @property
+    def sees(self) -> Sees:  # type: ignore[override]  # follows the mode, where other attacks' is fixed
+        """The trained model; each update where an attribute is read from gradients."""
+        return "update" if self.mode == "attribute" and self.access == "gradients" else "model"
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim | Answer:
+        """One representative a class, or scores of a column's values."""
+        if self.mode == "attribute":
+            return attribute(seen, knows, self.access, rng)
+        model, schema = knows.model, knows.schema
+        if model is None or schema is None:
+            return _nothing("the architecture is withheld" if model is None else "the schema is withheld")
+        if not schema.classes:
+            return _nothing("the label is a number, and has no classes")
+        try:
+            network = load(model, schema.shape, schema.outputs, {k: t.float() for k, t in seen.last.sent.items()})
+        except (KeyError, RuntimeError) as error:
+            return _nothing(f"the model is not of the architecture that is known ({error})")
+        if not all(bool(t.isfinite().all()) for t in seen.last.sent.values()):
+            return _nothing("the model's weights are not finite")
+        return self._classes(network.eval().requires_grad_(False), schema, rng, progress)
+
+    def _classes(self, network: nn.Sequential, schema: Schema, rng: np.random.Generator, progress: Progress) -> Claim:
+        def confidences(inputs: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.as_tensor(network(inputs)).softmax(1)
+
+        image, black = schema.image is not None, self.access == "confidences"
+        relaxation = relax(schema, schema.width, "box" if image else "relaxed")
+        restarts = 1 if black else self.restarts
+        probes = max(1, self.questions // (2 * (self.iterations + 1)))
+        iterations = min(self.iterations, self.questions // (2 * probes) - 1) if black else self.iterations
+        slopes: Slopes = (
+            by_confidence(confidences, probes, REACH, torch_stream(rng)) if black else by_gradient(network, self.goal)
+        )
+        search = Search(slopes, relaxation, self._priors(schema), iterations, self.lr)
+        classes = torch.arange(schema.outputs).repeat_interleave(restarts)
+        start = begin(schema, relaxation, restarts, self.start, rng)
+        found, costs = representatives(start, classes, search, progress)
+        best = costs.reshape(-1, restarts).argmin(1) + torch.arange(schema.outputs) * restarts
+        records = relaxation.harden(found[best])
+        labels = torch.arange(schema.outputs)
+        sure = confidences(records).gather(1, labels[:, None])[:, 0]
+        asked = 2 * probes * (iterations + 1)
+        notes = (f"asked for {asked} confidences a class and saw no gradient",) if black else ()
+        return Claim(records, sure.clamp(0, 1), labels, notes=notes)
+
+    def _priors(self, schema: Schema) -> list[Prior]:
+        if schema.image is None:
+            return [marginals(schema, self.near)]
+        return [total_variation(self.smooth, schema.shape), squares(self.near)]
+
+
+def _nothing(reason: str) -> Claim:
+    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

@@ -1,0 +1,140 @@
+"""What a model takes a class to look like: descent on its own answer, by slopes or by confidences alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fedinv.attack import Progress
+from fedinv.schema import Categorical, Schema
+
+from ..inversion.priors import Prior
+from ..inversion.relaxation import Relaxation
+from ..inversion.steps import lengths, walk
+
+Slopes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Inputs (n, width) and their classes (n,) to costs (n,) and slopes (n, width)."""
+
+SURE = 1e-12
+"""Least probability whose logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is descended: a model's cost, what speaks against inputs, and how far to walk."""
+
+    slopes: Slopes
+    relaxation: Relaxation
+    priors: Sequence[Prior]
+    iterations: int
+    lr: float
+
+
+def by_gradient(network: nn.Sequential, goal: Literal["loss", "output"]) -> Slopes:
+    """Slopes of the class's loss, or of less its raw output, by differentiating the network."""
+
+    def slopes(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        at = inputs.detach().requires_grad_(True)
+        answers = network(at)
+        if goal == "loss":
+            costs = cross_entropy(answers, classes, reduction="none")
+        else:
+            costs = -answers.gather(1, classes[:, None])[:, 0]
+        (slope,) = torch.autograd.grad(costs.sum(), at)
+        return costs.detach(), slope
+
+    return slopes
+
+
+def by_confidence(
+    confidences: Callable[[Tensor], Tensor], probes: int, reach: float, generator: torch.Generator
+) -> Slopes:
+    """Slopes of the class's loss from probabilities alone, each at the price of 2 * `probes` questions a record.
+
+    Differences between mirrored steps of standard deviation `reach` (Salimans et al. 2017, section 2.1; Spall 1992): an
+    unbiased slope of the smoothed loss. The costs are the means over the probes.
+    """
+
+    def slopes(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        n, width = inputs.shape
+        steps = torch.randn(probes, n, width, generator=generator)
+        asked = torch.cat([inputs + reach * steps, inputs - reach * steps]).reshape(-1, width)
+        chances = confidences(asked).gather(1, classes.repeat(2 * probes)[:, None])
+        ahead, behind = -chances.clamp_min(SURE).log().reshape(2, probes, n)
+        slope = ((ahead - behind)[:, :, None] * steps).mean(0) / (2 * reach)
+        return (ahead + behind).mean(0) / 2, slope
+
+    return slopes
+
+
+def marginals(schema: Schema, weight: float) -> Prior:
+    """Less the logarithm of the published marginals' density, taken as independent, times a weight.
+
+    Half the square of a standardized number; the relative entropy of a one-hot group's shares to the frequencies.
+    """
+    frequencies = average(schema)
+    hot = torch.zeros(schema.width)
+    for column, at in zip(schema.columns, schema.slices, strict=True):
+        hot[at] = float(isinstance(column, Categorical))
+    logs = frequencies.clamp_min(1e-4).log()
+
+    def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        surprise = inputs.clamp_min(1e-6).log() - logs
+        value = torch.where(hot > 0, inputs * surprise, inputs.square() / 2)
+        slope = torch.where(hot > 0, surprise + 1, inputs)
+        return weight * value.sum((1, 2)), weight * slope
+
+    return prior
+
+
+def average(schema: Schema) -> Tensor:
+    """(width,): the population's mean as published, encoded: 0 for numbers and pixels, the frequencies of values."""
+    parts = [
+        torch.tensor(c.frequencies) / sum(c.frequencies) if isinstance(c, Categorical) else torch.zeros(c.width)
+        for c in schema.columns
+    ]
+    return torch.cat(parts)
+
+
+def begin(
+    schema: Schema, relaxation: Relaxation, restarts: int, start: Literal["mean", "random"], rng: np.random.Generator
+) -> Tensor:
+    """Free numbers (classes * restarts, width), class by class: the mean with a little noise, or records drawn."""
+    count = schema.outputs * restarts
+    drawn = schema.draw(count, rng)
+    mean = average(schema)
+    inputs = drawn if start == "random" else mean + 0.1 * (drawn - mean)
+    if start == "mean" and restarts:
+        inputs[::restarts] = mean
+    hot = relaxation.groups.sum(1) > 0
+    return torch.where(hot, inputs.clamp_min(1e-3).log(), relaxation.free(inputs))
+
+
+def representatives(start: Tensor, classes: Tensor, search: Search, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Walk from free numbers (n, width), each towards its class (n,): inputs (n, width) and their least costs (n,).
+
+    Fredrikson et al. 2015, algorithm 1, with Adam's steps, and with priors in the place of its processing.
+    """
+    steps = walk("adam", start, lengths("cosine", search.lr, search.iterations))
+    least, kept = torch.full((len(start),), torch.inf), start.clone()
+    point = next(steps)
+    for step in range(search.iterations + 1):
+        search.relaxation.project(point)
+        inputs = search.relaxation.inputs(point)
+        cost, slope = search.slopes(inputs, classes)
+        for prior in search.priors:
+            more, steeper = prior(inputs[:, None])
+            cost, slope = cost + more, slope + steeper[:, 0]
+        better = cost < least
+        least = torch.where(better, cost, least)
+        kept = torch.where(better[:, None], point, kept)
+        if step < search.iterations:
+            point = steps.send((cost, search.relaxation.pull_back(slope, inputs)))
+        if step % 10 == 0:
+            progress(step / max(1, search.iterations))
+    steps.close()
+    return search.relaxation.inputs(kept), least
