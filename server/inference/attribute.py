@@ -18,6 +18,8 @@ CHUNK = 2**25
 """Numbers held at once by gradients record by record."""
 DRAWS = 256
 """Records drawn from the schema to learn how the others' gradients vary."""
+DECOYS = 128
+"""More of them, who are not in the batch, to learn how far the likelihood can be trusted."""
 
 
 def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.Generator) -> Answer:
@@ -50,7 +52,8 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
         received = last.received
         if not received or sorted(received) != sorted(last.sent):
             return unanswered("there is no update with the parameters that were sent, as if it were masked")
-        drawn = Sample(schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))])
+        picked = torch.from_numpy(rng.integers(len(people), size=DRAWS + DECOYS))
+        drawn = Sample(schema.draw(DRAWS + DECOYS, rng), people.labels[picked])
         likely = _fit(network, Sample(records, labels), drawn, received, length, last.records)
     scores = likely.reshape(len(question.people), -1) + prior
     return Answer(scores) if bool(scores.isfinite().all()) else unanswered("values are not finite")
@@ -84,14 +87,22 @@ def _fit(
     length: float | None,
     n: int,
 ) -> Tensor:
-    """(k,): log likelihood of the update given that each of `people` (k) was one of its n records."""
-    others = gradients(network, drawn)
+    """(k,): log likelihood of the update given that each of `people` (k) was one of its n records.
+
+    Were the noise as it is taken to be, the update would fit people who are not in the batch with a score of variance 1
+    (the gradient times the update, over its own length, as the noise measures both). What it exceeds that, as after
+    several local steps, all likelihoods are divided by (overdispersion; Wedderburn 1974).
+    """
+    all_of_them = gradients(network, drawn)
+    others, decoys = all_of_them[:-DECOYS], all_of_them[-DECOYS:] / n
     mean = others.mean(0)
     rest = seen_gradient(network, received, length, others[:n]) - mean * (n - 1) / n
     noise = Noise.of(others * ((n - 1) ** 0.5 / n), rest)
+    squares = noise.products(decoys, rest.expand_as(decoys)).square() / noise.products(decoys, decoys).clamp_min(1e-30)
+    trust = 1 / max(1.0, float(squares.mean()))
     fits, rows = [], max(1, CHUNK // len(rest))
     for at in range(0, len(people), rows):
         part = Sample(people.records[at : at + rows], people.labels[at : at + rows])
         left = rest - gradients(network, part) / n
-        fits.append(-noise.products(left, left) / 2)
+        fits.append(-trust * noise.products(left, left) / 2)
     return torch.cat(fits)
