@@ -12,7 +12,7 @@ from fedinv.attack import Sample
 from fedinv.models import Convnet, Mlp, build
 from fedinv.schema import Schema
 
-STEPS = 400
+STEPS = 300
 BATCH = 32
 SMALLEST = 8
 

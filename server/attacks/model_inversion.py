@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees
 from fedinv.models import load
 from fedinv.schema import Schema
-from fedinv.streams import torch_stream
 
 from ..inference.attribute import attribute
 from ..inference.representatives import (
@@ -101,7 +100,11 @@ class ModelInversion(Attack):
         probes = max(1, self.questions // (2 * (self.iterations + 1)))
         iterations = min(self.iterations, self.questions // (2 * probes) - 1) if black else self.iterations
         slopes: Slopes = (
-            by_confidence(confidences, probes, REACH, torch_stream(rng)) if black else by_gradient(network, self.goal)
+            by_confidence(
+                confidences, probes, REACH, schema.image, torch.Generator().manual_seed(int(rng.integers(2**63)))
+            )
+            if black
+            else by_gradient(network, self.goal)
         )
         search = Search(slopes, relaxation, self._priors(schema), iterations, self.lr)
         classes = torch.arange(schema.outputs).repeat_interleave(restarts)

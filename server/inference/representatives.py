@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 
 from fedinv.attack import Progress
-from fedinv.schema import Categorical, Schema
+from fedinv.schema import Categorical, Image, Schema
 
 from ..inversion.priors import Prior
 from ..inversion.relaxation import Relaxation
@@ -21,6 +21,8 @@ Slopes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 SURE = 1e-12
 """Least probability whose logarithm is taken."""
+PATCH = 3
+"""Pixels down and across that a probing step moves together."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,18 @@ def by_gradient(network: nn.Sequential, goal: Literal["loss", "output"]) -> Slop
 
 
 def by_confidence(
-    confidences: Callable[[Tensor], Tensor], probes: int, reach: float, generator: torch.Generator
+    confidences: Callable[[Tensor], Tensor], probes: int, reach: float, image: Image | None, generator: torch.Generator
 ) -> Slopes:
     """Slopes of the class's loss from probabilities alone, each at the price of 2 * `probes` questions a record.
 
     Differences between mirrored steps of standard deviation `reach` (Salimans et al. 2017, section 2.1; Spall 1992): an
-    unbiased slope of the smoothed loss. The costs are the means over the probes.
+    unbiased slope of the smoothed loss. An image is probed by smooth steps, drawn for patches: the slope then is as
+    smooth, and needs fewer probes. The costs are the means over the probes.
     """
 
     def slopes(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         n, width = inputs.shape
-        steps = torch.randn(probes, n, width, generator=generator)
+        steps = _steps(probes * n, width, image, generator).reshape(probes, n, width)
         asked = torch.cat([inputs + reach * steps, inputs - reach * steps]).reshape(-1, width)
         chances = confidences(asked).gather(1, classes.repeat(2 * probes)[:, None])
         ahead, behind = -chances.clamp_min(SURE).log().reshape(2, probes, n)
@@ -69,6 +72,15 @@ def by_confidence(
         return (ahead + behind).mean(0) / 2, slope
 
     return slopes
+
+
+def _steps(count: int, width: int, image: Image | None, generator: torch.Generator) -> Tensor:
+    """Random steps (count, width); an image's are enlarged from PATCH by PATCH pixels, bilinearly."""
+    if image is None:
+        return torch.randn(count, width, generator=generator)
+    coarse = (-(-image.down // PATCH), -(-image.across // PATCH))
+    drawn = torch.randn(count, image.channels, *coarse, generator=generator)
+    return interpolate(drawn, (image.down, image.across), mode="bilinear", align_corners=False).flatten(1)
 
 
 def marginals(schema: Schema, weight: float) -> Prior:

@@ -172,6 +172,7 @@ def _direction(labels: Tensor, records: Tensor, truth: Sample, rng: np.random.Ge
         count=len(true),
         ci95=(low, high),
         prior=0.0,
+        share=False,
     )
 
 
@@ -183,7 +184,8 @@ def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float
 
 def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], rng: np.random.Generator) -> Measure:
     ci95 = bootstrap_mean(ours, np.ones(len(ours)), rng)
-    return Measure(name=name, value=float(ours.mean()), count=len(ours), ci95=ci95, prior=float(prior.mean()))
+    value, guess = float(ours.mean()), float(prior.mean())
+    return Measure(name=name, value=value, count=len(ours), ci95=ci95, prior=guess, share=False)
 
 
 def _exhibit(schema: Schema, labels: Tensor, records: Tensor, means: Tensor, right: NDArray[np.bool_]) -> Exhibit:
