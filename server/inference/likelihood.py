@@ -13,12 +13,14 @@ from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Exchange, Knowledge, Sample
 from fedinv.loss import loss
-from fedinv.models import load, state
+from fedinv.models import ACTIVATIONS, load, state
 
 from ..inversion.noise import noise_std, record_clip
 
 CHUNK = 2**24
 """Numbers that the gradients computed at once may take."""
+
+_PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, *ACTIVATIONS.values())
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,17 @@ class Mechanism:
         """Each record's own gradient, cut to the known norm: float32 (n, parameters)."""
         weights = {k: p.detach() for k, p in self.network.named_parameters()}
 
-        def lost(of: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
-            outputs: Tensor = functional_call(self.network, of, (one[None],))
-            return loss(outputs, label[None])
+        def of_one(of: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
+            off: Tensor = loss(functional_call(self.network, of, (one[None],)), label[None])
+            return off
 
-        per_record = vmap(grad(lost), in_dims=(None, 0, 0))
-        each = []
+        per_record = vmap(grad(of_one), in_dims=(None, 0, 0))
+        each, dense = list[Tensor](), all(isinstance(layer, _PLAIN) for layer in self.network)
         for start in range(0, len(records), max(1, CHUNK // len(self.update))):
             at = slice(start, start + max(1, CHUNK // len(self.update)))
+            if dense:
+                each.append(_of_dense(self.network, records.records[at], records.labels[at]))
+                continue
             found = per_record(weights, records.records[at], records.labels[at])
             each.append(torch.cat([found[k].flatten(1) for k in weights], 1))
         rows = torch.cat(each) if each else torch.zeros(0, len(self.update))
@@ -71,6 +76,22 @@ class Mechanism:
         length = float(self.update.double().norm())
         std = max(self.std, floor * max(length, 1e-30) / math.sqrt(len(self.update)))
         return -self.off(sums, count) / (2 * std**2)
+
+
+def _of_dense(network: nn.Sequential, records: Tensor, labels: Tensor) -> Tensor:
+    """Gradients (n, parameters) record by record of a perceptron: each layer's is slopes times inputs."""
+    hidden, inputs, outputs = records, list[Tensor](), list[Tensor]()
+    with torch.enable_grad():
+        for layer in network:
+            before, hidden = hidden, layer(hidden)
+            if isinstance(layer, nn.Linear):
+                inputs.append(before.detach())
+                outputs.append(hidden)
+        slopes = torch.autograd.grad(loss(hidden, labels, reduction="sum"), outputs)
+    parts = [
+        part for d, h in zip(slopes, inputs, strict=True) for part in ((d[:, :, None] * h[:, None, :]).flatten(1), d)
+    ]
+    return torch.cat(parts, 1)
 
 
 def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:

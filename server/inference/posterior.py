@@ -1,0 +1,187 @@
+"""Records drawn from the posterior of an update behind a known mechanism, field by field.
+
+Likelihood of Balunovic et al. 2022, prior from the published marginals; fields are drawn one by one given all others
+(Gibbs sampling, Geman and Geman 1984), so that what the noise hides comes out as uncertain as it is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedinv.attack import Progress, Sample
+from fedinv.schema import Categorical, Column, Schema
+
+from .likelihood import Mechanism
+
+GRID = 25
+"""Values of a number that are weighed, evenly spread over its range."""
+NARROWINGS = 14
+"""Times that the search of a number halves its range."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The most likely records found, and how sure the posterior is of them."""
+
+    best: Sample
+    fields: Tensor
+    """float32 (n, columns): posterior chance that the field is right, a number within the tolerance."""
+    whole: Tensor
+    """float32 (n,): the same for all fields of a record at once."""
+
+
+@dataclass
+class _State:
+    """Where the walk is: records, labels, their cut gradients."""
+
+    records: Tensor
+    labels: Tensor
+    gradients: Tensor
+
+    def put(self, i: int, record: Tensor, label: Tensor, gradient: Tensor) -> None:
+        self.records[i], self.labels[i], self.gradients[i] = record, label, gradient
+
+
+def first_record(given: Mechanism, schema: Schema) -> Tensor | None:
+    """One record by rank-one total least squares, float32 (width,): None where the first layer is not linear.
+
+    The first layer's gradient of one record is d [x; 1]^T, under equal noise on all entries: the maximum of the
+    likelihood is the top right singular vector of [dW | db], divided by its last entry.
+    """
+    named = dict(given.network.named_parameters())
+    weight, bias = named.get("0.weight"), named.get("0.bias")
+    if weight is None or bias is None or weight.dim() != 2 or weight.shape[1] != schema.width:
+        return None
+    names, start, parts = list(named), 0, dict[str, Tensor]()
+    for name in names[:2]:
+        parts[name] = given.update[start : start + named[name].numel()].view(named[name].shape)
+        start += named[name].numel()
+    joined = torch.cat([parts["0.weight"], parts["0.bias"][:, None]], 1).double()
+    vector = torch.linalg.svd(joined, full_matrices=False).Vh[0]
+    if float(vector[-1].abs()) < 1e-9:
+        return None
+    return _valid(schema, (vector[:-1] / vector[-1]).float()[None])[0]
+
+
+def sample(
+    given: Mechanism,
+    schema: Schema,
+    starts: Tensor,
+    sweeps: int,
+    tolerance: float,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Told:
+    """Climb to the most likely records from `starts` (n, width), then draw `sweeps` times around them."""
+    torch_rng = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    labels = torch.zeros(len(starts)) if schema.target is not None else torch.zeros(len(starts), dtype=torch.int64)
+    state = _State(starts.clone(), labels, given.gradients(Sample(starts, labels)))
+    climbs = 3
+    for climb in range(climbs):
+        for i in range(len(starts)):
+            _step(state, i, -1, given, schema, None, torch_rng)
+            for column in range(len(schema.columns)):
+                _step(state, i, column, given, schema, None, torch_rng)
+                if not isinstance(schema.columns[column], Categorical):
+                    _narrow(state, i, column, given, schema)
+        progress((climb + 1) / (2 * climbs))
+    best = Sample(state.records.clone(), state.labels.clone())
+    right = torch.zeros(len(starts), len(schema.columns))
+    whole = torch.zeros(len(starts))
+    for sweep in range(sweeps):
+        for i in range(len(starts)):
+            _step(state, i, -1, given, schema, best, torch_rng)
+            for column in range(len(schema.columns)):
+                _step(state, i, column, given, schema, best, torch_rng)
+        hits = torch.stack(
+            [(state.records[:, at] - best.records[:, at]).abs().amax(1) <= tolerance for at in schema.slices], 1
+        )
+        right += hits
+        whole += hits.all(1)
+        progress(0.5 + (sweep + 1) / (2 * sweeps))
+    # one draw more, right or wrong alike: a short walk is never sure
+    return Told(best, (right + 0.5) / (sweeps + 1), (whole + 0.5) / (sweeps + 1))
+
+
+def _step(
+    state: _State,
+    i: int,
+    column: int,
+    given: Mechanism,
+    schema: Schema,
+    around: Sample | None,
+    rng: torch.Generator,
+) -> None:
+    """Set one field of a record (-1: its label) to the best of its values, or around found records draw one."""
+    if column < 0:
+        labels, prior = _labels(state, i, schema)
+        records = state.records[i].repeat(len(labels), 1)
+    else:
+        own = None if around is None else around.records[i, schema.slices[column]]
+        values, prior = _values(schema.columns[column], state.records[i, schema.slices[column]] if own is None else own)
+        records = state.records[i].repeat(len(values), 1)
+        records[:, schema.slices[column]] = values
+        labels = state.labels[i].repeat(len(values))
+    score, gradients = _score(state, i, Sample(records, labels), given)
+    score = score + prior
+    if around is None:
+        pick = int(score.argmax())
+    else:
+        pick = int(torch.multinomial((score - score.max()).exp(), 1, generator=rng))
+    state.put(i, records[pick], labels[pick], gradients[pick])
+
+
+def _narrow(state: _State, i: int, column: int, given: Mechanism, schema: Schema) -> None:
+    """Halve the range around the best value of a number again and again."""
+    one, at = schema.columns[column], schema.slices[column]
+    low, high = ((end - one.mean) / one.std for end in (one.low, one.high))  # type: ignore[union-attr]
+    width = (high - low) / (GRID - 1)
+    for _ in range(NARROWINGS):
+        values = (state.records[i, at] + width * torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])).clamp(low, high)
+        records = state.records[i].repeat(len(values), 1)
+        records[:, at] = values[:, None]
+        score, gradients = _score(state, i, Sample(records, state.labels[i].repeat(len(values))), given)
+        pick = int((score - values.double().square() / 2).argmax())
+        state.put(i, records[pick], state.labels[i], gradients[pick])
+        width /= 2
+
+
+def _score(state: _State, i: int, tried: Sample, given: Mechanism) -> tuple[Tensor, Tensor]:
+    gradients = given.gradients(tried)
+    rest = state.gradients.sum(0) - state.gradients[i]
+    return given.log_likelihood(rest + gradients, len(state.labels)), gradients
+
+
+def _labels(state: _State, i: int, schema: Schema) -> tuple[Tensor, Tensor]:
+    if schema.target is None:
+        count = len(schema.classes)
+        return torch.arange(count), torch.zeros(count, dtype=torch.float64)
+    values = torch.cat([torch.linspace(-3, 3, GRID), state.labels[i][None].float()])
+    return values, -values.double().square() / 2
+
+
+def _values(column: Column, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of a field (k, inputs) and the logarithms of their prior (k,); a number's own value is among them."""
+    if isinstance(column, Categorical):
+        share = torch.tensor(column.frequencies, dtype=torch.float64).clamp_min(1e-9)
+        return torch.eye(column.width), share.log()
+    low, high = ((end - column.mean) / column.std for end in (column.low, column.high))
+    values = torch.cat([torch.linspace(low, high, GRID), own.float()]).sort().values
+    middles = (values[1:] + values[:-1]) / 2
+    edges = torch.cat([values[:1], middles, values[-1:]]).double()
+    return values[:, None], (edges[1:] - edges[:-1]).clamp_min(1e-9).log() - values.double().square() / 2
+
+
+def _valid(schema: Schema, records: Tensor) -> Tensor:
+    """The nearest records of the schema's form."""
+    clean = records.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clone()
+    for column, at in zip(schema.columns, schema.slices, strict=True):
+        if isinstance(column, Categorical):
+            clean[:, at] = torch.nn.functional.one_hot(clean[:, at].argmax(1), column.width).float()
+        else:
+            clean[:, at] = clean[:, at].clamp(
+                (column.low - column.mean) / column.std, (column.high - column.mean) / column.std
+            )
+    return clean
