@@ -12,7 +12,7 @@ from fedinv.attack import Sample
 from fedinv.models import Convnet, Mlp, build
 from fedinv.schema import Schema
 
-STEPS = 300
+STEPS = 200
 BATCH = 32
 SMALLEST = 8
 

@@ -39,7 +39,8 @@ class ModelInversion(Attack):
     for each. Priors keep it among plausible records: the published marginals for a table, total variation and the
     distance to the mean pixel for an image. By confidences alone the slope is estimated by an evolution strategy within
     a budget of questions. A representative is what the model holds typical, which is near the class's mean where a
-    class is one person and far from anybody where its members differ; its confidence is the model's own probability.
+    class is one person and far from anybody where its members differ: of a one-hot group it tells
+    shares. Its confidence is the model's own probability. Outputs have no bound, and ascending them overshoots.
 
     Mode "attribute" (Fredrikson et al. 2014; Yeom et al. 2018): which value of `column` fits a person whose other
     fields are known. "confidences" asks the trained model; "gradients" each update that a client sent.
@@ -55,10 +56,10 @@ class ModelInversion(Attack):
     restarts: int = Field(default=4, ge=1, le=64)
     iterations: int = Field(default=300, ge=1, le=100_000)
     lr: float = Field(default=0.05, gt=0)
-    smooth: float = Field(default=3.0, ge=0)
+    smooth: float = Field(default=1.0, ge=0)
     """Weight of an image's total variation."""
-    near: float = Field(default=1.0, ge=0)
-    """Weight of the marginals of a table, or of an image's squared distance to the mean pixel."""
+    near: float | None = Field(default=None, ge=0)
+    """Weight of a table's marginals, 1 if not given, or of an image's squared distance to the mean pixel, 0.3."""
     questions: int = Field(default=20_000, ge=100)
     """Confidences that may be asked for each class."""
 
@@ -111,7 +112,7 @@ class ModelInversion(Attack):
         start = begin(schema, relaxation, restarts, self.start, rng)
         found, costs = representatives(start, classes, search, progress)
         best = costs.reshape(-1, restarts).argmin(1) + torch.arange(schema.outputs) * restarts
-        records = relaxation.harden(found[best])
+        records = found[best]
         labels = torch.arange(schema.outputs)
         sure = confidences(records).gather(1, labels[:, None])[:, 0]
         asked = 2 * probes * (iterations + 1)
@@ -120,8 +121,8 @@ class ModelInversion(Attack):
 
     def _priors(self, schema: Schema) -> list[Prior]:
         if schema.image is None:
-            return [marginals(schema, self.near)]
-        return [total_variation(self.smooth, schema.shape), squares(self.near)]
+            return [marginals(schema, 1.0 if self.near is None else self.near)]
+        return [total_variation(self.smooth, schema.shape), squares(0.3 if self.near is None else self.near)]
 
 
 def _nothing(reason: str) -> Claim:

@@ -52,7 +52,7 @@ def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor,
     records = torch.cat([claim.records for claim in claims])
     labels = torch.cat([claim.labels for claim in claims if claim.labels is not None]).long()
     held = torch.isin(labels, truth.labels)
-    return schema.encode(schema.decode(records[held])), labels[held]
+    return records[held].nan_to_num(), labels[held]
 
 
 def _center(records: Tensor, schema: Schema) -> Tensor:
