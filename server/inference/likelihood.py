@@ -58,7 +58,8 @@ class Mechanism:
         rows = torch.cat(each) if each else torch.zeros(0, len(self.update))
         if math.isinf(self.record_clip):
             return rows
-        return rows * (self.record_clip / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+        norms: Tensor = rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return rows * (norms.reciprocal() * self.record_clip).clamp_max(1.0)
 
     def off(self, sums: Tensor, count: int) -> Tensor:
         """Squared distance of the update from what sums (n, parameters) of `count` cut gradients give: float64 (n,)."""
