@@ -18,8 +18,8 @@ class DpAware(Attack):
     Threat model: a server that knows the mechanism (Balunovic et al. 2022): architecture, schema, loss, learning rate,
     and of dp-sgd the batch size. It climbs log p(update | records) + log p(records), for one record from the rank-one
     total least squares of the first layer's update [dW | db], else from draws of the marginals, then samples the
-    posterior field by field: a claim's confidence is the share of the draws that agree with it, so noise that hides a
-    field leaves it at its prior.
+    posterior field by field, and claims each field's likeliest value: what noise hides comes out as the best guess,
+    with the confidence of a guess.
 
     A malicious server that repeats its weights gets as many answers as rounds; where the batch was the same (FedSGD on
     fewer records than the batch size, or it cannot know that they were) their mean is attacked, whose noise is
@@ -37,7 +37,7 @@ class DpAware(Attack):
     """Standard deviations within which a number counts as right in a confidence."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim the most likely records, as many as the message counts."""
+        """Claim as many records as the message counts, each field the likeliest."""
         count, schema = seen.last.records, knows.schema
         if schema is None:
             return _nothing("the schema is withheld")

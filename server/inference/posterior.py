@@ -23,7 +23,7 @@ NARROWINGS = 14
 
 @dataclass(frozen=True)
 class Told:
-    """The most likely records found, and how sure the posterior is of them."""
+    """The posterior's likeliest fields, and how sure it is of them."""
 
     best: Sample
     fields: Tensor
@@ -88,21 +88,41 @@ def sample(
                     _narrow(state, i, column, given, schema)
         progress((climb + 1) / (2 * climbs))
     best = Sample(state.records.clone(), state.labels.clone())
-    right = torch.zeros(len(starts), len(schema.columns))
-    whole = torch.zeros(len(starts))
+    chances: dict[tuple[int, int], Tensor] = {}
+    drawn = []
     for sweep in range(sweeps):
         for i in range(len(starts)):
             _step(state, i, -1, given, schema, best, torch_rng)
             for column in range(len(schema.columns)):
-                _step(state, i, column, given, schema, best, torch_rng)
-        hits = torch.stack(
-            [(state.records[:, at] - best.records[:, at]).abs().amax(1) <= tolerance for at in schema.slices], 1
-        )
-        right += hits
-        whole += hits.all(1)
+                chance = _step(state, i, column, given, schema, best, torch_rng)
+                chances[i, column] = chances.get((i, column), 0) + chance / sweeps
+        drawn.append(state.records.clone())
         progress(0.5 + (sweep + 1) / (2 * sweeps))
+    return _told(best, schema, chances, torch.stack(drawn), tolerance)
+
+
+def _told(
+    best: Sample, schema: Schema, chances: dict[tuple[int, int], Tensor], drawn: Tensor, tolerance: float
+) -> Told:
+    """Each field's likeliest value: a category, or the number around which most of the posterior lies.
+
+    Each draw of a field gave the chances of all its values; their mean is the field's posterior (Gelfand and Smith
+    1990, Rao-Blackwellization). Where the update tells everything this is the most likely record, where it tells
+    nothing it is the best guess.
+    """
+    records, fields = best.records.clone(), torch.zeros(len(best), len(schema.columns))
+    for (i, column), chance in chances.items():
+        at = schema.slices[column]
+        own = best.records[i, at]
+        values, _ = _values(schema.columns[column], own)
+        near = (values[:, None] - values[None]).abs().amax(2) <= tolerance
+        held = near.double() @ chance
+        pick = int((held - 1e-6 * (values - own).abs().amax(1)).argmax())
+        records[i, at], fields[i, column] = values[pick], held[pick].float()
+    hits = [(drawn[:, :, at] - records[:, at]).abs().amax(2) <= tolerance for at in schema.slices]
     # one draw more, right or wrong alike: a short walk is never sure
-    return Told(best, (right + 0.5) / (sweeps + 1), (whole + 0.5) / (sweeps + 1))
+    whole = (torch.stack(hits, 2).all(2).float().sum(0) + 0.5) / (len(drawn) + 1)
+    return Told(Sample(records, best.labels), fields.clamp(0, 1), whole)
 
 
 def _step(
@@ -113,8 +133,11 @@ def _step(
     schema: Schema,
     around: Sample | None,
     rng: torch.Generator,
-) -> None:
-    """Set one field of a record (-1: its label) to the best of its values, or around found records draw one."""
+) -> Tensor:
+    """Set one field of a record (-1: its label) to the best of its values, or around found records draw one.
+
+    Returns the posterior chances (values,) of the field's values, given all other fields.
+    """
     if column < 0:
         labels, prior = _labels(state, i, schema)
         records = state.records[i].repeat(len(labels), 1)
@@ -125,12 +148,10 @@ def _step(
         records[:, schema.slices[column]] = values
         labels = state.labels[i].repeat(len(values))
     score, gradients = _score(state, i, Sample(records, labels), given)
-    score = score + prior
-    if around is None:
-        pick = int(score.argmax())
-    else:
-        pick = int(torch.multinomial((score - score.max()).exp(), 1, generator=rng))
+    chance = (score + prior).softmax(0)
+    pick = int(chance.argmax()) if around is None else int(torch.multinomial(chance, 1, generator=rng))
     state.put(i, records[pick], labels[pick], gradients[pick])
+    return chance
 
 
 def _narrow(state: _State, i: int, column: int, given: Mechanism, schema: Schema) -> None:
@@ -143,7 +164,7 @@ def _narrow(state: _State, i: int, column: int, given: Mechanism, schema: Schema
         records = state.records[i].repeat(len(values), 1)
         records[:, at] = values[:, None]
         score, gradients = _score(state, i, Sample(records, state.labels[i].repeat(len(values))), given)
-        pick = int((score - values.double().square() / 2).argmax())
+        pick = int((score - (values.double() - one.guess[0]).square() / 2).argmax())
         state.put(i, records[pick], state.labels[i], gradients[pick])
         width /= 2
 
@@ -171,7 +192,8 @@ def _values(column: Column, own: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.cat([torch.linspace(low, high, GRID), own.float()]).sort().values
     middles = (values[1:] + values[:-1]) / 2
     edges = torch.cat([values[:1], middles, values[-1:]]).double()
-    return values[:, None], (edges[1:] - edges[:-1]).clamp_min(1e-9).log() - values.double().square() / 2
+    apart = values.double() - column.guess[0]
+    return values[:, None], (edges[1:] - edges[:-1]).clamp_min(1e-9).log() - apart.square() / 2
 
 
 def _valid(schema: Schema, records: Tensor) -> Tensor:
