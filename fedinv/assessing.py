@@ -158,8 +158,11 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
         run.check(scenario, "inline")
         results = run.run(scenario, run.open_folder(scenario, folder))
     told = [one for one in results.inferences if one.answered and one.measures]
+    told.sort(key=lambda one: one.measures[0].value - one.measures[0].prior)  # of several variants the worst stays
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
     members = [_rate(one) for one in told if one.asks == "membership"]
+    asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
+    columns = {name: columns[name] for name in asked if name in columns}
     return Leak(
         axis=variation.axis,
         change=variation.change,
@@ -168,7 +171,7 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
         records=worst_case(results.attacks).recovered if results.attacks else None,
         attribute=next(iter(columns.values()), None),
         columns=columns,
-        membership=members[0] if members else None,
+        membership=members[-1] if members else None,
         utility=results.utility,
         gap=_gap(scenario, folder, results),
     )

@@ -84,7 +84,7 @@ def _fit(
     people: Sample,
     drawn: Sample,
     received: Mapping[str, Tensor],
-    length: float | None,
+    step: float | None,
     n: int,
 ) -> Tensor:
     """(k,): log likelihood of the update given that each of `people` (k) was one of its n records.
@@ -96,13 +96,16 @@ def _fit(
     all_of_them = gradients(network, drawn)
     others, decoys = all_of_them[:-DECOYS], all_of_them[-DECOYS:] / n
     mean = others.mean(0)
-    rest = seen_gradient(network, received, length, others[:n]) - mean * (n - 1) / n
+    rest = seen_gradient(network, received, step, others[:n]) - mean * (n - 1) / n
     noise = Noise.of(others * ((n - 1) ** 0.5 / n), rest)
     squares = noise.products(decoys, rest.expand_as(decoys)).square() / noise.products(decoys, decoys).clamp_min(1e-30)
     trust = 1 / max(1.0, float(squares.mean()))
-    fits, rows = [], max(1, CHUNK // len(rest))
+    along, sizes, rows = [], [], max(1, CHUNK // len(rest))
     for at in range(0, len(people), rows):
-        part = Sample(people.records[at : at + rows], people.labels[at : at + rows])
-        left = rest - gradients(network, part) / n
-        fits.append(-trust * noise.products(left, left) / 2)
-    return torch.cat(fits)
+        own = gradients(network, Sample(people.records[at : at + rows], people.labels[at : at + rows])) / n
+        along.append(noise.products(own, rest.expand_as(own)))
+        sizes.append(noise.products(own, own))
+    fit, size = torch.cat(along), torch.cat(sizes)
+    # clipped or drowned, a person's gradient is in the update with less than its own length
+    share = min(1.0, max(0.0, float(fit.sum() / size.sum().clamp_min(1e-30))))
+    return trust * (share * fit - share**2 * size / 2)
