@@ -26,7 +26,7 @@ def headline(
     records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
-    told = list(dict.fromkeys(one.says for one in inferences if one.answered))
+    told = list(dict.fromkeys(one.says for one in worst_told(inferences)))
     if not attacks and told:
         return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
     if not attacks:
@@ -72,6 +72,23 @@ def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
     """The attack that traced the largest share of its records to the right person; None where nobody has a name."""
     named = [attack for attack in attacks if attack.reidentified is not None]
     return max(named, key=lambda attack: attack.reidentified.value if attack.reidentified else 0.0, default=None)
+
+
+def worst_told(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
+    """Of each attack that had an answer the variant, static or adaptive, that told most above the guess."""
+    worst: dict[str, InferenceResult] = {}
+    for one in inferences:
+        name = f"{one.kind} {one.parameters}"
+        if one.answered and (name not in worst or _told(one) > _told(worst[name])):
+            worst[name] = one
+    return list(worst.values())
+
+
+def _told(one: InferenceResult) -> float:
+    if not one.measures:
+        return 0.0
+    first = one.measures[0]
+    return first.prior - first.value if first.lower_leaks else first.value - first.prior
 
 
 def hits(rate: Rate) -> int:
