@@ -26,9 +26,11 @@ def headline(
     records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
-    told = list(dict.fromkeys(one.says for one in worst_told(inferences)))
+    told = [one.says for one in worst_told(inferences) if _above_guess(one)]
     if not attacks and told:
         return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
+    if not attacks and inferences:
+        return _sentence(["what was inferred is not measurably more than a guess", *price])
     if not attacks:
         why = "no attack had an update to attack" if scenario.attacks else "no attack was run"
         return _sentence([f"{why}, so nothing is known of what the server would learn", *price])
@@ -75,13 +77,18 @@ def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
 
 
 def worst_told(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
-    """Of each attack that had an answer the variant, static or adaptive, that told most above the guess."""
+    """Of all attacks with an answer to the same question the one, static or adaptive, that told most above the guess."""
     worst: dict[str, InferenceResult] = {}
     for one in inferences:
-        name = f"{one.kind} {one.parameters}"
+        name = f"{one.asks} {one.parameters.get('column')}"
         if one.answered and (name not in worst or _told(one) > _told(worst[name])):
             worst[name] = one
     return list(worst.values())
+
+
+def _above_guess(one: InferenceResult) -> bool:
+    """Whether any of its measures lies above the guess by more than its interval."""
+    return any((m.ci95[1] < m.prior) if m.lower_leaks else (m.ci95[0] > m.prior) for m in one.measures)
 
 
 def _told(one: InferenceResult) -> float:

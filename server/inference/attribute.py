@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
@@ -20,6 +21,8 @@ DRAWS = 256
 """Records drawn from the schema to learn how the others' gradients vary."""
 DECOYS = 128
 """More of them, who are not in the batch, to learn how far the likelihood can be trusted."""
+RIDGE = 10.0
+"""Shrinkage of what is learned from auxiliary records, whose numbers are standardized."""
 
 
 def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.Generator) -> Answer:
@@ -27,7 +30,8 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
 
     `access` "confidences": what the model answers to the person with each value filled in (Fredrikson et al. 2014,
     algorithm 1; Yeom et al. 2018, section 5), needs the trained model only. "gradients": how well the gradient that the
-    person would have had with each value fits the client's update.
+    person would have had with each value fits the client's update. With auxiliary records the prior is what they say of
+    a person with such other fields, else the published marginals.
     """
     model, schema, question = knows.model, knows.schema, knows.question
     if model is None or schema is None:
@@ -43,7 +47,7 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
         return unanswered(f"the update is not of the architecture that is known ({error})")
     people = question.people
     records, labels = _filled(schema, question)
-    prior = _log_prior(schema, question)
+    prior = _log_prior(schema, question) if knows.auxiliary is None else _imputed(schema, question, knows.auxiliary)
     if access == "confidences":
         with torch.no_grad():
             likely = -loss(network(records), labels, reduction="none")
@@ -77,6 +81,33 @@ def _log_prior(schema: Schema, question: Question) -> Tensor:
         share = torch.tensor(column.frequencies) / sum(column.frequencies)
         return (options @ share).clamp_min(1e-6).log()
     return -(options - column.guess[0]).square().sum(1) / 2
+
+
+def _imputed(schema: Schema, question: Question, auxiliary: Sample) -> Tensor:
+    """(people, options): log chances of the values given all other fields, learned from the auxiliary records."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    people, options, at = question.people, question.options, schema.slices[schema.names.index(question.column or "")]
+    assert people is not None and options is not None
+
+    def rest(sample: Sample) -> NDArray[np.float64]:
+        fields = np.delete(sample.records.double().numpy(), np.arange(at.start, at.stop), 1)
+        return np.concatenate([fields, sample.labels.double().numpy()[:, None]], 1)
+
+    asked = auxiliary.records[:, at]
+    if asked.shape[1] == 1:
+        fitted = Ridge(RIDGE).fit(rest(auxiliary), asked[:, 0].numpy())
+        told = torch.from_numpy(fitted.predict(rest(people))).float()
+        spread = float((torch.from_numpy(fitted.predict(rest(auxiliary))) - asked[:, 0]).std()) + 1e-3
+        return -((options[None, :, 0] - told[:, None]) / spread).square() / 2
+    values, found = asked.argmax(1).numpy(), _log_prior(schema, question)
+    if len(np.unique(values)) < 2:
+        return found
+    fitted = LogisticRegression(C=1 / RIDGE, max_iter=500).fit(rest(auxiliary), values)
+    # a value that no auxiliary record has keeps its published share
+    chances = found.exp().repeat(len(people), 1)
+    chances[:, fitted.classes_] = torch.from_numpy(fitted.predict_proba(rest(people))).float()
+    return chances.clamp_min(1e-6).log()
 
 
 def _fit(
