@@ -154,13 +154,16 @@ class Attack(BaseModel):
     kind: str
     adapts_to: ClassVar[frozenset[str]] = frozenset()
     """Kinds of defense against which the attack has a countermeasure when it is told of them."""
-    sees: ClassVar[Sees] = "update"
-    """Whether it attacks each update, or the trained model once."""
 
     @property
     def asks(self) -> Asks:
         """What it sets out to tell: records and classes are answered by a Claim, all else by an Answer."""
         return "records"
+
+    @property
+    def sees(self) -> Sees:
+        """Whether it attacks each update, or the trained model once."""
+        return "update"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim | Answer:
         """Attack one observation. Pure: the same arguments give the same claim, and the observation is not changed."""

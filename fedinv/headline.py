@@ -77,7 +77,7 @@ def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
 
 
 def worst_told(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
-    """Of all attacks with an answer to the same question the one, static or adaptive, that told most above the guess."""
+    """Of all that answered the same question the attack, static or adaptive, that told most above the guess."""
     worst: dict[str, InferenceResult] = {}
     for one in inferences:
         name = f"{one.asks} {one.parameters.get('column')}"

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedinv.headline import metric_text
-from fedinv.report import reading, reliability
+from fedinv.report import reading, reliability, roc
 from fedinv.report.reading import Run
-from fedinv.results import AttackResult, Calibration, Rate, Utility
+from fedinv.results import AttackResult, Calibration, Curve, Rate, Utility
 
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
 WIDTH = 5.4
@@ -49,7 +49,26 @@ def draw(run: Run) -> dict[str, bytes]:
     calibrated = reading.calibrated(run)
     if calibrated:
         drawn["confidence"] = confidence(calibrated)
+    curves = [
+        (label, one.curve)
+        for label, one in zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)
+        if one.curve is not None
+    ]
+    if curves:
+        drawn["roc"] = characteristics(curves)
     return drawn
+
+
+def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
+    """Members found against others taken for members, by the attack's name."""
+
+    def fill(figure: Any) -> None:
+        roc.fill(
+            figure.subplots(), [(_wrap(name, 40), one) for name, one in curves], (BLUE, "#009E73", "#CC79A7"), VERMILION
+        )
+        _legend(figure, [("chance", "--", VERMILION)])
+
+    return _png(4.4, fill)
 
 
 def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:

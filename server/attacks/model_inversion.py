@@ -69,7 +69,7 @@ class ModelInversion(Attack):
         return self.mode
 
     @property
-    def sees(self) -> Sees:  # type: ignore[override]  # follows the mode, where other attacks' is fixed
+    def sees(self) -> Sees:
         """The trained model; each update where an attribute is read from gradients."""
         return "update" if self.mode == "attribute" and self.access == "gradients" else "model"
 

@@ -29,7 +29,7 @@ def test_what_is_told_beside_records_is_judged_and_shown(tiny, tmp_path):
     error = share.measures[0]
     assert error.lower_leaks
     assert error.value < error.prior
-    assert labels.says in results.headline
+    assert share.says in results.headline
     page = (tmp_path / "report.html").read_text()
     assert "What else the server can tell" in page
     assert all(escape(one.exhibits[0].title) in page for one in results.inferences)

@@ -1,0 +1,112 @@
+"""Membership: who of the candidates was in the training? ROC, AUC, and true positives where false ones are rare."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv.attack import Answer, Observation, Question, Sample
+from fedinv.intervals import clopper_pearson
+from fedinv.judge.inference import Finding, Heard, Setting
+from fedinv.judge.truth import held_out, true_rows
+from fedinv.results import Curve, Measure
+from fedinv.streams import stream
+
+PEOPLE = 1000
+"""At most as many members, and at most as many others, are asked about."""
+RARE = (0.01, 0.001)
+"""False positive rates at which true positives are counted."""
+FEWEST = 10
+"""False positives that a rate must allow: with n others no rate below FEWEST / n is stated."""
+POINTS = 400
+RESAMPLES = 1000
+
+
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """Members and others in an order that tells nothing."""
+    rows, _ = _candidates(setting, seen)
+    return Question(people=Sample(setting.people.inputs[rows], setting.people.labels[rows]))
+
+
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+    """The answers about all observations together, beside chance. One without an answer is not counted."""
+    scores, member = [], []
+    for one in heard:
+        if isinstance(one.answer, Answer) and len(one.answer.scores):
+            scores.append(one.answer.scores[:, 0].double().numpy())
+            member.append(_candidates(setting, one.seen)[1])
+    if not scores:
+        return Finding("told nobody's membership", [])
+    score, truth = np.concatenate(scores), np.concatenate(member)
+    inside, outside = score[truth], score[~truth]
+    wins = _auc(inside, outside)
+    drawn = [_auc(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    measures = [
+        Measure(
+            name="AUC of members against others",
+            value=wins,
+            count=len(score),
+            ci95=(float(low), float(high)),
+            prior=0.5,
+            share=False,
+        )
+    ]
+    left_out = []
+    for rate in RARE:
+        if rate * len(outside) < FEWEST:
+            left_out.append(f"{100 * rate:g} %")
+            continue
+        threshold = np.sort(outside)[::-1][int(rate * len(outside))]
+        hits = int((inside > threshold).sum())
+        measures.append(
+            Measure(
+                name=f"members found at {100 * rate:g} % false positives",
+                value=hits / len(inside),
+                count=len(inside),
+                ci95=clopper_pearson(hits, len(inside)),
+                prior=rate,
+            )
+        )
+    said = f"told members from others with an AUC of {wins:.3f} (chance 0.5)"
+    if len(measures) > 1:
+        said += f" and found {measures[1].value:.1%} of them at {100 * RARE[0]:g} % false positives"
+    if left_out:
+        said += f"; {len(outside)} others are too few for {' and '.join(left_out)}"
+    return Finding(said, measures, curve=_curve(inside, outside))
+
+
+def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows of the candidates, and who of them is a member; members and others are equally many where they can be."""
+    if seen.last.received:
+        members = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
+    else:
+        members = np.concatenate(setting.people.shares)
+    _, others = held_out(setting.scenario, setting.people)
+    rng = stream(setting.scenario.seed, "membership", *seen.clients, seen.last.round)
+    members, others = rng.permutation(members)[:PEOPLE], rng.permutation(others)[:PEOPLE]
+    rows = np.concatenate([members, others])
+    order = rng.permutation(len(rows))
+    return rows[order], (np.arange(len(rows)) < len(members))[order]
+
+
+def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """Mann-Whitney: how often a member scores above another, ties counting half."""
+    ordered = np.sort(outside)
+    above = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(above.mean() / (2 * len(outside)))
+
+
+def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Curve:
+    """Points from the rarest false positives that counts allow to all."""
+    least = min(1.0, FEWEST / len(outside))
+    rates = np.geomspace(least, 1, POINTS)
+    descending = np.sort(outside)[::-1]
+    allowed = np.minimum((rates * len(outside)).astype(int), len(outside) - 1)
+    found = [(inside > descending[k]).mean() for k in allowed]
+    return Curve(
+        false_positives=rates.tolist(),
+        true_positives=[*(float(f) for f in found[:-1]), 1.0],
+        positives=len(inside),
+        negatives=len(outside),
+    )

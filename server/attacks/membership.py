@@ -1,0 +1,110 @@
+"""Whether a person was in the training, from the model's confidence, shadow models, or an update."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Sample, Sees, unanswered
+from fedinv.models import load
+
+from ..inference.membership import by_gradient, by_likelihood, by_loss
+from ..inference.shadows import confidences, shadows
+from ..inference.whitening import gradients, seen_gradient
+from ..inversion.labels import step_length
+
+DRAWS = 256
+"""People drawn to learn how the gradients of others vary, where no auxiliary records are at hand."""
+
+
+class Membership(Attack):
+    """Whether a person was in the training, from the model's confidence, shadow models, or an update.
+
+    Threat model: an honest-but-curious server that holds a person's record and label and asks whether any client (from
+    the trained model) or one client (from its update) trained on it. It needs the architecture.
+
+    Method "loss" (Yeom et al. 2018): people in the training have less loss. "lira" (Carlini et al. 2022, online):
+    shadow models are trained, all at once, each on as many random people of the candidates and the auxiliary records
+    as the federation has records, with as many steps as its rounds took, a step of all its clients together; a person's confidence under the trained model is compared with those of shadows that
+    knew the person and of shadows that did not. It needs the schema, the training's settings, and gains by auxiliary
+    records. "gradient" (after Nasr et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's
+    update, the others' gradients being noise of a known shape; needs the schema. All fail where the model has not
+    learned single people by heart, and behind noise; "gradient" where a batch is large.
+    """
+
+    kind: Literal["membership"] = "membership"
+    method: Literal["loss", "lira", "gradient"] = "lira"
+    shadows: int = Field(default=32, ge=4, le=1024)
+    """Shadow models of lira."""
+    steps: int = Field(default=400, ge=1, le=100_000)
+    """Most steps of a shadow: where the federation took more, the learning rate grows by as much."""
+
+    @property
+    def asks(self) -> Asks:
+        """Who took part."""
+        return "membership"
+
+    @property
+    def sees(self) -> Sees:
+        """The trained model, or the updates."""
+        return "update" if self.method == "gradient" else "model"
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
+        """Scores (people, 1), higher for those who are thought to have been in the training."""
+        question, model, schema, last = knows.question, knows.model, knows.schema, seen.last
+        if model is None or schema is None:
+            return unanswered("the architecture is withheld" if model is None else "the schema is withheld")
+        if question is None or question.people is None:
+            return unanswered("there is nobody to ask about")
+        try:
+            network = load(model, schema.shape, schema.outputs, {n: t.float() for n, t in last.sent.items()}).eval()
+        except RuntimeError as error:
+            return unanswered(f"the model is not of the architecture that is known ({error})")
+        people = question.people
+        if self.method == "loss":
+            scores = by_loss(network, people)
+        elif self.method == "gradient":
+            if sorted(last.received) != sorted(last.sent):
+                return unanswered("there is no update with the parameters that were sent, as if it were masked")
+            others = knows.auxiliary or Sample(
+                schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
+            )
+            halfway = 0.0 if knows.algorithm == "fedsgd" else 0.5
+            middle = {n: t + halfway * last.received[n].float() for n, t in last.sent.items()}
+            network = load(model, schema.shape, schema.outputs, middle).eval()
+            mean = seen_gradient(network, last.received, step_length(knows, last.records), gradients(network, others))
+            scores = by_gradient(network, people, others, mean, last.records)
+        else:
+            if any(name.rpartition(".")[2].startswith("running_") for name in last.sent) or not schema.classes:
+                return unanswered("lira has shadows of classifiers without batch normalization only")
+            if knows.lr is None or knows.epochs is None or knows.batch_size is None:
+                return unanswered("the training's settings are withheld, and with them how to train shadows")
+            scores = self._lira(seen, knows, people, rng, progress)
+        progress(1.0)
+        return Answer(scores.float()[:, None]) if bool(scores.isfinite().all()) else unanswered("values are not finite")
+
+    def _lira(
+        self, seen: Observation, knows: Knowledge, people: Sample, rng: np.random.Generator, progress: Progress
+    ) -> Tensor:
+        extra = knows.auxiliary
+        pool = (
+            people
+            if extra is None
+            else Sample(torch.cat([people.records, extra.records]), torch.cat([people.labels, extra.labels]))
+        )
+        members = min(seen.last.records, len(pool) // 2)
+        inside = torch.from_numpy(rng.random((self.shadows, len(pool))).argsort(1).argsort(1) < members)
+        clients, batch, lr = max(1, len(seen.clients)), knows.batch_size or 1, knows.lr or 0.0
+        each = seen.last.records / clients
+        local = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(each / batch)
+        taken = seen.last.round * local
+        steps = min(self.steps, taken)
+        seed = int(rng.integers(2**31))
+        progress(0.1)
+        trained = shadows(knows, pool, inside, steps, min(members, clients * batch), lr * taken / steps, seed)
+        target = {name: t.float()[None] for name, t in seen.last.sent.items()}
+        told = confidences(knows, trained, people)
+        return by_likelihood(confidences(knows, target, people)[0], told, inside[:, : len(people)])

@@ -1,0 +1,55 @@
+"""Shadow models: many perceptrons trained at once on subsets of the same records, stacked in one tensor."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from fedinv.attack import Knowledge, Sample
+from fedinv.loss import loss
+from fedinv.models import build
+
+
+def shadows(
+    knows: Knowledge, people: Sample, inside: Tensor, steps: int, batch: int, lr: float, seed: int
+) -> dict[str, Tensor]:
+    """Train as many networks as `inside` (shadows, people) has rows, each on those people that its row marks.
+
+    Plain SGD, each shadow with batches of its own of `batch` records drawn with replacement, from one and the same
+    start; returns parameters (shadows, ...) by name. That the federation averages clients' models is left out: in
+    expectation an averaged round moves like its clients' mean gradient.
+    """
+    assert knows.model is not None and knows.schema is not None
+    network = build(knows.model, knows.schema.shape, knows.schema.outputs, seed)
+    count, generator = len(inside), torch.Generator().manual_seed(seed)
+    weights = {name: p.detach().repeat(count, *[1] * p.dim()) for name, p in network.named_parameters()}
+
+    def off(at: dict[str, Tensor], records: Tensor, labels: Tensor) -> Tensor:
+        return loss(functional_call(network, at, (records,)), labels)
+
+    slope = vmap(grad(off))
+    velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
+    momentum, decay = knows.momentum or 0.0, knows.weight_decay or 0.0
+    for _ in range(steps):
+        rows = torch.multinomial(inside.float(), batch, replacement=True, generator=generator)
+        slopes = slope(weights, people.records[rows], people.labels[rows])
+        for name, w in weights.items():
+            velocity[name].mul_(momentum).add_(slopes[name]).add_(w, alpha=decay)
+            w.sub_(velocity[name], alpha=lr)
+    return weights
+
+
+def confidences(knows: Knowledge, weights: dict[str, Tensor], people: Sample) -> Tensor:
+    """(networks, people): log odds of the true class, log p - log(1 - p) (Carlini et al. 2022, section V-B)."""
+    assert knows.model is not None and knows.schema is not None
+    network = build(knows.model, knows.schema.shape, knows.schema.outputs, 0)
+
+    def outputs(at: dict[str, Tensor]) -> Tensor:
+        return torch.as_tensor(functional_call(network, at, (people.records,)))
+
+    with torch.no_grad():
+        chances = vmap(outputs)(weights).double().log_softmax(-1)
+    true = chances.gather(2, people.labels.expand(len(chances), -1)[..., None])[..., 0]
+    others = chances.scatter(2, people.labels.expand(len(chances), -1)[..., None], -torch.inf).logsumexp(-1)
+    return (true - others).clamp(-math.inf, 50)
