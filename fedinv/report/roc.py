@@ -1,4 +1,4 @@
-"""Receiver operating characteristics on logarithmic axes: the left end, where an attack is hardly ever wrong, counts."""
+"""Receiver operating characteristics, logarithmic: the left end, where an attack is hardly ever wrong, counts."""
 
 from collections.abc import Sequence
 from typing import Any

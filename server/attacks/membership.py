@@ -28,11 +28,12 @@ class Membership(Attack):
 
     Method "loss" (Yeom et al. 2018): people in the training have less loss. "lira" (Carlini et al. 2022, online):
     shadow models are trained, all at once, each on as many random people of the candidates and the auxiliary records
-    as the federation has records, with as many steps as its rounds took, a step of all its clients together; a person's confidence under the trained model is compared with those of shadows that
-    knew the person and of shadows that did not. It needs the schema, the training's settings, and gains by auxiliary
-    records. "gradient" (after Nasr et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's
-    update, the others' gradients being noise of a known shape; needs the schema. All fail where the model has not
-    learned single people by heart, and behind noise; "gradient" where a batch is large.
+    as the federation has records, with as many steps as its rounds took, a step of all its clients together; a
+    person's confidence under the trained model is compared with those of shadows that knew the person and of shadows
+    that did not. It needs the schema, the training's settings, and gains by auxiliary records. "gradient" (after Nasr
+    et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's update, the others' gradients
+    being noise of a known shape; needs the schema. All fail where the model has not learned single people by heart,
+    and behind noise; "gradient" where a batch is large.
     """
 
     kind: Literal["membership"] = "membership"

@@ -9,7 +9,7 @@ from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.intervals import clopper_pearson
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.truth import held_out, true_rows
-from fedinv.results import Curve, Measure
+from fedinv.results import Curve, Interval, Measure
 from fedinv.streams import stream
 
 PEOPLE = 1000
@@ -57,14 +57,13 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         if rate * len(outside) < FEWEST:
             left_out.append(f"{100 * rate:g} %")
             continue
-        threshold = np.sort(outside)[::-1][int(rate * len(outside))]
-        hits = int((inside > threshold).sum())
+        hits = _found(inside, outside, rate)
         measures.append(
             Measure(
                 name=f"members found at {100 * rate:g} % false positives",
                 value=hits / len(inside),
                 count=len(inside),
-                ci95=clopper_pearson(hits, len(inside)),
+                ci95=_interval(inside, outside, rate, rng),
                 prior=rate,
             )
         )
@@ -95,6 +94,25 @@ def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
     ordered = np.sort(outside)
     above = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
     return float(above.mean() / (2 * len(outside)))
+
+
+def _found(inside: NDArray[np.float64], outside: NDArray[np.float64], rate: float) -> int:
+    """Members above the threshold that `rate` of the others exceed."""
+    threshold = np.sort(outside)[::-1][int(rate * len(outside))]
+    return int((inside > threshold).sum())
+
+
+def _interval(
+    inside: NDArray[np.float64], outside: NDArray[np.float64], rate: float, rng: np.random.Generator
+) -> Interval:
+    """Of the members found: Clopper-Pearson, widened by what the threshold owes to the few others that set it."""
+    low, high = clopper_pearson(_found(inside, outside, rate), len(inside))
+    drawn = [
+        _found(rng.choice(inside, len(inside)), rng.choice(outside, len(outside)), rate) / len(inside)
+        for _ in range(RESAMPLES)
+    ]
+    least, most = np.quantile(drawn, [0.025, 0.975])
+    return min(low, float(least)), max(high, float(most))
 
 
 def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Curve:
