@@ -44,8 +44,8 @@ def _auc(scores):
     return float((inside[:, None] > outside[None]).float().mean())
 
 
-def _run(people, steps, **keys):
-    seen = Observation((0,), (Exchange(max(1, steps), _trained(people, steps), {}, MEMBERS),))
+def _run(people, learned, **keys):
+    seen = Observation((0,), (Exchange(max(1, learned), _trained(people, learned), {}, MEMBERS),))
     return Membership(**keys).run(seen, replace(KNOWS, question=Question(people)), np.random.default_rng(0), _quiet)
 
 
