@@ -154,6 +154,8 @@ class Attack(BaseModel):
     kind: str
     adapts_to: ClassVar[frozenset[str]] = frozenset()
     """Kinds of defense against which the attack has a countermeasure when it is told of them."""
+    last_only: ClassVar[bool] = False
+    """Whether it is run on a client's last watched round alone, which holds the earlier ones."""
 
     @property
     def asks(self) -> Asks:

@@ -100,6 +100,8 @@ def run_attack(
     knows = scenario.knowledge(read_schema(folder), adaptive=assault.variant == "adaptive")
     knows = replace(knows, auxiliary=handed.auxiliary)
     aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
+    if assault.attack.last_only:
+        aimed = list({observation.clients: observation for observation in aimed}.values())  # by round, oldest first
     if assault.target == "model":
         aimed = [handed.model]
     claims: list[tuple[Observation, Claim | Answer]] = []

@@ -1,4 +1,4 @@
-"""Draws the records from their posterior, given the known clip and noise and the published marginals."""
+"""Draws records from their posterior behind known noise."""
 
 from typing import Literal
 

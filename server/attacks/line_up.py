@@ -1,4 +1,4 @@
-"""Which of n candidates was in the batch, told by likelihood under the known clip and noise."""
+"""Which of n candidates was in the batch, behind noise."""
 
 from typing import Literal
 

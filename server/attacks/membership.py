@@ -1,4 +1,4 @@
-"""Whether a person was in the training, from the model's confidence, shadow models, or an update."""
+"""Whether a person was in the training."""
 
 import math
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the trained model gives away by itself: how a class looks, or one unknown field of a person."""
+"""What the model tells of its classes, or of one field."""
 
 from typing import Literal
 

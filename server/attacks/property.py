@@ -1,4 +1,4 @@
-"""The share of a client's people with a condition, from its update."""
+"""The share of a client's people with a condition."""
 
 from typing import Literal
 

@@ -104,6 +104,9 @@ def _descend(
     for step in range(how.iterations + 1):
         problem.relaxation.project(point[:, :cut].view(shape))
         value, slope = _evaluate(point, labels, shape, problem)
+        if how.rule == "l-bfgs":  # whose pairs must not tell of moves that were cut off
+            inputs = slope[:, :cut].view(shape)
+            inputs.copy_(problem.relaxation.inward(inputs, point[:, :cut].view(shape)))
         better = value < best
         best = torch.where(better, value, best)
         kept = torch.where(better[:, None], point, kept)

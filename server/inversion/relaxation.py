@@ -41,9 +41,8 @@ class Relaxation:
 
     def pull_back(self, slope: Tensor, inputs: Tensor) -> Tensor:
         """Turn a slope with respect to the inputs (..., width) into one with respect to the free numbers."""
-        if self.form == "box":  # what would only leave the box is no slope
-            outward = ((inputs <= self.low) & (slope > 0)) | ((inputs >= self.low + self.span) & (slope < 0))
-            return slope.masked_fill(outward, 0.0)
+        if self.form == "box":
+            return slope * (self.span > 0)
         if self.form == "free":
             return slope
         share = inputs * self._hot
@@ -64,6 +63,13 @@ class Relaxation:
             free.clamp_(-LIMIT, LIMIT)
         elif self.form == "box":
             free.clamp_(self.low, self.low + self.span)
+
+    def inward(self, slope: Tensor, free: Tensor) -> Tensor:
+        """The slope (..., width) with respect to free numbers, less what would only leave the box."""
+        if self.form != "box":
+            return slope
+        outward = ((free <= self.low) & (slope > 0)) | ((free >= self.low + self.span) & (slope < 0))
+        return slope.masked_fill(outward, 0.0)
 
     def harden(self, inputs: Tensor) -> Tensor:
         """Valid records nearest to the inputs (..., width): the largest of each group becomes 1, the others 0."""

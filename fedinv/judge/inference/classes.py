@@ -1,6 +1,7 @@
 """Representatives of a model's classes: how like the class's people are they?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,11 +12,14 @@ from fedinv.attack import Claim, Observation, Question, Sample
 from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.judge.images import quality
 from fedinv.judge.inference import Finding, Heard, Setting
+from fedinv.judge.inference.samples import samples
 from fedinv.judge.recognition import recognizer
 from fedinv.results import Exhibit, Measure, Pair
 from fedinv.schema import Categorical, Image, Schema
 
 SHOWN = 8
+RAREST = 0.05
+"""Least standard deviation by which an input's difference is divided: rarer values would outweigh all others."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
@@ -31,18 +35,33 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     schema, people = setting.people.table.schema, setting.people
     if not schema.classes:
         return Finding("told no class: the label is a number", [])
-    rows = np.concatenate(people.shares)
+    rows = np.concatenate(_held(setting, heard))
     truth = Sample(people.inputs[rows], people.labels[rows])
     claims = [one.answer for one in heard if isinstance(one.answer, Claim) and one.answer.labels is not None]
     records, labels = _of(claims, truth, schema)
     if not len(records):  # the guess speaks: the population's mean or mode for each class
         labels = torch.from_numpy(np.unique(truth.labels.numpy()))
         records = _center(truth.records, schema).repeat(len(labels), 1)
+    drawn = Sample(records, labels)
+    several = len(labels) > len(set(labels.tolist()))
+    if several:  # samples of each class stand for their mean
+        labels = torch.tensor(sorted(set(labels.tolist())))
+        records = torch.stack([drawn.records[drawn.labels == c].mean(0) for c in labels])
     means = torch.stack([_center(truth.records[truth.labels == c], schema) for c in labels])
     guesses = _center(truth.records, schema).expand_as(means)
     if schema.image is not None:
         return _images(setting, schema.image, truth, labels, records, means, guesses, rng)
-    return _table(setting, truth, labels, records, means, guesses, rng)
+    found = _table(setting, truth, labels, records, means, guesses, rng)
+    if several:
+        measures, shown = samples(drawn, truth, schema, setting.scenario.judge.tolerance, rng)
+        found = replace(found, measures=[*found.measures, *measures], exhibits=[*found.exhibits, shown])
+    return found
+
+
+def _held(setting: Setting, heard: Sequence[Heard]) -> list[NDArray[np.int64]]:
+    """Rows of the clients that were watched; of all where the trained model was."""
+    watched = {client for one in heard if one.seen.last.received for client in one.seen.clients}
+    return [setting.people.shares[client] for client in sorted(watched)] or list(setting.people.shares)
 
 
 def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor, Tensor]:
@@ -158,7 +177,7 @@ def _direction(labels: Tensor, records: Tensor, truth: Sample, rng: np.random.Ge
     """Correlation over the inputs of how two representatives differ with how the two classes' means do."""
     if sorted(labels.tolist()) != [0, 1]:
         return None
-    spread = truth.records.std(0).clamp_min(1e-3)
+    spread = truth.records.std(0).clamp_min(RAREST)
     order = labels.argsort()
     told = (records[order][1] - records[order][0]).double().numpy()
     differ = truth.records[truth.labels == 1].mean(0) - truth.records[truth.labels == 0].mean(0)

@@ -1,0 +1,91 @@
+"""Searches a generator's noise for the update's records."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+
+from ..inference.generators import generator_of, search_latent, train_on_records
+from ..inversion.labels import as_labels, label_hypotheses, step_length
+from ..inversion.matcher import matching
+from ..inversion.noise import noise_std
+from ..inversion.presets import settled
+from ..inversion.relaxation import relax
+
+DRAWS = 512
+"""Records drawn to estimate the network's mean answer."""
+
+
+class GenerativePrior(Attack):
+    """Searches the noise of a generator, trained on other people's records, until its batch explains the update.
+
+    Threat model: a server with one update and with records of the same population that no client holds
+    (`attacker.auxiliary`); it also needs the architecture and the schema. A conditional variational autoencoder is
+    trained on them, then the latents of a whole batch are searched whose records' gradient points as the update does
+    (Zhang et al. 2020, GMI, equation 4; Li et al. 2022, GGL, equation 5), all restarts at once. Records so stay
+    plausible where an update tells little, as behind noise or in large batches: there it gets fields right that
+    follow from others. It claims no whole records that its generator cannot make, so where an update tells everything
+    `exact` and `row-space` are better.
+    """
+
+    kind: Literal["generative-prior"] = "generative-prior"
+    adapts_to = frozenset({"dp-sgd", "clip-noise"})
+    training: int = Field(default=2000, ge=1)
+    """Steps of the generator's training."""
+    iterations: int = Field(default=300, ge=1)
+    restarts: int = Field(default=8, ge=1, le=256)
+    lr: float = Field(default=0.05, gt=0)
+    seconds: float = Field(default=60.0, gt=0)
+    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    most_records: int = Field(default=64, ge=1)
+    """Larger batches are not tried."""
+
+    def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        """Claim as many records as the update covers."""
+        last, schema, real = seen.last, knows.schema, knows.auxiliary
+        if real is None or not len(real):
+            return _nothing("there are no auxiliary records to train a generator on (attacker.auxiliary)")
+        if schema is None or not schema.classes:
+            return _nothing("the schema is withheld" if schema is None else "the label is a number, and has no classes")
+        if not 1 <= last.records <= self.most_records:
+            return _nothing(f"{last.records} records, the attack tries 1 to {self.most_records}")
+        length = step_length(knows, last.records)
+        try:
+            match = matching(last, knows, settled("fedinv", {}), length, torch.device("cpu"))
+        except ValueError as error:
+            return _nothing(str(error))
+        if len(match.bias) != schema.outputs:
+            return _nothing("the last layer has no bias, from which labels are read")
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        form: Literal["box", "relaxed"] = "box" if schema.image is not None else "relaxed"
+        made = generator_of(relax(schema, schema.width, form), schema.outputs, int(rng.integers(2**31)))
+        train_on_records(made, real, self.training, self.seconds, generator, lambda share: progress(share / 2))
+        chances = match.objective.answers(schema.draw(DRAWS, rng))
+        noise = noise_std(knows, last.records)
+        tried = label_hypotheses(match.bias, chances, last.records, length, noise)
+        labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(self.restarts)])
+
+        def misfit(records: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+            value, slope, _ = match.objective(records, one_hot(classes, schema.outputs).float())
+            return value, slope
+
+        found, misfits = search_latent(
+            made, misfit, labels, self.iterations, self.lr, generator, lambda share: progress(0.5 + share / 2)
+        )
+        best = int(misfits.argmin())
+        records = made.relaxation.harden(found[best])
+        explained = max(0.0, 1 - float(misfits[best]))
+        progress(1.0)
+        confidence = torch.full((last.records,), explained**2 * 0.5)
+        return Claim(
+            records, confidence, labels[best], notes=(f"the best batch's gradient has a cosine of {explained:.2f}",)
+        )
+
+
+def _nothing(reason: str) -> Claim:
+    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
