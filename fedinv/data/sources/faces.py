@@ -1,4 +1,4 @@
-"""Synthetic faces: color portraits of people who do not exist, several of each."""
+"""Synthetic faces: color portraits of people who do not exist."""
 
 from collections.abc import Mapping
 from typing import Literal
