@@ -131,7 +131,9 @@ def labels(attacks: Sequence[AttackResult | InferenceResult]) -> list[str]:
         name = (attack.kind, attack.variant, attack.target)
         like = [other.parameters for other in attacks if (other.kind, other.variant, other.target) == name]
         differ = [
-            f"{key}={value}" for key, value in attack.parameters.items() if any(p.get(key) != value for p in like)
+            f"{key}={value}"
+            for key, value in attack.parameters.items()
+            if value is not None and any(p.get(key) != value for p in like)
         ]
         of_sum = ["on the sum"] if attack.target == "sum" else []
         names.append(f"{attack.kind} ({', '.join([attack.variant, *of_sum, *differ])})")
