@@ -231,7 +231,13 @@ def test_ctrl_c_from_the_keyboard_loses_nothing(file, tmp_path):
     file.write_text(long)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     running = subprocess.Popen(
-        [*MAIN, "run", str(file), "--out", "broken"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        [*MAIN, "run", str(file), "--out", "broken"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests that run in the background were told to ignore it, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     progress = tmp_path / "broken/checkpoint/progress.json"
     for _ in range(600):
