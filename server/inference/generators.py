@@ -180,9 +180,7 @@ def search_latent(
 def _critic(width: int, classes: int, generator: torch.Generator) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        return nn.Sequential(
-            nn.Linear(width + classes, WIDTH), nn.LeakyReLU(0.2), nn.Dropout(0.25), nn.Linear(WIDTH, 1)
-        )
+        return nn.Sequential(nn.Linear(width + classes, WIDTH), nn.LeakyReLU(0.2), nn.Linear(WIDTH, 1))
 
 
 def _with(records: Tensor, labels: Tensor, classes: int) -> Tensor:
