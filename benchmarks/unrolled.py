@@ -69,6 +69,6 @@ def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Te
     network = load(scenario.model, schema.shape, schema.outputs, weights)
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, exchange.round)
     rng = stream(scenario.seed, "training", client, exchange.round)
-    job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng, {})
+    job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng)
     update: dict[str, torch.Tensor] = roles.load("clients", "training").plain_sgd(job)
     return update

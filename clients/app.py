@@ -1,21 +1,23 @@
 """The ClientApp: holds one partition's records, trains on them, and sends what the defenses let out."""
 
-import json
 from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from torch import nn
 
 from fedinv import wire
 from fedinv.data.population import Population, population
-from fedinv.defense import Job, LocalTraining, Sending, State
+from fedinv.defense import Augment, Batch, Defense, Job, LocalTraining, Sending
+from fedinv.federation import DECLINED
 from fedinv.models import load
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario, loads, read
 from fedinv.streams import stream
 
+from . import ledger as ledgers
 from .training import plain_sgd
 
 app = ClientApp()
@@ -30,49 +32,69 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
     config = message.content.config_records["config"]
     round_ = int(config["round"])  # type: ignore[arg-type]
     update = wire.unpack(reply.content.array_records["update"])
+    metrics = reply.content.metric_records["metrics"]
     for position, defense in enumerate(scenario.defenses):
+        kept = f"memory-{position}"
+        memory = wire.unpack(context.state.array_records.get(kept, ArrayRecord()))
         sending = Sending(
             client=client,
             round=round_,
             cohort=tuple(config["cohort"]),  # type: ignore[arg-type]
-            records=int(reply.content.metric_records["metrics"]["num-examples"]),  # type: ignore[arg-type]
+            records=int(metrics["num-examples"]),  # type: ignore[arg-type]
             seed=scenario.seed,
             rng=stream(scenario.seed, "protect", position, client, round_),
+            weight=float(metrics["weight"]),  # type: ignore[arg-type]
+            taken=scenario.participation(len(_population(scenario).shares[client])),
+            memory=memory,
         )
         update = defense.protect(update, sending)
+        if memory:
+            context.state[kept] = wire.pack(memory)
     reply.content["update"] = wire.pack(update)
     return reply
 
 
 @app.train(mods=[protect])
 def train(message: Message, context: Context) -> Message:
-    """Train locally on the received model and reply with the update, local minus global."""
+    """Train locally on the received model and reply with the update, local minus global.
+
+    A client whose privacy budget is spent replies with an error of its own code instead, and stays out of the round.
+    """
     scenario, client = _scenario(context), _client(context)
     people = _population(scenario)
     rows = torch.from_numpy(people.shares[client])
+    taken = scenario.participation(len(rows))
+    ledger = _ledger(context)
+    events = [event for defense in scenario.defenses for event in defense.privacy_events(taken)]
+    refused = ledgers.overspent(ledger, events)
+    if refused is not None:
+        return Message(Error(DECLINED, refused), reply_to=message)
     round_ = int(message.content.config_records["config"]["round"])  # type: ignore[arg-type]
     training = scenario.training.settings
-    state = _state(context)
     schema = people.table.schema
     weights = wire.unpack(message.content.array_records["arrays"])
+    network = load(scenario.model, schema.shape, schema.outputs, weights)
+    for position, defense in enumerate(scenario.defenses):
+        network = defense.wrap_network(network, stream(scenario.seed, "network", position, client, round_))
     job = Job(
-        network=load(scenario.model, schema.shape, schema.outputs, weights),
+        network=network,
         inputs=people.inputs[rows],
         labels=people.labels[rows],
         batches=local_batches(training, len(rows), scenario.sampling, scenario.seed, client, round_),
         training=training,
         rng=stream(scenario.seed, "training", client, round_),
-        state=state,
+        augment=_augment(scenario, network, client, round_),
+        taken=taken,
     )
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
         run = defense.wrap_training(run)
     update = run(job)
-    state["rounds"] = str(int(state.get("rounds", "0")) + 1)
-    context.state["fedinv"] = ConfigRecord(dict(state))
+    context.state["fedinv"] = ConfigRecord({"ledger": ledgers.write(ledgers.charge(ledger, events))})
     examples = len(rows) if training.algorithm == "fedavg" else min(training.batch_size, len(rows))
-    content = RecordDict({"update": wire.pack(update), "metrics": MetricRecord({"num-examples": examples})})
-    return Message(content, reply_to=message)
+    weight = 1.0 if any(defense.one_weight for defense in scenario.defenses) else float(examples)
+    metrics = MetricRecord({"num-examples": examples, "weight": weight})
+    return Message(RecordDict({"update": wire.pack(update), "metrics": metrics}), reply_to=message)
 
 
 @app.query("register")
@@ -86,13 +108,26 @@ def register(message: Message, context: Context) -> Message:
 @app.query("ledger")
 def ledger(message: Message, context: Context) -> Message:
     """Tell what privacy was charged to this client so far; it depends on no record."""
-    state = _state(context)
-    events = [
-        vars(event)
-        for defense in _scenario(context).defenses
-        for event in defense.privacy_events(state, int(state.get("rounds", "0")))
+    events = ledgers.write(_ledger(context))
+    return Message(RecordDict({"ledger": ConfigRecord({"events": events})}), reply_to=message)
+
+
+def _augment(scenario: Scenario, network: nn.Sequential, client: int, round_: int) -> Augment | None:
+    """What all defenses do to a batch, in the order listed; None where none of them does anything."""
+    changing = [
+        (defense, stream(scenario.seed, "augment", position, client, round_))
+        for position, defense in enumerate(scenario.defenses)
+        if type(defense).augment is not Defense.augment
     ]
-    return Message(RecordDict({"ledger": ConfigRecord({"events": json.dumps(events)})}), reply_to=message)
+    if not changing:
+        return None
+
+    def augment(batch: Batch) -> Batch:
+        for defense, rng in changing:
+            batch = defense.augment(batch, network, rng)
+        return batch
+
+    return augment
 
 
 @lru_cache(maxsize=8)
@@ -112,6 +147,6 @@ def _population(scenario: Scenario) -> Population:
     return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
-def _state(context: Context) -> State:
+def _ledger(context: Context) -> ledgers.Ledger:
     record = context.state.config_records.get("fedinv")
-    return {} if record is None else {key: str(value) for key, value in record.items()}
+    return ledgers.read("" if record is None else str(record["ledger"]))

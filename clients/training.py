@@ -1,8 +1,10 @@
 """Local training without any defense: plain stochastic gradient descent."""
 
 import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
-from fedinv.defense import Job, Update
+from fedinv.defense import Batch, Job, Update
 from fedinv.loss import loss
 from fedinv.models import state
 
@@ -20,8 +22,8 @@ def plain_sgd(job: Job) -> Update:
     start = {name: tensor.clone() for name, tensor in state(job.network.train()).items()}
     steps: list[torch.Tensor] = []
     for batch in job.batches:
-        rows = torch.from_numpy(batch)
-        off = loss(job.network(job.inputs[rows]), job.labels[rows])
+        inputs, labels = drawn(job, torch.from_numpy(batch))
+        off = loss(job.network(inputs), labels)
         gradients = list(torch.autograd.grad(off, weights))
         with torch.no_grad():
             if settings.weight_decay:
@@ -36,3 +38,15 @@ def plain_sgd(job: Job) -> Update:
     if len(job.batches) == 1:
         update |= {name: -settings.lr * step for name, step in zip(named, steps, strict=True)}
     return update
+
+
+def drawn(job: Job, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and labels (or probabilities of classes) of a local step, as the defenses make them of these records."""
+    inputs, labels = job.inputs[rows], job.labels[rows]
+    if job.augment is None or not len(rows):
+        return inputs, labels
+    if not labels.is_floating_point():
+        classes = list(job.network.parameters())[-1].shape[0]
+        labels = one_hot(labels, classes).float()
+    batch = job.augment(Batch(inputs, labels))
+    return batch.inputs, batch.targets

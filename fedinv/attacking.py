@@ -5,8 +5,8 @@ claims/<label>/round-001-client-0003.safetensors
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -57,6 +57,8 @@ class Handed:
     """The trained model."""
     ask: Callable[[Observation], Question | None] = lambda _: None
     auxiliary: Sample | None = None
+    holds: Mapping[int, int] = field(default_factory=dict)
+    """How many records each client holds, which tells the noise that was calibrated for it."""
 
 
 def assaults(scenario: Scenario, attacks: Sequence[Attack]) -> Iterator[Assault]:
@@ -97,8 +99,7 @@ def run_attack(
 
     Raises RunError naming the attack when it fails.
     """
-    knows = scenario.knowledge(read_schema(folder), adaptive=assault.variant == "adaptive")
-    knows = replace(knows, auxiliary=handed.auxiliary)
+    schema, adaptive = read_schema(folder), assault.variant == "adaptive"
     aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
     if assault.attack.last_only:
         aimed = list({observation.clients: observation for observation in aimed}.values())  # by round, oldest first
@@ -113,7 +114,9 @@ def run_attack(
             claim, took = _read(path)
         else:
             begun = time.perf_counter()
-            asked = replace(knows, question=handed.ask(observation))
+            held = min((handed.holds.get(client, 1) for client in observation.clients), default=1)
+            knows = scenario.knowledge(schema, adaptive=adaptive, records=held)
+            asked = replace(knows, auxiliary=handed.auxiliary, question=handed.ask(observation))
             claim = _attack(scenario, assault, observation, asked, _part(progress, index, len(aimed)))
             took = time.perf_counter() - begun
             _write(path, claim, took)

@@ -1,8 +1,8 @@
 """What a defense is: it may change how a client trains, what it sends, and it says what privacy that costs."""
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 Update = dict[str, Tensor]
 """LOCAL MINUS GLOBAL by parameter name: float32, or int64 ring elements after secure aggregation's masking."""
-
-State = MutableMapping[str, str]
-"""What a client remembers from round to round, kept in Flower's node state."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,37 @@ class Training:
     lr: float
     momentum: float
     weight_decay: float
+
+
+@dataclass(frozen=True)
+class Participation:
+    """A client's part in one round, as far as privacy depends on it."""
+
+    records: int = 1
+    """That it holds."""
+    batch_size: int = 1
+    """Records that a step uses, or is expected to use; never more than it holds."""
+    steps: int = 1
+    """Local steps."""
+    rounds: int = 1
+    """That it may be asked to take part in, over the whole run."""
+    clients: int = 1
+    """There are."""
+    cohort: int = 1
+    """Clients of this round."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one local step trains on."""
+
+    inputs: Tensor
+    """float32 (n, width)."""
+    targets: Tensor
+    """float32 (n, classes) probabilities, or (n,) standardized targets."""
+
+
+Augment = Callable[[Batch], Batch]
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,9 @@ class Job:
     """Which records each local step uses, in order; a batch may be empty under Poisson sampling."""
     training: Training
     rng: np.random.Generator
-    state: State
+    augment: Augment | None = None
+    """What the defenses do to each batch before it is trained on; None where they do nothing."""
+    taken: Participation = Participation()
 
 
 LocalTraining = Callable[[Job], Update]
@@ -60,20 +90,32 @@ class Sending:
     """The number of examples that travels in the clear beside the update."""
     seed: int
     rng: np.random.Generator
+    weight: float = 1.0
+    """What the update counts in the cohort's mean: its records, or 1 where every client counts alike."""
+    taken: Participation = Participation()
+    memory: MutableMapping[str, Tensor] = field(default_factory=dict)
+    """What this defense keeps of this client from round to round."""
 
 
 @dataclass(frozen=True)
 class PrivacyEvent:
-    """A mechanism's charge to the ledger: Gaussian noise, Poisson-sampled, composed over steps."""
+    """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
 
     noise_multiplier: float
     """Noise's standard deviation over the clipping norm; 0 is no privacy at all."""
     sampling_rate: float
+    """Chance that a step uses the unit; 1 where it always does."""
     steps: int
     delta: float
     unit: Literal["example", "client"]
     neighbors: Literal["add-or-remove-one", "replace-one"]
     mechanism: str
+    sampling: Literal["poisson", "fixed-size"] = "poisson"
+    """How the sample is drawn: each unit by itself, or so many of them without replacement."""
+    population: int = 0
+    """Units that a sample of fixed size is drawn from."""
+    budget: float | None = None
+    """Epsilon that may be spent in all."""
 
 
 class Defense(BaseModel):
@@ -90,8 +132,28 @@ class Defense(BaseModel):
     """How the defense needs batches to be drawn."""
     per_record: ClassVar[bool] = False
     """Whether it needs each record's own gradient."""
+    mixes_records: ClassVar[bool] = False
+    """Whether it makes one training example of several records, so that no record has a gradient of its own."""
     secure_aggregation: ClassVar[bool] = False
     """Whether the server can only use the sum over the cohort."""
+    for_sum: ClassVar[bool] = False
+    """Whether its guarantee is one for the sum alone, so that secure aggregation must follow at once."""
+    by_server: ClassVar[bool] = False
+    """Whether it is the server that carries it out, having seen each client's update."""
+    one_weight: ClassVar[bool] = False
+    """Whether every client must count alike in the mean, whatever it holds."""
+    after_noise: ClassVar[str | None] = None
+    """Why it makes no sense on an update with noise in it; None where it does."""
+    in_clear: ClassVar[str | None] = None
+    """What travels in the clear beside what it protects."""
+
+    def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
+        """Return the network that is trained instead, its parameters of the same names."""
+        return network
+
+    def augment(self, batch: Batch, network: nn.Sequential, rng: np.random.Generator) -> Batch:
+        """Return the batch that a local step uses instead."""
+        return batch
 
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
         """Return the training that runs instead."""
@@ -101,6 +163,10 @@ class Defense(BaseModel):
         """Return what is sent instead of the update."""
         return update
 
-    def privacy_events(self, state: State, rounds: int) -> tuple[PrivacyEvent, ...]:
-        """Everything charged to a client that took part in so many rounds; empty where nothing is claimed."""
+    def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
+        """What one round is charged to the client's ledger; empty where nothing is claimed."""
         return ()
+
+    def known(self, taken: Participation) -> dict[str, Any]:
+        """The parameters in force, as an attacker who knows of the defense knows them."""
+        return self.model_dump()

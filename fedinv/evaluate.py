@@ -137,7 +137,9 @@ def _claims(outcome: attacking.Outcome) -> list[tuple[Observation, Claim]]:
 
 
 def _handed(scenario: Scenario, folder: Path, people: Population) -> attacking.Handed:
-    return attacking.Handed(trained(scenario, folder, people), auxiliary=auxiliary(scenario, people))
+    return attacking.Handed(
+        trained(scenario, folder, people), auxiliary=auxiliary(scenario, people), holds=people.holds
+    )
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:

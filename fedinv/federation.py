@@ -3,7 +3,8 @@
 It names no data source, so the server can read it without getting at anything that produces a record.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +13,10 @@ from fedinv.models import Mlp, Model
 from fedinv.streams import stream
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
+
+
+DECLINED = 1001
+"""Code of a client's error reply that says it stays out of the round: its privacy budget is spent."""
 
 
 class Strict(BaseModel):
@@ -96,6 +101,12 @@ class Agreement(BaseModel):
     training: TrainingTable
     server: Server = Server()
     attacker: Attacker = Attacker()
+    defenses: tuple[Mapping[str, Any], ...] = ()
+    """As the scenario writes them: the server has a part of its own in some."""
+
+    def defense(self, kind: str) -> Mapping[str, Any] | None:
+        """What the scenario writes of a defense; None where it is not on."""
+        return next((defense for defense in self.defenses if defense.get("kind") == kind), None)
 
 
 def round_clients(clients: int, per_round: int, seed: int, round_: int) -> tuple[int, ...]:

@@ -56,7 +56,10 @@ def _inferred(
     setting = Setting(scenario, people, assault.attack, lambda: trained_network(scenario, folder, people))
     seen = observations.read(folder / "observations")
     handed = attacking.Handed(
-        trained(scenario, folder, people), lambda one: judge.ask(setting, one), auxiliary(scenario, people)
+        trained(scenario, folder, people),
+        lambda one: judge.ask(setting, one),
+        auxiliary(scenario, people),
+        people.holds,
     )
     outcome = attacking.run_attack(scenario, folder, assault, seen, handed, progress)
     heard = [Heard(one, judge.ask(setting, one), answer) for one, answer in outcome.claims]

@@ -9,7 +9,10 @@ Loss = Literal["cross-entropy", "squared-error"]
 
 
 def loss(outputs: Tensor, labels: Tensor, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
-    """Cross-entropy of logits (n, classes) with labels int64 (n,), squared error of (n, 1) with targets float (n,)."""
-    if labels.is_floating_point():
+    """Cross-entropy of logits (n, classes), squared error of outputs (n, 1).
+
+    Labels are int64 (n,) or probabilities float (n, classes) for the one, targets float (n,) for the other.
+    """
+    if labels.is_floating_point() and labels.ndim == 1:
         return mse_loss(outputs[:, 0], labels, reduction=reduction)
     return cross_entropy(outputs, labels, reduction=reduction)

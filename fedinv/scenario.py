@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, create_model, model
 from fedinv import library, plugins
 from fedinv.attack import Attack, Knowledge
 from fedinv.data.dataset import Dataset
-from fedinv.defense import Defense
+from fedinv.defense import Defense, Participation
 from fedinv.errors import RequestError, nearest
 from fedinv.faults import explain
 from fedinv.federation import Attacker, Federation, Server, Strict, TrainingTable
@@ -28,6 +28,34 @@ class JudgeTable(Strict):
 
     tolerance: float = Field(default=0.319, gt=0)
     """Standard deviations within which a continuous field counts as right (TabLeak's, Vero et al. 2023)."""
+
+
+def stacking(defenses: Sequence[Defense]) -> str | None:
+    """Why these defenses make no sense together in this order; None where they do."""
+    noisy: str | None = None
+    for before, defense in enumerate(defenses):
+        later = defenses[before + 1 :]
+        if defense.secure_aggregation and any(other.secure_aggregation for other in later):
+            return f"{defense.kind!r} beside another secure aggregation: an update can be hidden only once"
+        if defense.secure_aggregation and later:
+            return f"{defense.kind!r} hides the update, so it must be the last defense listed"
+        if defense.by_server and any(other.secure_aggregation for other in defenses):
+            return f"{defense.kind!r} needs to see each client's update, which secure aggregation hides from the server"
+        if defense.for_sum and not (later and later[0].secure_aggregation):
+            return (
+                f"{defense.kind!r} protects the sum alone: list a secure aggregation, such as masking, right after it, "
+                "or use clip-noise, which protects each update"
+            )
+        if defense.mixes_records and any(other.per_record for other in defenses):
+            return (
+                f"{defense.kind!r} makes one example of several records, so that clipping examples bounds no record's "
+                "share: the privacy claim would not hold"
+            )
+        if noisy is not None and defense.after_noise is not None:
+            return f"{defense.kind!r} after {noisy!r}: {defense.after_noise}"
+        if defense.privacy_events(Participation()):
+            noisy = defense.kind
+    return None
 
 
 class Scenario(Strict):
@@ -75,9 +103,9 @@ class Scenario(Strict):
                     f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
                     'records of a batch: use norm = "none"'
                 )
-        for other in self.defenses[:-1]:
-            if other.secure_aggregation:
-                raise ValueError(f"defenses: {other.kind!r} hides the update, so it must be the last defense listed")
+        refusal = stacking(self.defenses)
+        if refusal is not None:
+            raise ValueError(f"defenses: {refusal}")
         return self
 
     @property
@@ -85,14 +113,27 @@ class Scenario(Strict):
         """How local batches are drawn: as the defenses need it."""
         return "poisson" if any(d.sampling == "poisson" for d in self.defenses) else "shuffle"
 
+    def participation(self, records: int) -> Participation:
+        """A client's part in a round, of so many records that it holds."""
+        training, federation = self.training, self.federation
+        size = min(training.batch_size, records)
+        return Participation(
+            records=records,
+            batch_size=size,
+            steps=1 if training.algorithm == "fedsgd" else training.epochs * -(-records // size),
+            rounds=federation.rounds,
+            clients=federation.clients,
+            cohort=federation.participants,
+        )
+
     def undefended(self) -> Self:
         """The same federation with every defense off."""
         return self.model_copy(update={"defenses": ()})
 
-    def knowledge(self, schema: Schema, *, adaptive: bool) -> Knowledge:
-        """What the attacker is told. A static attack is never told of the defenses."""
+    def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
+        """What the attacker is told of a client with so many records. A static one is never told of the defenses."""
         knows, training = set(self.attacker.knows), self.training
-        lr = "lr" in knows
+        lr, taken = "lr" in knows, self.participation(records)
         return Knowledge(
             model=self.model if "architecture" in knows else None,
             loss=schema.loss if "loss" in knows else None,
@@ -103,7 +144,7 @@ class Scenario(Strict):
             weight_decay=training.weight_decay if lr else None,
             batch_size=training.batch_size if "batch-size" in knows else None,
             epochs=training.epochs if "epochs" in knows else None,
-            defenses=tuple(d.model_dump() for d in self.defenses) if adaptive and "defenses" in knows else None,
+            defenses=tuple(d.known(taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
         )
 
     def to_toml(self) -> str:

@@ -1,5 +1,6 @@
 """FedAvg that keeps what it sees: the strategy is the wiretap."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedinv import observations, wire
-from fedinv.federation import Agreement, round_clients
+from fedinv.federation import DECLINED, Agreement, round_clients
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class LeftOut:
     round: int
     client: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client sent."""
+
+    update: dict[str, Tensor]
+    records: int
+    weight: float
+    """What it counts in the mean."""
 
 
 @dataclass
@@ -62,32 +73,33 @@ class WiretapFedAvg(Strategy):
         clients = {node: client for client, node in self.nodes.items()}
         cohort = self.cohort(server_round)
         by_client = {clients[reply.metadata.src_node_id]: reply for reply in replies}
-        updates: dict[int, dict[str, Tensor]] = {}
-        records: dict[int, int] = {}
+        used: dict[int, Reply] = {}
         for client in cohort:
-            problem = self._read(by_client.get(client), client, updates, records)
+            problem = self._read(by_client.get(client), client, used)
             if problem is not None:
                 self.left_out.append(LeftOut(server_round, client, problem))
         watch = self.agreement.attacker.watch
         if server_round in watch.rounds:
             for client in cohort[: watch.clients]:
-                if client in updates:
-                    observations.write_update(self.folder, server_round, [client], records[client], updates[client])
-        if not updates:
+                if client in used:
+                    one = used[client]
+                    observations.write_update(self.folder, server_round, [client], one.records, one.update)
+        if not used:
             return None, None
-        masked = [wire.is_ring(update) for update in updates.values()]
-        if any(masked) and (not all(masked) or len(updates) < len(cohort)):
+        masked = [wire.is_ring(one.update) for one in used.values()]
+        if any(masked) and (not all(masked) or len(used) < len(cohort)):
             reason = "its update is unusable: another client of the masked round is missing"
-            self.left_out += [LeftOut(server_round, client, reason) for client in updates]
+            self.left_out += [LeftOut(server_round, client, reason) for client in used]
             return None, None
-        mean = wire.weighted_mean(updates.values(), [records[client] for client in updates])
-        self.used += len(updates)
+        mean = wire.weighted_mean([one.update for one in used.values()], [one.weight for one in used.values()])
+        self.used += len(used)
+        total = sum(one.records for one in used.values())
         if all(masked) and server_round in watch.rounds:
-            observations.write_update(self.folder, server_round, list(updates), sum(records.values()), mean)
+            observations.write_update(self.folder, server_round, list(used), total, mean)
         if server_round < self.agreement.server.repeat:
-            return wire.pack(self._sent), MetricRecord({"num-examples": sum(records.values())})
+            return wire.pack(self._sent), MetricRecord({"num-examples": total})
         new = {name: tensor + mean[name] for name, tensor in self._sent.items()}
-        return wire.pack(new), MetricRecord({"num-examples": sum(records.values())})
+        return wire.pack(new), MetricRecord({"num-examples": total})
 
     def cohort(self, server_round: int) -> tuple[int, ...]:
         """The clients of a round."""
@@ -111,17 +123,19 @@ class WiretapFedAvg(Strategy):
         self,
         reply: Message | None,
         client: int,
-        updates: dict[int, dict[str, Tensor]],
-        records: dict[int, int],
+        replies: dict[int, "Reply"],
     ) -> str | None:
         """Take a reply's update in, or say why not."""
         if reply is None:
             return "did not reply in time"
+        if reply.has_error() and reply.error.code == DECLINED:
+            return f"declined: {_one_line(reply.error.reason)}"
         if reply.has_error():
             return f"raised an error: {_one_line(reply.error.reason)}"
         try:
             arrays = reply.content.array_records["update"]
-            examples = reply.content.metric_records["metrics"]["num-examples"]
+            metrics = reply.content.metric_records["metrics"]
+            examples, weight = metrics["num-examples"], metrics["weight"]
             update = wire.view(arrays)
         except (KeyError, ValueError, TypeError) as error:
             return f"sent a reply that cannot be read ({_one_line(str(error))})"
@@ -131,7 +145,9 @@ class WiretapFedAvg(Strategy):
             return problem
         if not isinstance(examples, int) or examples < 1:
             return f"sent num-examples {examples!r} instead of a positive whole number"
-        updates[client], records[client] = update, examples
+        if not isinstance(weight, float) or not 0 < weight < math.inf:
+            return f"sent weight {weight!r} instead of a positive number"
+        replies[client] = Reply(update, examples, weight)
         return None
 
 

@@ -4,52 +4,59 @@ Geyer, Klein, Nabi 2017 and McMahan et al. 2018 clip and noise at the client lev
 itself, so the guarantee needs no trust in the server.
 """
 
-import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, PrivacyEvent, Sending, State, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.privacy import calibrated
 from fedinv.streams import torch_stream
+
+from ..clipping import clipped
 
 
 class ClipNoise(Defense):
     """update -> update * min(1, clip / norm) + N(0, (noise_multiplier * clip)^2), in units of weights.
 
-    The message is sent whatever the records are, so neighbors replace all of a client's records (sensitivity
-    2 * clip). An update that is not finite is treated as zero, as clipping would let it through.
+    Guarantees epsilon per client, whoever aggregates. The message is sent whatever the records are, so neighbors
+    replace all of a client's records (sensitivity 2 * clip). Costs no bytes and hardly any time.
     """
 
     kind: Literal["clip-noise"] = "clip-noise"
-    clip: float = Field(gt=0)
-    noise_multiplier: float = Field(ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    """Norm to which the update is cut."""
+    noise_multiplier: float | None = Field(default=None, ge=0)
+    """Noise's standard deviation over the clipping norm; 1 where neither it nor an epsilon is given."""
+    epsilon: float | None = Field(default=None, gt=0)
+    """Budget of each client over the whole run: the noise is calibrated for it once, unless it is given too; a client
+    that has spent it takes part no more."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
 
     def protect(self, update: Update, sending: Sending) -> Update:
         """Clip to the norm over all parameters, then add noise of the given multiple of it."""
-        norm = math.sqrt(sum(float(tensor.double().square().sum()) for tensor in update.values()))
-        scale = min(1.0, self.clip / norm) if norm > 0 else 1.0
         generator = torch_stream(sending.rng)
-        std = self.noise_multiplier * self.clip
-        protected = {}
-        for name, tensor in update.items():
-            clipped = tensor * scale if math.isfinite(norm) else torch.zeros_like(tensor)
-            protected[name] = clipped + std * torch.randn(tensor.shape, generator=generator)
-        return protected
+        (charged,) = self.privacy_events(sending.taken)
+        std = charged.noise_multiplier * self.clip
+        return {
+            name: tensor + std * torch.randn(tensor.shape, generator=generator)
+            for name, tensor in clipped(update, self.clip).items()
+        }
 
-    def privacy_events(self, state: State, rounds: int) -> tuple[PrivacyEvent, ...]:
+    def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """One Gaussian mechanism a round."""
-        if rounds == 0:
-            return ()
-        return (
-            PrivacyEvent(
-                noise_multiplier=self.noise_multiplier,
-                sampling_rate=1.0,
-                steps=rounds,
-                delta=self.delta,
-                unit="client",
-                neighbors="replace-one",
-                mechanism=self.kind,
-            ),
+        event = PrivacyEvent(
+            noise_multiplier=self.noise_multiplier or 0.0,
+            sampling_rate=1.0,
+            steps=1,
+            delta=self.delta,
+            unit="client",
+            neighbors="replace-one",
+            mechanism=self.kind,
+            budget=self.epsilon,
         )
+        return (calibrated(event, self.noise_multiplier, taken.rounds),)
+
+    def known(self, taken: Participation) -> dict[str, Any]:
+        """The parameters, with the noise that was calibrated."""
+        return {**self.model_dump(), "noise_multiplier": self.privacy_events(taken)[0].noise_multiplier}

@@ -17,16 +17,17 @@ from fedinv.streams import stream
 
 
 class Masking(Defense):
-    """update -> fixed-point(records * update) + sum of pairwise masks, modulo 2^64. Claims no differential privacy."""
+    """update -> fixed-point(weight * update) + sum of pairwise masks, modulo 2^64. Claims no differential privacy."""
 
     kind: Literal["masking"] = "masking"
     secure_aggregation = True
+    in_clear = "the number of examples of each client"
 
     def protect(self, update: Update, sending: Sending) -> Update:
         """Mask the update. Raises ValueError for one that is not finite or alone in its cohort."""
         if len(sending.cohort) < 2:
             raise ValueError("masking needs at least two clients in a round: nobody to share a mask with")
-        ring = wire.to_ring(update, sending.records)
+        ring = wire.to_ring(update, sending.weight)
         for other in sending.cohort:
             if other == sending.client:
                 continue

@@ -27,6 +27,11 @@ class Population:
     holdout: NDArray[np.int64]
     """Rows kept for measuring utility."""
 
+    @property
+    def holds(self) -> dict[int, int]:
+        """How many records each client has."""
+        return {client: len(share) for client, share in enumerate(self.shares)}
+
 
 @lru_cache(maxsize=2)
 def population(data: Dataset, seed: int, clients: int, records_per_client: int | None) -> Population:

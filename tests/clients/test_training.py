@@ -10,7 +10,7 @@ from fedinv.models import Convnet, build, state
 def job(network, batches, lr=0.1):
     inputs = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
     training = Training("fedavg", 1, 2, lr, 0.0, 0.0)
-    return Job(network, inputs, torch.arange(6) % 3, batches, training, np.random.default_rng(0), {})
+    return Job(network, inputs, torch.arange(6) % 3, batches, training, np.random.default_rng(0))
 
 
 def test_statistics_of_batch_normalization_travel_as_in_a_state_dict():

@@ -93,7 +93,7 @@ def test_training_descends_on_the_squared_error_with_dp_sgd_too():
     def job():
         batches = (np.arange(4), np.arange(4, 8))
         network, training = build(Mlp(hidden=(8,)), (5,), 1, seed=2), Training("fedavg", 1, 4, 0.1, 0.0, 0.0)
-        return Job(network, inputs, targets, batches, training, np.random.default_rng(0), {})
+        return Job(network, inputs, targets, batches, training, np.random.default_rng(0))
 
     network = job().network
     begun = {name: weight.detach().clone() for name, weight in network.named_parameters()}

@@ -127,9 +127,10 @@ def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
         round_clients(federation.clients, federation.participants, scenario.seed, r)
         for r in range(1, seen.last.round + 1)
     )
+    taken = scenario.participation(len(setting.people.shares[client]))
     rounds, found = sum(client in cohort for cohort in cohorts), []
     for defense in scenario.defenses:
-        noise = float(getattr(defense, "noise_multiplier", 0.0))
+        noise = float(defense.known(taken).get("noise_multiplier") or 0.0)
         if noise <= 0:
             continue
         if defense.kind == "dp-sgd" and scenario.training.algorithm == "fedsgd":

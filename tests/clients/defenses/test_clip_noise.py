@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedinv import roles
-from fedinv.defense import Sending
+from fedinv.defense import Participation, Sending
+from fedinv.privacy import epsilon
 
 ClipNoise = roles.load("clients", "defenses.clip_noise").ClipNoise
 
@@ -38,6 +41,12 @@ def test_values_that_are_not_finite_do_not_get_through():
 
 def test_each_round_is_charged_once():
     defense = ClipNoise(clip=1.0, noise_multiplier=2.0)
-    (event,) = defense.privacy_events({}, 7)
-    assert (event.steps, event.unit, event.neighbors) == (7, "client", "replace-one")
-    assert defense.privacy_events({}, 0) == ()
+    (event,) = defense.privacy_events(Participation(rounds=7))
+    assert (event.steps, event.unit, event.neighbors) == (1, "client", "replace-one")
+
+
+def test_an_epsilon_calibrates_the_noise_for_the_whole_run():
+    defense, taken = ClipNoise(epsilon=8.0), Participation(rounds=7)
+    (event,) = defense.privacy_events(taken)
+    assert 7.9 < epsilon([replace(event, steps=7)], event.delta) <= 8.0
+    assert defense.known(taken)["noise_multiplier"] == event.noise_multiplier

@@ -1,18 +1,19 @@
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from fedinv import roles
-from fedinv.defense import Job, Training
+from fedinv.defense import Job, Participation, Training
 from fedinv.models import Mlp, build
+from fedinv.privacy import epsilon
 
 DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
 plain_sgd = roles.load("clients", "training").plain_sgd
 
 
-def job(batches, *, momentum=0.0, state=None, seed=0, inputs=None, size=4):
+def job(batches, *, momentum=0.0, seed=0, inputs=None, size=4):
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(16, 6, generator=generator) if inputs is None else inputs
     return Job(
@@ -22,7 +23,7 @@ def job(batches, *, momentum=0.0, state=None, seed=0, inputs=None, size=4):
         batches=tuple(np.array(b, dtype=np.int64) for b in batches),
         training=Training("fedavg", 1, size, 0.1, momentum, 0.0),
         rng=np.random.default_rng(seed),
-        state={} if state is None else state,
+        taken=Participation(records=16, batch_size=size, steps=len(batches)),
     )
 
 
@@ -55,27 +56,45 @@ def test_the_noise_has_the_stated_standard_deviation():
     assert noise.std() == pytest.approx(3.0 * 0.5 / 4, rel=0.05)
 
 
-def test_empty_batches_are_taken_and_charged():
-    state = {}
-    train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[], [1, 2], []], state=state))
-    (event,) = DpSgd(noise_multiplier=1.0, clip=1.0).privacy_events(state, 1)
-    assert (event.steps, event.sampling_rate, event.noise_multiplier) == (3, 0.25, 1.0)
+def test_empty_batches_are_taken():
+    update = train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[], [1, 2], []]))
+    assert norm(update) > 0
 
 
-def test_the_ledger_grows_over_rounds_and_survives_json():
-    defense, state = DpSgd(noise_multiplier=1.0, clip=1.0), {}
-    for _ in range(3):
-        train(defense, job([[0, 1], [2]], state=state))
-        state = json.loads(json.dumps(state))
-    assert sum(e.steps for e in defense.privacy_events(state, 3)) == 6
+def test_each_local_step_is_charged():
+    taken = Participation(records=16, batch_size=4, steps=12)
+    (event,) = DpSgd(noise_multiplier=1.5, clip=1.0).privacy_events(taken)
+    assert (event.steps, event.sampling_rate, event.noise_multiplier) == (12, 0.25, 1.5)
+    (event,) = DpSgd().privacy_events(taken)
+    assert event.noise_multiplier == 1.0
 
 
-def test_the_guard_stops_a_record_that_overflows_and_its_absence_lets_it_through():
+def test_an_epsilon_calibrates_the_noise_for_the_whole_run():
+    taken = Participation(records=32, batch_size=8, steps=4, rounds=5)
+    (event,) = DpSgd(epsilon=8.0).privacy_events(taken)
+    assert event.steps == 4
+    spent = epsilon([replace(event, steps=20)], event.delta)
+    assert 7.9 < spent <= 8.0
+    (event,) = DpSgd(epsilon=8.0, noise_multiplier=0.5).privacy_events(taken)
+    assert (event.noise_multiplier, event.budget) == (0.5, 8.0)
+
+
+@pytest.mark.parametrize("mode", ["functorch", "ghost"])
+def test_every_way_to_find_a_records_gradient_gives_the_same_update(mode):
+    batches = [range(0, 4), range(4, 12), [3]]
+    hooks = train(DpSgd(noise_multiplier=0.7, clip=0.3), job(batches, momentum=0.5))
+    other = train(DpSgd(noise_multiplier=0.7, clip=0.3, mode=mode), job(batches, momentum=0.5))
+    assert list(hooks) == list(other)
+    assert all(torch.allclose(hooks[k], other[k], atol=1e-6) for k in hooks)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+def test_the_guard_stops_a_record_that_overflows_and_its_absence_lets_it_through(mode):
     inputs = torch.randn(16, 6)
     inputs[0] = float("inf")
-    guarded = train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[0, 1]], inputs=inputs))
+    guarded = train(DpSgd(noise_multiplier=1.0, clip=1.0, mode=mode), job([[0, 1]], inputs=inputs))
     assert all(bool(torch.isfinite(t).all()) for t in guarded.values())
-    open_ = train(DpSgd(noise_multiplier=1.0, clip=1.0, guard=False), job([[0, 1]], inputs=inputs))
+    open_ = train(DpSgd(noise_multiplier=1.0, clip=1.0, guard=False, mode=mode), job([[0, 1]], inputs=inputs))
     assert not all(bool(torch.isfinite(t).all()) for t in open_.values())
 
 

@@ -15,7 +15,15 @@ def masked(updates, records, round_=1, seed=1):
     return [
         Masking().protect(
             u,
-            Sending(client=c, round=round_, cohort=cohort, records=records[c], seed=seed, rng=np.random.default_rng()),
+            Sending(
+                client=c,
+                round=round_,
+                cohort=cohort,
+                records=1,
+                seed=seed,
+                rng=np.random.default_rng(),
+                weight=records[c],
+            ),
         )
         for c, u in enumerate(updates)
     ]

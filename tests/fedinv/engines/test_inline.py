@@ -193,7 +193,7 @@ def test_no_message_holds_a_label_or_a_record(tiny, tmp_path, monkeypatch):
     for reply in sent:
         assert {k: list(v) for k, v in reply.content.items()} == {
             "update": ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"],
-            "metrics": ["num-examples"],
+            "metrics": ["num-examples", "weight"],
         }
     schema = json.loads((tmp_path / "schema.json").read_text())
     assert set(schema) == {"columns", "label", "classes", "target"}

@@ -1,0 +1,77 @@
+"""One file a defense that can be answered: named after its kind, found because it is there.
+
+Each has some of these functions, given what the scenario says of the defense:
+
+look(last, defense, knows) -> Exchange                  what to attack instead
+telling(last, defense, knows) -> dict[str, Tensor]      bool by parameter: what still tells of the gradient
+slack(last, defense, knows) -> dict[str, Tensor]        how far each number may be from the gradient's part
+decode(claim, seen, defense, knows, rng) -> Claim       the records, undone what training did to them
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache, lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedinv.attack import Claim, Exchange, Knowledge, Observation
+
+ANSWERED = frozenset(
+    path.stem.replace("_", "-") for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_")
+)
+"""Kinds of defense that have an answer here."""
+
+
+def looked(seen: Observation, knows: Knowledge) -> Observation:
+    """The observation as it should be attacked, knowing of the defenses."""
+    for defense, answer in _answers(knows):
+        if hasattr(answer, "look"):
+            exchanges = tuple(answer.look(one, defense, knows) for one in seen.exchanges)
+            seen = replace(seen, exchanges=exchanges)
+    return seen
+
+
+def telling(last: Exchange, knows: Knowledge) -> dict[str, Tensor] | None:
+    """Which coordinates of the update tell of the gradient, bool by parameter; None where all do."""
+    found: dict[str, Tensor] | None = None
+    for defense, answer in _answers(knows):
+        if hasattr(answer, "telling"):
+            masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in last.received.items()}
+            masks |= answer.telling(last, defense, knows)
+            found = masks if found is None else {name: found[name] & mask for name, mask in masks.items()}
+    return found
+
+
+def slack(last: Exchange, knows: Knowledge) -> dict[str, Tensor] | None:
+    """How far each number of the update may lie from what training gave, by parameter; None where all are exact."""
+    found: dict[str, Tensor] | None = None
+    for defense, answer in _answers(knows):
+        if hasattr(answer, "slack"):
+            more = answer.slack(last, defense, knows)
+            found = more if found is None else {name: found[name] + wide for name, wide in more.items()}
+    return found
+
+
+def decoded(claim: Claim, seen: Observation, knows: Knowledge, rng: np.random.Generator) -> Claim:
+    """The claim with what training did to the records undone, the last defense first."""
+    for defense, answer in reversed(list(_answers(knows))):
+        if hasattr(answer, "decode") and len(claim.records):
+            claim = answer.decode(claim, seen, defense, knows, rng)
+    return claim
+
+
+def _answers(knows: Knowledge) -> Iterator[tuple[Mapping[str, Any], ModuleType]]:
+    for defense in knows.defenses or ():
+        if defense["kind"] in ANSWERED:
+            yield defense, _module(str(defense["kind"]))
+
+
+@cache
+def _module(kind: str) -> ModuleType:
+    return import_module(f".{kind.replace('-', '_')}", __name__)
