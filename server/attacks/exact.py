@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
+from ..countermeasures import ANSWERED, decoded, looked
 from ..inversion.chain import activation_of
 from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
-from ..inversion.noise import noise_std
+from ..inversion.noise import NOISY, noise_std
 from ..inversion.optimize import part
 from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
@@ -41,7 +42,7 @@ class Exact(Attack):
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
@@ -56,11 +57,15 @@ class Exact(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and say in the notes why others are missing."""
+        seen = looked(seen, knows)
+        return decoded(self._found(seen, knows, rng, progress), seen, knows, rng)
+
+    def _found(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         last = seen.last
         searched: Claim | None = None
 
         def search(begin: float, end: float) -> Claim:
-            found = RowSpace(seconds=self.seconds).run(seen, knows, rng, part(progress, begin, end))
+            found = RowSpace(seconds=self.seconds).search(seen, knows, rng, part(progress, begin, end))
             return replace(found, notes=(*found.notes, SEARCHED))
 
         try:

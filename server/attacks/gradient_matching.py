@@ -12,10 +12,11 @@ from torch.nn.functional import one_hot
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
+from ..countermeasures import ANSWERED, decoded, looked
 from ..inversion.chain import Chain
 from ..inversion.labels import as_labels, label_hypotheses, step_length
 from ..inversion.matcher import Matching, fades, matching
-from ..inversion.noise import noise_std, rescaled
+from ..inversion.noise import NOISY, noise_std, rescaled
 from ..inversion.optimize import Descent, Found, Problem, descend, part
 from ..inversion.pooling import agreement, certainty, determined, pool_by
 from ..inversion.presets import Name, Preset, settled
@@ -73,7 +74,7 @@ class GradientMatching(Attack):
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"
-    adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
     preset: Name = "fedinv"
     distance: Literal["cosine", "squared"] | None = None
     rule: Rule | None = None
@@ -112,9 +113,10 @@ class GradientMatching(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers, or none where the update does not tell them from noise."""
+        seen = looked(seen, knows)
         last = seen.last
         try:
-            return self._run(seen, knows, rng, progress)
+            return decoded(self._run(seen, knows, rng, progress), seen, knows, rng)
         except _NothingError as reason:
             progress(1.0)
             return _nothing(last, knows, str(reason))

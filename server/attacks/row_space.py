@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 from fedinv.models import Mlp, load
 
+from ..countermeasures import ANSWERED, decoded, looked
 from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
 from ..inversion.deflation import Share, shares
 from ..inversion.first_layer import ROUNDING, convolution, decay, joined
 from ..inversion.local_search import Block, Equations, Form, form
-from ..inversion.noise import noise_std
+from ..inversion.noise import NOISY, noise_std
 from ..inversion.objective import dense_layers
 from ..inversion.recompute import mismatch, recompute_update
 from ..inversion.row_space import DRIFTED, EXACT, Precision, Search, aim_apart, find
@@ -50,7 +51,7 @@ class RowSpace(Attack):
     """
 
     kind: Literal["row-space"] = "row-space"
-    adapts_to: ClassVar[frozenset[str]] = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
     starts: int = Field(default=4, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=8, ge=1, le=1000)
@@ -62,6 +63,11 @@ class RowSpace(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and say in the notes why others are missing."""
+        seen = looked(seen, knows)
+        return decoded(self.search(seen, knows, rng, progress), seen, knows, rng)
+
+    def search(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        """The records in the update's spans, whatever training did to them before."""
         last = seen.last
         try:
             if not 1 <= last.records <= self.most_records:

@@ -10,7 +10,7 @@ decode(claim, seen, defense, knows, rng) -> Claim       the records, undone what
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType

@@ -11,10 +11,12 @@ from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.models import load
 from fedinv.schema import Categorical, Schema
 
+from ..countermeasures import telling
 from .chain import Chain, Standard, activation_of, directions
 from .network import Network, Statistics, differentiable, normalizations, saturates
 from .noise import noise_std, record_clip
 from .objective import Distance, Loss, dense_layers
+from .partial import Partial, coordinates, masks_of
 from .presets import Preset
 
 Matcher = Chain | Network
@@ -68,11 +70,18 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
     size = 1.0 if step is None else norm / step
     parameters = sum(t.numel() for t in sent.values())
     clip, activation = record_clip(knows), activation_of(model)
+    masks, signs = telling(last, knows), knows.defense("sign") is not None
     if activation is not None:
         layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
         if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:
             raise ValueError("the schema does not fit the network")
         plain = Chain(layers, directions(moved, last.records), clip, "cosine", 1.0, squared, activation)
+        if masks is not None or signs:
+            every = {k: torch.ones_like(t) for k, t in update.items()}
+            known = coordinates(moved, masks_of(masks or every, layers), signs)
+            part = Partial(layers, plain.target, clip, "cosine", 1.0, squared, activation, known=known)
+            whole = not signs and bool(known.masks[-1].bias.all())
+            return Matching(part, part, moved[-1].bias.cpu() if whole else torch.zeros(0), known.count, norm)
         chain = replace(plain, distance=asked, size=size)
         if preset.standardize and knows.schema is not None and clip == math.inf and not noise_std(knows, last.records):
             standard = _standard(knows.schema, device)
@@ -92,7 +101,11 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
         {k: (-update[k] / norm).to(device) for k in names},
         clip,
         loss=squared,
+        masks={} if masks is None else {k: masks[k].to(device) for k in names},
     )
+    if masks is not None:
+        update = {k: t * masks[k] if k in masks else t for k, t in update.items()}
+        parameters = sum(int(masks[k].sum()) for k in names)
     scales = {k: _norm({k: update[k]}) ** -preset.balance if bool(update[k].any()) else 0.0 for k in names}
     balanced = {k: -update[k] * scales[k] for k in names}
     all_of_it = _norm(balanced)

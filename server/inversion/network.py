@@ -72,6 +72,8 @@ class Network:
     scales: Mapping[str, float] = field(default_factory=dict)
     """What each parameter's gradient is multiplied by first, 1 where it is not named; `target` and `size` are those of
     the products."""
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Bool by parameter: the coordinates that tell; all of a parameter that is not named."""
     normal: float = 0.0
     statistics: tuple[Statistics, ...] = ()
     """Of each batch normalization, in order."""
@@ -175,6 +177,7 @@ class Network:
 
     def _distance(self, gradient: Mapping[str, Tensor]) -> Tensor:
         scaled = {name: gradient[name] * self.scales.get(name, 1.0) for name in self.target}
+        scaled |= {name: scaled[name] * mask for name, mask in self.masks.items()}
         dot = torch.stack([(scaled[name] * t).sum() for name, t in self.target.items()]).sum()
         square = torch.stack([g.square().sum() for g in scaled.values()]).sum()
         return slopes_of(self.distance, dot, square, self.size)[0]

@@ -6,6 +6,9 @@ from typing import Any
 
 from fedinv.attack import Knowledge
 
+NOISY = frozenset({"dp-sgd", "clip-noise", "distributed-noise", "quantize"})
+"""Kinds of defense of whose noise something is known here."""
+
 
 def noise_std(knows: Knowledge, records: int) -> float:
     """Standard deviation of the known Gaussian noise on each coordinate of the update; 0 where none is known of.
