@@ -50,7 +50,7 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
         update = defense.protect(update, sending)
         if memory:
             context.state[kept] = wire.pack(memory)
-    reply.content["update"] = wire.pack(update)
+    reply.content["update"] = wire.pack_small(update)
     return reply
 
 

@@ -1,5 +1,6 @@
 """Solves the first layer for whole records; needs no knowledge."""
 
+import math
 import time
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..countermeasures import ANSWERED, decoded, looked
+from ..countermeasures import ANSWERED, decoded, looked, rounding
 from ..inversion.chain import activation_of
 from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
 from ..inversion.noise import NOISY, noise_std
@@ -98,7 +99,7 @@ class Exact(Attack):
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
         still = knows.algorithm == "fedsgd"
-        noise = noise_std(knows, last.records)
+        noise = math.hypot(noise_std(knows, last.records), rounding(last, knows))
         if knows.schema is not None:
             noise = max(noise, stray(knows.schema, layer.update))
         factors = factor(layer, last.records, noise, lossless=still)

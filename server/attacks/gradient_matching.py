@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..countermeasures import ANSWERED, decoded, looked
+from ..countermeasures import ANSWERED, decoded, looked, rounding
 from ..inversion.chain import Chain
 from ..inversion.labels import as_labels, label_hypotheses, step_length
 from ..inversion.matcher import Matching, fades, matching
@@ -138,7 +138,7 @@ class GradientMatching(Attack):
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
                 "numbers"
             )
-        noise = noise_std(knows, n)
+        noise = math.hypot(noise_std(knows, n), rounding(last, knows))
         truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(

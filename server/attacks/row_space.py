@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 from fedinv.models import Mlp, load
 
-from ..countermeasures import ANSWERED, decoded, looked
+from ..countermeasures import ANSWERED, decoded, looked, rounding
 from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
@@ -189,11 +189,11 @@ def _view(last: Exchange, knows: Knowledge) -> _View:
         network = load(model, (width,), len(layers[-1].bias), weights)
     except RuntimeError as error:
         raise ValueError("the weights that were sent are not of the architecture that is known") from error
-    noise = noise_std(knows, last.records)
+    noise = math.hypot(noise_std(knows, last.records), rounding(last, knows))
     if knows.schema is not None:
         noise = max(noise, stray(knows.schema, updates[0]))
-    rounding = ROUNDING * float(updates[0].square().mean().sqrt())
-    precision = EXACT if still and noise < COARSE * rounding else DRIFTED
+    unit = ROUNDING * float(updates[0].square().mean().sqrt())
+    precision = EXACT if still and noise < COARSE * unit else DRIFTED
     shape, room = form(knows.schema, width), 1.0 if single else ROOM
     spanned = (len(updates[0]) >= last.records, room * len(updates[1]) >= last.records)
     return _View(network, activation, updates, shape, width, single, still, precision, noise, spanned)

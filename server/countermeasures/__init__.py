@@ -4,10 +4,12 @@ Each has some of these functions, given what the scenario says of the defense:
 
 look(last, defense, knows) -> Exchange                  what to attack instead
 telling(last, defense, knows) -> dict[str, Tensor]      bool by parameter: what still tells of the gradient
-slack(last, defense, knows) -> dict[str, Tensor]        how far each number may be from the gradient's part
+rounding(last, defense, knows) -> float                 standard deviation of what it added to each number
+only_signs(last, defense, knows) -> bool                whether nothing but signs was sent
 decode(claim, seen, defense, knows, rng) -> Claim       the records, undone what training did to them
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -48,14 +50,15 @@ def telling(last: Exchange, knows: Knowledge) -> dict[str, Tensor] | None:
     return found
 
 
-def slack(last: Exchange, knows: Knowledge) -> dict[str, Tensor] | None:
-    """How far each number of the update may lie from what training gave, by parameter; None where all are exact."""
-    found: dict[str, Tensor] | None = None
-    for defense, answer in _answers(knows):
-        if hasattr(answer, "slack"):
-            more = answer.slack(last, defense, knows)
-            found = more if found is None else {name: found[name] + wide for name, wide in more.items()}
-    return found
+def rounding(last: Exchange, knows: Knowledge) -> float:
+    """Standard deviation of what rounding added to each number of the update; 0 where none is known of."""
+    found = [answer.rounding(last, d, knows) for d, answer in _answers(knows) if hasattr(answer, "rounding")]
+    return math.hypot(*found)
+
+
+def only_signs(last: Exchange, knows: Knowledge) -> bool:
+    """Whether nothing but the signs of an update was sent."""
+    return any(answer.only_signs(last, d, knows) for d, answer in _answers(knows) if hasattr(answer, "only_signs"))
 
 
 def decoded(claim: Claim, seen: Observation, knows: Knowledge, rng: np.random.Generator) -> Claim:

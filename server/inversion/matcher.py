@@ -11,7 +11,7 @@ from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.models import load
 from fedinv.schema import Categorical, Schema
 
-from ..countermeasures import telling
+from ..countermeasures import only_signs, telling
 from .chain import Chain, Standard, activation_of, directions
 from .network import Network, Statistics, differentiable, normalizations, saturates
 from .noise import noise_std, record_clip
@@ -70,7 +70,7 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
     size = 1.0 if step is None else norm / step
     parameters = sum(t.numel() for t in sent.values())
     clip, activation = record_clip(knows), activation_of(model)
-    masks, signs = telling(last, knows), knows.defense("sign") is not None
+    masks, signs = telling(last, knows), only_signs(last, knows)
     if activation is not None:
         layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
         if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:

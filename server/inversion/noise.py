@@ -6,7 +6,7 @@ from typing import Any
 
 from fedinv.attack import Knowledge
 
-NOISY = frozenset({"dp-sgd", "clip-noise", "distributed-noise", "quantize"})
+NOISY = frozenset({"dp-sgd", "clip-noise", "distributed-noise"})
 """Kinds of defense of whose noise something is known here."""
 
 

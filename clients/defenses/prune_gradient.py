@@ -1,0 +1,29 @@
+"""Sends only the largest entries of each parameter's update, and forgets the rest: gradient pruning.
+
+Zhu, Liu, Han 2019 (Deep leakage from gradients), section 5.2, who found that pruning more than 20 % of a gradient
+defends against their attack.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedinv.defense import Defense, Sending, Update
+
+from ..pruning import largest
+
+
+class PruneGradient(Defense):
+    """update -> of each parameter its entries of largest size, the others 0.
+
+    Claims no differential privacy: heuristic. Costs about 4.1 bytes for each entry that is kept; hardly any time.
+    """
+
+    kind: Literal["prune-gradient"] = "prune-gradient"
+    prune: float = Field(default=0.7, ge=0, lt=1)
+    """Share of each parameter's entries that is not sent."""
+
+    def protect(self, update: Update, sending: Sending) -> Update:
+        """Keep each parameter's largest entries."""
+        kept = 1 - self.prune
+        return {name: largest({name: tensor}, kept)[name] for name, tensor in update.items()}
