@@ -1,7 +1,7 @@
 """The ClientApp: holds one partition's records, trains on them, and sends what the defenses let out."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
@@ -10,7 +10,7 @@ from torch import nn
 
 from fedinv import wire
 from fedinv.data.population import Population, population
-from fedinv.defense import Augment, Batch, Defense, Job, LocalTraining, Sending
+from fedinv.defense import Augment, Batch, CallNext, Carrying, Defense, Job, LocalTraining, Sending
 from fedinv.federation import DECLINED
 from fedinv.models import load
 from fedinv.sampling import local_batches
@@ -54,7 +54,20 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
     return reply
 
 
-@app.train(mods=[protect])
+def carry(message: Message, context: Context, call_next: CallNext) -> Message:
+    """Flower mod: let a defense that is a protocol of several messages answer, and have the client trained in one."""
+    scenario, client, round_ = _scenario(context), _client(context), message.metadata.group_id
+    for position, defense in enumerate(scenario.defenses):
+        carrying = Carrying(
+            cohort=scenario.federation.participants,
+            heaviest=scenario.training.heaviest,
+            rng=stream(scenario.seed, "carry", position, client, round_),
+        )
+        call_next = partial(defense.carry, call_next=call_next, carrying=carrying)
+    return call_next(message, context)
+
+
+@app.train(mods=[carry, protect])
 def train(message: Message, context: Context) -> Message:
     """Train locally on the received model and reply with the update, local minus global.
 

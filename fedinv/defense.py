@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from flwr.app import Context, Message
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -98,6 +99,21 @@ class Sending:
 
 
 @dataclass(frozen=True)
+class Carrying:
+    """What a defense that takes several messages may know of a round."""
+
+    cohort: int
+    """Clients of a round."""
+    heaviest: float | None
+    """What a client can count at most in the mean, in records; None where nothing limits it."""
+    rng: np.random.Generator
+    """The same for all messages of a client's round; no source of secrets."""
+
+
+CallNext = Callable[[Message, Context], Message]
+
+
+@dataclass(frozen=True)
 class PrivacyEvent:
     """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
 
@@ -162,6 +178,14 @@ class Defense(BaseModel):
     def protect(self, update: Update, sending: Sending) -> Update:
         """Return what is sent instead of the update."""
         return update
+
+    def carry(self, message: Message, context: Context, call_next: CallNext, carrying: Carrying) -> Message:
+        """Answer one message of a round; a protocol of several messages trains (`call_next`) in one of them."""
+        return call_next(message, context)
+
+    def misfit(self, cohort: int) -> str | None:
+        """Why the defense cannot work with so many clients in a round; None where it can."""
+        return None
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """What one round is charged to the client's ledger; empty where nothing is claimed."""

@@ -56,6 +56,12 @@ class TrainingTable(Strict):
         """What local training needs to know."""
         return Training(self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay)
 
+    @property
+    def heaviest(self) -> float | None:
+        """What a client can count at most in the mean, in records; None where nothing limits it."""
+        most = self.batch_size if self.algorithm == "fedsgd" else self.records_per_client
+        return None if most is None else float(most)
+
 
 class Server(Strict):
     """What kind of server it is: "curious" follows the protocol and looks at what it gets, "malicious" need not."""

@@ -103,6 +103,10 @@ class Scenario(Strict):
                     f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
                     'records of a batch: use norm = "none"'
                 )
+        for defense in self.defenses:
+            misfit = defense.misfit(federation.participants)
+            if misfit is not None:
+                raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")
