@@ -19,6 +19,7 @@ from fedinv.federation import Agreement
 from fedinv.models import build, state
 from fedinv.schema import Schema
 
+from . import aggregation
 from .strategy import LeftOut, WiretapFedAvg
 
 app = ServerApp()
@@ -45,8 +46,8 @@ def main(grid: Grid, context: Context) -> None:
     for round_ in range(done + 1, agreement.federation.rounds + 1):
         begun = time.monotonic()
         messages = strategy.configure_train(round_, arrays, ConfigRecord(), grid)
-        replies = grid.send_and_receive(messages, timeout=ROUND_SECONDS)
-        aggregated, _ = strategy.aggregate_train(round_, replies)
+        gathered = aggregation.gather(grid, list(messages), ROUND_SECONDS, agreement)
+        aggregated, _ = strategy.aggregate_train(round_, gathered.replies, gathered.summed)
         arrays = aggregated or arrays
         seconds += time.monotonic() - begun
         _checkpoint(out, round_, strategy, arrays, seconds)

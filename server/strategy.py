@@ -11,7 +11,12 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedinv import observations, wire
+from fedinv.central import CentralNoise
 from fedinv.federation import DECLINED, Agreement, round_clients
+from fedinv.streams import stream
+
+from .aggregation import Summed
+from .central_dp import noised_mean
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,13 @@ class WiretapFedAvg(Strategy):
         ]
 
     def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
+        self, server_round: int, replies: Iterable[Message], summed: Summed | None = None
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check, store and average the replies. Returns None for the model when no reply could be used."""
+        """Check, store and average the replies. Returns None for the model when no reply could be used.
+
+        `summed` is what a secure aggregation gave: then its mean is taken, or nothing where it came to none.
+        """
+        before = self.bytes_up
         clients = {node: client for client, node in self.nodes.items()}
         cohort = self.cohort(server_round)
         by_client = {clients[reply.metadata.src_node_id]: reply for reply in replies}
@@ -84,14 +93,20 @@ class WiretapFedAvg(Strategy):
                 if client in used:
                     one = used[client]
                     observations.write_update(self.folder, server_round, [client], one.records, one.update)
-        if not used:
+        masked, unusable = [wire.is_ring(one.update) for one in used.values()], None
+        if summed is not None:
+            self.bytes_up = before + summed.bytes_up
+            unusable = summed.halted if summed.mean is None else None
+        elif any(masked) and (not all(masked) or len(used) < len(cohort)):
+            unusable = "its update is unusable: another client of the masked round is missing"
+        if unusable is not None:
+            self.left_out += [LeftOut(server_round, client, unusable) for client in used]
+        if unusable is not None or not used:
             return None, None
-        masked = [wire.is_ring(one.update) for one in used.values()]
-        if any(masked) and (not all(masked) or len(used) < len(cohort)):
-            reason = "its update is unusable: another client of the masked round is missing"
-            self.left_out += [LeftOut(server_round, client, reason) for client in used]
-            return None, None
-        mean = wire.weighted_mean([one.update for one in used.values()], [one.weight for one in used.values()])
+        if summed is not None and summed.mean is not None:
+            mean = dict(summed.mean)
+        else:
+            mean = wire.weighted_mean([one.update for one in used.values()], [one.weight for one in used.values()])
         self.used += len(used)
         total = sum(one.records for one in used.values())
         if all(masked) and server_round in watch.rounds:
@@ -118,6 +133,16 @@ class WiretapFedAvg(Strategy):
 
     def summary(self) -> None:
         """Nothing to log."""
+
+    def _mean(self, used: list[Reply], round_: int) -> dict[str, Tensor]:
+        central = self.agreement.defense("central-dp")
+        if central is None:
+            return wire.weighted_mean([one.update for one in used], [one.weight for one in used])
+        federation = self.agreement.federation
+        noise = CentralNoise.model_validate(central)
+        multiplier = noise.event(federation.clients, federation.participants, federation.rounds).noise_multiplier
+        seed = int(stream(self.agreement.seed, "central-dp", round_).integers(2**32))
+        return noised_mean(self._sent, [one.update for one in used], noise.clip, multiplier, round_, seed)
 
     def _read(
         self,

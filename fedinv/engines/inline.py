@@ -68,7 +68,7 @@ class InlineGrid(Grid):
             message.metadata.__dict__["_message_id"] = str(next(self._ids))
             self._replies[message.metadata.message_id] = self._execute(message)
             ids.append(message.metadata.message_id)
-            if message.metadata.message_type == "train":
+            if "arrays" in message.content.array_records:  # the one message of a round that trains
                 self._on_reply(int(message.metadata.group_id))
         if last is not None and last.metadata.message_type == "train":
             self._states.write(int(last.metadata.group_id), self._contexts)

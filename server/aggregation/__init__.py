@@ -1,0 +1,62 @@
+"""How the replies of a round come in: one by one, or through a secure aggregation that has a file here.
+
+A file is named after the defense's kind and holds ``gather(grid, messages, timeout, agreement) -> Gathered``.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from fedinv.federation import Agreement
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What a secure aggregation gives beside the clients' messages."""
+
+    mean: Mapping[str, Tensor] | None
+    """The weighted mean over all clients whose reply is no error; None where the protocol came to no sum."""
+    halted: str
+    """Why it came to none."""
+    bytes_up: int
+    """All that the clients sent in the round, the protocol's own messages included."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What came back in a round."""
+
+    replies: list[Message]
+    """One a client that answered: its update, as far as the server can see it, or an error."""
+    summed: Summed | None = None
+    """None where the server adds up the updates by itself."""
+
+
+def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
+    """Send a round's messages and collect the replies, by the protocol of the scenario's secure aggregation."""
+    for defense in agreement.defenses:
+        stem = str(defense.get("kind", "")).replace("-", "_")
+        if stem in {path.stem for path in Path(__file__).parent.glob("[!_]*.py")}:
+            protocol = importlib.import_module(f".{stem}", __name__)
+            gathered: Gathered = protocol.gather(grid, messages, timeout, agreement)
+            return gathered
+    return Gathered(list(grid.send_and_receive(messages, timeout=timeout)))
+
+
+def size(message: Message) -> int:
+    """Bytes of what a reply holds: arrays as they are serialized, byte strings, and 8 for each number."""
+    if message.has_error():
+        return 0
+    content = message.content
+    total = sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    numbers: list[Any] = [v for record in content.metric_records.values() for v in record.values()]
+    for value in [*numbers, *(v for record in content.config_records.values() for v in record.values())]:
+        for one in value if isinstance(value, list) else [value]:
+            total += len(one) if isinstance(one, bytes | str) else 8
+    return total

@@ -1,0 +1,183 @@
+"""The server's part of SecAgg+: Flower's own workflow, between our strategy and our clients.
+
+Bell, Bonawitz, Gascon, Lepoint, Raykova 2020. Flower 1.41 has the protocol for its older programming interface only:
+here its workflow runs over a stand-in for the grid, which puts the messages into the form that our ClientApp knows and
+keeps what the server sees.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.common import FitIns, FitRes, Parameters, bytes_to_ndarray, parameters_to_ndarrays
+from flwr.common.constant import ErrorCode
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
+from flwr.server import LegacyContext
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.strategy import Strategy
+from flwr.server.workflow import SecAggPlusWorkflow
+from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
+from flwr.server.workflow.constant import Key as WorkflowKey
+from flwr.server.workflow.secure_aggregation.secaggplus_workflow import WorkflowState
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from fedinv import wire
+from fedinv.federation import Agreement
+from fedinv.secagg import MODULUS, SecaggTerms, terms
+
+from . import Gathered, Summed, size
+
+
+def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
+    """Run a round's four exchanges.
+
+    A reply holds a client's masked vector, integers modulo 2^32, as its update; the mean is over all who sent one.
+    """
+    agreed = terms(agreement.defense("secagg-plus") or {})
+    tap = _Tap(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
+    problem = tap.run(_Workflow(**_arguments(agreed, len(messages), agreement.training.heaviest)))
+    halted = ""
+    if tap.mean is None:
+        needed, held = agreed.needed(len(messages)), agreed.neighbors(len(messages))
+        halted = (
+            f"SecAgg+ came to no sum: {tap.answered} of {len(messages)} clients answered in its stage "
+            f"{tap.stage.replace('_', ' ')}, and {needed} of each client's {held} neighbors must"
+        )
+        halted += f" ({problem})" if problem else ""
+    replies = {**tap.failed, **tap.masked}
+    return Gathered(list(replies.values()), Summed(tap.mean, halted, tap.bytes_up))
+
+
+def _arguments(agreed: SecaggTerms, cohort: int, limit: float | None) -> dict[str, Any]:
+    """Of Flower's workflow: 1.0 is its way to say everybody, as it refuses so small a number as 2."""
+    neighbors, needed = agreed.neighbors(cohort), agreed.needed(cohort)
+    return {
+        "num_shares": 1.0 if neighbors == cohort else neighbors,
+        "reconstruction_threshold": 1.0 if needed == neighbors else needed,
+        "clipping_range": agreed.clipping_range,
+        "quantization_range": 2**agreed.quantization_bits,
+        "modulus_range": MODULUS,
+        "max_weight": agreed.heaviest(limit),
+    }
+
+
+class _Workflow(SecAggPlusWorkflow):
+    """Flower's, mended: a client that went before it had shared its keys is not asked for any more.
+
+    Flower's workflow would go on to name it as dropped out, and its neighbors, who hold no share of it, would fail.
+    """
+
+    def share_keys_stage(self, grid: Grid, context: LegacyContext, state: WorkflowState) -> bool:
+        """Collect the shares; from here on only those who shared count."""
+        enough = super().share_keys_stage(grid, context, state)
+        state.sampled_node_ids = set(state.active_node_ids)
+        return enough
+
+
+@dataclass
+class _Tap:
+    """Stands between the workflow and the grid for one round: its grid and its strategy in one."""
+
+    grid: Grid
+    asked: Mapping[int, Message]
+    """Our strategy's message to each node."""
+    timeout: float
+    masked: dict[int, Message] = field(default_factory=dict)
+    failed: dict[int, Message] = field(default_factory=dict)
+    mean: dict[str, Tensor] | None = None
+    bytes_up: int = 0
+    stage: str = ""
+    answered: int = 0
+
+    def run(self, workflow: SecAggPlusWorkflow) -> str:
+        """Run the protocol; return what broke it, if something did that the protocol has no answer to."""
+        context = LegacyContext(Context(0, 0, {}, RecordDict(), {}), strategy=cast(Strategy, self))
+        round_ = int(next(iter(self.asked.values())).metadata.group_id)
+        context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: round_})
+        context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
+        try:
+            workflow(cast(Grid, self), context)
+        except Exception as error:  # a client may send anything, and Flower's workflow trusts all of it
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, manager: Any
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        """Part of a Flower strategy: the round's clients. What they train on is put in on the way, see `_outgoing`."""
+        return [(cast(ClientProxy, SimpleNamespace(node_id=n)), FitIns(Parameters([], ""), {})) for n in self.asked]
+
+    def aggregate_fit(
+        self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[Any]
+    ) -> tuple[None, dict[str, Any]]:
+        """Part of a Flower strategy: take the mean, which the workflow hands over as everybody's result."""
+        arrays = parameters_to_ndarrays(results[0][1].parameters)
+        names = [name for name, _ in self._sent()]
+        self.mean = {name: torch.from_numpy(array).float() for name, array in zip(names, arrays, strict=True)}
+        return None, {}
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Part of a grid: one exchange with the clients."""
+        outgoing = [self._outgoing(message) for message in messages]
+        replies = []
+        for reply in self.grid.send_and_receive(outgoing, timeout=self.timeout):
+            self.bytes_up += size(reply)
+            problem = None if reply.has_error() else self._problem(reply)
+            if problem is not None:
+                reply = Message(
+                    Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, problem),
+                    reply_to=self.asked[reply.metadata.src_node_id],
+                )
+            if reply.has_error():
+                self.failed.setdefault(reply.metadata.src_node_id, reply)
+            elif self.stage == Stage.COLLECT_MASKED_VECTORS:
+                self.masked[reply.metadata.src_node_id] = self._seen(reply)
+            replies.append(reply)
+        self.answered = sum(not reply.has_error() for reply in replies)
+        return replies
+
+    def _outgoing(self, message: Message) -> Message:
+        configs = message.content.config_records[RECORD_KEY_CONFIGS]
+        self.stage = str(configs[Key.STAGE])
+        if self.stage != Stage.COLLECT_MASKED_VECTORS:
+            return message
+        asked = self.asked[message.metadata.dst_node_id]
+        content = RecordDict({**asked.content, RECORD_KEY_CONFIGS: configs})
+        return Message(content, asked.metadata.dst_node_id, "train", group_id=asked.metadata.group_id)
+
+    def _problem(self, reply: Message) -> str | None:
+        """Why the workflow could not do with a reply."""
+        try:
+            configs = reply.content.config_records[RECORD_KEY_CONFIGS]
+            if self.stage == Stage.COLLECT_MASKED_VECTORS:
+                vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
+                shapes = [(1,), *(tuple(tensor.shape) for _, tensor in self._sent())]
+                if [array.shape for array in vector] != shapes or any(a.dtype != "int64" for a in vector):
+                    return "sent a masked vector of another shape or type than the model's"
+                if any(((array < 0) | (array >= MODULUS)).any() for array in vector):
+                    return "sent a masked vector that is not modulo 2^32"
+                reply.content.metric_records["metrics"]
+        except (KeyError, ValueError, TypeError) as error:
+            return f"sent a reply that SecAgg+ cannot read ({type(error).__name__}: {error})"
+        return None
+
+    def _seen(self, reply: Message) -> Message:
+        """What the server sees of an update, in the form of our strategy; adds what the workflow reads besides."""
+        configs = reply.content.config_records[RECORD_KEY_CONFIGS]
+        _, *vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
+        update = {name: torch.from_numpy(array.copy()) for (name, _), array in zip(self._sent(), vector, strict=True)}
+        content = RecordDict({"update": wire.pack(update), "metrics": reply.content.metric_records["metrics"]})
+        reply.content["fitres.parameters"] = ArrayRecord()
+        reply.content["fitres.num_examples"] = MetricRecord({"num_examples": 0})
+        reply.content["fitres.metrics"] = ConfigRecord()
+        reply.content["fitres.status"] = ConfigRecord({"code": 0, "message": ""})
+        return Message(content, reply_to=self.asked[reply.metadata.src_node_id])
+
+    def _sent(self) -> list[tuple[str, Tensor]]:
+        """The global model's parameters, which the update's are like."""
+        asked = next(iter(self.asked.values()))
+        return list(wire.view(asked.content.array_records["arrays"]).items())
