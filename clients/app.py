@@ -1,6 +1,7 @@
 """The ClientApp: holds one partition's records, trains on them, and sends what the defenses let out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import torch
@@ -78,7 +79,7 @@ def train(message: Message, context: Context) -> Message:
     rows = torch.from_numpy(people.shares[client])
     taken = scenario.participation(len(rows))
     ledger = _ledger(context)
-    events = [event for defense in scenario.defenses for event in defense.privacy_events(taken)]
+    events = [e for defense in scenario.defenses if not defense.by_server for e in defense.privacy_events(taken)]
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
         return Message(Error(DECLINED, refused), reply_to=message)
@@ -120,8 +121,16 @@ def register(message: Message, context: Context) -> Message:
 
 @app.query("ledger")
 def ledger(message: Message, context: Context) -> Message:
-    """Tell what privacy was charged to this client so far; it depends on no record."""
-    events = ledgers.write(_ledger(context))
+    """Tell what privacy was charged to this client so far; it depends on no record.
+
+    What the server carries out is charged for all rounds: a client pays for those in which it might have been drawn.
+    """
+    scenario, charged = _scenario(context), _ledger(context)
+    for defense in scenario.defenses:
+        if defense.by_server:
+            once = defense.privacy_events(scenario.participation(1))
+            charged = ledgers.charge(charged, [replace(e, steps=e.steps * scenario.federation.rounds) for e in once])
+    events = ledgers.write(charged)
     return Message(RecordDict({"ledger": ConfigRecord({"events": events})}), reply_to=message)
 
 

@@ -16,8 +16,7 @@ def threshold(values: Tensor, keep: float) -> float:
 def largest(update: Update, keep: float) -> Update:
     """Zero all but this share of the entries, the largest in size over all parameters.
 
-    Ties are kept; what is not finite counts as 0.
+    Ties are kept.
     """
-    finite = {name: torch.nan_to_num(tensor, 0.0, 0.0, 0.0) for name, tensor in update.items()}
-    least = threshold(torch.cat([tensor.flatten() for tensor in finite.values()]), keep)
-    return {name: torch.where(tensor.abs() >= least, tensor, 0.0) for name, tensor in finite.items()}
+    least = threshold(torch.cat([tensor.flatten() for tensor in update.values()]), keep)
+    return {name: torch.where(tensor.abs() >= least, tensor, 0.0) for name, tensor in update.items()}

@@ -132,6 +132,8 @@ class PrivacyEvent:
     """Units that a sample of fixed size is drawn from."""
     budget: float | None = None
     """Epsilon that may be spent in all."""
+    against_server: bool = True
+    """Whether the server, too, sees nothing but what the noise protects."""
 
 
 class Defense(BaseModel):

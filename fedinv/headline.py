@@ -188,6 +188,8 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
         if privacy.epsilon is None
         else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
     )
+    if not privacy.against_server:
+        claim += " to those who see only the models, and nothing to the server, which sees the updates before the noise"
     if utility.undefended is None:
         return [claim]
     points = 100 * (utility.undefended.value - utility.value)

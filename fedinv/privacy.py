@@ -129,6 +129,8 @@ def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequen
         for mechanism, distinct in spent.items()
     }
     finite = {mechanism: pair for mechanism, pair in claims.items() if math.isfinite(pair[0])}
+    if any(events[0].against_server for _, events in finite.values()):  # the one that counts here
+        finite = {mechanism: pair for mechanism, pair in finite.items() if pair[1][0].against_server}
     if not finite:
         return Privacy(unit=None, epsilon=None, delta=None, accountant=None, note=_no_claim(defenses, bool(claims)))
     _, (value, charged) = min(finite.items(), key=lambda item: item[1][0])
@@ -139,9 +141,14 @@ def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequen
         delta=event.delta,
         accountant=accountant(charged),
         neighbors=event.neighbors,
-        note="of the client that spent most, over all rounds: "
+        against_server=event.against_server,
+        note=("" if event.against_server else SEEN)
+        + "of the client that spent most, over all rounds: "
         + "; ".join(f"{m} gives epsilon {e:.2f} per {events[0].unit}" for m, (e, events) in finite.items()),
     )
+
+
+SEEN = "not against the server, which sees each update before the noise, but against those who see only its models: "
 
 
 def _no_claim(defenses: Sequence[str], without_noise: bool) -> str:

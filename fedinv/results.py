@@ -227,6 +227,8 @@ class Privacy(_Record):
     delta: float | None
     accountant: str | None
     neighbors: str | None = None
+    against_server: bool = True
+    """Whether it holds against the server, or only against those who see nothing but the models."""
     lower_bounds: dict[str, float] = {}
     note: str
 

@@ -6,6 +6,7 @@ defends against their attack.
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from fedinv.defense import Defense, Sending, Update
@@ -24,6 +25,7 @@ class PruneGradient(Defense):
     """Share of each parameter's entries that is not sent."""
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Keep each parameter's largest entries."""
+        """Keep each parameter's largest entries. What is not finite counts as 0."""
         kept = 1 - self.prune
+        update = {name: torch.nan_to_num(tensor, 0.0, 0.0, 0.0) for name, tensor in update.items()}
         return {name: largest({name: tensor}, kept)[name] for name, tensor in update.items()}

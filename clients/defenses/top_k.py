@@ -6,6 +6,7 @@ Aji and Heafield 2017 (Sparse communication for distributed gradient descent); S
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from fedinv.defense import Defense, Sending, Update
@@ -27,7 +28,8 @@ class TopK(Defense):
     """Whether what was not sent is added to the next round's update."""
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Keep the largest entries; remember the rest for the next round."""
+        """Keep the largest entries; remember the rest for the next round. What is not finite counts as 0."""
+        update = {name: torch.nan_to_num(tensor, 0.0, 0.0, 0.0) for name, tensor in update.items()}
         if self.error_feedback:
             update = {name: tensor + sending.memory.get(name, 0.0) for name, tensor in update.items()}
         sent = largest(update, self.keep)

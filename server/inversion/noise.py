@@ -13,12 +13,16 @@ NOISY = frozenset({"dp-sgd", "clip-noise", "distributed-noise"})
 def noise_std(knows: Knowledge, records: int) -> float:
     """Standard deviation of the known Gaussian noise on each coordinate of the update; 0 where none is known of.
 
-    clip-noise adds clip * noise_multiplier once; dp-sgd adds lr * clip * noise_multiplier / batch size in each local
-    step, which adds up like a random walk (Abadi et al. 2016, algorithm 1).
+    clip-noise adds clip * noise_multiplier once, distributed-noise that much to a sum of which the mean is seen; dp-sgd
+    adds lr * clip * noise_multiplier / batch size in each local step, which adds up like a random walk (Abadi et al.
+    2016, algorithm 1).
     """
     variance = 0.0
     if (once := knows.defense("clip-noise")) is not None:
         variance += (_number(once, "clip") * _number(once, "noise_multiplier")) ** 2
+    if (shared := knows.defense("distributed-noise")) is not None:
+        clients = _number(shared, "cohort") or 1.0
+        variance += (_number(shared, "clip") * _number(shared, "noise_multiplier") / clients) ** 2
     if (each := knows.defense("dp-sgd")) is not None and knows.lr is not None:
         batch = min(knows.batch_size or records, records)
         steps = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(records / batch)

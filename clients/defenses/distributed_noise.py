@@ -1,0 +1,88 @@
+"""Clips the update and adds its share of the sum's noise: client-level DP behind secure aggregation.
+
+Kairouz, Liu, Steinke 2021 (The distributed discrete Gaussian mechanism for federated learning with secure
+aggregation), section 3: each client adds a discrete Gaussian on the grid in which updates are summed.
+"""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fedinv import wire
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.privacy import calibrated
+
+from ..clipping import clipped
+from ..discrete_gaussian import discrete_gaussian
+
+
+class DistributedNoise(Defense):
+    """update -> clipped update + noise of standard deviation noise_multiplier * clip / sqrt(clients of the round).
+
+    Guarantees epsilon per client against a server that sees the sum alone, over all rounds; neighbors replace all of a
+    client's records. What each client sends alone is protected by a small share of the noise, so that secure
+    aggregation must follow. The noise that clients leave out or tell the server of is missing: `honest` is the share
+    of a round's clients that is relied upon. The sum of discrete Gaussians differs from one (Kairouz et al. 2021,
+    theorem 1) by less than 1e-100 on this grid, and is charged as a Gaussian. Costs no bytes, and the time to draw.
+    """
+
+    kind: Literal["distributed-noise"] = "distributed-noise"
+    for_sum = True
+    one_weight = True
+    clip: float = Field(default=1.0, gt=0)
+    """Norm to which the update is cut."""
+    noise_multiplier: float | None = Field(default=None, ge=0)
+    """Standard deviation of the sum's noise over the clipping norm; 1 where neither it nor an epsilon is given."""
+    epsilon: float | None = Field(default=None, gt=0)
+    """Budget of each client over the whole run: the noise is calibrated for it once, unless it is given too; a client
+    that has spent it takes part no more."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    honest: float = Field(default=1.0, gt=0, le=1)
+    """Share of a round's clients whose noise is relied upon: only theirs is charged for."""
+
+    def protect(self, update: Update, sending: Sending) -> Update:
+        """Clip, round to the grid, and add this client's share of the noise; float64, exact on the grid.
+
+        Raises ValueError for noise that is too fine for the grid.
+        """
+        entries = sum(tensor.numel() for tensor in update.values())
+        grid = 2.0**wire.FRACTION_BITS
+        # rounding to the grid may lengthen the update by half a step in every entry
+        room = self.clip - math.sqrt(entries) / grid
+        std = self._noise(sending.taken) * self.clip / math.sqrt(len(sending.cohort)) * grid
+        if room <= 0 or 0 < std < 1e3:
+            raise ValueError(f"clip = {self.clip:g} with its noise is too fine for the grid that updates are summed on")
+        protected = {}
+        for name, tensor in clipped(update, room).items():
+            units = torch.round(tensor.double() * grid)
+            noise = discrete_gaussian(std, tensor.numel(), sending.rng) if std else np.zeros(tensor.numel())
+            protected[name] = (units + torch.from_numpy(noise).reshape(tensor.shape)) / grid
+        return protected
+
+    def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
+        """One Gaussian mechanism a round, of the honest clients' noise."""
+        event = PrivacyEvent(
+            noise_multiplier=0.0,
+            sampling_rate=1.0,
+            steps=1,
+            delta=self.delta,
+            unit="client",
+            neighbors="replace-one",
+            mechanism=self.kind,
+            budget=self.epsilon,
+        )
+        relied = None if self.noise_multiplier is None else self.noise_multiplier * math.sqrt(self.honest)
+        if relied is None and self.epsilon is None:
+            relied = math.sqrt(self.honest)
+        return (calibrated(event, relied, taken.rounds),)
+
+    def known(self, taken: Participation) -> dict[str, Any]:
+        """The parameters, with the noise that was calibrated and the number of clients that share it."""
+        return {**self.model_dump(), "noise_multiplier": self._noise(taken), "cohort": taken.cohort}
+
+    def _noise(self, taken: Participation) -> float:
+        """Of the whole sum, over the clipping norm."""
+        return self.privacy_events(taken)[0].noise_multiplier / math.sqrt(self.honest)

@@ -1,0 +1,46 @@
+"""The server's part of central differential privacy: Flower's own strategy wrapper, on our updates."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
+from torch import Tensor
+
+from fedinv import wire
+
+Update = Mapping[str, Tensor]
+EPS = torch.finfo(torch.float32).eps
+
+
+def noised_mean(
+    sent: Update, updates: Sequence[Update], clip: float, noise_multiplier: float, round_: int, seed: int
+) -> dict[str, Tensor]:
+    """Flower's clipped and noised mean of updates, LOCAL MINUS GLOBAL, float32 by parameter name.
+
+    Flower clips the difference of weights, so that updates are added to what was sent first. It draws from numpy's
+    global generator, which is put back afterwards.
+    """
+    strategy = DifferentialPrivacyServerSideFixedClipping(FedAvg(), noise_multiplier, clip, len(updates))
+    strategy.current_arrays = wire.pack(sent)  # as its configure_train does when it sends the model
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        arrays, _ = strategy.aggregate_train(round_, [_reply(sent, update) for update in updates])
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    if arrays is None:
+        raise ValueError("Flower's strategy gave no mean")
+    return {name: tensor - sent[name] for name, tensor in wire.unpack(arrays).items()}
+
+
+def _reply(sent: Update, update: Update) -> Message:
+    weights = {name: sent[name] + tensor for name, tensor in update.items()}
+    if all(torch.equal(weights[name], sent[name]) for name in sent):
+        # Flower divides by the update's length: one that is zero is moved by about a rounding step
+        name = next(iter(weights))
+        weights[name] = weights[name] * (1 + 2 * EPS) + EPS
+    content = RecordDict({"arrays": wire.pack(weights), "metrics": MetricRecord({"num-examples": 1})})
+    request = Message(RecordDict(), dst_node_id=1, message_type="train")
+    return Message(content, reply_to=request)
