@@ -19,6 +19,10 @@ DECLINED = 1001
 """Code of a client's error reply that says it stays out of the round: its privacy budget is spent."""
 
 
+HALTED = 1002
+"""Code of the reply that a secure aggregation notes down for a client whose round came to no sum."""
+
+
 class Strict(BaseModel):
     """A frozen table of a scenario in which an unknown key is an error."""
 
@@ -70,11 +74,16 @@ class Server(Strict):
     repeat: int = Field(default=1, gt=0)
     """A malicious server sends the first round's weights in so many rounds, to average the noise of its clients'
     answers away; it goes on training from what the last of them gave."""
+    unmask: bool = False
+    """A malicious server opens each update behind secagg-plus: it tells all clients that their neighbors are present
+    and that they dropped out, and gets the shares of both secrets. Clients whose check_lists is on refuse."""
 
     @model_validator(mode="after")
     def _follows_the_protocol(self) -> "Server":
         if self.kind == "curious" and self.repeat > 1:
             raise ValueError('repeat: a curious server follows the protocol, write kind = "malicious"')
+        if self.kind == "curious" and self.unmask:
+            raise ValueError('unmask: a curious server follows the protocol, write kind = "malicious"')
         return self
 
 

@@ -92,6 +92,8 @@ class Scenario(Strict):
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
+        if self.server.unmask and not any(defense.kind == "secagg-plus" for defense in self.defenses):
+            raise ValueError("server.unmask: there is nothing to unmask without the defense 'secagg-plus'")
         if self.model.images and not self.data.images:
             raise ValueError(
                 f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
@@ -132,7 +134,8 @@ class Scenario(Strict):
 
     def undefended(self) -> Self:
         """The same federation with every defense off."""
-        return self.model_copy(update={"defenses": ()})
+        server = self.server.model_copy(update={"unmask": False})
+        return self.model_copy(update={"defenses": (), "server": server})
 
     def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
         """What the attacker is told of a client with so many records. A static one is never told of the defenses."""

@@ -4,6 +4,7 @@ Bell, Bonawitz, Gascon, Lepoint, Raykova 2020, section 3: each client shares its
 all.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ class SecaggTerms(Strict):
 
     def needed(self, cohort: int) -> int:
         """Shares that open a secret in a cohort of this size; at least two."""
-        return max(2, round(self.threshold * self.neighbors(cohort)))
+        return max(2, math.ceil(self.threshold * self.neighbors(cohort) - 1e-9))
 
     def heaviest(self, limit: float | None) -> float:
         """What a client can count at most, where the training table sets this limit."""

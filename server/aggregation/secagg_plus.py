@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.common import FitIns, FitRes, Parameters, bytes_to_ndarray, parameters_to_ndarrays
 from flwr.common.constant import ErrorCode
+from flwr.common.secure_aggregation.quantization import dequantize
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
 from flwr.server import LegacyContext
 from flwr.server.client_proxy import ClientProxy
@@ -23,33 +25,39 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.server.workflow.secure_aggregation.secaggplus_workflow import WorkflowState
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv import wire
-from fedinv.federation import Agreement
+from fedinv.federation import HALTED, Agreement
 from fedinv.secagg import MODULUS, SecaggTerms, terms
 
-from . import Gathered, Summed, size
+from . import Gathered, Summed, _opening, size
 
 
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
     """Run a round's four exchanges.
 
-    A reply holds a client's masked vector, integers modulo 2^32, as its update; the mean is over all who sent one.
+    A reply holds a client's masked vector, integers modulo 2^32, as its update, or what a malicious server opened of
+    it; the mean is over all who sent one.
     """
     agreed = terms(agreement.defense("secagg-plus") or {})
     tap = _Tap(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
-    problem = tap.run(_Workflow(**_arguments(agreed, len(messages), agreement.training.heaviest)))
-    halted = ""
-    if tap.mean is None:
-        needed, held = agreed.needed(len(messages)), agreed.neighbors(len(messages))
-        halted = (
-            f"SecAgg+ came to no sum: {tap.answered} of {len(messages)} clients answered in its stage "
-            f"{tap.stage.replace('_', ' ')}, and {needed} of each client's {held} neighbors must"
-        )
-        halted += f" ({problem})" if problem else ""
-    replies = {**tap.failed, **tap.masked}
-    return Gathered(list(replies.values()), Summed(tap.mean, halted, tap.bytes_up))
+    arguments = _arguments(agreed, len(messages), agreement.training.heaviest)
+    problem = tap.run(_Opening(tap, **arguments) if agreement.server.unmask else _Workflow(**arguments))
+    halted = "" if tap.mean is not None else _halted(tap, agreed, problem)
+    replies = {node: Message(Error(HALTED, halted), reply_to=tap.asked[node]) for node in tap.there if halted}
+    return Gathered(list((replies | tap.failed | tap.seen()).values()), Summed(tap.mean, halted, tap.bytes_up))
+
+
+def _halted(tap: "_Tap", agreed: SecaggTerms, problem: str) -> str:
+    cohort = len(tap.asked)
+    told = problem or next((str(reply.error.reason).strip().split("\n", 1)[0] for reply in tap.failed.values()), "")
+    return (
+        f"cannot be used: SecAgg+ came to no sum, {len(tap.there)} of {cohort} clients answered in its stage "
+        f"{tap.stage.replace('_', ' ')} and {agreed.needed(cohort)} of each one's {agreed.neighbors(cohort)} neighbors "
+        "must" + (f" ({told[:200]})" if told else "")
+    )
 
 
 def _arguments(agreed: SecaggTerms, cohort: int, limit: float | None) -> dict[str, Any]:
@@ -78,6 +86,28 @@ class _Workflow(SecAggPlusWorkflow):
         return enough
 
 
+class _Opening(_Workflow):
+    """What a malicious server makes of it: each update is opened, and the mean is taken of the opened ones."""
+
+    def __init__(self, tap: "_Tap", **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._tap = tap
+
+    def unmask_stage(self, grid: Grid, context: LegacyContext, state: WorkflowState) -> bool:
+        """Take the masks off each vector; without enough shares the round has no sum."""
+        tap = self._tap
+        secrets = _opening.ask(grid, state, tap.round)
+        for node, vector in tap.vectors.items():
+            bare = _opening.opened(node, vector, secrets, state)
+            if bare is None:
+                return False
+            weight = max(int(bare[0][0]), 1) / self.quantization_range
+            values = dequantize(cast(Any, bare[1:]), self.clipping_range, self.quantization_range)
+            tap.opened[node] = (weight, tap.named([value / weight for value in values]))
+        tap.mean = wire.weighted_mean([u for _, u in tap.opened.values()], [w for w, _ in tap.opened.values()])
+        return True
+
+
 @dataclass
 class _Tap:
     """Stands between the workflow and the grid for one round: its grid and its strategy in one."""
@@ -86,18 +116,27 @@ class _Tap:
     asked: Mapping[int, Message]
     """Our strategy's message to each node."""
     timeout: float
-    masked: dict[int, Message] = field(default_factory=dict)
+    vectors: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict)
+    """Masked: the weight, then each parameter."""
+    metrics: dict[int, MetricRecord] = field(default_factory=dict)
+    opened: dict[int, tuple[float, dict[str, Tensor]]] = field(default_factory=dict)
+    """Weight over max_weight, and update, of each client that was opened."""
     failed: dict[int, Message] = field(default_factory=dict)
     mean: dict[str, Tensor] | None = None
     bytes_up: int = 0
     stage: str = ""
-    answered: int = 0
+    there: set[int] = field(default_factory=set)
+    """Nodes that answered in the last stage."""
+
+    @property
+    def round(self) -> int:
+        """The round's number."""
+        return int(next(iter(self.asked.values())).metadata.group_id)
 
     def run(self, workflow: SecAggPlusWorkflow) -> str:
         """Run the protocol; return what broke it, if something did that the protocol has no answer to."""
         context = LegacyContext(Context(0, 0, {}, RecordDict(), {}), strategy=cast(Strategy, self))
-        round_ = int(next(iter(self.asked.values())).metadata.group_id)
-        context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: round_})
+        context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: self.round})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
         try:
             workflow(cast(Grid, self), context)
@@ -115,9 +154,7 @@ class _Tap:
         self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[Any]
     ) -> tuple[None, dict[str, Any]]:
         """Part of a Flower strategy: take the mean, which the workflow hands over as everybody's result."""
-        arrays = parameters_to_ndarrays(results[0][1].parameters)
-        names = [name for name, _ in self._sent()]
-        self.mean = {name: torch.from_numpy(array).float() for name, array in zip(names, arrays, strict=True)}
+        self.mean = self.named(parameters_to_ndarrays(results[0][1].parameters))
         return None, {}
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
@@ -126,18 +163,14 @@ class _Tap:
         replies = []
         for reply in self.grid.send_and_receive(outgoing, timeout=self.timeout):
             self.bytes_up += size(reply)
-            problem = None if reply.has_error() else self._problem(reply)
+            problem = None if reply.has_error() else self._take(reply)
             if problem is not None:
-                reply = Message(
-                    Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, problem),
-                    reply_to=self.asked[reply.metadata.src_node_id],
-                )
+                error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, problem)
+                reply = Message(error, reply_to=self.asked[reply.metadata.src_node_id])
             if reply.has_error():
                 self.failed.setdefault(reply.metadata.src_node_id, reply)
-            elif self.stage == Stage.COLLECT_MASKED_VECTORS:
-                self.masked[reply.metadata.src_node_id] = self._seen(reply)
             replies.append(reply)
-        self.answered = sum(not reply.has_error() for reply in replies)
+        self.there = {reply.metadata.src_node_id for reply in replies if not reply.has_error()}
         return replies
 
     def _outgoing(self, message: Message) -> Message:
@@ -149,33 +182,48 @@ class _Tap:
         content = RecordDict({**asked.content, RECORD_KEY_CONFIGS: configs})
         return Message(content, asked.metadata.dst_node_id, "train", group_id=asked.metadata.group_id)
 
-    def _problem(self, reply: Message) -> str | None:
-        """Why the workflow could not do with a reply."""
+    def seen(self) -> dict[int, Message]:
+        """The clients' updates as far as the server sees them, in the form that our strategy reads."""
+        replies = {}
+        for node, (_, *vector) in self.vectors.items():
+            names = [name for name, _ in self._sent()]
+            update = dict(zip(names, (torch.from_numpy(array.copy()) for array in vector), strict=True))
+            if node in self.opened:
+                _, update = self.opened[node]
+            content = RecordDict({"update": wire.pack(update), "metrics": self.metrics[node]})
+            replies[node] = Message(content, reply_to=self.asked[node])
+        return replies
+
+    def named(self, arrays: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
+        """Values by the name of their parameter, float32."""
+        names = [name for name, _ in self._sent()]
+        return {name: torch.from_numpy(array).float() for name, array in zip(names, arrays, strict=True)}
+
+    def _take(self, reply: Message) -> str | None:
+        """Take a masked vector in, add what the workflow reads beside it, or say why it could not do with the reply."""
         try:
             configs = reply.content.config_records[RECORD_KEY_CONFIGS]
-            if self.stage == Stage.COLLECT_MASKED_VECTORS:
-                vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
-                shapes = [(1,), *(tuple(tensor.shape) for _, tensor in self._sent())]
-                if [array.shape for array in vector] != shapes or any(a.dtype != "int64" for a in vector):
-                    return "sent a masked vector of another shape or type than the model's"
-                if any(((array < 0) | (array >= MODULUS)).any() for array in vector):
-                    return "sent a masked vector that is not modulo 2^32"
-                reply.content.metric_records["metrics"]
+            if self.stage != Stage.COLLECT_MASKED_VECTORS:
+                return None
+            vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
+            metrics = reply.content.metric_records["metrics"]
+            examples = metrics["num-examples"]
         except (KeyError, ValueError, TypeError) as error:
             return f"sent a reply that SecAgg+ cannot read ({type(error).__name__}: {error})"
-        return None
-
-    def _seen(self, reply: Message) -> Message:
-        """What the server sees of an update, in the form of our strategy; adds what the workflow reads besides."""
-        configs = reply.content.config_records[RECORD_KEY_CONFIGS]
-        _, *vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
-        update = {name: torch.from_numpy(array.copy()) for (name, _), array in zip(self._sent(), vector, strict=True)}
-        content = RecordDict({"update": wire.pack(update), "metrics": reply.content.metric_records["metrics"]})
+        shapes = [(1,), *(tuple(tensor.shape) for _, tensor in self._sent())]
+        if [array.shape for array in vector] != shapes or any(array.dtype != np.int64 for array in vector):
+            return "sent a masked vector of another shape or type than the model's"
+        if any(((array < 0) | (array >= MODULUS)).any() for array in vector):
+            return "sent a masked vector that is not modulo 2^32"
+        if not isinstance(examples, int) or examples < 1:
+            return f"sent num-examples {examples!r} instead of a positive whole number"
+        self.vectors[reply.metadata.src_node_id] = vector
+        self.metrics[reply.metadata.src_node_id] = metrics
         reply.content["fitres.parameters"] = ArrayRecord()
         reply.content["fitres.num_examples"] = MetricRecord({"num_examples": 0})
         reply.content["fitres.metrics"] = ConfigRecord()
         reply.content["fitres.status"] = ConfigRecord({"code": 0, "message": ""})
-        return Message(content, reply_to=self.asked[reply.metadata.src_node_id])
+        return None
 
     def _sent(self) -> list[tuple[str, Tensor]]:
         """The global model's parameters, which the update's are like."""

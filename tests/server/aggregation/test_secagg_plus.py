@@ -1,0 +1,222 @@
+import re
+
+import pytest
+import torch
+from flwr.app import Error, Message
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key
+
+from fedinv import files, observations, wire
+from fedinv.engines import inline
+from fedinv.errors import RequestError, RunError
+from fedinv.scenario import loads
+
+SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'
+MASKING = '[[defenses]]\nkind = "masking"\n'
+OPENING = '[server]\nkind = "malicious"\nunmask = true\n'
+
+
+@pytest.fixture
+def six(tiny):
+    """Six clients, one round."""
+    text = tiny.replace("clients = 4", "clients = 6").replace("rounds = 3", "rounds = 1")
+    return text.replace("rounds = [1, 2], clients = 2", "rounds = [1], clients = 6")
+
+
+def model(folder):
+    progress = files.read_json(folder / "checkpoint" / "progress.json")
+    return files.read_tensors(folder / "checkpoint" / f"model-{progress['round']:04}.safetensors")[0], progress
+
+
+def singles(folder):
+    return {o.clients[0]: o.last for o in observations.read(folder / "observations") if len(o.clients) == 1}
+
+
+def distance(one, other):
+    assert list(one) == list(other)
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def mean_of(plain, clients):
+    """The model after a round with these clients only, from the updates that an undefended run shows."""
+    chosen = [plain[c] for c in clients]
+    mean = wire.weighted_mean([e.received for e in chosen], [float(e.records) for e in chosen])
+    return {name: tensor + mean[name] for name, tensor in chosen[0].sent.items()}
+
+
+def drop(monkeypatch, stage, nodes, silent=False, round_="1"):
+    """Let these clients fail in a stage of the protocol, or not answer at all."""
+    send_and_receive = inline.InlineGrid.send_and_receive
+
+    def hit(message):
+        configs = message.content.config_records.get(RECORD_KEY_CONFIGS, {})
+        dropped = message.metadata.group_id == round_ and message.metadata.dst_node_id - 1000 in nodes
+        return dropped and configs.get(Key.STAGE) == stage
+
+    def failing(self, messages, *, timeout=None):
+        messages = list(messages)
+        lost = [Message(Error(3, "the line is dead"), reply_to=m) for m in messages if hit(m) and not silent]
+        return [*send_and_receive(self, [m for m in messages if not hit(m)], timeout=timeout), *lost]
+
+    monkeypatch.setattr(inline.InlineGrid, "send_and_receive", failing)
+
+
+def test_the_sum_is_that_of_masking_up_to_quantization_and_no_update_is_seen(tiny, tmp_path):
+    unequal = tiny.replace("records = 200", 'records = 200\npartition = { kind = "quantity" }')
+    unequal = unequal.replace("records_per_client = 6\n", "records_per_client = 40\n")
+    for name, defense in (("plain", ""), ("masking", MASKING), ("secagg", SECAGG)):
+        inline.train(loads(unequal + defense), tmp_path / name)
+    records = {c: e.records for c, e in singles(tmp_path / "plain").items()}
+    assert records[0] != records[1]
+    masking, secagg = model(tmp_path / "masking")[0], model(tmp_path / "secagg")[0]
+    moved = distance(singles(tmp_path / "plain")[0].sent, model(tmp_path / "plain")[0])
+    assert 0 < distance(masking, secagg) < 5e-5 < moved
+    ours, theirs = (observations.read(tmp_path / d / "observations") for d in ("secagg", "masking"))
+    assert [(o.clients, o.last.round) for o in ours] == [(o.clients, o.last.round) for o in theirs]
+    assert distance(ours[2].last.received, theirs[2].last.received) < 5e-5
+    stored, _ = files.read_tensors(tmp_path / "secagg" / "observations" / "round-001-client-0000.safetensors")
+    vector, true = (
+        torch.cat([t.flatten().double() for t in u.values()]) for u in (stored, singles(tmp_path / "plain")[0].received)
+    )
+    assert wire.is_ring(stored)
+    assert abs(float(torch.corrcoef(torch.stack([vector, true]))[0, 1])) < 0.1
+    assert float((vector / 2**32).mean()) == pytest.approx(0.5, abs=0.03)
+    assert float((vector / 2**32).std()) == pytest.approx(12**-0.5, rel=0.05)
+
+
+def test_the_same_run_twice_is_the_same_model(six, tmp_path):
+    for name in "ab":
+        inline.train(loads(six + SECAGG), tmp_path / name)
+    assert distance(model(tmp_path / "a")[0], model(tmp_path / "b")[0]) == 0
+    hidden = [singles(tmp_path / name)[0].received for name in "ab"]
+    assert distance(*hidden) > 0  # fresh keys
+
+
+@pytest.mark.parametrize("stage", ["setup", "share_keys", "collect_masked_vectors"])
+@pytest.mark.parametrize(("shares", "silent"), [(5, False), (9, True)])
+def test_who_drops_out_before_it_sent_its_vector_is_not_in_the_sum(six, tmp_path, monkeypatch, stage, shares, silent):
+    inline.train(loads(six), tmp_path / "plain")
+    drop(monkeypatch, stage, {2}, silent)
+    inline.train(loads(six + SECAGG + f"shares = {shares}\n"), tmp_path / "secagg")
+    trained, progress = model(tmp_path / "secagg")
+    others = [0, 1, 3, 4, 5]
+    assert distance(trained, mean_of(singles(tmp_path / "plain"), others)) < 2e-5
+    assert distance(trained, mean_of(singles(tmp_path / "plain"), range(6))) > 1e-3
+    (one,) = progress["left_out"]
+    assert one["client"] == 2
+    assert ("did not reply in time" if silent else "the line is dead") in one["reason"]
+    assert [o.clients for o in observations.read(tmp_path / "secagg" / "observations")][-1] == tuple(others)
+
+
+def test_who_drops_out_after_it_sent_its_vector_is_in_the_sum(six, tmp_path, monkeypatch):
+    inline.train(loads(six), tmp_path / "plain")
+    drop(monkeypatch, "unmask", {0, 4})
+    inline.train(loads(six + SECAGG), tmp_path / "secagg")
+    trained, progress = model(tmp_path / "secagg")
+    assert distance(trained, mean_of(singles(tmp_path / "plain"), range(6))) < 2e-5
+    assert progress["left_out"] == []
+
+
+@pytest.mark.parametrize("stage", ["setup", "share_keys", "collect_masked_vectors", "unmask"])
+def test_when_too_many_drop_out_the_round_changes_nothing_and_says_so(six, tmp_path, monkeypatch, stage):
+    inline.train(loads(six + SECAGG), tmp_path / "one")
+    drop(monkeypatch, stage, {0, 1, 2}, round_="2")
+    inline.train(loads(six.replace("rounds = 1\n", "rounds = 2\n") + SECAGG), tmp_path / "two")
+    trained, progress = model(tmp_path / "two")
+    assert distance(trained, model(tmp_path / "one")[0]) == 0
+    assert [(one["round"], one["client"]) for one in progress["left_out"]] == [(2, c) for c in range(6)]
+    reasons = [one["reason"] for one in progress["left_out"]]
+    assert all("came to no sum, 3 of 6 clients answered" in reason for reason in reasons[3:])
+    assert all("line is dead" in reason or stage == "unmask" for reason in reasons[:3])
+
+
+def test_an_update_beyond_the_clipping_range_is_refused_and_not_cut(six, tmp_path):
+    with pytest.raises(RunError, match=r"reaches 0\.\d+, beyond clipping_range 0\.001"):
+        inline.train(loads(six + SECAGG + "clipping_range = 0.001\n"), tmp_path)
+
+
+def test_a_weight_above_the_largest_is_refused(six, tmp_path):
+    with pytest.raises(RunError, match="weight 6 is above max_weight 5"):
+        inline.train(loads(six + SECAGG + "max_weight = 5.0\n"), tmp_path)
+
+
+def test_a_cohort_whose_sum_wraps_around_is_refused(tiny):
+    text = tiny.replace("records = 200", "records = 6000").replace("clients = 4", "clients = 1024")
+    with pytest.raises(RequestError, match="more than 1023 wraps around") as caught:
+        loads(text + SECAGG)
+    assert "\n" not in str(caught.value)
+    assert loads(text + SECAGG + "quantization_bits = 21\n")
+    assert loads(text.replace("1024", "1023") + SECAGG)
+
+
+def test_a_client_insists_on_the_terms_of_the_scenario(six, tmp_path, monkeypatch):
+    from fedinv import roles
+
+    protocol = roles.load("server", "aggregation.secagg_plus")
+    honest = protocol._arguments
+    monkeypatch.setattr(protocol, "_arguments", lambda *a: {**honest(*a), "reconstruction_threshold": 2})
+    with pytest.raises(RunError, match="threshold = 2 and not 4 as agreed"):
+        inline.train(loads(six + SECAGG), tmp_path)
+
+
+def test_no_secret_of_a_round_stays_with_a_client(six, tmp_path, monkeypatch):
+    states = []
+    monkeypatch.setattr(
+        inline.NodeStates,
+        "write",
+        lambda self, r, contexts: states.append({n: list(c.state) for n, c in contexts.items()}),
+    )
+    inline.train(loads(six + SECAGG), tmp_path)
+    assert all(RECORD_KEY_STATE in kept for kept in states[0].values())
+    assert not any(RECORD_KEY_STATE in kept for kept in states[-1].values())
+
+
+def test_a_server_that_lists_everybody_twice_opens_every_update(six, tmp_path):
+    inline.train(loads(six), tmp_path / "plain")
+    inline.train(loads(six + OPENING + SECAGG), tmp_path / "opened")
+    plain, opened = singles(tmp_path / "plain"), singles(tmp_path / "opened")
+    assert sorted(opened) == list(range(6))
+    assert all(distance(plain[c].received, opened[c].received) < 2e-5 for c in plain)
+    assert distance(model(tmp_path / "plain")[0], model(tmp_path / "opened")[0]) < 2e-5
+
+
+def test_clients_that_look_at_the_lists_refuse_to_open(six, tmp_path):
+    inline.train(loads(six + SECAGG + "check_lists = true\n"), tmp_path / "honest")
+    assert model(tmp_path / "honest")[1]["used"] == 6
+    with pytest.raises(RunError, match="both as present and as dropped out"):
+        inline.train(loads(six + OPENING + SECAGG + "check_lists = true\n"), tmp_path / "opened")
+    assert all(wire.is_ring(files.read_tensors(p)[0]) for p in (tmp_path / "opened").rglob("round-001-client-*"))
+
+
+def test_only_a_malicious_server_opens(tiny):
+    with pytest.raises(RequestError, match="unmask.*malicious"):
+        loads(tiny + "[server]\nunmask = true\n" + SECAGG)
+    with pytest.raises(RequestError, match="nothing to unmask"):
+        loads(tiny + OPENING)
+    assert not loads(tiny + OPENING + SECAGG).undefended().server.unmask
+
+
+@pytest.mark.parametrize("spoil", ["shape", "range", "none"])
+def test_a_vector_that_cannot_be_added_drops_its_client_out(six, tmp_path, monkeypatch, spoil):
+    inline.train(loads(six), tmp_path / "plain")
+    execute = inline.InlineGrid._execute
+
+    def spoiled(self, message):
+        reply = execute(self, message)
+        if reply.has_content() and message.metadata.dst_node_id == 1003:
+            configs = reply.content.config_records.get(RECORD_KEY_CONFIGS, {})
+            if Key.MASKED_PARAMETERS in configs:
+                vector = list(configs[Key.MASKED_PARAMETERS])
+                if spoil == "shape":
+                    configs[Key.MASKED_PARAMETERS] = vector[:-1]
+                elif spoil == "range":
+                    configs[Key.MASKED_PARAMETERS] = [vector[0], vector[1][:-1] + b"\x7f", *vector[2:]]
+                else:
+                    del configs[Key.MASKED_PARAMETERS]
+        return reply
+
+    monkeypatch.setattr(inline.InlineGrid, "_execute", spoiled)
+    inline.train(loads(six + SECAGG), tmp_path / "secagg")
+    trained, progress = model(tmp_path / "secagg")
+    assert [one["client"] for one in progress["left_out"]] == [3]
+    assert re.search("masked vector|cannot read", progress["left_out"][0]["reason"])
+    assert distance(trained, mean_of(singles(tmp_path / "plain"), [0, 1, 2, 4, 5])) < 2e-5
