@@ -70,7 +70,7 @@ def evaluate(
         privacy=spent,
         attacks=judged,
         inferences=inferred,
-        notes=list(people.table.notes),
+        notes=[*people.table.notes, *_in_clear(scenario)],
         headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties, inferred),
     )
     if tables:
@@ -140,6 +140,15 @@ def _handed(scenario: Scenario, folder: Path, people: Population) -> attacking.H
     return attacking.Handed(
         trained(scenario, folder, people), auxiliary=auxiliary(scenario, people), holds=people.holds
     )
+
+
+def _in_clear(scenario: Scenario) -> list[str]:
+    """What the server is told beside what a defense hides."""
+    return [
+        f"behind {defense.kind} the server still sees in the clear: {defense.in_clear}"
+        for defense in scenario.defenses
+        if defense.in_clear is not None
+    ]
 
 
 def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
