@@ -18,6 +18,7 @@ from ..inversion.labels import as_labels, label_hypotheses, step_length
 from ..inversion.matcher import Matching, fades, matching
 from ..inversion.noise import NOISY, noise_std, rescaled
 from ..inversion.optimize import Descent, Found, Problem, descend, part
+from ..inversion.partial import Partial
 from ..inversion.pooling import agreement, certainty, determined, pool_by
 from ..inversion.presets import Name, Preset, settled
 from ..inversion.priors import Prior, group, squares, total_variation
@@ -152,6 +153,8 @@ class GradientMatching(Attack):
 
         relaxation = relaxation.to(device)
         objective = match.objective
+        if isinstance(objective, Partial):  # gradients are written out, at about twice the work
+            preset = replace(preset, work=2 * preset.work)
         restarts, how = _scale(preset, objective.flops(n))
         chances = objective.answers(_draw(knows, DRAWS, width, rng).to(device))
         labels, search = _labels(match, preset, chances, n, length, noise, restarts, rng)

@@ -17,6 +17,7 @@ from fedinv.attack import Exchange, Knowledge
 from .activations import Activation, curve
 from .chain import Chain, Direction, Standard, directions
 from .objective import Dense, Distance, Loss, dense_layers, slopes_of
+from .partial import Coordinates, Partial, coordinates
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Unrolled:
     loss: Loss = "cross-entropy"
     activation: Activation = "relu"
     standard: Standard | None = None
+    known: Coordinates | None = None
+    """The coordinates that still tell, where not all do."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
@@ -115,6 +118,8 @@ class Unrolled:
     def misfit(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The misfit (restarts,) alone, differentiable."""
         hidden, slopes = self.train(inputs, labels)
+        if self.known is not None:
+            return self.known.misfit(hidden, slopes)
         if self.standard is not None:
             hidden[0] = (hidden[0] - self.standard.mean) / self.standard.std
         dot, square = inputs.new_zeros(len(inputs)), inputs.new_zeros(len(inputs))
@@ -180,12 +185,13 @@ class Unrolled:
         rows, size = self.batches.rows.shape[1] * self.batches.rows.shape[2], self.batches.rows.shape[2]
         once = sum(layer.weight.numel() for layer in self.layers) * rows
         again = sum(sum(layer.weight.shape) for layer in self.layers) * rows * (rows - size) / 2
-        return 12.0 * once + 12.0 * again
+        return 12.0 * once + 12.0 * again + (0.0 if self.known is None else 6.0 * once)
 
     def held(self, records: int) -> int:
         """Numbers that one call holds per intermediate and restart."""
         rows = self.batches.rows.shape[1] * self.batches.rows.shape[2]
-        return self.course.steps * rows * max(max(layer.weight.shape) for layer in self.layers)
+        most = self.course.steps * rows * max(max(layer.weight.shape) for layer in self.layers)
+        return most if self.known is None else max(most, *(2 * layer.weight.numel() for layer in self.layers))
 
 
 def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -> Unrolled:
@@ -201,6 +207,7 @@ def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -
         moved = (chain.standard.change(moved[0]), *moved[1:])
     size = math.sqrt(sum(float(t.double().square().sum()) for layer in moved for t in vars(layer).values()))
     rows = batches.rows[0].numel()
+    known = coordinates(moved, chain.known.masks, chain.known.signs) if isinstance(chain, Partial) else None
     return Unrolled(
         dense_layers(sent),
         directions(moved, rows),
@@ -211,6 +218,7 @@ def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -
         chain.loss,
         chain.activation,
         chain.standard,
+        known,
     )
 
 
