@@ -16,7 +16,9 @@ from torch import Tensor
 from fedinv import compact
 
 FRACTION_BITS = 40
-"""Fixed-point fraction of a ring element: a resolution of 1e-12, a range of 8 million."""
+"""Fixed-point fraction of an element of the ring modulo 2^64: a resolution of 1e-12, a range of 8 million."""
+SECAGG_FRACTION_BITS = 18
+"""The same modulo 2^32, where SecAgg+ adds up: 22 bits over the clipping range of +-8."""
 
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -102,12 +104,18 @@ def to_ring(update: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
 
 def from_ring(ring: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
     """Turn ring elements back into float32 values, divided by the weight."""
-    return {name: (tensor.double() / (weight * 2.0**FRACTION_BITS)).float() for name, tensor in ring.items()}
+    return {name: (_signed(tensor) / weight).float() for name, tensor in ring.items()}
+
+
+def _signed(element: Tensor) -> Tensor:
+    if element.dtype == torch.uint32:
+        return element.view(torch.int32).double() / 2.0**SECAGG_FRACTION_BITS
+    return element.double() / 2.0**FRACTION_BITS
 
 
 def is_ring(update: Mapping[str, Tensor]) -> bool:
-    """Whether an update has the form that masking gives it."""
-    return all(tensor.dtype == torch.int64 for tensor in update.values())
+    """Whether an update has the form that masking gives it: int64 modulo 2^64, or uint32 modulo 2^32."""
+    return all(tensor.dtype in (torch.int64, torch.uint32) for tensor in update.values())
 
 
 def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:
@@ -117,7 +125,7 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
     for name, tensor in update.items():
         if tensor.shape != sent[name].shape:
             return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
-        if tensor.dtype not in (torch.float32, torch.int64):
+        if tensor.dtype not in (torch.float32, torch.int64, torch.uint32):
             return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
         # a finite sum has only finite terms; the other way round needs the closer look
         if not math.isfinite(tensor.sum()) and not bool(torch.isfinite(tensor).all()):

@@ -187,7 +187,7 @@ class _Tap:
         replies = {}
         for node, (_, *vector) in self.vectors.items():
             names = [name for name, _ in self._sent()]
-            update = dict(zip(names, (torch.from_numpy(array.copy()) for array in vector), strict=True))
+            update = dict(zip(names, (torch.from_numpy(array.astype(np.uint32)) for array in vector), strict=True))
             if node in self.opened:
                 _, update = self.opened[node]
             content = RecordDict({"update": wire.pack(update), "metrics": self.metrics[node]})
