@@ -53,7 +53,7 @@ def stacking(defenses: Sequence[Defense]) -> str | None:
             )
         if noisy is not None and defense.after_noise is not None:
             return f"{defense.kind!r} after {noisy!r}: {defense.after_noise}"
-        if defense.privacy_events(Participation()):
+        if type(defense).privacy_events is not Defense.privacy_events and not defense.by_server:
             noisy = defense.kind
     return None
 

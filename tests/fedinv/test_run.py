@@ -85,3 +85,31 @@ def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, 
     }
     assert "no attack had an update" in results.headline.lower()
     assert (tmp_path / "report.html").is_file()
+
+
+def test_a_claim_survives_what_comes_after_it(tiny, tmp_path):
+    claims = []
+    for i, later in enumerate(("", '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "quantize"\n')):
+        scenario = loads(tiny + '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 6.0\n' + later)
+        results = run.run(scenario, run.open_folder(scenario, tmp_path / str(i)))
+        claims.append(results.privacy.epsilon)
+    assert claims[0] == claims[1] > 0
+
+
+def test_a_client_whose_budget_is_spent_takes_part_no_more(tiny, tmp_path):
+    # a round costs an epsilon of about 5.5, two cost 8.2
+    noise = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.8\nepsilon = 9.0\n'
+    scenario = loads(tiny + noise)
+    results = run.run(scenario, run.open_folder(scenario, tmp_path))
+    assert results.privacy.epsilon <= 9.0
+    out = results.federation.left_out
+    assert {one.client for one in out} == {0, 1, 2, 3}
+    assert {one.round for one in out} == {3}
+    assert "declined: clip-noise's budget of epsilon 9 is spent" in out[0].reason
+
+
+def test_an_epsilon_alone_is_spent_over_the_whole_run_and_by_everyone(tiny, tmp_path):
+    scenario = loads(tiny + '[[defenses]]\nkind = "dp-sgd"\nepsilon = 3.0\n')
+    results = run.run(scenario, run.open_folder(scenario, tmp_path))
+    assert 2.95 < results.privacy.epsilon <= 3.0
+    assert results.federation.left_out == []

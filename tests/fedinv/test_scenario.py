@@ -189,3 +189,30 @@ def test_batch_normalization_is_refused_where_records_gradients_are_clipped():
     refused(DIGITS + defense, "model.norm", "'dp-sgd'", 'use norm = "none"')
     assert loads(DIGITS.replace('"batch"', '"none"') + defense).defenses
     assert loads(DIGITS + defense.replace("dp-sgd", "clip-noise")).defenses
+
+
+def stacked(tiny, *kinds):
+    return loads(tiny + "".join(f'[[defenses]]\nkind = "{kind}"\n' for kind in kinds))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reason"),
+    [
+        (("masking", "masking"), "hidden only once"),
+        (("masking", "top-k"), "must be the last"),
+        (("clip-noise", "sign"), "mostly noise"),
+        (("distributed-noise",), "protects the sum alone"),
+        (("distributed-noise", "top-k", "masking"), "protects the sum alone"),
+        (("central-dp", "masking"), "needs to see each client's update"),
+    ],
+)
+def test_stacks_that_make_no_sense_are_refused_with_the_reason(tiny, kinds, reason):
+    with pytest.raises(RequestError, match=reason):
+        stacked(tiny, *kinds)
+
+
+@pytest.mark.parametrize(
+    "kinds", [("dp-sgd", "top-k", "masking"), ("clip-noise", "quantize"), ("top-k", "quantize"), ("sign", "clip-noise")]
+)
+def test_stacks_that_make_sense_are_taken(tiny, kinds):
+    assert [defense.kind for defense in stacked(tiny, *kinds).defenses] == list(kinds)
