@@ -1,0 +1,149 @@
+"""The server's part of homomorphic encryption: it relays the public key, adds ciphertexts, and has the sum opened.
+
+It never holds the secret key; see clients/defenses/homomorphic.py for who does, and what that does not protect from.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from fedinv import ckks, wire
+from fedinv.ckks import RECORD
+from fedinv.federation import HALTED, Agreement
+
+from . import Gathered, Summed, size
+
+
+def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
+    """Ask for keys, for encrypted updates, and for the opened sum.
+
+    A reply holds the beginning of a client's ciphertext as its update, uint32: all that there is to be read of it.
+    """
+    heaviest = ckks.terms(agreement.defense("homomorphic") or {}).heaviest(agreement.training.heaviest)
+    round_ = _Round(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
+    holder, public = round_.keys()
+    if not public:
+        return round_.halted("no client made a key")
+    total = round_.updates(public)
+    if len(round_.seen) < 2:
+        return round_.halted(f"{len(round_.seen)} clients sent an update that can be added, and a sum takes two")
+    values = round_.open(holder, total)
+    if values is None:
+        told = round_.failed[holder].error.reason if holder in round_.failed else "no answer"
+        return round_.halted(f"the client that holds the key did not open it ({str(told).split(chr(10), 1)[0][:200]})")
+    mean = _named(torch.from_numpy(values) * (heaviest / math.fsum(round_.weights.values())), round_.sent)
+    return Gathered(round_.replies(), Summed(mean, "", round_.bytes_up))
+
+
+Asked = Mapping[str, str | bytes | list[bytes]]
+
+
+@dataclass
+class _Round:
+    """The messages of one round."""
+
+    grid: Grid
+    asked: Mapping[int, Message]
+    """Our strategy's message to each node."""
+    timeout: float
+    seen: dict[int, Message] = field(default_factory=dict)
+    """What the server sees of the clients whose update is in the sum."""
+    weights: dict[int, float] = field(default_factory=dict)
+    failed: dict[int, Message] = field(default_factory=dict)
+    bytes_up: int = 0
+
+    @property
+    def sent(self) -> Mapping[str, Tensor]:
+        """The global model's parameters, which the update's are like."""
+        return wire.view(next(iter(self.asked.values())).content.array_records["arrays"])
+
+    def keys(self) -> tuple[int, bytes]:
+        """The first client that makes a pair of keys, and its public key."""
+        for node in self.asked:
+            for reply in self._ask({node: {"stage": "keys"}}):
+                public = reply.content.config_records.get(RECORD, ConfigRecord()).get("public")
+                if isinstance(public, bytes):
+                    return node, public
+        return 0, b""
+
+    def updates(self, public: bytes) -> ckks.Sum:
+        """The sum of all encrypted updates that can be added."""
+        total = ckks.Sum(public, sum(tensor.numel() for tensor in self.sent.values()))
+        for reply in self._ask({node: {"stage": "encrypt", "public": public} for node in self.asked}, True):
+            node = reply.metadata.src_node_id
+            try:
+                ciphertexts = cast(list[bytes], reply.content.config_records[RECORD]["ciphertexts"])
+                metrics = reply.content.metric_records["metrics"]
+                examples, weight = metrics["num-examples"], metrics["weight"]
+                if not (isinstance(examples, int) and examples > 0 and isinstance(weight, float) and weight > 0):
+                    raise ValueError(f"num-examples {examples!r} and weight {weight!r}")
+                total.add(ciphertexts)
+            except (KeyError, TypeError, ValueError) as error:
+                problem = f"sent a reply that cannot be read ({type(error).__name__}: {error})"
+                self._fail(node, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, problem)
+                continue
+            words = np.frombuffer(b"".join(ciphertexts), "<u4", count=sum(map(len, ciphertexts)) // 4)
+            update = _named(torch.from_numpy(words.astype(np.uint32)), self.sent)
+            content = RecordDict({"update": wire.pack(update), "metrics": metrics})
+            self.weights[node] = weight
+            self.seen[node] = Message(content, reply_to=self.asked[node])
+        return total
+
+    def open(self, holder: int, total: ckks.Sum) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+        """The sum, float64 (parameters,), from the client that can decrypt it."""
+        for reply in self._ask({holder: {"stage": "open", "ciphertexts": total.ciphertexts()}}):
+            opened = reply.content.config_records.get(RECORD, ConfigRecord()).get("sum")
+            if isinstance(opened, bytes) and len(opened) == 8 * sum(tensor.numel() for tensor in self.sent.values()):
+                values = np.frombuffer(opened, "<f8").copy()
+                return values if bool(np.isfinite(values).all()) else None
+        return None
+
+    def halted(self, why: str) -> Gathered:
+        """The round came to no sum."""
+        reason = f"cannot be used: the round has no sum, {why}"
+        for node in set(self.asked) - set(self.seen) - set(self.failed):
+            self._fail(node, HALTED, reason)
+        return Gathered(self.replies(), Summed(None, reason, self.bytes_up))
+
+    def replies(self) -> list[Message]:
+        """One a client that answered."""
+        return list((self.failed | self.seen).values())
+
+    def _ask(
+        self, what: Mapping[int, Mapping[str, str | bytes | list[bytes]]], training: bool = False
+    ) -> list[Message]:
+        """Send each node its record, beside the model where it is to train; return the replies that are no error."""
+        messages = []
+        for node, record in what.items():
+            asked = self.asked[node]
+            content = RecordDict({**(asked.content if training else {}), RECORD: ConfigRecord(dict(record))})
+            messages.append(Message(content, node, "train", group_id=asked.metadata.group_id))
+        good = []
+        for reply in self.grid.send_and_receive(messages, timeout=self.timeout):
+            self.bytes_up += size(reply)
+            if reply.has_error():
+                self.failed.setdefault(reply.metadata.src_node_id, reply)
+            else:
+                good.append(reply)
+        return good
+
+    def _fail(self, node: int, code: int, reason: str) -> None:
+        self.failed.setdefault(node, Message(Error(code, reason), reply_to=self.asked[node]))
+
+
+def _named(values: Tensor, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values in the shapes of the parameters; float64 becomes float32."""
+    named, at = {}, 0
+    for name, tensor in sent.items():
+        part = values[at : at + tensor.numel()].reshape(tensor.shape).clone()
+        named[name] = part.float() if part.dtype == torch.float64 else part
+        at += tensor.numel()
+    return named
