@@ -30,8 +30,8 @@ class SecaggPlus(SecaggTerms, Defense):
 
     What the protocol does not hide as Flower ships it: it is made for a server that follows it. One that lists the
     same clients as present and as dropped out gets the shares of both secrets and opens every update, unless
-    `check_lists` is on. Its masks come from 32-bit seeds and a generator that is not made for cryptography, so that
-    a mask whose other half is known can be searched for.
+    `check_lists` is on. And its masks come from seeds folded to 32 bits and a generator that is not made for
+    cryptography: who knows all masks of a client but one can search for the last.
 
     Costs four messages a client and round, 8 bytes a parameter, and masks to be drawn for every neighbor.
     """

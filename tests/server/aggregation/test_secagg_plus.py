@@ -117,13 +117,14 @@ def test_who_drops_out_after_it_sent_its_vector_is_in_the_sum(six, tmp_path, mon
 
 
 @pytest.mark.parametrize("stage", ["setup", "share_keys", "collect_masked_vectors", "unmask"])
-def test_when_too_many_drop_out_the_round_changes_nothing_and_says_so(six, tmp_path, monkeypatch, stage):
+def test_when_too_many_drop_out_the_round_changes_nothing_and_says_so(six, tmp_path, monkeypatch, stage, caplog):
     inline.train(loads(six + SECAGG), tmp_path / "one")
     drop(monkeypatch, stage, {0, 1, 2}, round_="2")
     inline.train(loads(six.replace("rounds = 1\n", "rounds = 2\n") + SECAGG), tmp_path / "two")
     trained, progress = model(tmp_path / "two")
     assert distance(trained, model(tmp_path / "one")[0]) == 0
     assert [(one["round"], one["client"]) for one in progress["left_out"]] == [(2, c) for c in range(6)]
+    assert not caplog.records  # Flower's own lines, in red: the reasons say it
     reasons = [one["reason"] for one in progress["left_out"]]
     assert all("came to no sum, 3 of 6 clients answered" in reason for reason in reasons[3:])
     assert all("line is dead" in reason or stage == "unmask" for reason in reasons[:3])
@@ -220,3 +221,37 @@ def test_a_vector_that_cannot_be_added_drops_its_client_out(six, tmp_path, monke
     assert [one["client"] for one in progress["left_out"]] == [3]
     assert re.search("masked vector|cannot read", progress["left_out"][0]["reason"])
     assert distance(trained, mean_of(singles(tmp_path / "plain"), [0, 1, 2, 4, 5])) < 2e-5
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 7])
+def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tiny, tmp_path, stop_after):
+    scenario, left = loads(tiny + SECAGG), stop_after
+    inline.train(scenario, tmp_path / "whole")
+
+    def stop(_):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inline.train(scenario, tmp_path / "broken", stop)
+    inline.train(scenario, tmp_path / "broken")
+    assert distance(model(tmp_path / "whole")[0], model(tmp_path / "broken")[0]) == 0
+    assert (tmp_path / "whole/ledger.json").read_text() == (tmp_path / "broken/ledger.json").read_text()
+
+
+def test_progress_counts_a_client_once_a_round(six, tmp_path):
+    calls = []
+    inline.train(loads(six + SECAGG), tmp_path, calls.append)
+    assert calls == [1] * 6
+
+
+def test_a_client_whose_budget_is_spent_declines_behind_it_too(six, tmp_path):
+    noise = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.8\nepsilon = 7.0\n'
+    inline.train(loads(six.replace("rounds = 1\n", "rounds = 2\n") + noise + SECAGG), tmp_path)
+    progress = model(tmp_path)[1]
+    assert [one["round"] for one in progress["left_out"]] == [2] * 6
+    assert all(one["reason"].startswith("declined: clip-noise") for one in progress["left_out"])
+    ledger = files.read_json(tmp_path / "ledger.json")["clients"]
+    assert all(sum(event["steps"] for event in events) == 1 for events in ledger.values())
