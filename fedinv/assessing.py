@@ -3,12 +3,8 @@
 Three axes: the model's complexity, the sensitivity of the data, the attacker's strength; and what a defense would do.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.headline import worst_case
 from fedinv.judge.truth import everyone
+from fedinv.pool import pool
 from fedinv.results import InferenceResult, Rate, Results
 from fedinv.risk import Axis, Leak, change
 from fedinv.scenario import Scenario, parse
@@ -104,26 +101,15 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
             if number == 0:
                 raise
     found: dict[int, Leak] = {}
-    workers = min(jobs or os.cpu_count() or 1, len(tasks))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        running = {
-            pool.submit(_leak, changed.to_toml(), variation, folder / f"{number:02}"): (number, variation)
-            for number, variation, changed in tasks
-        }
-        try:
-            for done in as_completed(running):
-                number, variation = running[done]
-                try:
-                    found[number] = done.result()
-                except (RequestError, RunError) as error:
-                    if number == 0:
-                        raise RunError(f"the scenario as it is: {error}") from error
-                progress(len(found) / len(tasks))
-        except BrokenProcessPool as error:
-            raise RunError("a process of the assessment was killed: try fewer --jobs") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with pool(jobs, len(tasks), "assessment") as work:
+        for number, variation, changed in tasks:
+            work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
+        for number, leak in work.finished():
+            if isinstance(leak, Leak):
+                found[number] = leak
+            elif number == 0:
+                raise RunError(f"the scenario as it is: {leak}")
+            progress(len(found) / len(tasks))
     progress(1.0)
     return [found[number] for number in sorted(found)]
 

@@ -116,6 +116,43 @@ def assess(
 
 
 @app.command()
+def compare(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
+    defenses: Annotated[str, typer.Option(help="As a,b:key=value,a+b. [default: eight usual ones]")] = "",
+    attacks: Annotated[str, typer.Option(help="As x,y:key=value. [default: the scenario's, and row-space]")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each of another seed.")] = 1,
+    limit: Annotated[float, typer.Option(min=0, help="Points of AUC or R² that may be lost at most.")] = 2.0,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Where its files go. [default: runs/SCENARIO-compare-N]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare defenses under attacks: what leaks, at what cost, and which to take."""
+    from fedinv import comparing
+    from fedinv import run as runs
+    from fedinv.report import comparison as report
+    from fedinv.scenario import read
+    from fedinv.stacks import USUAL, stacks
+
+    declared = read(scenario, settings or [])
+    runs.check(declared, "inline")
+    chosen = stacks(defenses.split(",") if defenses else USUAL)
+    attacking = comparing.attacks_of(declared, attacks.split(",") if attacks else [])
+    folder = runs.new_folder(f"{declared.name}-compare") if out is None else out
+    try:
+        with _progress() as steps:
+            found = comparing.compare(declared, chosen, attacking, seeds, limit / 100, folder, jobs, steps("cells"))
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on where it was", 1)
+    page = report.write(found, folder)
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+        return
+    report.show(found)
+    typer.echo(f"\ncomparison: {_short(page)}")
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")]) -> None:
     """Write a run's report.html anew and print where it is."""
     from fedinv.report import render

@@ -42,6 +42,8 @@ class Participation:
     """There are."""
     cohort: int = 1
     """Clients of this round."""
+    heaviest: float | None = None
+    """What any client can count at most in the mean, in records; None where nothing limits it."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,7 @@ class Sending:
 class Carrying:
     """What a defense that takes several messages may know of a round."""
 
-    cohort: int
-    """Clients of a round."""
-    heaviest: float | None
-    """What a client can count at most in the mean, in records; None where nothing limits it."""
+    taken: Participation
     rng: np.random.Generator
     """The same for all messages of a client's round; no source of secrets."""
 

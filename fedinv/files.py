@@ -1,6 +1,8 @@
 """Writing to a run folder so that a crash, Ctrl-C or a full disk never leaves half a file behind."""
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,28 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error
     return found
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Make a folder of the same files as another, without copying where the disk can link; whole or not at all.
+
+    Files are only ever replaced, never written into, so that neither folder changes with the other.
+    """
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        shutil.copytree(source, partial, copy_function=_link)
+        partial.replace(target)
+    except (OSError, shutil.Error) as error:
+        raise RunError(f"{target}: cannot be written ({error})") from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:

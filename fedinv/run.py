@@ -75,6 +75,30 @@ def run(scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps =
     return _finish(scenario, folder, scenario.attacks, _trained_by(folder), steps)
 
 
+def cell(
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, steps: Steps = quiet
+) -> Results:
+    """Train a scenario in its folder and attack it, doing only what was not done before.
+
+    `plain` is the finished run of the same scenario without defenses, which is not trained and attacked again.
+    """
+    torch.set_num_threads(1)
+    if scenario.defenses and plain is not None and not (folder / "undefended").exists():
+        files.link_tree(plain, folder / "undefended")
+    if not (folder / "scenario.toml").is_file():
+        files.write(folder / "scenario.toml", scenario.to_toml())
+    _train(scenario, folder, "inline", steps("training"))
+    if scenario.defenses:
+        _train(scenario.undefended(), folder / "undefended", "inline", steps("training without defenses"))
+    if (folder / "results.json").is_file():
+        results = Results.model_validate(files.read_json(folder / "results.json"))
+        made = [one.parameters for one in results.attacks] + [one.parameters for one in results.inferences]
+        if all(attack.model_dump(mode="json") in made for attack in attacks):
+            return results
+        attacks = list(dict.fromkeys([*map(parse_attack, made), *attacks]))
+    return _finish(scenario, folder, attacks, "inline", steps)
+
+
 def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = quiet) -> Results:
     """Attack a finished run once more, and add the verdict to its results.
 

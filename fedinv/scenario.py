@@ -130,6 +130,7 @@ class Scenario(Strict):
             rounds=federation.rounds,
             clients=federation.clients,
             cohort=federation.participants,
+            heaviest=training.heaviest,
         )
 
     def undefended(self) -> Self:

@@ -68,7 +68,7 @@ def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
         )
         _legend(figure, [("chance", "--", VERMILION)])
 
-    return _png(4.4, fill)
+    return png(4.4, fill)
 
 
 def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
@@ -97,7 +97,7 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
         axes[-1].set_xlabel("share")
         _legend(figure, [("attack, 95 % interval", "o", BLUE), ("guess without any update", "|", VERMILION)])
 
-    return _png(0.9 + len(panels) * (0.62 + 0.21 * max(lines, 1.6 * len(labels))), fill)
+    return png(0.9 + len(panels) * (0.62 + 0.21 * max(lines, 1.6 * len(labels))), fill)
 
 
 def utility(measured: Utility) -> bytes:
@@ -120,7 +120,7 @@ def utility(measured: Utility) -> bytes:
         ax.set_xlabel(f"{metric_text(measured)} on held-out records")
         _legend(figure, [("model, 95 % interval", "o", BLUE), (knows_nothing, "--", VERMILION)])
 
-    return _png(1.25 + 0.5 * len(rows), fill)
+    return png(1.25 + 0.5 * len(rows), fill)
 
 
 def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
@@ -137,7 +137,7 @@ def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
         _shares(ax, "share of records with this field right")
         _legend(figure, [("attack", "s", "#7fb8d8"), ("constant guess", "|", VERMILION)])
 
-    return _png(1.3 + 0.23 * len(columns), fill)
+    return png(1.3 + 0.23 * len(columns), fill)
 
 
 def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
@@ -153,7 +153,7 @@ def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
         reliability.fill(axes[: len(named)], named, BLUE, VERMILION)
         _legend(figure, [("claims, 95 % interval", "o", BLUE), ("honest confidence", "--", VERMILION)])
 
-    return _png(0.4 + rows * (2.15 + 0.17 * lines), fill)
+    return png(0.4 + rows * (2.15 + 0.17 * lines), fill)
 
 
 def _interval(ax: Any, value: float, interval: tuple[float, float], y: float) -> None:
@@ -188,11 +188,11 @@ def _legend(figure: Any, entries: Sequence[tuple[str, str, str]]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False, fontsize=9, handletextpad=0.4)
 
 
-def _png(height: float, fill: Any) -> bytes:
+def png(height: float, fill: Any, width: float = WIDTH) -> bytes:
     """Draw on a fresh figure without pyplot, so nothing global changes; the same numbers give the same bytes."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
-        figure = Figure(figsize=(WIDTH, height), dpi=180, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=180, layout="constrained")
         FigureCanvasAgg(figure)
         fill(figure)
         out = io.BytesIO()

@@ -1,0 +1,323 @@
+"""What a comparison finds: what each stack of defenses lets through under each attack, and what it costs."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from statistics import fmean, stdev
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import t as student
+
+from fedinv.attack import Attack
+from fedinv.intervals import clopper_pearson
+from fedinv.results import AttackResult, InferenceResult, Interval, Measure, Rate, Results
+from fedinv.stacks import NONE
+
+Cells = dict[tuple[str, int], Results | str]
+"""By stack and seed: its results, or why there are none."""
+Variant = Literal["static", "adaptive"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Leak(_Record):
+    """What one attack in one variant got past one stack of defenses, over all seeds."""
+
+    attack: str
+    variant: Variant
+    leakage: float
+    """Of what a guesser gets wrong the share that the attacker gets right: 0 is a guess, 1 is everything."""
+    ci95: Interval
+    recovered: Rate | None
+    """Records with every field right; None for an attack that does not rebuild records."""
+    fields: Rate | None
+    """Fields right."""
+    measure: Measure | None = None
+    """What another attack is measured by; the mean over the seeds."""
+    seconds: float
+    """Of one run's attack."""
+    verdict: Literal["leaks", "not measurable", "attack too weak"]
+    """"attack too weak": it gets nothing without any defense either, so nothing is known of this one."""
+
+
+class Cost(_Record):
+    """A mean over the seeds with its 95 % interval (Student's); a single seed has none."""
+
+    value: float
+    ci95: Interval | None
+
+
+class Row(_Record):
+    """One stack of defenses."""
+
+    defenses: str
+    runs: list[str]
+    """The folders of its runs, one a seed."""
+    leaks: list[Leak]
+    utility: Cost
+    lost: Cost
+    """Of the model's metric, against the same seed without defenses."""
+    epsilon: float | None
+    """The largest over the seeds; None without a guarantee."""
+    unit: str | None
+    against_server: bool
+    bytes_up: float
+    bytes_ratio: float
+    """To the bytes without defenses."""
+    seconds: float
+    """Of training."""
+    seconds_ratio: float
+    failed: list[str]
+    """Why seeds are missing."""
+
+    @property
+    def worst(self) -> Leak | None:
+        """The attack, static or adaptive, that got most, of those that are strong enough to tell."""
+        strong = [leak for leak in self.leaks if leak.verdict != "attack too weak"]
+        return max(strong, key=lambda leak: leak.leakage, default=None)
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether differential privacy holds against the server."""
+        return self.epsilon is not None and self.against_server
+
+
+class Domination(_Record):
+    """A stack that no one should take, and the one that is better."""
+
+    defenses: str
+    by: str
+    says: str
+
+
+class Comparison(_Record):
+    """comparison.json: the whole matrix and what follows from it."""
+
+    scenario: str
+    seeds: list[int]
+    metric: str
+    attacks: list[str]
+    rows: list[Row]
+    """Without defenses first."""
+    failed: dict[str, str]
+    """Stacks of which no seed ran, and why."""
+    dominated: list[Domination]
+    limit: float
+    """Of the metric, what may be lost at most."""
+    recommendation: str
+
+
+def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence[Attack]) -> list[Row]:
+    """Pool the cells over their seeds, stacks of which any seed ran, without defenses first."""
+    stacks, seeds = list(dict.fromkeys(name for name, _ in cells)), sorted({seed for _, seed in cells})
+    plain = {seed: cells[NONE, seed] for seed in seeds}
+    labels = [label(attack) for attack in attacks]
+    base: list[Row] = []
+    for stack in sorted(stacks, key=lambda name: name != NONE):
+        ran = {seed: one for seed in seeds if isinstance(one := cells[stack, seed], Results)}
+        if not ran:
+            continue
+        pairs = [(one, other) for seed, one in ran.items() if isinstance(other := plain[seed], Results)]
+        lost = _cost([other.utility.value - one.utility.value for one, other in pairs])
+        spent = [one.privacy for one in ran.values()]
+        claimed = [one.epsilon for one in spent if one.epsilon is not None]
+        control = {leak.attack: leak for leak in base[0].leaks} if base else None
+        base.append(
+            Row(
+                defenses=stack,
+                runs=[folders[stack, seed] for seed in ran],
+                leaks=list(_leaks(list(ran.values()), attacks, labels, control)),
+                utility=_cost([one.utility.value for one in ran.values()]),
+                lost=lost,
+                epsilon=max(claimed) if claimed and len(claimed) == len(spent) else None,
+                unit=spent[0].unit,
+                against_server=all(one.against_server for one in spent),
+                bytes_up=_mean(one.federation.bytes_up for one in ran.values()),
+                bytes_ratio=_ratio((one.federation.bytes_up, other.federation.bytes_up) for one, other in pairs),
+                seconds=_mean(one.federation.seconds for one in ran.values()),
+                seconds_ratio=_ratio((one.federation.seconds, other.federation.seconds) for one, other in pairs),
+                failed=[str(cells[stack, seed]) for seed in seeds if seed not in ran],
+            )
+        )
+    return base
+
+
+def label(attack: Attack) -> str:
+    """An attack's kind, with what is set beside the defaults."""
+    changed = attack.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    return ":".join([attack.kind, *(f"{key}={value}" for key, value in changed.items())])
+
+
+def dominated(found: Sequence[Row]) -> list[Domination]:
+    """Stacks beside which another leaks no more and costs no more, and measurably less in one of both."""
+    told = []
+    for row in found:
+        better = [other for other in found if other is not row and _dominates(other, row)]
+        if better and row.worst is not None:
+            best = min(better, key=lambda other: (other.worst.leakage if other.worst else 1.0, other.lost.value))
+            assert best.worst is not None
+            says = (
+                f"{row.defenses} is dominated by {best.defenses}: {100 * best.worst.leakage:.0f} against "
+                f"{100 * row.worst.leakage:.0f} % leaked at worst, {points(best.lost.value)} against "
+                f"{points(row.lost.value)} lost"
+            )
+            told.append(Domination(defenses=row.defenses, by=best.defenses, says=says))
+    return told
+
+
+def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
+    """One sentence: of the stacks within the limit the one that leaks least; a guarantee decides where that ties."""
+    told = [row for row in found if row.worst is not None]
+    if not told:
+        return "No attack was strong enough to tell the defenses apart: nothing can be recommended."
+    within = [row for row in told if row.lost.value <= limit and row.defenses != NONE]
+    allowed = f"At most {points(limit)} of {metric}"
+    if not within:
+        cheapest = min((row for row in told if row.defenses != NONE), key=lambda row: row.lost.value, default=None)
+        if cheapest is None:
+            return "Only the scenario without defenses was run: there is nothing to recommend."
+        return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(cheapest.lost.value)}."
+    least = min(within, key=lambda row: row.worst.leakage)  # type: ignore[union-attr]
+    level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
+    best = min(level, key=lambda row: (not row.guaranteed, row.lost.value))
+    worst = best.worst
+    assert worst is not None
+    leaked = (
+        "of what a guesser gets wrong nothing measurable leaks"
+        if worst.verdict == "not measurable"
+        else f"{100 * worst.leakage:.0f} % of what a guesser gets wrong leaks ({worst.attack}, {worst.variant})"
+    )
+    held = f"guaranteed is epsilon {best.epsilon:.1f} per {best.unit}" if best.guaranteed else UNPROVEN
+    low, high = best.lost.ci95 or (best.lost.value, best.lost.value)
+    more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
+    return f"{allowed}: take {best.defenses}; {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
+
+
+UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
+
+
+def points(value: float) -> str:
+    """A difference of a metric in points, of which 1 has 100."""
+    return f"{100 * value:.1f} points"
+
+
+def _leaks(
+    ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str], control: Mapping[str, Leak] | None
+) -> Iterable[Leak]:
+    variants: tuple[Variant, ...] = ("static", "adaptive")
+    for (attack, name), variant in product(zip(attacks, labels, strict=True), variants):
+        parameters = attack.model_dump(mode="json")
+        records = [a for one in ran for a in one.attacks if a.parameters == parameters and a.variant == variant]
+        others = [i for one in ran for i in one.inferences if i.parameters == parameters and i.variant == variant]
+        if records:
+            yield _of_records(name, variant, records, control)
+        elif others and any(one.measures for one in others):
+            yield _of_measures(name, variant, [one for one in others if one.measures], control)
+
+
+def _of_records(name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, Leak] | None) -> Leak:
+    fields, recovered = _pooled([a.field_accuracy for a in found], exact=False), _pooled([a.recovered for a in found])
+    leakage, interval = above_guess(fields.value, fields.ci95, fields.prior)
+    return Leak(
+        attack=name,
+        variant=variant,
+        leakage=leakage,
+        ci95=interval,
+        recovered=recovered,
+        fields=fields,
+        seconds=fmean(a.seconds for a in found),
+        verdict=_verdict(interval, name, control),
+    )
+
+
+def _of_measures(
+    name: str, variant: Variant, found: Sequence[InferenceResult], control: Mapping[str, Leak] | None
+) -> Leak:
+    first = [one.measures[0] for one in found]
+    mean = fmean(m.value for m in first)
+    half = math.sqrt(sum(((m.ci95[1] - m.ci95[0]) / 2) ** 2 for m in first)) / len(first)
+    prior = fmean(m.prior for m in first)
+    pooled = first[0].model_copy(
+        update={"value": mean, "prior": prior, "ci95": (mean - half, mean + half), "count": sum(m.count for m in first)}
+    )
+    if pooled.lower_leaks:
+        leakage, interval = (prior - mean) / prior, ((prior - mean - half) / prior, (prior - mean + half) / prior)
+    else:
+        leakage, interval = above_guess(mean, pooled.ci95, prior)
+    return Leak(
+        attack=name,
+        variant=variant,
+        leakage=leakage,
+        ci95=interval,
+        recovered=None,
+        fields=None,
+        measure=pooled,
+        seconds=fmean(one.seconds for one in found),
+        verdict=_verdict(interval, name, control),
+    )
+
+
+def above_guess(value: float, interval: Interval, prior: float) -> tuple[float, Interval]:
+    """Of what a guesser gets wrong the share that is right, and its interval; 0 where a guesser gets all right."""
+    room = 1 - prior
+    if room <= 0:
+        return 0.0, (0.0, 0.0)
+    return (value - prior) / room, ((interval[0] - prior) / room, (interval[1] - prior) / room)
+
+
+def _verdict(
+    interval: Interval, name: str, control: Mapping[str, Leak] | None
+) -> Literal["leaks", "not measurable", "attack too weak"]:
+    if control is not None and (name not in control or control[name].verdict != "leaks"):
+        return "attack too weak"
+    if interval[0] > 0:
+        return "leaks"
+    return "not measurable" if control is not None else "attack too weak"
+
+
+def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
+    """One rate over several runs: exact for counts of records; for fields, which hang together, from the runs' own."""
+    count = sum(rate.count for rate in rates)
+    if not count:
+        return rates[0]
+    shares = [rate.count / count for rate in rates]
+    value = sum(s * rate.value for s, rate in zip(shares, rates, strict=True))
+    prior = sum(s * rate.prior for s, rate in zip(shares, rates, strict=True))
+    if exact:
+        interval = clopper_pearson(round(value * count), count)
+    else:
+        low = math.sqrt(sum((s * (rate.value - rate.ci95[0])) ** 2 for s, rate in zip(shares, rates, strict=True)))
+        high = math.sqrt(sum((s * (rate.ci95[1] - rate.value)) ** 2 for s, rate in zip(shares, rates, strict=True)))
+        interval = value - low, value + high
+    return Rate(value=min(1.0, value), count=count, ci95=interval, prior=min(1.0, prior))
+
+
+def _dominates(one: Row, other: Row) -> bool:
+    if one.worst is None or other.worst is None or NONE in (one.defenses, other.defenses):
+        return False
+    no_more = one.worst.leakage <= other.worst.leakage and one.lost.value <= other.lost.value
+    cheaper = one.lost.ci95 and other.lost.ci95 and one.lost.ci95[1] < other.lost.ci95[0]
+    less = one.worst.ci95[1] < other.worst.ci95[0] or bool(cheaper)
+    weaker = other.guaranteed and not one.guaranteed
+    return no_more and less and not weaker
+
+
+def _cost(values: Sequence[float]) -> Cost:
+    mean = fmean(values)
+    if len(values) < 2:
+        return Cost(value=mean, ci95=None)
+    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return Cost(value=mean, ci95=(mean - half, mean + half))
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return fmean(listed) if listed else 0.0
+
+
+def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    listed = [one / other for one, other in pairs if other]
+    return fmean(listed) if listed else 0.0

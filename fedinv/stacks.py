@@ -1,0 +1,55 @@
+"""Defenses by name, as a command line writes them: `dp-sgd:epsilon=8:clip=0.5+top-k`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedinv import plugins
+from fedinv.errors import RequestError, nearest
+from fedinv.library import override
+from fedinv.scenario import Scenario, parse
+
+USUAL = (
+    "dp-sgd",
+    "dp-sgd:epsilon=8",
+    "clip-noise",
+    "masking",
+    "top-k",
+    "prune-gradient",
+    "quantize",
+    "mixup",
+)
+"""What is compared where nothing else is asked for."""
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Defenses that are on together, in this order; none at all is a stack, too."""
+
+    name: str
+    defenses: tuple[dict[str, Any], ...] = ()
+
+    def on(self, scenario: Scenario) -> Scenario:
+        """The scenario with these defenses instead of its own. Raises RequestError where they cannot be had."""
+        document = scenario.undefended().model_dump(mode="json", exclude_none=True)
+        document |= {"defenses": list(self.defenses), "attacks": []}
+        return parse(document, f"--defenses {self.name}")
+
+
+def stacks(texts: Sequence[str]) -> list[Stack]:
+    """Stacks of their names, each once. Raises RequestError naming the nearest right spelling."""
+    return [Stack(text, tuple(map(_defense, text.split("+")))) for text in dict.fromkeys(texts) if text != NONE]
+
+
+def _defense(text: str) -> dict[str, Any]:
+    kind, *settings = text.strip().split(":")
+    known = plugins.available("defenses")
+    if kind not in known:
+        raise RequestError(f"--defenses {text}: unknown defense {kind!r}{nearest(kind, known)}")
+    document: dict[str, Any] = {"kind": kind}
+    for setting in settings:
+        if "=" not in setting:
+            raise RequestError(f"--defenses {text}: {setting!r} is no setting, write {kind}:key=value")
+        override(document, setting)
+    return document
