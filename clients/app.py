@@ -59,11 +59,8 @@ def carry(message: Message, context: Context, call_next: CallNext) -> Message:
     """Flower mod: let a defense that is a protocol of several messages answer, and have the client trained in one."""
     scenario, client, round_ = _scenario(context), _client(context), message.metadata.group_id
     for position, defense in enumerate(scenario.defenses):
-        carrying = Carrying(
-            cohort=scenario.federation.participants,
-            heaviest=scenario.training.heaviest,
-            rng=stream(scenario.seed, "carry", position, client, round_),
-        )
+        rng = stream(scenario.seed, "carry", position, client, round_)
+        carrying = Carrying(scenario.participation(len(_population(scenario).shares[client])), rng)
         call_next = partial(defense.carry, call_next=call_next, carrying=carrying)
     return call_next(message, context)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fedinv import ckks, wire
 from fedinv.ckks import RECORD, CkksTerms
-from fedinv.defense import CallNext, Carrying, Defense
+from fedinv.defense import CallNext, Carrying, Defense, Participation
 
 
 class Homomorphic(CkksTerms, Defense):
@@ -41,6 +41,10 @@ class Homomorphic(CkksTerms, Defense):
         """Refuse where TenSEAL is missing."""
         return None if ckks.installed() else ckks.INSTALL
 
+    def known(self, taken: Participation) -> dict[str, Any]:
+        """The parameters in force, and how many clients the sum is of."""
+        return {**self.model_dump(), "max_weight": self.heaviest(taken.heaviest), "cohort": taken.cohort}
+
     def carry(self, message: Message, context: Context, call_next: CallNext, carrying: Carrying) -> Message:
         """Make keys, train and encrypt, or open the sum.
 
@@ -64,8 +68,8 @@ class Homomorphic(CkksTerms, Defense):
         reply = call_next(message, context)
         if reply.has_error():
             return reply
-        values = _vector(reply, self.heaviest(carrying.heaviest))
-        _check(values, ckks.largest(self.scale_bits, carrying.cohort))
+        values = _vector(reply, self.heaviest(carrying.taken.heaviest))
+        _check(values, ckks.largest(self.scale_bits, carrying.taken.cohort))
         encrypted = ConfigRecord({"ciphertexts": ckks.encrypt(cast(bytes, asked["public"]), values)})
         metrics = reply.content.metric_records["metrics"]
         return Message(RecordDict({RECORD: encrypted, "metrics": metrics}), reply_to=message)

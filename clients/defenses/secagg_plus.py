@@ -17,7 +17,7 @@ from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFI
 from numpy.typing import NDArray
 
 from fedinv import wire
-from fedinv.defense import CallNext, Carrying, Defense
+from fedinv.defense import CallNext, Carrying, Defense, Participation
 from fedinv.secagg import MODULUS, SecaggTerms, terms
 
 
@@ -48,6 +48,10 @@ class SecaggPlus(SecaggTerms, Defense):
                 f"sum of more than {self.capacity} wraps around 2^32; write fewer bits or fewer clients_per_round"
             )
         return None
+
+    def known(self, taken: Participation) -> dict[str, Any]:
+        """The parameters in force, and how many clients the sum is of."""
+        return {**self.model_dump(), "max_weight": self.heaviest(taken.heaviest), "cohort": taken.cohort}
 
     def carry(self, message: Message, context: Context, call_next: CallNext, carrying: Carrying) -> Message:
         """Answer one stage of the protocol; the client trains in the third of the four.
@@ -89,7 +93,7 @@ class _NoUpdateError(Exception):
 
 def _agreed(defense: SecaggPlus, carrying: Carrying) -> dict[str, Any]:
     """What a server that keeps to the scenario asks for."""
-    agreed, cohort = terms(defense.model_dump()), carrying.cohort
+    agreed, cohort = terms(defense.model_dump()), carrying.taken.cohort
     return {
         Key.SAMPLE_NUMBER: cohort,
         Key.SHARE_NUMBER: agreed.neighbors(cohort),
@@ -97,7 +101,7 @@ def _agreed(defense: SecaggPlus, carrying: Carrying) -> dict[str, Any]:
         Key.CLIPPING_RANGE: agreed.clipping_range,
         Key.TARGET_RANGE: 2**agreed.quantization_bits,
         Key.MOD_RANGE: MODULUS,
-        Key.MAX_WEIGHT: agreed.heaviest(carrying.heaviest),
+        Key.MAX_WEIGHT: agreed.heaviest(carrying.taken.heaviest),
     }
 
 

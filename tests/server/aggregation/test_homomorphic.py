@@ -5,6 +5,7 @@ from flwr.app import ConfigRecord, Error, Message
 
 from fedinv import ckks, files, observations, wire
 from fedinv.ckks import RECORD
+from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import loads
@@ -212,3 +213,18 @@ def test_encrypted_vectors_add_up():
     for _ in range(3):
         edge.add(ckks.encrypt(public, np.full(2048, most)))
     assert np.abs(ckks.decrypt(secret, edge.ciphertexts()) - 3 * most).max() < 1e-6
+
+
+def test_the_attacker_knows_the_size_of_the_rounding(four, tmp_path):
+    from fedinv import roles
+
+    answer = roles.load("server", "countermeasures.homomorphic")
+    scenario = loads(four + CKKS + "rounding_bits = 10\n")
+    inline.train(loads(four), tmp_path / "plain")
+    inline.train(scenario, tmp_path / "ckks")
+    schema = population(scenario.data, scenario.seed, 4, 40).table.schema
+    (told,) = scenario.knowledge(schema, adaptive=True, records=6).defenses
+    (total,) = (o.last for o in observations.read(tmp_path / "ckks" / "observations") if len(o.clients) > 1)
+    exact = mean_of(singles(tmp_path / "plain"), range(4))
+    off = torch.cat([(total.received[n] + total.sent[n] - exact[n]).flatten() for n in exact])
+    assert answer.rounding(total, told, None) == pytest.approx(float(off.std()), rel=0.15)

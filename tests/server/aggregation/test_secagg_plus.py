@@ -6,6 +6,7 @@ from flwr.app import Error, Message
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key
 
 from fedinv import files, observations, wire
+from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import loads
@@ -255,3 +256,22 @@ def test_a_client_whose_budget_is_spent_declines_behind_it_too(six, tmp_path):
     assert all(one["reason"].startswith("declined: clip-noise") for one in progress["left_out"])
     ledger = files.read_json(tmp_path / "ledger.json")["clients"]
     assert all(sum(event["steps"] for event in events) == 1 for events in ledger.values())
+
+
+def test_the_attacker_knows_the_size_of_the_rounding(six, tmp_path):
+    from fedinv import roles
+
+    answer = roles.load("server", "countermeasures.secagg_plus")
+    scenario = loads(six + SECAGG)
+    for name, text in (("plain", six), ("secagg", six + SECAGG)):
+        inline.train(loads(text), tmp_path / name)
+    schema = population(scenario.data, scenario.seed, 6, 6).table.schema
+    (told,) = scenario.knowledge(schema, adaptive=True, records=6).defenses
+    (total,) = (o.last for o in observations.read(tmp_path / "secagg" / "observations") if len(o.clients) > 1)
+    exact = mean_of(singles(tmp_path / "plain"), range(6))
+    off = torch.cat([(total.received[n] + total.sent[n] - exact[n]).flatten() for n in exact])
+    updates = [torch.cat([t.flatten() for t in e.received.values()]) for e in singles(tmp_path / "plain").values()]
+    off = off[torch.stack(updates).abs().amin(0) > 1e-5]  # zero is a level, and is not rounded
+    assert len(off) > 100
+    assert answer.rounding(total, told, None) == pytest.approx(float(off.std()), rel=0.15)
+    assert float(off.mean().abs()) < 3 * float(off.std()) / len(off) ** 0.5  # as often up as down
