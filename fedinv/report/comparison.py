@@ -72,7 +72,8 @@ def show(found: Comparison) -> None:
 
 COLUMNS = (
     "defenses", "attack", "variant", "leakage", "leakage_low", "leakage_high", "verdict",
-    "recovered", "recovered_low", "recovered_high", "records", "fields_right", "fields_guess", "measure", "value", "guess",
+    "recovered", "recovered_low", "recovered_high", "records",
+    "fields_right", "fields_guess", "measure", "value", "guess",
     "utility", "utility_lost", "epsilon", "unit", "against_server", "bytes_up", "bytes_ratio",
     "training_seconds", "attack_seconds", "seeds",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..countermeasures import ANSWERED, decoded, looked, rounding
+from ..countermeasures import answered, decoded, looked, rounding
 from ..inversion.chain import activation_of
 from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
 from ..inversion.noise import NOISY, noise_std
@@ -43,7 +43,7 @@ class Exact(Attack):
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode")
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)

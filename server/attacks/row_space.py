@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 from fedinv.models import Mlp, load
 
-from ..countermeasures import ANSWERED, decoded, looked, rounding
+from ..countermeasures import answered, decoded, looked, rounding
 from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
@@ -51,7 +51,7 @@ class RowSpace(Attack):
     """
 
     kind: Literal["row-space"] = "row-space"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode")
     starts: int = Field(default=4, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=8, ge=1, le=1000)

@@ -78,3 +78,8 @@ def _answers(knows: Knowledge) -> Iterator[tuple[Mapping[str, Any], ModuleType]]
 @cache
 def _module(kind: str) -> ModuleType:
     return import_module(f".{kind.replace('-', '_')}", __name__)
+
+
+def answered(*ways: str) -> frozenset[str]:
+    """Kinds of defense that are answered in one of these ways, by the functions' names."""
+    return frozenset(kind for kind in ANSWERED if any(hasattr(_module(kind), way) for way in ways))
