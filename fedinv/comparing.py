@@ -135,9 +135,11 @@ def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
         kind, *settings = text.strip().split(":")
         parameters: dict[str, Any] = {"kind": kind}
         if kind in own:
-            parameters = own[kind].model_dump(mode="json", exclude_none=True)
+            parameters = own[kind].model_dump(mode="json", exclude_defaults=True) | {"kind": kind}
         for setting in settings:
             override(parameters, setting)
+        if kind == "exact" and any(other.startswith("row-space") for other in texts):
+            parameters.setdefault("fall_back", False)  # row-space is run by itself
         found.append(run.parse_attack(parameters))
     if not found:
         raise RequestError("--attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")

@@ -24,7 +24,7 @@ from ..training import drawn
 class DpSgd(Defense):
     """Replaces local training by DP-SGD. Guarantees epsilon per record, over all rounds.
 
-    Costs the per-record gradients (3 to 9 times a step's time) and no bytes.
+    Costs the records' own gradients (some 6 times a step's time) and no bytes.
     """
 
     kind: Literal["dp-sgd"] = "dp-sgd"
@@ -38,9 +38,9 @@ class DpSgd(Defense):
     clip: float = Field(default=1.0, gt=0)
     """Norm to which each record's gradient is cut."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
-    mode: Literal["hooks", "functorch", "ghost"] = "hooks"
-    """How Opacus finds each record's gradient: the same one by any. ghost finds only their norms, in a second pass, and
-    needs least memory."""
+    mode: Literal["ghost", "hooks", "functorch"] = "ghost"
+    """How Opacus clips: by the norms of the records' gradients and a second pass, which is quickest and needs least
+    memory, or by each record's gradient written out. The update is the same by any."""
     guard: bool = True
     """Drop records whose gradient is not finite: clipping lets NaN through, at any noise. Off only to show that."""
 

@@ -6,6 +6,7 @@ from flwr.app import Error, Message
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key
 
 from fedinv import files, observations, wire
+from fedinv.attack import Knowledge
 from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
@@ -273,5 +274,7 @@ def test_the_attacker_knows_the_size_of_the_rounding(six, tmp_path):
     updates = [torch.cat([t.flatten() for t in e.received.values()]) for e in singles(tmp_path / "plain").values()]
     off = off[torch.stack(updates).abs().amin(0) > 1e-5]  # zero is a level, and is not rounded
     assert len(off) > 100
-    assert answer.rounding(total, told, None) == pytest.approx(float(off.std()), rel=0.15)
+    assert answer.rounding(total, told, Knowledge()) == pytest.approx(float(off.std()), rel=0.15)
+    measured = answer.rounding(total, told, Knowledge(schema=schema))
+    assert 0.5 * float(off.std()) < measured < 1.1 * float(off.std())
     assert float(off.mean().abs()) < 3 * float(off.std()) / len(off) ** 0.5  # as often up as down
