@@ -24,9 +24,9 @@ from fedinv.secagg import MODULUS, SecaggTerms, terms
 class SecaggPlus(SecaggTerms, Defense):
     """The server learns the weighted sum of the updates, quantized, and who took part; no single update.
 
-    Claims no differential privacy: the sum itself may tell of records. A client that fails before it sent its vector
-    is not in the sum, which stays right as long as enough neighbors of everybody remain; else the round changes
-    nothing.
+    Claims no differential privacy: the sum itself may tell of records, and rounding blurs a large one only by chance
+    (`masking` shows what the exact sum tells). A client that fails before it sent its vector is not in the sum, which
+    stays right as long as enough neighbors of everybody remain; else the round changes nothing.
 
     What the protocol does not hide as Flower ships it: it is made for a server that follows it. One that lists the
     same clients as present and as dropped out gets the shares of both secrets and opens every update, unless

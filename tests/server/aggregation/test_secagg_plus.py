@@ -70,6 +70,9 @@ def test_the_sum_is_that_of_masking_up_to_quantization_and_no_update_is_seen(tin
     records = {c: e.records for c, e in singles(tmp_path / "plain").items()}
     assert records[0] != records[1]
     masking, secagg = model(tmp_path / "masking")[0], model(tmp_path / "secagg")[0]
+    parameters = sum(t.numel() for t in secagg.values())
+    up = model(tmp_path / "secagg")[1]["bytes_up"]
+    assert 3 * 4 * 8 * parameters + 3 * 4 * 4 * 100 < up < 1.2 * 3 * 4 * 8 * parameters  # vectors, keys and shares
     moved = distance(singles(tmp_path / "plain")[0].sent, model(tmp_path / "plain")[0])
     assert 0 < distance(masking, secagg) < 5e-5 < moved
     ours, theirs = (observations.read(tmp_path / d / "observations") for d in ("secagg", "masking"))
