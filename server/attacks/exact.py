@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
-from ..countermeasures import answered, decoded, looked, rounding
+from ..countermeasures import answered, decoded, granted, looked, rounding, unsteady
 from ..inversion.chain import activation_of
 from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
 from ..inversion.noise import NOISY, noise_std
@@ -43,7 +43,7 @@ class Exact(Attack):
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode")
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "UNSTEADY", "ANY_RECORD")
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
@@ -59,7 +59,7 @@ class Exact(Attack):
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and say in the notes why others are missing."""
         seen = looked(seen, knows)
-        return decoded(self._found(seen, knows, rng, progress), seen, knows, rng)
+        return decoded(self._found(seen, granted(knows), rng, progress), seen, knows, rng)
 
     def _found(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         last = seen.last
@@ -114,7 +114,7 @@ class Exact(Attack):
             found = peel(layer, factors, knows.schema, still, search, generator, progress)
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
-        return _claim(last, knows, found, rank, still, rng)
+        return _claim(last, knows, found, rank, still and not unsteady(knows), rng)
 
 
 def _hopeless(layer: FirstLayer, records: int) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 from fedinv.models import Mlp, load
 
-from ..countermeasures import answered, decoded, looked, rounding
+from ..countermeasures import answered, decoded, granted, looked, rounding
 from ..inversion.activations import Activation
 from ..inversion.attribution import attribute
 from ..inversion.chain import activation_of
@@ -51,7 +51,7 @@ class RowSpace(Attack):
     """
 
     kind: Literal["row-space"] = "row-space"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode")
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "UNSTEADY", "ANY_RECORD")
     starts: int = Field(default=4, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=8, ge=1, le=1000)
@@ -64,7 +64,7 @@ class RowSpace(Attack):
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and say in the notes why others are missing."""
         seen = looked(seen, knows)
-        return decoded(self.search(seen, knows, rng, progress), seen, knows, rng)
+        return decoded(self.search(seen, granted(knows), rng, progress), seen, knows, rng)
 
     def search(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """The records in the update's spans, whatever training did to them before."""

@@ -1,0 +1,41 @@
+"""Trains on records that are moved, within bounds, to where the network does worst.
+
+Madry, Makelov, Schmidt, Tsipras, Vladu 2018 (Towards deep learning models resistant to adversarial attacks), section 2:
+projected gradient descent within a box.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from fedinv.defense import Batch, Defense
+from fedinv.loss import loss
+
+
+class AdversarialTraining(Defense):
+    """record -> the worst one within `radius` of it in every input, found by `steps` signed steps.
+
+    Each record is moved by itself, so that clipping examples bounds its share and dp-sgd's claim holds. Claims no
+    differential privacy by itself: heuristic. Costs `steps` more passes each local step, and no bytes.
+    """
+
+    kind: Literal["adversarial-training"] = "adversarial-training"
+    radius: float = Field(default=0.1, gt=0)
+    """Standard deviations of a numeric column; one-hot columns are moved by as much of 1."""
+    steps: int = Field(default=5, ge=1, le=100)
+    step: float = Field(default=0.03, gt=0)
+    """Length of each, in the unit of the radius."""
+
+    def augment(self, batch: Batch, network: nn.Sequential, rng: np.random.Generator) -> Batch:
+        """Move the batch's records uphill, beginning where they are."""
+        moved = batch.inputs
+        for _ in range(self.steps):
+            at = moved.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(loss(network(at), batch.targets, reduction="sum"), at)
+            moved = batch.inputs + (at.detach() + self.step * slope.sign() - batch.inputs).clamp(
+                -self.radius, self.radius
+            )
+        return Batch(moved.detach(), batch.targets)

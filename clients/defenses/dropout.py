@@ -1,0 +1,46 @@
+"""Leaves out random units of the hidden layers at each local step.
+
+Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014 (Dropout), section 4.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedinv.defense import Defense
+from fedinv.streams import torch_stream
+
+
+class Dropout(Defense):
+    """Each hidden unit is 0 with chance `rate` while training, the others scaled up; records differ in theirs.
+
+    Claims no differential privacy: heuristic. Costs no bytes and hardly any time.
+    """
+
+    kind: Literal["dropout"] = "dropout"
+    rate: float = Field(default=0.3, ge=0, lt=1)
+    """Chance of a unit to be left out."""
+
+    def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
+        """Put a mask behind every activation; parameters keep their names."""
+        generator = torch_stream(rng)
+        wrapped = nn.Sequential()
+        for name, layer in network.named_children():
+            unit = not list(layer.parameters()) and not isinstance(layer, nn.Flatten | nn.Unflatten | nn.AvgPool2d)
+            wrapped.add_module(name, nn.Sequential(layer, _Mask(self.rate, generator)) if unit else layer)
+        return wrapped
+
+
+class _Mask(nn.Module):
+    def __init__(self, rate: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self._rate, self._generator = rate, generator
+
+    def forward(self, units: Tensor) -> Tensor:
+        if not self.training:
+            return units
+        kept = torch.rand(units.shape, generator=self._generator) >= self._rate
+        return units * kept / (1 - self._rate)

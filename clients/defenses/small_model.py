@@ -1,0 +1,47 @@
+"""Trains a smaller model: of each layer only the weights that are largest when they arrive.
+
+Han, Pool, Tran, Dally 2015 (Learning both weights and connections), section 3, for magnitudes; Jiang et al. 2022
+(Model pruning enables efficient federated learning), for a federation that prunes.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from fedinv.defense import Defense, Job, LocalTraining, Update
+from fedinv.pruned import kept
+
+
+class SmallModel(Defense):
+    """Weights that are not among the largest of their layer are 0 from the first round on; biases are kept.
+
+    Which ones follows from the weights that the server sent alone, so that all clients prune alike, and once pruned
+    they stay so. Claims no differential privacy: heuristic, as compression of the model. Costs about 4.1 bytes for each
+    weight that is kept after the first round, and a look at each weight a round.
+    """
+
+    kind: Literal["small-model"] = "small-model"
+    keep: float = Field(default=0.25, gt=0, le=1)
+    """Share of each layer's weights that is trained."""
+
+    def wrap_training(self, training: LocalTraining) -> LocalTraining:
+        """Prune what was received, train, and send no change of what was pruned but to zero."""
+
+        def train(job: Job) -> Update:
+            weights = {name: tensor.detach().clone() for name, tensor in job.network.named_parameters()}
+            masks = kept(weights, self.keep)
+            handles = []
+            with torch.no_grad():
+                for name, parameter in job.network.named_parameters():
+                    parameter.mul_(masks[name])
+                    handles.append(parameter.register_hook(masks[name].mul))  # type: ignore[no-untyped-call]
+            update = training(job)
+            for handle in handles:
+                handle.remove()
+            return {
+                name: torch.where(masks[name], tensor, -weights[name]) if name in masks else tensor
+                for name, tensor in update.items()
+            }
+
+        return train

@@ -1,0 +1,88 @@
+"""Unmix: categories tell the shares and who was mixed with whom, and then numbers follow from linear equations."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fedinv.attack import Claim, Knowledge, Observation
+from fedinv.schema import Categorical, Schema
+
+ANY_RECORD = True
+UNSTEADY = True
+PURE = 0.02
+"""Distance from 0 or 1 up to which an entry of a one-hot column counts as not mixed."""
+EVEN = 0.03
+"""Distance of the larger share from one half below which the two records of a mixture cannot be told apart."""
+ALIKE = 0.05
+"""Distance of an entry from the share that it should have up to which records fit one mixture."""
+
+
+def decode(
+    claim: Claim, seen: Observation, defense: Mapping[str, Any], knows: Knowledge, rng: np.random.Generator
+) -> Claim:
+    """The records that were mixed, as far as the claimed mixtures tell; categories are whole.
+
+    A batch's mixtures are M = (a 1 + (1 - a) Q) Y, with a the larger share, Y the batch in some order and Q a
+    permutation: in a one-hot column the entry a is a record's own, 1 - a its partner's, so that partners are found by
+    their categories, and Y by solving the equations. A partner that was not found is taken for an average one.
+    """
+    if knows.schema is None or not any(isinstance(c, Categorical) for c in knows.schema.columns):
+        return replace(claim, notes=(*claim.notes, "mixtures are as they were: no column tells the shares"))
+    schema, mixed = knows.schema, claim.records.double()
+    share = _share(schema, mixed)
+    if share is None or share < 0.5 + EVEN:
+        reason = "the records are of several mixtures" if share is None else "both records count alike"
+        records, sure = _categories(schema, mixed)[0], 0.3
+    else:
+        reason = f"records were unmixed, of which the larger had {share:.0%}"
+        records, sure = _unmixed(schema, mixed, share), 1.0
+    return replace(
+        claim, records=records.float(), confidence=claim.confidence * sure, notes=(*claim.notes, f"mixup: {reason}")
+    )
+
+
+def _share(schema: Schema, mixed: Tensor) -> float | None:
+    """The larger share of the mixtures; 1 where nothing is mixed, None where there is not one share for all."""
+    tops = torch.cat([mixed[:, where].amax(1) for where in _hot(schema)])
+    split = tops[(tops > 0.5 - PURE) & (tops < 1 - PURE)]
+    if not len(split):
+        return 1.0
+    share = float(split.median())
+    return share if bool(((split - share).abs() < ALIKE).double().mean() > 0.8) else None
+
+
+def _hot(schema: Schema) -> list[slice]:
+    return [w for c, w in zip(schema.columns, schema.slices, strict=True) if isinstance(c, Categorical)]
+
+
+def _categories(schema: Schema, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    """Each mixture with the larger record's categories alone, and with the smaller one's."""
+    larger, smaller = mixed.clone(), mixed.clone()
+    for where in _hot(schema):
+        part = mixed[:, where]
+        first = one_hot(part.argmax(1), part.shape[1]).to(part)
+        rest = part - first * part.amax(1, keepdim=True)
+        second = one_hot(rest.argmax(1), part.shape[1]).to(part)
+        larger[:, where] = first
+        smaller[:, where] = torch.where((part.amax(1) > 1 - PURE)[:, None], first, second)
+    return larger, smaller
+
+
+def _unmixed(schema: Schema, mixed: Tensor, share: float) -> Tensor:
+    own, partner = _categories(schema, mixed)
+    hot = torch.cat([torch.arange(w.start, w.stop) for w in _hot(schema)])
+    apart = (partner[:, None, hot] - own[None, :, hot]).abs().sum(-1) / 2
+    who = torch.from_numpy(linear_sum_assignment(apart.numpy())[1])
+    found = apart[torch.arange(len(who)), who] < 0.5
+    equations = share * torch.eye(len(mixed), dtype=mixed.dtype)
+    equations[found] += (1 - share) * one_hot(who[found], len(mixed)).to(mixed)
+    records: Tensor = torch.linalg.solve(equations, mixed)
+    # categories were told apart before, and an average partner adds 0 to a standardized number
+    records[:, hot] = own[:, hot]
+    return records

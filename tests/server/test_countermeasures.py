@@ -1,0 +1,106 @@
+"""Every heuristic defense that hides records from an attacker who is told nothing, and the answer to it."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedinv import plugins, roles
+from fedinv.attack import Claim, Exchange, Knowledge, Observation
+from fedinv.run import open_folder, quiet, run
+from fedinv.scenario import read
+
+mixup = roles.load("server", "countermeasures.mixup")
+sign = roles.load("server", "countermeasures")
+
+SETTINGS = [
+    "training.algorithm=fedsgd",
+    "training.batch_size=4",
+    "data.records=400",
+    "federation.clients=2",
+    "federation.rounds=1",
+    "attacker.watch.clients=1",
+]
+
+
+def attacked(tmp_path, defense, attack, *more):
+    settings = [*SETTINGS, f'defenses=[{{kind="{defense}"}}]', f"attacks=[{{{attack}}}]", *more]
+    scenario = read("hospital", settings)
+    results = run(scenario, open_folder(scenario, tmp_path), "inline", quiet)
+    found = {one.variant: one for one in results.attacks}
+    return found["static"], found["adaptive"], results
+
+
+@pytest.mark.parametrize(
+    ("defense", "attack"),
+    [
+        ("top-k", 'kind="gradient-matching"'),
+        ("prune-gradient", 'kind="gradient-matching"'),
+        ("small-model", 'kind="gradient-matching"'),
+        ("mixup", 'kind="exact",fall_back=false'),
+        ("dropout", 'kind="exact",fall_back=false'),
+        ("adversarial-training", 'kind="exact",fall_back=false'),
+    ],
+)
+def test_what_holds_against_who_is_told_nothing_is_broken_by_who_knows(tmp_path, defense, attack):
+    static, adaptive, _ = attacked(tmp_path, defense, attack, "model.hidden=[256]")
+    assert static.undefended.recovered.value == 1.0
+    assert static.recovered.value <= 0.5
+    assert adaptive.recovered.value == 1.0
+
+
+def test_signs_alone_give_a_single_record_away(tmp_path):
+    static, adaptive, _ = attacked(
+        tmp_path, "sign", 'kind="gradient-matching"', "model.hidden=[256,256]", "training.batch_size=1"
+    )
+    assert static.recovered.value == 0.0
+    assert adaptive.recovered.value == 1.0
+
+
+def test_smoothed_labels_hide_nothing_from_anyone(tmp_path):
+    settings = [*SETTINGS, 'defenses=[{kind="label-smoothing"}]', 'attacks=[{kind="exact"}]']
+    scenario = read("hospital", settings)
+    results = run(scenario, open_folder(scenario, tmp_path), "inline", quiet)
+    assert [(one.variant, one.recovered.value) for one in results.attacks] == [("static", 1.0)]
+
+
+@pytest.fixture(scope="module")
+def people():
+    scenario = read("hospital", ["data.records=200"])
+    table = scenario.data.load(3)
+    return table.schema, table.schema.encode(table.columns)
+
+
+def unmixed(schema, mixed):
+    claim = Claim(mixed, torch.ones(len(mixed)))
+    seen = Observation((0,), (Exchange(1, {}, {}, len(mixed)),))
+    return mixup.decode(claim, seen, {"kind": "mixup"}, Knowledge(schema=schema), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.56, 0.2])
+def test_mixtures_are_taken_apart_whatever_the_share(people, share):
+    schema, inputs = people
+    records, other = inputs[:8], torch.tensor([1, 2, 0, 3, 5, 4, 7, 6])
+    back = unmixed(schema, share * records + (1 - share) * records[other])
+    wanted = records if share > 0.5 else records[other]
+    assert torch.allclose(back.records, wanted, atol=1e-3)
+
+
+def test_a_partner_that_was_not_found_leaves_categories_right(people):
+    schema, inputs = people
+    records, other = inputs[:6], torch.tensor([1, 2, 3, 4, 5, 0])
+    mixed = (0.8 * records + 0.2 * records[other])[:4]
+    back = unmixed(schema, mixed).records
+    hot = torch.cat([torch.arange(w.start, w.stop) for w in mixup._hot(schema)])
+    assert torch.equal(back[:, hot], records[:4][:, hot])
+    assert torch.allclose(back[:3], records[:3], atol=0.35)
+
+
+def test_even_mixtures_are_said_to_be_unknowable(people):
+    schema, inputs = people
+    back = unmixed(schema, 0.5 * inputs[:4] + 0.5 * inputs[[1, 0, 3, 2]])
+    assert "count alike" in back.notes[-1]
+    assert float(back.confidence.max()) < 0.5
+
+
+def test_every_answer_names_a_defense_that_is_there():
+    assert set(plugins.available("defenses")) >= sign.ANSWERED
