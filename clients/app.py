@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fedinv import wire
+from fedinv.canaries import plant, planted_update
 from fedinv.data.population import Population, population
 from fedinv.defense import Augment, Batch, CallNext, Carrying, Defense, Job, LocalTraining, Sending
 from fedinv.federation import DECLINED
@@ -85,13 +86,19 @@ def train(message: Message, context: Context) -> Message:
     schema = people.table.schema
     weights = wire.unpack(message.content.array_records["arrays"])
     network = load(scenario.model, schema.shape, schema.outputs, weights)
+    inputs, labels = people.inputs[rows], people.labels[rows]
+    batches = local_batches(training, len(rows), scenario.sampling, scenario.seed, client, round_)
+    if scenario.audit.plant == "records":
+        unusual = scenario.server.overflow
+        planted = plant(inputs, labels, network, scenario.seed, client, unusual)
+        inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
     for position, defense in enumerate(scenario.defenses):
         network = defense.wrap_network(network, stream(scenario.seed, "network", position, client, round_))
     job = Job(
         network=network,
-        inputs=people.inputs[rows],
-        labels=people.labels[rows],
-        batches=local_batches(training, len(rows), scenario.sampling, scenario.seed, client, round_),
+        inputs=inputs,
+        labels=labels,
+        batches=batches,
         training=training,
         rng=stream(scenario.seed, "training", client, round_),
         augment=_augment(scenario, network, client, round_),
@@ -101,6 +108,8 @@ def train(message: Message, context: Context) -> Message:
     for defense in scenario.defenses:
         run = defense.wrap_training(run)
     update = run(job)
+    if scenario.audit.plant == "clients":
+        update = planted_update(update, scenario.seed, client)
     context.state["fedinv"] = ConfigRecord({"ledger": ledgers.write(ledgers.charge(ledger, events))})
     examples = len(rows) if training.algorithm == "fedavg" else min(training.batch_size, len(rows))
     weight = 1.0 if any(defense.one_weight for defense in scenario.defenses) else float(examples)

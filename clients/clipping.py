@@ -1,4 +1,4 @@
-"""Cutting an update to a norm."""
+"""Cutting an update to a norm, and adding noise to it."""
 
 import math
 
@@ -17,3 +17,8 @@ def clipped(update: Update, norm: float) -> Update:
         return {name: torch.zeros_like(tensor) for name, tensor in update.items()}
     scale = min(1.0, norm / length) if length > 0 else 1.0
     return {name: tensor * scale for name, tensor in update.items()}
+
+
+def noised(update: Update, std: float, generator: torch.Generator) -> Update:
+    """The update with Gaussian noise of a standard deviation added to every entry."""
+    return {name: tensor + std * torch.randn(tensor.shape, generator=generator) for name, tensor in update.items()}

@@ -153,6 +153,31 @@ def compare(
 
 
 @app.command()
+def audit(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Where its run goes. [default: runs/SCENARIO-audit-N]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
+    from fedinv import auditing, files
+    from fedinv import run as runs
+    from fedinv.scenario import read
+
+    declared = read(scenario, settings or [])
+    runs.check(declared, "inline")
+    folder = runs.new_folder(f"{declared.name}-audit") if out is None else out
+    with _progress() as steps:
+        found = auditing.audit(declared, folder, steps)
+    files.write_json(folder / "audit.json", found.model_dump(mode="json"))
+    if as_json:
+        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+    else:
+        auditing.show(found)
+    raise SystemExit(1 if found.verdict == "FAIL" else 0)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")]) -> None:
     """Write a run's report.html anew and print where it is."""
     from fedinv.report import render

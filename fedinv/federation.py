@@ -78,12 +78,17 @@ class Server(Strict):
     """A malicious server opens each update behind secagg-plus: it tells all clients that their neighbors are present
     and that they dropped out, and gets the shares of both secrets. Clients whose check_lists is on refuse."""
 
+    overflow: bool = False
+    """A malicious server sends weights at which one record in particular, if it is there, makes numbers overflow."""
+
     @model_validator(mode="after")
     def _follows_the_protocol(self) -> "Server":
         if self.kind == "curious" and self.repeat > 1:
             raise ValueError('repeat: a curious server follows the protocol, write kind = "malicious"')
         if self.kind == "curious" and self.unmask:
             raise ValueError('unmask: a curious server follows the protocol, write kind = "malicious"')
+        if self.kind == "curious" and self.overflow:
+            raise ValueError('overflow: a curious server follows the protocol, write kind = "malicious"')
         return self
 
 

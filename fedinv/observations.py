@@ -26,6 +26,11 @@ def write_update(folder: Path, round_: int, clients: Sequence[int], records: int
     files.write_tensors(folder / f"round-{round_:03}-{name}.safetensors", update, facts)
 
 
+def read_sent(folder: Path, round_: int) -> dict[str, Tensor]:
+    """The global model of a watched round. Raises RunError naming a file that is damaged or missing."""
+    return files.read_tensors(folder / f"round-{round_:03}-sent.safetensors")[0]
+
+
 def read(folder: Path) -> tuple[Observation, ...]:
     """Read all observations, by round and client, sums last; each holds the earlier watched rounds of its client.
 

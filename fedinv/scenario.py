@@ -23,6 +23,17 @@ from fedinv.models import Convnet, Mlp, Model
 from fedinv.schema import Schema
 
 
+class AuditTable(Strict):
+    """What an audit is about."""
+
+    claimed_epsilon: float | None = Field(default=None, ge=0)
+    """The epsilon that someone quotes; what the ledger says where absent."""
+    clients: int = Field(default=200, ge=20)
+    """Canaries of an audit of whole clients: so many take part in it."""
+    plant: Literal["nothing", "records", "clients"] = "nothing"
+    """Canaries in the training: only for an audit, which sets it."""
+
+
 class JudgeTable(Strict):
     """How claims are judged."""
 
@@ -72,6 +83,7 @@ class Scenario(Strict):
     attacker: Attacker = Attacker()
     attacks: tuple[SerializeAsAny[Attack], ...] = ()
     judge: JudgeTable = JudgeTable()
+    audit: AuditTable = AuditTable()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

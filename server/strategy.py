@@ -17,6 +17,7 @@ from fedinv.streams import stream
 
 from .aggregation import Summed
 from .central_dp import noised_mean
+from .overflow import overflowing
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class WiretapFedAvg(Strategy):
     ) -> Iterable[Message]:
         """Send the global model to the round's clients."""
         self._sent = wire.unpack(arrays)
+        if self.agreement.server.overflow:
+            self._sent = overflowing(self._sent)
+            arrays = wire.pack(self._sent)
         if server_round in self.agreement.attacker.watch.rounds:
             observations.write_sent(self.folder, server_round, self._sent)
         cohort = self.cohort(server_round)

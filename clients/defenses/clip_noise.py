@@ -6,14 +6,13 @@ itself, so the guarantee needs no trust in the server.
 
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 
 from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
 from fedinv.privacy import calibrated
 from fedinv.streams import torch_stream
 
-from ..clipping import clipped
+from ..clipping import clipped, noised
 
 
 class ClipNoise(Defense):
@@ -37,11 +36,7 @@ class ClipNoise(Defense):
         """Clip to the norm over all parameters, then add noise of the given multiple of it."""
         generator = torch_stream(sending.rng)
         (charged,) = self.privacy_events(sending.taken)
-        std = charged.noise_multiplier * self.clip
-        return {
-            name: tensor + std * torch.randn(tensor.shape, generator=generator)
-            for name, tensor in clipped(update, self.clip).items()
-        }
+        return noised(clipped(update, self.clip), charged.noise_multiplier * self.clip, generator)
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """One Gaussian mechanism a round."""

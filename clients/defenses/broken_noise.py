@@ -1,0 +1,48 @@
+"""A mechanism that adds less noise than it is charged for: for audits, which must find that out.
+
+The two ways are bugs that were found in practice (Tramer, Terzis, Steinke, Song, Jagielski, Carlini 2022, Debugging
+differential privacy: a clipped sum divided before the noise was added; Nasr et al. 2023, section 6).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.streams import torch_stream
+
+from ..clipping import clipped, noised
+
+
+class BrokenNoise(Defense):
+    """clip-noise with a bug. It claims an epsilon per client that does not hold. Never use it but to test an audit."""
+
+    kind: Literal["broken-noise"] = "broken-noise"
+    clip: float = Field(default=1.0, gt=0)
+    """Norm to which the update is cut."""
+    noise_multiplier: float = Field(default=1.0, ge=0)
+    """Noise that is charged for, over the clipping norm."""
+    noise_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of it that is added."""
+    sensitivity: float | None = Field(default=None, gt=0)
+    """Norm that the noise is a multiple of; the clipping norm where absent."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+    def protect(self, update: Update, sending: Sending) -> Update:
+        """Clip, and add too little."""
+        std = self.noise_share * self.noise_multiplier * (self.sensitivity or self.clip)
+        return noised(clipped(update, self.clip), std, torch_stream(sending.rng))
+
+    def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
+        """What it would cost if the noise were all there."""
+        return (
+            PrivacyEvent(
+                noise_multiplier=self.noise_multiplier,
+                sampling_rate=1.0,
+                steps=1,
+                delta=self.delta,
+                unit="client",
+                neighbors="replace-one",
+                mechanism=self.kind,
+            ),
+        )

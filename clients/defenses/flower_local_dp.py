@@ -1,0 +1,54 @@
+"""What Flower's LocalDpMod does to an update; the epsilon that it is set to is not what all rounds cost.
+
+Its noise is that of the classic Gaussian mechanism (Dwork and Roth 2014, theorem A.1), which holds for one release and
+an epsilon of at most 1.
+"""
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.streams import torch_stream
+
+from ..clipping import clipped, noised
+
+
+class FlowerLocalDp(Defense):
+    """update -> clipped to `clip` + Gaussian noise of sensitivity * sqrt(2 ln(1.25 / delta)) / epsilon.
+
+    Guarantees what the ledger says over all rounds, and not the epsilon that it is set to: neighbors replace all of a
+    client's records, and every round counts. Costs no bytes and hardly any time.
+    """
+
+    kind: Literal["flower-local-dp"] = "flower-local-dp"
+    clip: float = Field(default=1.0, gt=0)
+    """Norm to which the update is cut."""
+    sensitivity: float = Field(default=1.0, gt=0)
+    """As Flower is told; 2 * clip is what replacing a client's records may change."""
+    epsilon: float = Field(default=1.0, gt=0)
+    """As Flower is told, for each round by itself."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+    def protect(self, update: Update, sending: Sending) -> Update:
+        """Clip and noise as Flower does."""
+        return noised(clipped(update, self.clip), self._std, torch_stream(sending.rng))
+
+    def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
+        """One Gaussian mechanism a round, of the noise that is there."""
+        return (
+            PrivacyEvent(
+                noise_multiplier=self._std / self.clip,
+                sampling_rate=1.0,
+                steps=1,
+                delta=self.delta,
+                unit="client",
+                neighbors="replace-one",
+                mechanism=self.kind,
+            ),
+        )
+
+    @property
+    def _std(self) -> float:
+        return self.sensitivity * math.sqrt(2 * math.log(1.25 / self.delta)) / self.epsilon
