@@ -5,7 +5,7 @@ from importlib import import_module
 
 from fedinv.errors import nearest
 
-NAMES = ("startup", "engine", "exact", "adult", "grid", "large", "matching", "unrolled", "breaching", "lineup")
+NAMES = ("startup", "engine", "exact", "adult", "grid", "large", "matching", "unrolled", "breaching", "lineup", "audit")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -110,7 +110,7 @@ class WiretapFedAvg(Strategy):
         if summed is not None and summed.mean is not None:
             mean = dict(summed.mean)
         else:
-            mean = wire.weighted_mean([one.update for one in used.values()], [one.weight for one in used.values()])
+            mean = self._mean(list(used.values()), server_round)
         self.used += len(used)
         total = sum(one.records for one in used.values())
         if all(masked) and server_round in watch.rounds:
