@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from fedinv.bottleneck import penalty
 from fedinv.defense import Batch, Job, Update
 from fedinv.loss import loss
 from fedinv.models import state
@@ -23,7 +24,7 @@ def plain_sgd(job: Job) -> Update:
     steps: list[torch.Tensor] = []
     for batch in job.batches:
         inputs, labels = drawn(job, torch.from_numpy(batch))
-        off = loss(job.network(inputs), labels)
+        off = loss(job.network(inputs), labels) + penalty(job.network)
         gradients = list(torch.autograd.grad(off, weights))
         with torch.no_grad():
             if settings.weight_decay:

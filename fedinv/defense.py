@@ -151,6 +151,8 @@ class Defense(BaseModel):
     """Whether it needs each record's own gradient."""
     mixes_records: ClassVar[bool] = False
     """Whether it makes one training example of several records, so that no record has a gradient of its own."""
+    no_own_gradients: ClassVar[str | None] = None
+    """Why records' gradients cannot be clipped one by one beside it; None where they can."""
     secure_aggregation: ClassVar[bool] = False
     """Whether the server can only use the sum over the cohort."""
     for_sum: ClassVar[bool] = False

@@ -155,15 +155,15 @@ def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
     metric: Literal["auc", "r2"] = "auc" if people.table.schema.target is None else "r2"
     measured = auc if metric == "auc" else r2
 
-    def measure(where: Path) -> tuple[float, Interval]:
-        network = trained_network(scenario, where, people)
+    def measure(where: Path, declared: Scenario) -> tuple[float, Interval]:
+        network = trained_network(declared, where, people)
         rng = stream(scenario.seed, "utility")
         return measured(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
 
-    value, interval = measure(folder)
+    value, interval = measure(folder, scenario)
     undefended = None
     if scenario.defenses:
-        plain, plain_interval = measure(folder / "undefended")
+        plain, plain_interval = measure(folder / "undefended", scenario.undefended())
         undefended = Undefended(value=plain, ci95=plain_interval)
     return Utility(metric=metric, value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedinv.bottleneck import with_bottleneck
 from fedinv.defense import Training
 from fedinv.models import Mlp, Model
 from fedinv.streams import stream
@@ -123,6 +124,11 @@ class Agreement(BaseModel):
     attacker: Attacker = Attacker()
     defenses: tuple[Mapping[str, Any], ...] = ()
     """As the scenario writes them: the server has a part of its own in some."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_bottleneck(cls, document: Any) -> Any:
+        return with_bottleneck(document)
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """What the scenario writes of a defense; None where it is not on."""

@@ -10,6 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from fedinv.bottleneck import Bottleneck
+
 Shape = tuple[int, ...]
 """Of one record: (width,) for a table, (channels, height, width) for an image."""
 Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
@@ -33,6 +35,8 @@ class Mlp(BaseModel):
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1)
     activation: Activation = "relu"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""
@@ -40,7 +44,7 @@ class Mlp(BaseModel):
         hidden: list[nn.Module] = []
         for before, after in pairwise(widths):
             hidden += [nn.Linear(before, after), ACTIVATIONS[self.activation]()]
-        return [*hidden, nn.Linear(widths[-1], outputs)]
+        return [*hidden, *_narrow(widths[-1], self.bottleneck), nn.Linear(widths[-1], outputs)]
 
 
 class Logistic(BaseModel):
@@ -50,10 +54,12 @@ class Logistic(BaseModel):
     images: ClassVar[bool] = False
 
     kind: Literal["logistic"] = "logistic"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""
-        return [nn.Linear(_width(shape), outputs)]
+        return [*_narrow(_width(shape), self.bottleneck), nn.Linear(_width(shape), outputs)]
 
 
 class Lenet(BaseModel):
@@ -67,6 +73,8 @@ class Lenet(BaseModel):
     images: ClassVar[bool] = True
 
     kind: Literal["lenet"] = "lenet"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order. Raises ValueError for what is no image of at least 8 x 8."""
@@ -75,7 +83,7 @@ class Lenet(BaseModel):
         for before, stride in ((channels, 2), (12, 2), (12, 1)):
             layers += [nn.Conv2d(before, 12, 5, stride, padding=2), nn.Sigmoid()]
         rest = 12 * ((height + 3) // 4) * ((width + 3) // 4)
-        layers += [nn.Flatten(), nn.Linear(rest, outputs)]
+        layers += [nn.Flatten(), *_narrow(rest, self.bottleneck), nn.Linear(rest, outputs)]
         for layer in layers:
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -0.5, 0.5)
@@ -96,6 +104,8 @@ class Convnet(BaseModel):
     channels: tuple[Whole, ...] = Field(default=(32, 64, 128, 128), min_length=1)
     """Of each block."""
     norm: Literal["none", "batch"] = "none"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order. Raises ValueError for what is no image of at least 8 x 8."""
@@ -110,7 +120,8 @@ class Convnet(BaseModel):
                 layers.append(nn.AvgPool2d(2))
                 height, width = height // 2, width // 2
             before = after
-        return [*layers, nn.Flatten(), nn.Linear(before * height * width, outputs)]
+        rest = before * height * width
+        return [*layers, nn.Flatten(), *_narrow(rest, self.bottleneck), nn.Linear(rest, outputs)]
 
 
 AnyModel = Mlp | Logistic | Lenet | Convnet
@@ -152,6 +163,10 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 def _without_weights(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
     with torch.device("meta"):
         return nn.Sequential(*model.layers(shape, outputs))
+
+
+def _narrow(width: int, bottleneck: int) -> list[nn.Module]:
+    return [Bottleneck(width, bottleneck)] if bottleneck else []
 
 
 def _width(shape: Shape) -> int:

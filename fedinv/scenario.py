@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, create_model, model
 
 from fedinv import library, plugins
 from fedinv.attack import Attack, Knowledge
+from fedinv.bottleneck import with_bottleneck
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense, Participation
 from fedinv.errors import RequestError, nearest
@@ -62,6 +63,8 @@ def stacking(defenses: Sequence[Defense]) -> str | None:
                 f"{defense.kind!r} makes one example of several records, so that clipping examples bounds no record's "
                 "share: the privacy claim would not hold"
             )
+        if defense.no_own_gradients is not None and any(other.per_record for other in defenses):
+            return f"{defense.kind!r} beside a defense that clips each record's gradient: {defense.no_own_gradients}"
         if noisy is not None and defense.after_noise is not None:
             return f"{defense.kind!r} after {noisy!r}: {defense.after_noise}"
         if type(defense).privacy_events is not Defense.privacy_events and not defense.by_server:
@@ -84,6 +87,11 @@ class Scenario(Strict):
     attacks: tuple[SerializeAsAny[Attack], ...] = ()
     judge: JudgeTable = JudgeTable()
     audit: AuditTable = AuditTable()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_bottleneck(cls, document: Any) -> Any:
+        return with_bottleneck(document)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -148,7 +156,8 @@ class Scenario(Strict):
     def undefended(self) -> Self:
         """The same federation with every defense off."""
         server = self.server.model_copy(update={"unmask": False})
-        return self.model_copy(update={"defenses": (), "server": server})
+        model = self.model.model_copy(update={"bottleneck": 0})
+        return self.model_copy(update={"defenses": (), "server": server, "model": model})
 
     def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
         """What the attacker is told of a client with so many records. A static one is never told of the defenses."""

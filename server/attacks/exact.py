@@ -43,7 +43,7 @@ class Exact(Attack):
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "UNSTEADY", "ANY_RECORD")
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "unsteady", "any_record")
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)

@@ -51,7 +51,7 @@ class RowSpace(Attack):
     """
 
     kind: Literal["row-space"] = "row-space"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "UNSTEADY", "ANY_RECORD")
+    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "unsteady", "any_record")
     starts: int = Field(default=4, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=8, ge=1, le=1000)

@@ -6,8 +6,8 @@ look(last, defense, knows) -> Exchange                  what to attack instead
 telling(last, defense, knows) -> dict[str, Tensor]      bool by parameter: what still tells of the gradient
 rounding(last, defense, knows) -> float                 standard deviation of what it added to each number
 only_signs(last, defense, knows) -> bool                whether nothing but signs was sent
-ANY_RECORD = True           what was trained on is no valid record, so that the schema must not be held against it
-UNSTEADY = True             chance is in the network, so that signals are not what its weights say
+any_record(knows) -> bool   whether what was trained on is no valid record, so that none must be looked for
+unsteady(knows) -> bool     whether signals are not what the weights that were sent say
 decode(claim, seen, defense, knows, rng) -> Claim       the records, undone what training did to them
 """
 
@@ -43,13 +43,13 @@ def looked(seen: Observation, knows: Knowledge) -> Observation:
 
 def granted(knows: Knowledge) -> Knowledge:
     """What is known for a search by equations: without the schema where what was trained on is no valid record."""
-    free = any(getattr(answer, "ANY_RECORD", False) for _, answer in _answers(knows))
+    free = any(answer.any_record(knows) for _, answer in _answers(knows) if hasattr(answer, "any_record"))
     return replace(knows, schema=None) if free else knows
 
 
 def unsteady(knows: Knowledge) -> bool:
     """Whether chance is in the network, so that what a record sends back does not follow from the weights."""
-    return any(getattr(answer, "UNSTEADY", False) for _, answer in _answers(knows))
+    return any(answer.unsteady(knows) for _, answer in _answers(knows) if hasattr(answer, "unsteady"))
 
 
 def telling(last: Exchange, knows: Knowledge) -> dict[str, Tensor] | None:

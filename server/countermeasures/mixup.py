@@ -13,14 +13,22 @@ from torch.nn.functional import one_hot
 from fedinv.attack import Claim, Knowledge, Observation
 from fedinv.schema import Categorical, Schema
 
-ANY_RECORD = True
-UNSTEADY = True
 PURE = 0.02
 """Distance from 0 or 1 up to which an entry of a one-hot column counts as not mixed."""
 EVEN = 0.03
 """Distance of the larger share from one half below which the two records of a mixture cannot be told apart."""
 ALIKE = 0.05
 """Distance of an entry from the share that it should have up to which records fit one mixture."""
+
+
+def any_record(knows: Knowledge) -> bool:
+    """A mixture is no valid record; several steps mix each record anew, and it is the records that all have in common."""
+    return knows.algorithm == "fedsgd"
+
+
+def unsteady(knows: Knowledge) -> bool:
+    """A mixture's label is none of the classes."""
+    return True
 
 
 def decode(
@@ -30,8 +38,10 @@ def decode(
 
     A batch's mixtures are M = (a 1 + (1 - a) Q) Y, with a the larger share, Y the batch in some order and Q a
     permutation: in a one-hot column the entry a is a record's own, 1 - a its partner's, so that partners are found by
-    their categories, and Y by solving the equations. A partner that was not found is taken for an average one.
+    their categories, and Y by solving the equations. Of several local steps nothing is decoded. A partner that was not found is taken for an average one.
     """
+    if not any_record(knows):
+        return claim
     if knows.schema is None or not any(isinstance(c, Categorical) for c in knows.schema.columns):
         return replace(claim, notes=(*claim.notes, "mixtures are as they were: no column tells the shares"))
     schema, mixed = knows.schema, claim.records.double()

@@ -236,6 +236,8 @@ class Passes:
 
 def activation_of(model: object) -> Activation | None:
     """The activation of a network that is a chain of linear layers; None for any other."""
+    if getattr(model, "bottleneck", 0):
+        return None
     if isinstance(model, Logistic):
         return "relu"
     return getattr(model, "activation", "relu") if isinstance(model, Mlp) else None

@@ -38,6 +38,8 @@ def attacked(tmp_path, defense, attack, *more):
         ("small-model", 'kind="gradient-matching"'),
         ("mixup", 'kind="exact",fall_back=false'),
         ("dropout", 'kind="exact",fall_back=false'),
+        ("precode", 'kind="exact",fall_back=false'),
+        ("soteria", 'kind="gradient-matching"'),
         ("adversarial-training", 'kind="exact",fall_back=false'),
     ],
 )
@@ -73,7 +75,9 @@ def people():
 def unmixed(schema, mixed):
     claim = Claim(mixed, torch.ones(len(mixed)))
     seen = Observation((0,), (Exchange(1, {}, {}, len(mixed)),))
-    return mixup.decode(claim, seen, {"kind": "mixup"}, Knowledge(schema=schema), np.random.default_rng(0))
+    return mixup.decode(
+        claim, seen, {"kind": "mixup"}, Knowledge(schema=schema, algorithm="fedsgd"), np.random.default_rng(0)
+    )
 
 
 @pytest.mark.parametrize("share", [0.9, 0.7, 0.56, 0.2])

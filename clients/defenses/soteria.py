@@ -1,0 +1,91 @@
+"""Trains one layer on a representation from which the entries that tell most of the record are taken out.
+
+Sun, Li, Wang, Yang, Li, Chen 2021 (Soteria: provable defense against privacy leakage in federated learning from
+representation perspective), section 4 and equation 7.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+from torch.nn.functional import linear
+
+from fedinv.defense import Defense
+
+
+class Soteria(Defense):
+    """The update of one linear layer's weight is computed from perturbed inputs of it; all else is trained as usual.
+
+    Of each record's inputs r to that layer the share `prune` with the largest |r_i| / |d r_i / d record| is taken for
+    0, there and nowhere else. Claims no differential privacy: heuristic. Costs the slopes of all inputs of the layer in
+    every step (as many passes back as it has inputs), and no bytes.
+    """
+
+    kind: Literal["soteria"] = "soteria"
+    no_own_gradients = "it changes a layer's gradient itself, which clipping by example does not see"
+    layer: int = -1
+    """Which of the linear layers is defended; -1 is the last one, whose input is the representation of the paper, 0 the
+    first one, whose input is the record itself or what the convolutions make of it."""
+    prune: float = Field(default=0.8, ge=0, le=1)
+    """Share of each record's inputs to the layer that is taken out."""
+
+    def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
+        """Put the defended layer in the place of the plain one. Raises ValueError where there is no such layer."""
+        found = [name for name, layer in network.named_children() if isinstance(layer, nn.Linear)]
+        if not -len(found) <= self.layer < len(found):
+            raise ValueError(f"soteria.layer: {self.layer} is none of the {len(found)} linear layers")
+        defended, below, records = found[self.layer], nn.Sequential(), list[Tensor]()
+        wrapped = nn.Sequential()
+        for name, layer in network.named_children():
+            if name == defended:
+                break
+            below.add_module(name, layer)
+        for name, layer in network.named_children():
+            own = isinstance(layer, nn.Linear) and name == defended
+            wrapped.add_module(name, _Defended(layer, self._mask(below, records)) if own else layer)  # type: ignore[arg-type]
+        wrapped.register_forward_pre_hook(lambda _, inputs: records.__setitem__(slice(None), inputs))
+        return wrapped
+
+    def _mask(self, below: nn.Sequential, records: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        def mask(representation: Tensor) -> Tensor:
+            """1 for the entries that are kept, of representations (n, w)."""
+            with torch.no_grad():
+                told = representation.detach().abs() / _slopes(below, records[0].detach()).clamp_min(1e-12)
+                taken = round(self.prune * told.shape[1])
+                kept = torch.ones_like(told)
+                return kept.scatter(1, told.topk(taken, dim=1).indices, 0.0)
+
+        return mask
+
+
+class _Defended(nn.Module):
+    """A linear layer whose weight learns from perturbed inputs, and whose outputs and bias from the true ones."""
+
+    def __init__(self, layer: nn.Linear, mask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self._mask = mask
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        perturbed = (inputs * self._mask(inputs)).detach()
+        learned = linear(perturbed, self.weight)
+        return linear(inputs, self.weight.detach(), self.bias) + learned - learned.detach()
+
+
+def _slopes(below: nn.Sequential, records: Tensor) -> Tensor:
+    """Lengths of the slopes of each input of the layer by the record, (n, w)."""
+    if not len(below):
+        return torch.ones_like(records)
+    parameters = {name: tensor.detach() for name, tensor in below.named_parameters()}
+    buffers = dict(below.named_buffers())
+
+    def represent(record: Tensor) -> Tensor:
+        out: Tensor = functional_call(below, (parameters, buffers), (record[None],))
+        return out[0]
+
+    # one record at a time: the slopes of a wide layer take its width times the record's
+    return torch.stack([jacrev(represent)(record).norm(dim=1) for record in records])
