@@ -22,7 +22,7 @@ ALIKE = 0.05
 
 
 def any_record(knows: Knowledge) -> bool:
-    """A mixture is no valid record; several steps mix each record anew, and it is the records that all have in common."""
+    """A mixture is no valid record; several steps mix each record anew, and have but the records in common."""
     return knows.algorithm == "fedsgd"
 
 
@@ -38,7 +38,8 @@ def decode(
 
     A batch's mixtures are M = (a 1 + (1 - a) Q) Y, with a the larger share, Y the batch in some order and Q a
     permutation: in a one-hot column the entry a is a record's own, 1 - a its partner's, so that partners are found by
-    their categories, and Y by solving the equations. Of several local steps nothing is decoded. A partner that was not found is taken for an average one.
+    their categories, and Y by solving the equations. A partner that was not found is taken for an average one. Of
+    several local steps nothing is decoded.
     """
     if not any_record(knows):
         return claim
