@@ -70,7 +70,7 @@ def matrix(
                     one = declared[stack.name, seed]
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
             progress(len(found) / len(declared))
-    return found
+    return {key: found[key] for key in declared}
 
 
 def compare(

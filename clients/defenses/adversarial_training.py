@@ -1,4 +1,4 @@
-"""Trains on records that are moved, within bounds, to where the network does worst.
+"""Trains on records moved to where the network does worst.
 
 Madry, Makelov, Schmidt, Tsipras, Vladu 2018 (Towards deep learning models resistant to adversarial attacks), section 2:
 projected gradient descent within a box.

@@ -1,4 +1,4 @@
-"""A mechanism that adds less noise than it is charged for: for audits, which must find that out.
+"""Adds less noise than it is charged for: for audits alone.
 
 The two ways are bugs that were found in practice (Tramer, Terzis, Steinke, Song, Jagielski, Carlini 2022, Debugging
 differential privacy: a clipped sum divided before the noise was added; Nasr et al. 2023, section 6).

@@ -1,4 +1,4 @@
-"""Clips and noises at the server (Flower's own strategy): protects from those who see the model, not from the server.
+"""Has the server clip and noise; it sees all before that.
 
 McMahan, Ramage, Talwar, Zhang 2018 (Learning differentially private recurrent language models), algorithm 1, as
 Flower's DifferentialPrivacyServerSideFixedClipping carries it out.

@@ -1,4 +1,4 @@
-"""Clips the update and adds noise before sending: client-level DP.
+"""Clips the update and adds noise: client-level DP.
 
 Geyer, Klein, Nabi 2017 and McMahan et al. 2018 clip and noise at the client level; here each client does it for
 itself, so the guarantee needs no trust in the server.

@@ -1,4 +1,4 @@
-"""Clips the update and adds its share of the sum's noise: client-level DP behind secure aggregation.
+"""Adds its share of a sum's noise: client-level DP.
 
 Kairouz, Liu, Steinke 2021 (The distributed discrete Gaussian mechanism for federated learning with secure
 aggregation), section 3: each client adds a discrete Gaussian on the grid in which updates are summed.

@@ -1,4 +1,4 @@
-"""Clips and noises each record's gradient (Opacus): example-level DP.
+"""Clips and noises each record's gradient: example-level DP.
 
 Abadi et al. 2016, algorithm 1, with Poisson sampling as its accounting assumes.
 """

@@ -1,4 +1,4 @@
-"""Leaves out random units of the hidden layers at each local step.
+"""Leaves out random units of the hidden layers.
 
 Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014 (Dropout), section 4.
 """

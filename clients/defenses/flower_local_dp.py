@@ -1,4 +1,4 @@
-"""What Flower's LocalDpMod does to an update; the epsilon that it is set to is not what all rounds cost.
+"""Does what Flower's LocalDpMod does, and charges for it.
 
 Its noise is that of the classic Gaussian mechanism (Dwork and Roth 2014, theorem A.1), which holds for one release and
 an epsilon of at most 1.

@@ -1,4 +1,4 @@
-"""CKKS encryption: the server adds up ciphertexts that only one of the clients can open; claims no DP.
+"""Encrypts (CKKS): the server adds up ciphertexts.
 
 Cheon, Kim, Kim, Song 2017 (the scheme); Zhang et al. 2020 (BatchCrypt) for one key pair among the clients of a
 federation, none of it at the server. By TenSEAL, an optional dependency: ``pip install 'fedinv[homomorphic]'``.

@@ -1,4 +1,4 @@
-"""Trains on labels that are not quite certain: a share of each is spread over all classes.
+"""Trains on labels of which a share is spread out.
 
 Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016 (Rethinking the Inception architecture), section 7.
 """

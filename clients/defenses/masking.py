@@ -1,4 +1,4 @@
-"""Masks that cancel in the sum (secure aggregation); claims no DP.
+"""Masks that cancel in the sum stand in for SecAgg.
 
 Bonawitz et al. 2017, section 4.1: clients i < j share a secret from which both draw the same mask; i adds it, j
 subtracts it, modulo 2^64, so one masked update is uniformly random and only the cohort's sum means anything. The key

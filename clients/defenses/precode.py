@@ -1,4 +1,4 @@
-"""Passes what the network knows of a record through a random bottleneck in front of its last layer.
+"""Passes the last layer's inputs through a random draw.
 
 Scheliga, Maeder, Seeland 2022 (PRECODE: a generic model extension to prevent deep gradient leakage), section 3.
 """

@@ -1,4 +1,4 @@
-"""Sends only the largest entries of each parameter's update, and forgets the rest: gradient pruning.
+"""Sends each parameter's largest entries alone.
 
 Zhu, Liu, Han 2019 (Deep leakage from gradients), section 5.2, who found that pruning more than 20 % of a gradient
 defends against their attack.

@@ -1,4 +1,4 @@
-"""Rounds each entry of the update at random to one of a few levels (QSGD).
+"""Rounds each entry at random to one of a few levels (QSGD).
 
 Alistarh, Grubic, Li, Tomioka, Vojnovic 2017 (QSGD), section 3.1, with the largest size of a bucket as its scale instead
 of the norm, as in their experiments (section 5).

@@ -1,4 +1,4 @@
-"""Flower's SecAgg+: secure aggregation with real key agreement, which survives drop-outs; claims no DP.
+"""Runs Flower's SecAgg+: real keys, drop-outs survive.
 
 Bell, Bonawitz, Gascon, Lepoint, Raykova 2020, in the implementation of Flower 1.41 (``secaggplus_mod`` here,
 ``SecAggPlusWorkflow`` at the server). A round takes four exchanges: public keys, encrypted shares of two secrets, the

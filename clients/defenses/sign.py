@@ -1,4 +1,4 @@
-"""Sends only the sign of each entry of the update, and one size for each parameter.
+"""Sends signs, and one size for each parameter.
 
 Bernstein, Wang, Azizzadenesheli, Anandkumar 2018 (signSGD); the mean size as scale and the error feedback are those of
 Karimireddy, Rebjock, Stich, Jaggi 2019 (Error feedback fixes SignSGD), algorithm 1.

@@ -1,4 +1,4 @@
-"""Trains a smaller model: of each layer only the weights that are largest when they arrive.
+"""Trains the largest weights alone: a pruned model.
 
 Han, Pool, Tran, Dally 2015 (Learning both weights and connections), section 3, for magnitudes; Jiang et al. 2022
 (Model pruning enables efficient federated learning), for a federation that prunes.

@@ -1,4 +1,4 @@
-"""Trains one layer on a representation from which the entries that tell most of the record are taken out.
+"""Trains a layer on inputs that tell less of the record.
 
 Sun, Li, Wang, Yang, Li, Chen 2021 (Soteria: provable defense against privacy leakage in federated learning from
 representation perspective), section 4 and equation 7.
@@ -27,7 +27,7 @@ class Soteria(Defense):
 
     kind: Literal["soteria"] = "soteria"
     no_own_gradients = "it changes a layer's gradient itself, which clipping by example does not see"
-    layer: int = -1
+    layer: int = Field(default=-1, ge=-64, lt=64)
     """Which of the linear layers is defended; -1 is the last one, whose input is the representation of the paper, 0 the
     first one, whose input is the record itself or what the convolutions make of it."""
     prune: float = Field(default=0.8, ge=0, le=1)

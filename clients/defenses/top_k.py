@@ -1,4 +1,4 @@
-"""Sends only the update's largest entries; what is kept back is added to the next round's.
+"""Sends the update's largest entries, the rest later.
 
 Aji and Heafield 2017 (Sparse communication for distributed gradient descent); Stich, Cordonnier, Jaggi 2018
 (Sparsified SGD with memory), algorithm 1, for the error feedback.

@@ -1,0 +1,96 @@
+import pytest
+
+from fedinv import comparison
+from fedinv.comparison import Cost, Leak, Row
+from fedinv.results import Rate
+
+
+def leak(leakage, half=0.02, attack="exact", variant="adaptive", verdict="leaks"):
+    rate = Rate(value=max(0.0, leakage), count=50, ci95=(0, 1), prior=0.0)
+    interval = (leakage - half, leakage + half)
+    return Leak(
+        attack=attack,
+        variant=variant,
+        leakage=leakage,
+        ci95=interval,
+        recovered=rate,
+        fields=rate,
+        seconds=1,
+        verdict=verdict,
+    )
+
+
+def row(name, leakage, lost, spread=0.001, epsilon=None, **more):
+    return Row(
+        defenses=name,
+        runs=["x"],
+        leaks=[leak(leakage, **more)],
+        utility=Cost(value=0.8 - lost, ci95=None),
+        lost=Cost(value=lost, ci95=(lost - spread, lost + spread)),
+        epsilon=epsilon,
+        unit="example" if epsilon else None,
+        against_server=True,
+        bytes_up=1,
+        bytes_ratio=1,
+        seconds=1,
+        seconds_ratio=1,
+        failed=[],
+    )
+
+
+PLAIN = row("none", 1.0, 0.0)
+
+
+def test_leakage_is_what_a_guesser_gets_wrong_and_the_attacker_right():
+    share, interval = comparison.above_guess(0.7, (0.6, 0.8), 0.4)
+    assert (share, *interval) == pytest.approx((0.5, 1 / 3, 2 / 3))
+    assert comparison.above_guess(1.0, (1.0, 1.0), 1.0) == (0.0, (0.0, 0.0))
+
+
+def test_what_leaks_less_and_costs_less_dominates():
+    found = comparison.dominated([PLAIN, row("good", 0.1, 0.01), row("bad", 0.5, 0.03)])
+    assert [(one.defenses, one.by) for one in found] == [("bad", "good")]
+    assert "10 against 50 % leaked" in found[0].says
+
+
+def test_differences_within_the_intervals_dominate_nothing():
+    assert comparison.dominated([PLAIN, row("a", 0.30, 0.01, half=0.2), row("b", 0.31, 0.01, half=0.2)]) == []
+
+
+def test_a_heuristic_does_not_dominate_a_guarantee():
+    assert comparison.dominated([PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.1, 0.05, epsilon=3.0)]) == []
+
+
+def test_the_recommendation_keeps_to_the_limit_and_leaks_least():
+    found = [PLAIN, row("cheap", 0.4, 0.0), row("close", 0.05, 0.015), row("dear", 0.0, 0.2)]
+    said = comparison.recommendation(found, 0.02, "AUC")
+    assert said.startswith("At most 2.0 points of AUC: take close; 5 % of what a guesser gets wrong leaks")
+    assert "heuristic" in said
+    assert "take dear" in comparison.recommendation(found, 0.5, "AUC")
+    assert "none of the defenses keeps that; cheap loses 0.0 points" in comparison.recommendation(found, -0.01, "AUC")
+
+
+def test_where_leakage_ties_a_guarantee_decides():
+    found = [PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.01, 0.015, epsilon=3.0)]
+    said = comparison.recommendation(found, 0.02, "AUC")
+    assert "take dp-sgd" in said
+    assert "guaranteed is epsilon 3.0 per example" in said
+
+
+def test_an_uncertain_cost_is_said():
+    said = comparison.recommendation([PLAIN, row("a", 0.1, 0.01, spread=0.05)], 0.02, "AUC")
+    assert "the limit may be broken" in said
+
+
+def test_attacks_too_weak_to_tell_recommend_nothing():
+    found = [PLAIN, row("a", 0.0, 0.0, verdict="attack too weak")]
+    assert found[1].worst is None
+    assert "nothing can be recommended" in comparison.recommendation(found[1:], 0.02, "AUC")
+
+
+def test_rates_of_several_seeds_are_pooled():
+    rates = [Rate(value=0.5, count=10, ci95=(0.3, 0.7), prior=0.1), Rate(value=1.0, count=30, ci95=(0.9, 1), prior=0.3)]
+    pooled = comparison._pooled(rates)
+    assert (pooled.value, pooled.count, pooled.prior) == (pytest.approx(0.875), 40, pytest.approx(0.25))
+    assert pooled.ci95 == pytest.approx((0.732, 0.958), abs=0.001)
+    assert comparison._pooled(rates, exact=False).ci95[0] == pytest.approx(0.875 - (0.05**2 + 0.075**2) ** 0.5)
