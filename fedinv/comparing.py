@@ -100,7 +100,7 @@ def compare(
         scenario=scenario.name,
         seeds=repeated,
         metric=metric,
-        attacks=[comparison.label(attack) for attack in attacks],
+        attacks=comparison.labels(attacks),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
         dominated=comparison.dominated(found),

@@ -114,7 +114,7 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
     """Pool the cells over their seeds, stacks of which any seed ran, without defenses first."""
     stacks, seeds = list(dict.fromkeys(name for name, _ in cells)), sorted({seed for _, seed in cells})
     plain = {seed: cells[NONE, seed] for seed in seeds}
-    labels = [label(attack) for attack in attacks]
+    named = labels(attacks)
     base: list[Row] = []
     for stack in sorted(stacks, key=lambda name: name != NONE):
         ran = {seed: one for seed in seeds if isinstance(one := cells[stack, seed], Results)}
@@ -129,7 +129,7 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
             Row(
                 defenses=stack,
                 runs=[folders[stack, seed] for seed in ran],
-                leaks=list(_leaks(list(ran.values()), attacks, labels, control)),
+                leaks=list(_leaks(list(ran.values()), attacks, named, control)),
                 utility=_cost([one.utility.value for one in ran.values()]),
                 lost=lost,
                 epsilon=max(claimed) if claimed and len(claimed) == len(spent) else None,
@@ -145,10 +145,15 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
     return base
 
 
-def label(attack: Attack) -> str:
-    """An attack's kind, with what is set beside the defaults."""
-    changed = attack.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
-    return ":".join([attack.kind, *(f"{key}={value}" for key, value in changed.items())])
+def labels(attacks: Sequence[Attack]) -> list[str]:
+    """Attacks' kinds, with what is set beside the defaults where there are several of a kind."""
+    kinds = [attack.kind for attack in attacks]
+    found = []
+    for attack in attacks:
+        changed = attack.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+        settings = [f"{key}={value}" for key, value in changed.items()] if kinds.count(attack.kind) > 1 else []
+        found.append(":".join([attack.kind, *settings]))
+    return found
 
 
 def dominated(found: Sequence[Row]) -> list[Domination]:
@@ -181,6 +186,10 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
             return "Only the scenario without defenses was run: there is nothing to recommend."
         return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(cheapest.lost.value)}."
     least = min(within, key=lambda row: row.worst.leakage)  # type: ignore[union-attr]
+    plain = next((row.worst for row in told if row.defenses == NONE), None)
+    if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
+        names = ", ".join(row.defenses for row in within)
+        return f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
     level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
     best = min(level, key=lambda row: (not row.guaranteed, row.lost.value))
     worst = best.worst

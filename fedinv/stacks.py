@@ -15,9 +15,9 @@ USUAL = (
     "clip-noise",
     "masking",
     "top-k",
-    "prune-gradient",
-    "quantize",
+    "small-model",
     "mixup",
+    "adversarial-training",
 )
 """What is compared where nothing else is asked for."""
 NONE = "none"

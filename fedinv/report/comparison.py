@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 def table(found: Comparison) -> "Table":
     """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    out = Table("defenses", *found.attacks, f"{found.metric} lost", "epsilon", "bytes", "training", box=None)
+    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes", "time")
+    wide = min(20, max(len(row.defenses) for row in found.rows))
+    first = Column("defenses", overflow="fold", min_width=wide)
+    out = Table(first, *(Column(name, overflow="fold") for name in heads), box=None)
     for row in found.rows:
         cells = [_cell(row, attack) for attack in found.attacks]
         out.add_row(
@@ -36,7 +39,7 @@ def _cell(row: Row, attack: str) -> str:
         return "-"
     if any(leak.verdict == "attack too weak" for leak in found):
         return "attack too weak"
-    return " | ".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
+    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
 
 
 def lost(row: Row) -> str:
@@ -50,7 +53,10 @@ def epsilon(row: Row) -> str:
     """What a stack guarantees, in short."""
     if row.epsilon is None:
         return "none"
-    return f"{row.epsilon:.1f} per {row.unit}" + ("" if row.against_server else ", not against the server")
+    return f"{row.epsilon:.1f} a {UNITS[str(row.unit)]}" + ("" if row.against_server else ", not against the server")
+
+
+UNITS = {"example": "record", "client": "client"}
 
 
 def show(found: Comparison) -> None:
@@ -61,7 +67,7 @@ def show(found: Comparison) -> None:
     console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
     console.print(table(found))
     console.print(
-        "\nOf what a guesser gets wrong, the share that leaks: attackers who are told of no defense | who know it.",
+        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it.",
         highlight=False,
     )
     for one in found.dominated:

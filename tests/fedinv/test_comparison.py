@@ -77,6 +77,11 @@ def test_where_leakage_ties_a_guarantee_decides():
     assert "guaranteed is epsilon 3.0 per example" in said
 
 
+def test_what_helps_nobody_is_not_recommended():
+    said = comparison.recommendation([PLAIN, row("theater", 1.0, 0.0)], 0.02, "AUC")
+    assert "nothing that keeps it (theater) leaks measurably less" in said
+
+
 def test_an_uncertain_cost_is_said():
     said = comparison.recommendation([PLAIN, row("a", 0.1, 0.01, spread=0.05)], 0.02, "AUC")
     assert "the limit may be broken" in said
