@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
 from fedinv.attack import Attack
+from fedinv.headline import epsilon_text
 from fedinv.intervals import clopper_pearson
 from fedinv.results import AttackResult, InferenceResult, Interval, Measure, Rate, Results
 from fedinv.stacks import NONE
@@ -199,12 +200,15 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
         if worst.verdict == "not measurable"
         else f"{100 * worst.leakage:.0f} % of what a guesser gets wrong leaks ({worst.attack}, {worst.variant})"
     )
-    held = f"guaranteed is epsilon {best.epsilon:.1f} per {best.unit}" if best.guaranteed else UNPROVEN
+    held = UNPROVEN
+    if best.guaranteed and best.epsilon is not None:
+        held = f"guaranteed is epsilon {epsilon_text(best.epsilon)} per {UNITS[str(best.unit)]}"
     low, high = best.lost.ci95 or (best.lost.value, best.lost.value)
     more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
     return f"{allowed}: take {best.defenses}; {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
 
 
+UNITS = {"example": "record", "client": "client"}
 UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
 
 

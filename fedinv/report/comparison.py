@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedinv import files
-from fedinv.comparison import Comparison, Leak, Row, points
-from fedinv.headline import hits, percent
+from fedinv.comparison import UNITS, Comparison, Leak, Row, points
+from fedinv.headline import epsilon_text, hits, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,10 +53,9 @@ def epsilon(row: Row) -> str:
     """What a stack guarantees, in short."""
     if row.epsilon is None:
         return "none"
-    return f"{row.epsilon:.1f} a {UNITS[str(row.unit)]}" + ("" if row.against_server else ", not against the server")
-
-
-UNITS = {"example": "record", "client": "client"}
+    return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (
+        "" if row.against_server else ", not against the server"
+    )
 
 
 def show(found: Comparison) -> None:

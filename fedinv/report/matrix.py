@@ -1,10 +1,12 @@
 """The two pictures of a comparison: the heat map, and what utility buys what privacy."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
 
 from fedinv.comparison import Comparison, Row
+from fedinv.headline import epsilon_text
 from fedinv.report.plots import BLUE, GRAY, VERMILION, WIDTH, png
 from fedinv.stacks import NONE
 
@@ -27,10 +29,10 @@ def heat(found: Comparison) -> bytes:
     def fill(figure: Any) -> None:
         axes = figure.subplots()
         axes.grid(False)
-        axes.imshow(np.nan_to_num(values), cmap="cividis_r", vmin=0, vmax=1, aspect="auto")
+        axes.imshow(np.nan_to_num(values), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             text = "-" if np.isnan(value) else "weak" if weak[i, j] else f"{100 * value:.0f}"
-            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.5 else "black", fontsize=9)
+            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=9)
         for j in range(1, len(attacks)):
             axes.axvline(2 * j - 0.5, color="white", linewidth=3)
         axes.set_yticks(range(len(rows)), [row.defenses for row in rows])
@@ -68,15 +70,43 @@ def front(found: Comparison) -> bytes:
                 wide = [[50 * (row.lost.ci95[1] - row.lost.ci95[0])]]
             x, y = 100 * row.lost.value, 100 * _leak(row)
             axes.errorbar([x], [y], bars, wide, "o", color=color, ecolor=color, elinewidth=0.7, markersize=6)
-            name = f"{row.defenses} (\u03b5 {row.epsilon:.1f})" if row.guaranteed else row.defenses
-            axes.annotate(name, (x, y), (6, 5), textcoords="offset points", color=color, fontsize=8.5)
+        for near in _groups(rows):
+            x, y = 100 * sum(r.lost.value for r in near) / len(near), 100 * max(map(_leak, near))
+            numbers = textwrap.fill(" ".join(str(n) for n in sorted(rows.index(r) + 1 for r in near)), 8)
+            axes.annotate(numbers, (x, y), (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5)
         axes.axvline(100 * found.limit, color=GRAY, linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"Points of {found.metric} lost (dotted: the limit)")
         axes.set_ylabel("% leaked at worst, above a guess")
-        axes.set_ylim(-4, 112)
-        axes.margins(x=0.2)
+        axes.set_ylim(-4, 125)
+        axes.set_yticks(range(0, 101, 20))
+        axes.margins(x=0.1)
+        names = "\n".join(f"{i + 1}  {_name(row)}" for i, row in enumerate(rows))
+        axes.text(1.03, 1.0, names, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.5)
 
-    return png(4.6, fill, 7.5)
+    return png(max(4.2, 0.6 + 0.2 * len(rows)), fill, 8.5)
+
+
+def _name(row: Row) -> str:
+    return (
+        row.defenses
+        if row.epsilon is None or not row.guaranteed
+        else f"{row.defenses} (\u03b5 {epsilon_text(row.epsilon)})"
+    )
+
+
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    """Rows whose points would lie on one another, together."""
+    wide = max(1e-9, max(r.lost.value for r in rows) - min(r.lost.value for r in rows)) if rows else 1.0
+    found: list[list[Row]] = []
+    for row in sorted(rows, key=lambda r: r.lost.value):
+        for group in found:
+            last = group[-1]
+            if row.lost.value - last.lost.value < 0.05 * wide and abs(_leak(row) - _leak(last)) < 0.05:
+                group.append(row)
+                break
+        else:
+            found.append([row])
+    return found
 
 
 def _leak(row: Row) -> float:

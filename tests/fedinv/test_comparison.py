@@ -74,7 +74,7 @@ def test_where_leakage_ties_a_guarantee_decides():
     found = [PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.01, 0.015, epsilon=3.0)]
     said = comparison.recommendation(found, 0.02, "AUC")
     assert "take dp-sgd" in said
-    assert "guaranteed is epsilon 3.0 per example" in said
+    assert "guaranteed is epsilon 3.0 per record" in said
 
 
 def test_what_helps_nobody_is_not_recommended():
