@@ -16,8 +16,8 @@ USUAL = (
     "masking",
     "top-k",
     "small-model",
-    "mixup",
-    "adversarial-training",
+    "dropout",
+    "label-smoothing",
 )
 """What is compared where nothing else is asked for."""
 NONE = "none"
