@@ -30,23 +30,28 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
     """The answers about all observations together, beside chance. One without an answer is not counted."""
-    scores, member = [], []
+    scores, member, people = [], [], []
     for one in heard:
         if isinstance(one.answer, Answer) and len(one.answer.scores):
+            rows, belong = _candidates(setting, one.seen)
             scores.append(one.answer.scores[:, 0].double().numpy())
-            member.append(_candidates(setting, one.seen)[1])
+            member.append(belong)
+            people.append(rows)
     if not scores:
         return Finding("told nobody's membership", [])
     score, truth = np.concatenate(scores), np.concatenate(member)
+    who = np.concatenate(people)
     inside, outside = score[truth], score[~truth]
+    # whoever is asked about in several observations is one person: people are drawn anew, not attempts
+    drawn = list(zip(_redrawn(inside, who[truth], rng), _redrawn(outside, who[~truth], rng), strict=True))
+    members, others = len(np.unique(who[truth])), len(np.unique(who[~truth]))
     wins = _auc(inside, outside)
-    drawn = [_auc(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(RESAMPLES)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.quantile([_auc(*pair) for pair in drawn], [0.025, 0.975])
     measures = [
         Measure(
             name="AUC of members against others",
             value=wins,
-            count=len(score),
+            count=members + others,
             ci95=(float(low), float(high)),
             prior=0.5,
             share=False,
@@ -54,7 +59,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     ]
     left_out = []
     for rate in RARE:
-        if rate * len(outside) < FEWEST:
+        if rate * others < FEWEST:
             left_out.append(f"{100 * rate:g} %")
             continue
         hits = _found(inside, outside, rate)
@@ -62,8 +67,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
             Measure(
                 name=f"members found at {100 * rate:g} % false positives",
                 value=hits / len(inside),
-                count=len(inside),
-                ci95=_interval(inside, outside, rate, rng),
+                count=members,
+                ci95=_interval(hits / len(inside), members, [_found(*pair, rate) / len(pair[0]) for pair in drawn]),
                 prior=rate,
             )
         )
@@ -71,8 +76,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     if len(measures) > 1:
         said += f" and found {measures[1].value:.1%} of them at {100 * RARE[0]:g} % false positives"
     if left_out:
-        said += f"; {len(outside)} others are too few for {' and '.join(left_out)}"
-    return Finding(said, measures, curve=_curve(inside, outside))
+        said += f"; {others} others are too few for {' and '.join(left_out)}"
+    return Finding(said, measures, curve=_curve(inside, outside, members, others))
 
 
 def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -102,22 +107,28 @@ def _found(inside: NDArray[np.float64], outside: NDArray[np.float64], rate: floa
     return int((inside > threshold).sum())
 
 
-def _interval(
-    inside: NDArray[np.float64], outside: NDArray[np.float64], rate: float, rng: np.random.Generator
-) -> Interval:
+def _redrawn(
+    scores: NDArray[np.float64], people: NDArray[np.int64], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """The scores with as many people drawn anew, each with all of theirs."""
+    order = np.argsort(people, kind="stable")
+    _, starts = np.unique(people[order], return_index=True)
+    own = np.split(scores[order], starts[1:])
+    if all(len(one) == 1 for one in own):
+        return [rng.choice(scores, len(scores)) for _ in range(RESAMPLES)]
+    return [np.concatenate([own[i] for i in rng.integers(len(own), size=len(own))]) for _ in range(RESAMPLES)]
+
+
+def _interval(share: float, members: int, drawn: Sequence[float]) -> Interval:
     """Of the members found: Clopper-Pearson, widened by what the threshold owes to the few others that set it."""
-    low, high = clopper_pearson(_found(inside, outside, rate), len(inside))
-    drawn = [
-        _found(rng.choice(inside, len(inside)), rng.choice(outside, len(outside)), rate) / len(inside)
-        for _ in range(RESAMPLES)
-    ]
+    low, high = clopper_pearson(round(share * members), members)
     least, most = np.quantile(drawn, [0.025, 0.975])
     return min(low, float(least)), max(high, float(most))
 
 
-def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Curve:
+def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64], members: int, others: int) -> Curve:
     """Points from the rarest false positives that counts allow to all."""
-    least = min(1.0, FEWEST / len(outside))
+    least = min(1.0, FEWEST / others)
     rates = np.geomspace(least, 1, POINTS)
     descending = np.sort(outside)[::-1]
     allowed = np.minimum((rates * len(outside)).astype(int), len(outside) - 1)
@@ -125,6 +136,6 @@ def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Curve:
     return Curve(
         false_positives=rates.tolist(),
         true_positives=[*(float(f) for f in found[:-1]), 1.0],
-        positives=len(inside),
-        negatives=len(outside),
+        positives=members,
+        negatives=others,
     )

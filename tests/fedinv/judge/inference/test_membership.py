@@ -58,3 +58,13 @@ def test_ties_are_no_finds(setting):
 
 def test_silence_is_no_answer(setting):
     assert membership.judge(setting, [Heard(MODEL, None, unanswered("why"))], RNG).measures == []
+
+
+def test_a_person_asked_about_twice_is_one_person():
+    rng = np.random.default_rng(0)
+    scores = np.repeat(rng.standard_normal(50), 10)
+    people = np.repeat(np.arange(50), 10)
+    together = np.std([one.mean() for one in membership._redrawn(scores, people, np.random.default_rng(1))])
+    apart = np.std([one.mean() for one in membership._redrawn(scores, np.arange(500), np.random.default_rng(1))])
+    assert together == pytest.approx(scores.std() / 50**0.5, rel=0.15)
+    assert apart == pytest.approx(scores.std() / 500**0.5, rel=0.15)
