@@ -267,6 +267,17 @@ def _flat(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
 
+def note(found: Audit, folder: Path) -> None:
+    """Write the bounds into a finished run's results, and its page again."""
+    from fedinv.report import render
+    from fedinv.results import Results
+
+    results = Results.model_validate(files.read_json(folder / "results.json"))
+    measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
+    files.write_json(folder / "results.json", results.model_copy(update={"privacy": measured}).model_dump(mode="json"))
+    render(folder)
+
+
 def show(found: Audit) -> None:
     """Print the verdict and a line for each epsilon."""
     from rich.console import Console

@@ -170,6 +170,8 @@ def audit(
     with _progress() as steps:
         found = auditing.audit(declared, folder, steps)
     files.write_json(folder / "audit.json", found.model_dump(mode="json"))
+    if (Path(scenario) / "results.json").is_file():
+        auditing.note(found, Path(scenario))
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
     else:

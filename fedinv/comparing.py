@@ -48,7 +48,7 @@ def matrix(
     A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
     """
-    plain, stacked = Stack(NONE), [stack for stack in stacks if stack.defenses]
+    plain, stacked = Stack(NONE), [stack for stack in stacks if stack.name != NONE]
     declared = {
         (stack.name, seed): stack.on(scenario).model_copy(update={"seed": seed})
         for stack in (plain, *stacked)
@@ -65,9 +65,9 @@ def matrix(
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
             found[name, seed] = outcome if isinstance(outcome, Results) else str(outcome)
             if name == NONE:
-                base = cell_folder(declared[NONE, seed], cache)
                 for stack in stacked:
                     one = declared[stack.name, seed]
+                    base = None if stack.knobs else cell_folder(declared[NONE, seed], cache)
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
             progress(len(found) / len(declared))
     return {key: found[key] for key in declared}

@@ -1,4 +1,4 @@
-"""Defenses by name, as a command line writes them: `dp-sgd:epsilon=8:clip=0.5+top-k`."""
+"""Defenses by name, as a command line writes them: `dp-sgd:epsilon=8:clip=0.5+top-k`, or `training.batch_size=32`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,21 +29,31 @@ class Stack:
 
     name: str
     defenses: tuple[dict[str, Any], ...] = ()
+    knobs: tuple[str, ...] = ()
+    """Settings of the training beside them, as `training.batch_size=32`."""
 
     def on(self, scenario: Scenario) -> Scenario:
         """The scenario with these defenses instead of its own. Raises RequestError where they cannot be had."""
         document = scenario.undefended().model_dump(mode="json", exclude_none=True)
         document |= {"defenses": list(self.defenses), "attacks": []}
+        for knob in self.knobs:
+            override(document, knob)
         return parse(document, f"--defenses {self.name}")
 
 
 def stacks(texts: Sequence[str]) -> list[Stack]:
     """Stacks of their names, each once. Raises RequestError naming the nearest right spelling."""
-    return [Stack(text, tuple(map(_defense, text.split("+")))) for text in dict.fromkeys(texts) if text != NONE]
+    return [_stack(text.strip()) for text in dict.fromkeys(texts) if text.strip() != NONE]
+
+
+def _stack(text: str) -> Stack:
+    parts = [part.strip() for part in text.split("+")]
+    knobs = tuple(part for part in parts if part.startswith("training.") and "=" in part)
+    return Stack(text, tuple(_defense(part) for part in parts if part not in knobs), knobs)
 
 
 def _defense(text: str) -> dict[str, Any]:
-    kind, *settings = text.strip().split(":")
+    kind, *settings = text.split(":")
     known = plugins.available("defenses")
     if kind not in known:
         raise RequestError(f"--defenses {text}: unknown defense {kind!r}{nearest(kind, known)}")

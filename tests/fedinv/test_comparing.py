@@ -15,7 +15,8 @@ WIDE = ("hidden = [32, 16]", "hidden = [128]")
 
 
 def test_stacks_are_read_with_their_settings():
-    one, two = stacks(["dp-sgd:epsilon=8:clip=0.5+top-k", "masking", "masking", "none"])
+    one, two, knob = stacks(["dp-sgd:epsilon=8:clip=0.5+top-k", "masking", "masking", "none", "training.batch_size=2"])
+    assert (knob.defenses, knob.knobs) == ((), ("training.batch_size=2",))
     assert one.defenses == ({"kind": "dp-sgd", "epsilon": 8, "clip": 0.5}, {"kind": "top-k"})
     assert two.defenses == ({"kind": "masking"},)
 
@@ -36,6 +37,12 @@ def test_a_stack_that_cannot_be_had_is_refused_before_anything_runs(tiny, tmp_pa
     with pytest.raises(RequestError, match=said):
         comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda _: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_knob_of_the_training_is_a_stack_too(tiny):
+    (knob,) = stacks(["training.batch_size=2+dp-sgd"])
+    changed = knob.on(loads(tiny))
+    assert (changed.training.batch_size, changed.defenses[0].kind) == (2, "dp-sgd")
 
 
 def test_attacks_default_to_the_scenarios_and_row_space(tiny):
