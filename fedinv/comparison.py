@@ -190,22 +190,33 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
     plain = next((row.worst for row in told if row.defenses == NONE), None)
     if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
         names = ", ".join(row.defenses for row in within)
-        return f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
+        nothing = f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
+        return nothing + _instead(told)
     level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
     best = min(level, key=lambda row: (not row.guaranteed, row.lost.value))
     worst = best.worst
     assert worst is not None
-    leaked = (
-        "of what a guesser gets wrong nothing measurable leaks"
-        if worst.verdict == "not measurable"
-        else f"{100 * worst.leakage:.0f} % of what a guesser gets wrong leaks ({worst.attack}, {worst.variant})"
-    )
-    held = UNPROVEN
+    stopped = worst.verdict == "not measurable"
+    share = f"{100 * worst.leakage:.0f} % of what a guesser gets wrong ({worst.attack}, {worst.variant})"
+    leaked = f"the least leaks with {best.defenses}, and that is {share}"
+    if stopped:
+        leaked = f"take {best.defenses}; of what a guesser gets wrong nothing measurable leaks"
+    held = UNPROVEN if stopped else "nothing is guaranteed"
     if best.guaranteed and best.epsilon is not None:
         held = f"guaranteed is epsilon {epsilon_text(best.epsilon)} per {UNITS[str(best.unit)]}"
     low, high = best.lost.ci95 or (best.lost.value, best.lost.value)
     more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
-    return f"{allowed}: take {best.defenses}; {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
+    said = f"{allowed}: {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
+    return said if stopped else said + _instead(told)
+
+
+def _instead(told: Sequence[Row]) -> str:
+    """What holds, and its price."""
+    holding = [row for row in told if row.worst is not None and row.worst.verdict == "not measurable"]
+    if not holding:
+        return ""
+    cheapest = min(holding, key=lambda row: row.lost.value)
+    return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(cheapest.lost.value)}."
 
 
 UNITS = {"example": "record", "client": "client"}

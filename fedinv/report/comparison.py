@@ -21,15 +21,14 @@ def table(found: Comparison) -> "Table":
     """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
     from rich.table import Column, Table
 
-    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes", "time")
+    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
     wide = min(20, max(len(row.defenses) for row in found.rows))
     first = Column("defenses", overflow="fold", min_width=wide)
     out = Table(first, *(Column(name, overflow="fold") for name in heads), box=None)
     for row in found.rows:
         cells = [_cell(row, attack) for attack in found.attacks]
-        out.add_row(
-            row.defenses, *cells, lost(row), epsilon(row), f"x{row.bytes_ratio:.2f}", f"x{row.seconds_ratio:.1f}"
-        )
+        cost = f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"
+        out.add_row(row.defenses, *cells, lost(row), epsilon(row), cost)
     return out
 
 
@@ -66,7 +65,8 @@ def show(found: Comparison) -> None:
     console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
     console.print(table(found))
     console.print(
-        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it.",
+        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it. "
+        "Bytes and time as multiples of those without.",
         highlight=False,
     )
     for one in found.dominated:

@@ -64,14 +64,15 @@ def test_a_heuristic_does_not_dominate_a_guarantee():
 def test_the_recommendation_keeps_to_the_limit_and_leaks_least():
     found = [PLAIN, row("cheap", 0.4, 0.0), row("close", 0.05, 0.015), row("dear", 0.0, 0.2)]
     said = comparison.recommendation(found, 0.02, "AUC")
-    assert said.startswith("At most 2.0 points of AUC: take close; 5 % of what a guesser gets wrong leaks")
-    assert "heuristic" in said
-    assert "take dear" in comparison.recommendation(found, 0.5, "AUC")
+    assert said.startswith("At most 2.0 points of AUC: the least leaks with close, and that is 5 % of what a guesser")
+    assert "nothing is guaranteed" in said
+    assert "with dear" in comparison.recommendation(found, 0.5, "AUC")
     assert "none of the defenses keeps that; cheap loses 0.0 points" in comparison.recommendation(found, -0.01, "AUC")
 
 
 def test_where_leakage_ties_a_guarantee_decides():
-    found = [PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.01, 0.015, epsilon=3.0)]
+    none = {"verdict": "not measurable"}
+    found = [PLAIN, row("heuristic", 0.0, 0.0, **none), row("dp-sgd", 0.01, 0.015, epsilon=3.0, **none)]
     said = comparison.recommendation(found, 0.02, "AUC")
     assert "take dp-sgd" in said
     assert "guaranteed is epsilon 3.0 per record" in said
@@ -80,6 +81,13 @@ def test_where_leakage_ties_a_guarantee_decides():
 def test_what_helps_nobody_is_not_recommended():
     said = comparison.recommendation([PLAIN, row("theater", 1.0, 0.0)], 0.02, "AUC")
     assert "nothing that keeps it (theater) leaks measurably less" in said
+
+
+def test_what_would_stop_the_attacks_is_said_with_its_price():
+    found = [PLAIN, row("cheap", 0.4, 0.0), row("dp-sgd", 0.0, 0.1, epsilon=3.0, verdict="not measurable")]
+    assert "What leaks nothing measurable costs more: dp-sgd, 10.0 points." in comparison.recommendation(
+        found, 0.02, "AUC"
+    )
 
 
 def test_an_uncertain_cost_is_said():
