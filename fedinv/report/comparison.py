@@ -24,7 +24,8 @@ def table(found: Comparison) -> "Table":
     heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
     wide = min(20, max(len(row.defenses) for row in found.rows))
     first = Column("defenses", overflow="fold", min_width=wide)
-    out = Table(first, *(Column(name, overflow="fold") for name in heads), box=None)
+    others = [Column(name, overflow="fold", min_width=10 if name == heads[-1] else None) for name in heads]
+    out = Table(first, *others, box=None)
     for row in found.rows:
         cells = [_cell(row, attack) for attack in found.attacks]
         cost = f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"
