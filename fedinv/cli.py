@@ -14,11 +14,8 @@ import typer
 from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fedinv.attacking import Steps
-    from fedinv.results import Rate, Results
-    from fedinv.risk import Assessment
+    from fedinv.results import Results
 
 app = typer.Typer(
     name="fedinv",
@@ -89,7 +86,7 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
-    from fedinv import files
+    from fedinv import files, terminal
     from fedinv import run as runs
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
@@ -111,7 +108,7 @@ def assess(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
         return
-    _card(found)
+    terminal.card(found)
     typer.echo(f"\nrisk card: {_short(page)}")
 
 
@@ -255,82 +252,12 @@ def _progress() -> "Iterator[Steps]":
 
 
 def _show(results: "Results", folder: Path, as_json: bool) -> None:
+    from fedinv import terminal
+
     if as_json:
         typer.echo(json.dumps({**results.model_dump(mode="json"), "run": str(folder)}, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print(f"\n[bold]{results.headline}[/bold]\n", highlight=False)
-    table = Table("attack", "variant", "of", "fields right", "guess", "recovered", "guess", "traced by name", box=None)
-    for found in results.attacks:
-        table.add_row(
-            found.kind,
-            found.variant,
-            f"{found.records} records",
-            _percent(found.field_accuracy),
-            f"{found.field_accuracy.prior:.1%}",
-            _percent(found.recovered),
-            f"{found.recovered.prior:.1%}",
-            _percent(found.reidentified) if found.reidentified else "-",
-        )
-    if results.attacks:
-        console.print(table)
-    if results.inferences:
-        console.print(_inferences(results))
-    for one in results.federation.left_out:
-        console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
-    for note in results.notes:
-        console.print(f"data: {note}", markup=False)
-    console.print(f"\nreport: {_short(folder / 'report.html')}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _card(found: "Assessment") -> None:
-    """The risk card: what was found in words, then a line for each change."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from fedinv.headline import hits
-
-    console = Console()
-    for said in found.findings:
-        console.print(f"- {said}", highlight=False, markup=False)
-    table = Table("change", "records", "points", "values told", "points", "member AUC", "model", box=None)
-    base = found.leaks[0]
-    for one in found.leaks:
-        cells = []
-        for rate, before in ((one.records, base.records), (one.attribute, base.attribute)):
-            apart = f"{100 * (rate.value - before.value):+.0f}" if rate and before and one is not base else ""
-            cells += [f"{hits(rate)} of {rate.count}" if rate else "-", apart]
-        member = f"{one.membership.value:.3f}" if one.membership else "-"
-        table.add_row(f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}")
-    console.print()
-    console.print(table)
-
-
-def _inferences(results: "Results") -> "Table":
-    """What was told beside records, a line for each measure."""
-    from rich.table import Table
-
-    from fedinv.headline import measure_text
-
-    bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
-    heads = ("attack", "variant", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
-    table = Table(*heads, box=None)
-    for one in results.inferences:
-        for i, measure in enumerate(one.measures):
-            value, guess, bound = measure_text(measure)
-            low, high = (measure_text(measure, end)[0] for end in measure.ci95)
-            name = (one.kind, one.variant) if i == 0 else ("", "")
-            limit = [bound or "-"] if bounded else []
-            table.add_row(*name, measure.name, str(measure.count), rf"{value} \[{low}, {high}]", guess, *limit)
-    return table
-
-
-def _percent(rate: "Rate") -> str:
-    low, high = rate.ci95
-    return f"{rate.value:.1%} [{low:.1%}, {high:.1%}]".replace("[", r"\[")
+    else:
+        terminal.show(results, _short(folder / "report.html"))
 
 
 def _short(path: Path) -> str:

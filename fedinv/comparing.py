@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__, comparison, run
+from fedinv import __version__, advice, comparison, run
 from fedinv.attack import Attack, Progress
 from fedinv.comparison import Cells, Comparison
 from fedinv.errors import RequestError, RunError
@@ -103,9 +103,9 @@ def compare(
         attacks=comparison.labels(attacks),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
-        dominated=comparison.dominated(found),
+        dominated=advice.dominated(found),
         limit=limit,
-        recommendation=comparison.recommendation(found, limit, metric),
+        recommendation=advice.recommendation(found, limit, metric),
     )
 
 

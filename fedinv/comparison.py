@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
 from fedinv.attack import Attack
-from fedinv.headline import epsilon_text
 from fedinv.intervals import clopper_pearson
 from fedinv.results import AttackResult, InferenceResult, Interval, Measure, Rate, Results
 from fedinv.stacks import NONE
@@ -157,77 +156,6 @@ def labels(attacks: Sequence[Attack]) -> list[str]:
     return found
 
 
-def dominated(found: Sequence[Row]) -> list[Domination]:
-    """Stacks beside which another leaks no more and costs no more, and measurably less in one of both."""
-    told = []
-    for row in found:
-        better = [other for other in found if other is not row and _dominates(other, row)]
-        if better and row.worst is not None:
-            best = min(better, key=lambda other: (other.worst.leakage if other.worst else 1.0, other.lost.value))
-            assert best.worst is not None
-            says = (
-                f"{row.defenses} is dominated by {best.defenses}: {100 * best.worst.leakage:.0f} against "
-                f"{100 * row.worst.leakage:.0f} % leaked at worst, {points(best.lost.value)} against "
-                f"{points(row.lost.value)} lost"
-            )
-            told.append(Domination(defenses=row.defenses, by=best.defenses, says=says))
-    return told
-
-
-def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
-    """One sentence: of the stacks within the limit the one that leaks least; a guarantee decides where that ties."""
-    told = [row for row in found if row.worst is not None]
-    if not told:
-        return "No attack was strong enough to tell the defenses apart: nothing can be recommended."
-    within = [row for row in told if row.lost.value <= limit and row.defenses != NONE]
-    allowed = f"At most {points(limit)} of {metric}"
-    if not within:
-        cheapest = min((row for row in told if row.defenses != NONE), key=lambda row: row.lost.value, default=None)
-        if cheapest is None:
-            return "Only the scenario without defenses was run: there is nothing to recommend."
-        return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(cheapest.lost.value)}."
-    least = min(within, key=lambda row: row.worst.leakage)  # type: ignore[union-attr]
-    plain = next((row.worst for row in told if row.defenses == NONE), None)
-    if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
-        names = ", ".join(row.defenses for row in within)
-        nothing = f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
-        return nothing + _instead(told)
-    level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
-    best = min(level, key=lambda row: (not row.guaranteed, row.lost.value))
-    worst = best.worst
-    assert worst is not None
-    stopped = worst.verdict == "not measurable"
-    share = f"{100 * worst.leakage:.0f} % of what a guesser gets wrong ({worst.attack}, {worst.variant})"
-    leaked = f"the least leaks with {best.defenses}, and that is {share}"
-    if stopped:
-        leaked = f"take {best.defenses}; of what a guesser gets wrong nothing measurable leaks"
-    held = UNPROVEN if stopped else "nothing is guaranteed"
-    if best.guaranteed and best.epsilon is not None:
-        held = f"guaranteed is epsilon {epsilon_text(best.epsilon)} per {UNITS[str(best.unit)]}"
-    low, high = best.lost.ci95 or (best.lost.value, best.lost.value)
-    more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
-    said = f"{allowed}: {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
-    return said if stopped else said + _instead(told)
-
-
-def _instead(told: Sequence[Row]) -> str:
-    """What holds, and its price."""
-    holding = [row for row in told if row.worst is not None and row.worst.verdict == "not measurable"]
-    if not holding:
-        return ""
-    cheapest = min(holding, key=lambda row: row.lost.value)
-    return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(cheapest.lost.value)}."
-
-
-UNITS = {"example": "record", "client": "client"}
-UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
-
-
-def points(value: float) -> str:
-    """A difference of a metric in points, of which 1 has 100."""
-    return f"{100 * value:.1f} points"
-
-
 def _leaks(
     ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str], control: Mapping[str, Leak] | None
 ) -> Iterable[Leak]:
@@ -317,16 +245,6 @@ def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
         high = math.sqrt(sum((s * (rate.ci95[1] - rate.value)) ** 2 for s, rate in zip(shares, rates, strict=True)))
         interval = value - low, value + high
     return Rate(value=min(1.0, value), count=count, ci95=interval, prior=min(1.0, prior))
-
-
-def _dominates(one: Row, other: Row) -> bool:
-    if one.worst is None or other.worst is None or NONE in (one.defenses, other.defenses):
-        return False
-    no_more = one.worst.leakage <= other.worst.leakage and one.lost.value <= other.lost.value
-    cheaper = one.lost.ci95 and other.lost.ci95 and one.lost.ci95[1] < other.lost.ci95[0]
-    less = one.worst.ci95[1] < other.worst.ci95[0] or bool(cheaper)
-    weaker = other.guaranteed and not one.guaranteed
-    return no_more and less and not weaker
 
 
 def _cost(values: Sequence[float]) -> Cost:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedinv import files
-from fedinv.comparison import UNITS, Comparison, Leak, Row, points
+from fedinv.advice import UNITS, points
+from fedinv.comparison import Comparison, Leak, Row
 from fedinv.headline import epsilon_text, hits, percent
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 import pytest
 
-from fedinv import comparison
+from fedinv import advice, comparison
 from fedinv.comparison import Cost, Leak, Row
 from fedinv.results import Rate
 
@@ -48,57 +48,55 @@ def test_leakage_is_what_a_guesser_gets_wrong_and_the_attacker_right():
 
 
 def test_what_leaks_less_and_costs_less_dominates():
-    found = comparison.dominated([PLAIN, row("good", 0.1, 0.01), row("bad", 0.5, 0.03)])
+    found = advice.dominated([PLAIN, row("good", 0.1, 0.01), row("bad", 0.5, 0.03)])
     assert [(one.defenses, one.by) for one in found] == [("bad", "good")]
     assert "10 against 50 % leaked" in found[0].says
 
 
 def test_differences_within_the_intervals_dominate_nothing():
-    assert comparison.dominated([PLAIN, row("a", 0.30, 0.01, half=0.2), row("b", 0.31, 0.01, half=0.2)]) == []
+    assert advice.dominated([PLAIN, row("a", 0.30, 0.01, half=0.2), row("b", 0.31, 0.01, half=0.2)]) == []
 
 
 def test_a_heuristic_does_not_dominate_a_guarantee():
-    assert comparison.dominated([PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.1, 0.05, epsilon=3.0)]) == []
+    assert advice.dominated([PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.1, 0.05, epsilon=3.0)]) == []
 
 
 def test_the_recommendation_keeps_to_the_limit_and_leaks_least():
     found = [PLAIN, row("cheap", 0.4, 0.0), row("close", 0.05, 0.015), row("dear", 0.0, 0.2)]
-    said = comparison.recommendation(found, 0.02, "AUC")
+    said = advice.recommendation(found, 0.02, "AUC")
     assert said.startswith("At most 2.0 points of AUC: the least leaks with close, and that is 5 % of what a guesser")
     assert "nothing is guaranteed" in said
-    assert "with dear" in comparison.recommendation(found, 0.5, "AUC")
-    assert "none of the defenses keeps that; cheap loses 0.0 points" in comparison.recommendation(found, -0.01, "AUC")
+    assert "with dear" in advice.recommendation(found, 0.5, "AUC")
+    assert "none of the defenses keeps that; cheap loses 0.0 points" in advice.recommendation(found, -0.01, "AUC")
 
 
 def test_where_leakage_ties_a_guarantee_decides():
     none = {"verdict": "not measurable"}
     found = [PLAIN, row("heuristic", 0.0, 0.0, **none), row("dp-sgd", 0.01, 0.015, epsilon=3.0, **none)]
-    said = comparison.recommendation(found, 0.02, "AUC")
+    said = advice.recommendation(found, 0.02, "AUC")
     assert "take dp-sgd" in said
     assert "guaranteed is epsilon 3.0 per record" in said
 
 
 def test_what_helps_nobody_is_not_recommended():
-    said = comparison.recommendation([PLAIN, row("theater", 1.0, 0.0)], 0.02, "AUC")
+    said = advice.recommendation([PLAIN, row("theater", 1.0, 0.0)], 0.02, "AUC")
     assert "nothing that keeps it (theater) leaks measurably less" in said
 
 
 def test_what_would_stop_the_attacks_is_said_with_its_price():
     found = [PLAIN, row("cheap", 0.4, 0.0), row("dp-sgd", 0.0, 0.1, epsilon=3.0, verdict="not measurable")]
-    assert "What leaks nothing measurable costs more: dp-sgd, 10.0 points." in comparison.recommendation(
-        found, 0.02, "AUC"
-    )
+    assert "What leaks nothing measurable costs more: dp-sgd, 10.0 points." in advice.recommendation(found, 0.02, "AUC")
 
 
 def test_an_uncertain_cost_is_said():
-    said = comparison.recommendation([PLAIN, row("a", 0.1, 0.01, spread=0.05)], 0.02, "AUC")
+    said = advice.recommendation([PLAIN, row("a", 0.1, 0.01, spread=0.05)], 0.02, "AUC")
     assert "the limit may be broken" in said
 
 
 def test_attacks_too_weak_to_tell_recommend_nothing():
     found = [PLAIN, row("a", 0.0, 0.0, verdict="attack too weak")]
     assert found[1].worst is None
-    assert "nothing can be recommended" in comparison.recommendation(found[1:], 0.02, "AUC")
+    assert "nothing can be recommended" in advice.recommendation(found[1:], 0.02, "AUC")
 
 
 def test_rates_of_several_seeds_are_pooled():
