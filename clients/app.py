@@ -52,7 +52,8 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
         update = defense.protect(update, sending)
         if memory:
             context.state[kept] = wire.pack(memory)
-    reply.content["update"] = wire.pack_small(update)
+    small = any(defense.compresses for defense in scenario.defenses)
+    reply.content["update"] = wire.pack_small(update) if small else wire.pack(update)
     return reply
 
 

@@ -153,6 +153,8 @@ class Defense(BaseModel):
     """Whether it makes one training example of several records, so that no record has a gradient of its own."""
     no_own_gradients: ClassVar[str | None] = None
     """Why records' gradients cannot be clipped one by one beside it; None where they can."""
+    compresses: ClassVar[bool] = False
+    """Whether it leaves so many zeros, or so few levels, that the update should travel in fewer bytes."""
     secure_aggregation: ClassVar[bool] = False
     """Whether the server can only use the sum over the cohort."""
     for_sum: ClassVar[bool] = False

@@ -56,8 +56,8 @@ class DistributedNoise(Defense):
         if room <= 0 or 0 < std < 1e3:
             raise ValueError(f"clip = {self.clip:g} with its noise is too fine for the grid that updates are summed on")
         protected = {}
-        for name, tensor in clipped(update, room).items():
-            units = torch.round(tensor.double() * grid)
+        for name, tensor in clipped({name: t.double() for name, t in update.items()}, room).items():
+            units = torch.round(tensor * grid)
             noise = discrete_gaussian(std, tensor.numel(), sending.rng) if std else np.zeros(tensor.numel())
             protected[name] = (units + torch.from_numpy(noise).reshape(tensor.shape)) / grid
         return protected

@@ -21,6 +21,7 @@ class PruneGradient(Defense):
     """
 
     kind: Literal["prune-gradient"] = "prune-gradient"
+    compresses = True
     prune: float = Field(default=0.7, ge=0, lt=1)
     """Share of each parameter's entries that is not sent."""
 

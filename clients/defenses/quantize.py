@@ -24,6 +24,7 @@ class Quantize(Defense):
     """
 
     kind: Literal["quantize"] = "quantize"
+    compresses = True
     bits: int = Field(default=4, ge=2, le=16)
     """Of each entry, its sign among them: 2^(bits - 1) - 1 levels beside 0."""
 

@@ -19,6 +19,7 @@ class Sign(Defense):
     """
 
     kind: Literal["sign"] = "sign"
+    compresses = True
     after_noise = (
         "the sign of an entry that is mostly noise is a coin, and its size is gone: the claim would hold, but the "
         "model would hardly learn; list sign alone, or quantize after the noise"

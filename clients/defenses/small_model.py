@@ -22,6 +22,7 @@ class SmallModel(Defense):
     """
 
     kind: Literal["small-model"] = "small-model"
+    compresses = True
     keep: float = Field(default=0.25, gt=0, le=1)
     """Share of each layer's weights that is trained."""
 

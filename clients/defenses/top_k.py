@@ -22,6 +22,7 @@ class TopK(Defense):
     """
 
     kind: Literal["top-k"] = "top-k"
+    compresses = True
     keep: float = Field(default=0.1, gt=0, le=1)
     """Share of the entries that is sent."""
     error_feedback: bool = True

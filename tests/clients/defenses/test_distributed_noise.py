@@ -29,7 +29,7 @@ def test_the_sum_holds_all_of_the_noise_and_each_client_a_share():
 
 
 def test_what_is_sent_lies_on_the_grid_and_within_the_clip():
-    update = {"w": torch.randn(1000)}
+    update = {"w": torch.randn(1000, generator=torch.Generator().manual_seed(0))}
     sending = Sending(0, 1, (0, 1), 4, 1, np.random.default_rng(0))
     sent = DistributedNoise(clip=0.25, noise_multiplier=0.0).protect(update, sending)["w"]
     units = sent * 2.0**wire.FRACTION_BITS
