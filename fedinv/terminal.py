@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedinv.headline import hits, measure_text
+from fedinv.report.reading import labels
 from fedinv.results import Rate, Results
 from fedinv.risk import Assessment
 
@@ -56,15 +57,15 @@ def card(found: Assessment) -> None:
 def _inferences(results: Results) -> Table:
     """What was told beside records, a line for each measure."""
     bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
-    heads = ("attack", "variant", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
+    heads = ("attack", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
     table = Table(*heads, box=None)
-    for one in results.inferences:
+    for label, one in zip(labels(results.inferences), results.inferences, strict=True):
         for i, measure in enumerate(one.measures):
             value, guess, bound = measure_text(measure)
             low, high = (measure_text(measure, end)[0] for end in measure.ci95)
-            name = (one.kind, one.variant) if i == 0 else ("", "")
+            name = label if i == 0 else ""
             limit = [bound or "-"] if bounded else []
-            table.add_row(*name, measure.name, str(measure.count), rf"{value} \[{low}, {high}]", guess, *limit)
+            table.add_row(name, measure.name, str(measure.count), rf"{value} \[{low}, {high}]", guess, *limit)
     return table
 
 

@@ -15,6 +15,7 @@ from fedinv.models import build
 from fedinv.sampling import local_batches
 from fedinv.scenario import loads
 
+FEEDBACK = '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "sign"\n'
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 MASKING = '[[defenses]]\nkind = "masking"\n'
 
@@ -96,7 +97,7 @@ def test_the_ledger_holds_every_round_of_every_client(tiny, tmp_path):
     assert (event["steps"], event["sampling_rate"]) == (3 * 2 * 2, 4 / 6)
 
 
-@pytest.mark.parametrize("extra", ["", DP, MASKING])
+@pytest.mark.parametrize("extra", ["", DP, MASKING, FEEDBACK])
 @pytest.mark.parametrize("stop_after", [1, 5, 7])
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tiny, tmp_path, extra, stop_after):
     scenario = loads(tiny + extra)
