@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import ckks, observations, run
+from fedinv import observations, run
 from fedinv.engines import inline
 from fedinv.scenario import read
 
 ROOT = Path(__file__).parents[3]
 MASKED = '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 0.1\n[[defenses]]\nkind = "masking"\n'
-CKKS = '[[defenses]]\nkind = "homomorphic"\n'
 SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'
 
 
@@ -54,10 +53,8 @@ def flower(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("defenses", [MASKED, SECAGG, CKKS], ids=["masking", "secagg-plus", "homomorphic"])
+@pytest.mark.parametrize("defenses", [MASKED, SECAGG], ids=["masking", "secagg-plus"])
 def test_flowers_own_engine_gives_the_same_updates(tiny, tmp_path, flower, defenses):
-    if defenses == CKKS and not ckks.installed():
-        pytest.skip("TenSEAL is not installed")
     app = tmp_path / "fedinv"
     for name in ("fedinv", "clients", "server", "scenarios"):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__", "data.csv"))
