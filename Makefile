@@ -30,7 +30,7 @@ demo: install    ## run the hospital scenario and say where its report is
 	@$(BIN)/fedinv run hospital
 
 test: install    ## run all tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n auto
 
 check: install   ## lint, types and the wall between clients and server
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

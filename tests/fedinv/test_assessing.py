@@ -62,10 +62,12 @@ def test_what_helps_most_is_measurable_and_costs_least():
     assert most_helpful([base, small]) is None
 
 
-def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path):
+def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch):
     small = tiny.replace("hidden = [32, 16]", "hidden = [128]").replace("rounds = 3", "rounds = 1")
     small = small.replace('"fedavg"\nepochs = 2', '"fedsgd"').replace("[1, 2], clients = 2", "[1], clients = 2")
     scenario = loads(small)
+    some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
+    monkeypatch.setattr("fedinv.assessing.variations", lambda _: some)
     shares = []
     leaks = assess(scenario, tmp_path, 2, shares.append)
     assert leaks[0].axis == "as it is"
