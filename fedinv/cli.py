@@ -37,12 +37,21 @@ def run(
     settings: Settings = None,
     engine: Annotated[str, typer.Option(help="inline, ray or deployment")] = "inline",
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/SCENARIO-N]")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="ray: a cluster that is there, as HOST:PORT.")] = None,
+    client_cpus: Annotated[int, typer.Option(min=1, help="ray: CPUs for each client that trains.")] = 1,
+    client_gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs for each client that trains.")] = 0.0,
+    superlink: Annotated[str | None, typer.Option(help="deployment: a SuperLink that is there, as HOST:PORT.")] = None,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="deployment: whose certificate vouches for that SuperLink.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
     from fedinv import run as runs
+    from fedinv.engines import Options
     from fedinv.scenario import read
 
+    options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
     declared = read(scenario, settings or [])
     if out is None and (Path(scenario) / "scenario.toml").is_file():
         out = Path(scenario)
@@ -50,7 +59,7 @@ def run(
     folder = runs.open_folder(declared, out)
     try:
         with _progress() as steps:
-            results = runs.run(declared, folder, engine, steps)
+            results = runs.run(declared, folder, engine, steps, options)
     except KeyboardInterrupt:
         _fail(f"stopped; go on with: fedinv run {_short(folder)}", 1)
     except RunError as error:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fedinv import __version__, files, plugins
 from fedinv.attack import Attack, Progress
 from fedinv.attacking import Steps
+from fedinv.engines import DEFAULT, Options
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.evaluate import evaluate
 from fedinv.faults import explain
@@ -63,15 +64,17 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
     return out.resolve()
 
 
-def run(scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps = quiet) -> Results:
+def run(
+    scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps = quiet, options: Options = DEFAULT
+) -> Results:
     """Run a scenario in its folder to results.json and report.html; an unfinished run goes on where it stopped.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
     torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
-    _train(scenario, folder, engine, steps("training"))
+    _train(scenario, folder, engine, steps("training"), options)
     if scenario.defenses:
-        _train(scenario.undefended(), folder / "undefended", engine, steps("training without defenses"))
+        _train(scenario.undefended(), folder / "undefended", engine, steps("training without defenses"), options)
     return _finish(scenario, folder, scenario.attacks, _trained_by(folder), steps)
 
 
@@ -144,12 +147,14 @@ def log(folder: Path, event: str, **facts: object) -> None:
         raise RunError(f"{folder / 'log.jsonl'}: cannot be written ({error.strerror})") from error
 
 
-def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None]], None]:
+def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
     """An engine's entry."""
     if name not in ENGINES:
         raise RequestError(f"--engine {name}: unknown engine{nearest(name, ENGINES)}")
     try:
-        train: Callable[[Scenario, Path, Callable[[int], None]], None] = import_module(f"fedinv.engines.{name}").train
+        train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
+            f"fedinv.engines.{name}"
+        ).train
     except ModuleNotFoundError as error:
         raise RequestError(
             f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
@@ -164,7 +169,7 @@ def _trained_by(folder: Path) -> str:
     return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
 
 
-def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) -> None:
+def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress, options: Options = DEFAULT) -> None:
     """Train unless the ledger, written last, shows that it was done."""
     if (folder / "ledger.json").is_file():
         progress(1.0)
@@ -182,5 +187,5 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress) ->
 
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)
-    _engine(engine)(scenario, folder, on_reply)
+    _engine(engine)(scenario, folder, on_reply, options)
     progress(1.0)

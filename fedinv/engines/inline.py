@@ -21,6 +21,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import files, roles
+from fedinv.engines import DEFAULT, Options
 from fedinv.scenario import Scenario
 
 _RUN_ID = 1
@@ -134,7 +135,7 @@ class NodeStates:
         return self._folder / f"nodes-{round_:04}.bin"
 
 
-def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None) -> None:
+def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
     """Run the scenario's federation, from its last checkpoint in `out` where there is one.
 
     Raises RunError when no client can be used or the disk refuses.

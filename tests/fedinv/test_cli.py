@@ -117,7 +117,7 @@ def test_a_stopped_run_is_taken_up_by_the_command_it_names(main, file, tmp_path,
     assert main("run", file, "--out", "whole")[0] == 0
     train = inline.train
 
-    def stopped(scenario, out, on_reply):
+    def stopped(scenario, out, on_reply, options):
         def stop(round_):
             on_reply(round_)
             if round_ == 2:
