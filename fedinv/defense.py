@@ -57,6 +57,18 @@ class Batch:
 
 
 Augment = Callable[[Batch], Batch]
+Masks = Callable[[int, int], Tensor]
+"""(records, units) -> factor of each unit of a hidden layer for each record, drawn anew at each call."""
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What dp-sgd does to the gradients of a step: cut each record's to a norm, add noise to their sum."""
+
+    clip: float
+    noise_multiplier: float
+    guard: bool = True
+    """Whether records whose gradient is not finite are dropped."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,10 @@ class Job:
     rng: np.random.Generator
     augment: Augment | None = None
     """What the defenses do to each batch before it is trained on; None where they do nothing."""
+    masks: Masks | None = None
+    """What they do to the hidden units, where the client is trained along with others."""
+    clipping: Clipping | None = None
+    """What they do to the records' gradients, likewise."""
     taken: Participation = Participation()
 
 
@@ -179,6 +195,14 @@ class Defense(BaseModel):
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
         """Return the training that runs instead."""
         return training
+
+    def masks(self, rng: np.random.Generator) -> Masks | None:
+        """What `wrap_network` does, where that is to scale hidden units: then clients can be trained as one."""
+        return None
+
+    def clipping(self, taken: Participation) -> Clipping | None:
+        """What `wrap_training` does, where that is to clip and noise gradients: then clients can be trained as one."""
+        return None
 
     def protect(self, update: Update, sending: Sending) -> Update:
         """Return what is sent instead of the update."""

@@ -11,8 +11,10 @@ import torch
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """Return the numpy generator of a purpose, e.g. ``stream(7, "batches", client, round)``."""
-    digest = hashlib.sha256("/".join(str(name) for name in names).encode()).digest()
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *np.frombuffer(digest, np.uint32)])))
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    # numpy turns a list of numbers into these very words, and takes its time
+    words = np.frombuffer(seed.to_bytes(-(-seed.bit_length() // 32) * 4 or 4, "little") + digest, np.uint32)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 def torch_stream(rng: np.random.Generator) -> torch.Generator:

@@ -73,7 +73,7 @@ def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
     for reply in _ask(grid, "query.register", list(grid.get_node_ids())):
         if reply.has_error():
             raise RunError(f"a client cannot take part: {(reply.error.reason or '').strip().splitlines()[0]}")
-        node = reply.content.config_records["node"]
+        node = wire.record(reply.content, "node", ConfigRecord)
         nodes[int(node["partition-id"])] = reply.metadata.src_node_id  # type: ignore[arg-type]
         schemas.add(str(node["schema"]))
     if sorted(nodes) != list(range(clients)):
@@ -87,7 +87,9 @@ def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]
     """What privacy each client was charged; a client that does not answer is missing."""
     clients = {node: client for client, node in nodes.items()}
     found = {
-        clients[reply.metadata.src_node_id]: json.loads(str(reply.content.config_records["ledger"]["events"]))
+        clients[reply.metadata.src_node_id]: json.loads(
+            str(wire.record(reply.content, "ledger", ConfigRecord)["events"])
+        )
         for reply in _ask(grid, "query.ledger", list(nodes.values()))
         if not reply.has_error()
     }

@@ -164,8 +164,8 @@ class WiretapFedAvg(Strategy):
         if reply.has_error():
             return f"raised an error: {_one_line(reply.error.reason)}"
         try:
-            arrays = reply.content.array_records["update"]
-            metrics = reply.content.metric_records["metrics"]
+            arrays = wire.record(reply.content, "update", ArrayRecord)
+            metrics = wire.record(reply.content, "metrics", MetricRecord)
             examples, weight = metrics["num-examples"], metrics["weight"]
             update = wire.view(arrays)
         except (KeyError, ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.defense import Defense, Job, LocalTraining, Participation, PrivacyEvent, Update
+from fedinv.defense import Clipping, Defense, Job, LocalTraining, Participation, PrivacyEvent, Update
 from fedinv.loss import loss
 from fedinv.privacy import calibrated
 from fedinv.streams import torch_stream
@@ -47,6 +47,11 @@ class DpSgd(Defense):
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
         """Return DP-SGD, whatever the training was."""
         return self._train
+
+    def clipping(self, taken: Participation) -> Clipping | None:
+        """The same, for clients that are trained as one."""
+        (charged,) = self.privacy_events(taken)
+        return Clipping(self.clip, charged.noise_multiplier, self.guard)
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """One Poisson-sampled Gaussian mechanism a local step."""

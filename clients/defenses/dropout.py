@@ -3,6 +3,7 @@
 Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014 (Dropout), section 4.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.defense import Defense
+from fedinv.defense import Defense, Masks
 from fedinv.streams import torch_stream
 
 
@@ -33,6 +34,10 @@ class Dropout(Defense):
             wrapped.add_module(name, nn.Sequential(layer, _Mask(self.rate, generator)) if unit else layer)
         return wrapped
 
+    def masks(self, rng: np.random.Generator) -> Masks:
+        """The same masks, for clients that are trained as one."""
+        return partial(_mask, self.rate, torch_stream(rng))
+
 
 class _Mask(nn.Module):
     def __init__(self, rate: float, generator: torch.Generator) -> None:
@@ -42,5 +47,8 @@ class _Mask(nn.Module):
     def forward(self, units: Tensor) -> Tensor:
         if not self.training:
             return units
-        kept = torch.rand(units.shape, generator=self._generator) >= self._rate
-        return units * kept / (1 - self._rate)
+        return units * _mask(self._rate, self._generator, *units.shape)
+
+
+def _mask(rate: float, generator: torch.Generator, *shape: int) -> Tensor:
+    return (torch.rand(shape, generator=generator) >= rate) / (1 - rate)

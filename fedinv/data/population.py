@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
+from fedinv.schema import Schema
 from fedinv.streams import stream
 
 
@@ -26,6 +28,20 @@ class Population:
     """Rows of each client, disjoint."""
     holdout: NDArray[np.int64]
     """Rows kept for measuring utility."""
+
+    @property
+    def schema(self) -> Schema:
+        """Of all records."""
+        return self.table.schema
+
+    def records(self, client: int) -> tuple[Tensor, Tensor]:
+        """Inputs (n, width) and labels (n,) of a client."""
+        rows = torch.from_numpy(self.shares[client])
+        return self.inputs.index_select(0, rows), self.labels.index_select(0, rows)
+
+    def held(self, client: int) -> int:
+        """How many records a client has."""
+        return len(self.shares[client])
 
     @property
     def holds(self) -> dict[int, int]:

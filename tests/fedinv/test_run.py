@@ -66,17 +66,15 @@ def test_utility_stands_beside_the_undefended_one(tiny, tmp_path):
 
 
 def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, monkeypatch):
-    train = roles.load("clients", "app")
-    plain_sgd = train.plain_sgd
+    stacked = roles.load("clients", "stacked")
+    train, calls = stacked.train, [0]
 
-    calls = [0]
+    def diverging(jobs, device):
+        calls[0] += len(jobs)
+        updates = train(jobs, device)
+        return [{k: v * float("nan") for k, v in u.items()} for u in updates] if calls[0] <= 8 else updates
 
-    def diverging(job):
-        calls[0] += 1
-        update = plain_sgd(job)
-        return {k: v * float("nan") for k, v in update.items()} if calls[0] <= 8 else update
-
-    monkeypatch.setattr(train, "plain_sgd", diverging)
+    monkeypatch.setattr(stacked, "train", diverging)
     scenario = loads(tiny + EXACT)
     results = run.run(scenario, run.open_folder(scenario, tmp_path))
     assert results.attacks == []

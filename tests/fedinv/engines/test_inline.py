@@ -11,6 +11,7 @@ from fedinv.data.population import population
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
+from fedinv.judge.truth import everyone
 from fedinv.models import build
 from fedinv.sampling import local_batches
 from fedinv.scenario import loads
@@ -145,7 +146,7 @@ def misbehave(monkeypatch, scenario, how, **kwargs):
 
     app = roles.load("clients", "app")
     bad = scenario.model_copy(update={"defenses": (*(Misbehaving(how=how, **kwargs),), *scenario.defenses)})
-    monkeypatch.setattr(app, "_scenario", lambda context: bad)
+    monkeypatch.setattr(app, "_setting", lambda context: (bad, everyone(bad)))
     return scenario
 
 

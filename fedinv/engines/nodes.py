@@ -1,0 +1,101 @@
+"""What each node remembers between rounds: on disk, so that a run goes on after any stop, and large ones fit in memory.
+
+One row a node and round in which its state changed, in an SQLite file; a round's rows are written in one transaction.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from flwr.app import RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto  # pylint: disable=no-name-in-module
+
+from fedinv.errors import RunError
+
+KEPT_BYTES = 256_000_000
+"""Of states that are kept in memory beside the file."""
+
+
+class NodeStates:
+    """The states of all nodes; one that was never written is empty."""
+
+    def __init__(self, path: Path, round_: int) -> None:
+        """Open the file as it was after a round, 0 before the first; what was written later is forgotten."""
+        self._path = path
+        self._states: OrderedDict[int, tuple[RecordDict, int]] = OrderedDict()
+        self._bytes = 0
+        self._changed: dict[int, RecordDict] = {}
+        self._file: sqlite3.Connection | None = None
+        if round_ and path.is_file():
+            with self._open() as file:
+                file.execute("DELETE FROM states WHERE round > ?", (round_,))
+        elif path.is_file():
+            path.unlink()
+
+    def read(self, node: int) -> RecordDict:
+        """A node's state; it is the caller's to change."""
+        if node in self._changed:
+            return self._changed[node]
+        if node in self._states:
+            self._states.move_to_end(node)
+            return self._states[node][0]
+        if self._file is None:
+            return RecordDict()
+        with self._open() as file:
+            found = file.execute(
+                "SELECT state FROM states WHERE node = ? ORDER BY round DESC LIMIT 1", (node,)
+            ).fetchone()
+        return RecordDict() if found is None else recorddict_from_proto(RecordDictProto.FromString(found[0]))
+
+    def keep(self, node: int, state: RecordDict) -> None:
+        """Take a node's state up; an empty one need not be kept."""
+        if len(state):
+            self._changed[node] = state
+
+    def write(self, round_: int) -> None:
+        """Store what was kept since the last call. A resumed server may need this round's or the one before."""
+        if not self._changed:
+            return
+        rows = [(n, round_, recorddict_to_proto(s).SerializeToString()) for n, s in self._changed.items()]
+        with self._open() as file:
+            file.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", rows)
+            file.executemany(
+                "DELETE FROM states WHERE node = ? AND round < "
+                "(SELECT MAX(round) FROM states WHERE node = ? AND round < ?)",
+                [(node, node, round_) for node, _, _ in rows],
+            )
+        for node, _, content in rows:
+            _, before = self._states.pop(node, (None, 0))
+            self._states[node] = self._changed[node], len(content)
+            self._bytes += len(content) - before
+        while self._bytes > KEPT_BYTES:
+            _, (_, size) = self._states.popitem(last=False)
+            self._bytes -= size
+        self._changed.clear()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = sqlite3.connect(self._path)
+                self._file.execute("PRAGMA synchronous = OFF")  # a stopped process is survived, a power cut is not
+                self._file.execute(
+                    "CREATE TABLE IF NOT EXISTS states "
+                    "(node INTEGER, round INTEGER, state BLOB, PRIMARY KEY (node, round)) WITHOUT ROWID"
+                )
+            with self._file:
+                yield self._file
+        except (sqlite3.Error, OSError) as error:
+            with suppress(sqlite3.Error):
+                self.close()
+            raise RunError(f"{self._path}: cannot be written or read ({error})") from error
