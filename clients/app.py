@@ -12,6 +12,7 @@ from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Sending
 from fedinv.federation import DECLINED
 from fedinv.scenario import Scenario, loads, read
+from fedinv.schema import Schema
 from fedinv.streams import stream
 
 from . import ledger as ledgers
@@ -101,7 +102,7 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
 
 def _register(message: Message, context: Context) -> Message:
     """Tell the server which partition this node holds, and the data dictionary that all clients agreed on."""
-    schema = _setting(context)[1].schema.model_dump_json()
+    schema = _written(_setting(context)[1].schema)
     content = RecordDict({"node": ConfigRecord({"partition-id": _client(context), "schema": schema})})
     return Message(content, reply_to=message)
 
@@ -128,6 +129,11 @@ def _read(text: str) -> tuple[Scenario, Population]:
 
 def _setting(context: Context) -> tuple[Scenario, Population]:
     return _read(str(context.run_config["scenario"]))
+
+
+@lru_cache(maxsize=2)
+def _written(schema: Schema) -> str:
+    return schema.model_dump_json()
 
 
 def _client(context: Context) -> int:

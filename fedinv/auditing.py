@@ -187,8 +187,7 @@ def _record_scores(scenario: Scenario, folder: Path) -> tuple[Scores, Scores, Co
     broken = files.read_json(folder / "checkpoint" / "progress.json")["left_out"]
     linear, likely, coins = list[Scores](), list[Scores](), list[Coins]()
     for client in range(scenario.federation.clients):
-        rows = people.shares[client]
-        inputs, labels = people.inputs[rows], people.labels[rows]
+        inputs, labels = people.records(client)
         if scenario.server.overflow:
             sent = observations.read_sent(folder / "observations", 1)
             planted = plant(inputs, labels, _network(scenario, sent), scenario.seed, client, True)
@@ -203,7 +202,7 @@ def _record_scores(scenario: Scenario, folder: Path) -> tuple[Scores, Scores, Co
             planted = plant(inputs, labels, _network(scenario, seen.last.sent), scenario.seed, client)
             parts, variances = _parts(scenario, planted, seen)
             weighted, weights = weighted + parts / variances, weights + 1 / variances
-            chances = chances + _likelihood(scenario, len(rows), parts, variances)
+            chances = chances + _likelihood(scenario, len(inputs), parts, variances)
         if met:
             linear.append(weighted / np.sqrt(weights))
             likely.append(chances)

@@ -63,7 +63,7 @@ def evaluate(
             parameters=sum(p.numel() for p in trained_network(scenario, folder, people).parameters()),
             bytes_up=progress["bytes_up"],
             seconds=progress["seconds"],
-            records=sum(len(share) for share in people.shares),
+            records=sum(people.holds.values()),
             left_out=[LeftOutClient(**one) for one in progress["left_out"]],
         ),
         utility=utility,

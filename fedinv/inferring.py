@@ -40,7 +40,7 @@ def trained(scenario: Scenario, folder: Path, people: Population) -> Observation
     """The trained model, as the server has it in the end."""
     rounds = scenario.federation.rounds
     weights, _ = files.read_tensors(folder / "checkpoint" / f"model-{rounds:04}.safetensors")
-    return observations.trained(weights, rounds, scenario.federation.clients, sum(len(s) for s in people.shares))
+    return observations.trained(weights, rounds, scenario.federation.clients, sum(people.holds.values()))
 
 
 def trained_network(scenario: Scenario, folder: Path, people: Population) -> nn.Sequential:

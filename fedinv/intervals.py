@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from fedinv.results import Interval
 
@@ -11,6 +10,8 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
     """The exact binomial interval (Clopper and Pearson 1934); (0, 1) when nothing was tried."""
     if trials == 0:
         return 0.0, 1.0
+    from scipy.stats import beta
+
     tail = (1 - level) / 2
     low = float(beta.ppf(tail, hits, trials - hits + 1)) if hits > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0

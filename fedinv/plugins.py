@@ -24,24 +24,27 @@ Group = Literal["attacks", "defenses", "datasets"]
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is on offer: what it is called, what it does in one line, and where it comes from."""
+    """A plugin that is on offer: what it is called, and where it comes from."""
 
     kind: str
-    summary: str
     origin: Path | EntryPoint
+
+    @property
+    def summary(self) -> str:
+        """What it does: the first sentence of its file, or whose it is."""
+        if isinstance(self.origin, Path):
+            return _first_line(self.origin)
+        return f"from {self.origin.dist.name if self.origin.dist else self.origin.module}"
 
 
 def available(group: Group) -> Mapping[str, Plugin]:
     """Every plugin of a group by its kind, sorted. Nothing heavy is imported."""
     built_in = [
-        Plugin(path.stem.replace("_", "-"), _first_line(path), path)
+        Plugin(path.stem.replace("_", "-"), path)
         for path in _folder(group).glob("*.py")
         if not path.name.startswith("_")
     ]
-    others = [
-        Plugin(entry.name, f"from {entry.dist.name if entry.dist else entry.module}", entry)
-        for entry in entry_points(group=f"fedinv.{group}")
-    ]
+    others = [Plugin(entry.name, entry) for entry in entry_points(group=f"fedinv.{group}")]
     return {plugin.kind: plugin for plugin in sorted([*others, *built_in], key=lambda p: p.kind)}
 
 

@@ -6,21 +6,10 @@ Koskela et al. 2020; Doroshenko et al. 2022 (the discretization is pessimistic, 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Literal
-
-import dp_accounting
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
-from scipy.optimize import brentq
 
 from fedinv.defense import PrivacyEvent
 from fedinv.results import Privacy
-
-_NEIGHBORS = {
-    "add-or-remove-one": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    "replace-one": dp_accounting.NeighboringRelation.REPLACE_ONE,
-}
 
 
 def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
@@ -32,7 +21,9 @@ def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
     """
     if len({(event.neighbors, event.unit) for event in events}) != 1:
         raise ValueError(f"events of different kinds cannot be composed: {events}")
-    return _epsilon(tuple(replace(event, delta=0.0, mechanism="", budget=None) for event in events), delta, FINE)
+    from fedinv.accounting import composed
+
+    return composed(tuple(replace(event, delta=0.0, mechanism="", budget=None) for event in events), delta)
 
 
 def accountant(events: Iterable[PrivacyEvent]) -> Literal["PLD", "RDP"]:
@@ -40,62 +31,8 @@ def accountant(events: Iterable[PrivacyEvent]) -> Literal["PLD", "RDP"]:
     return "RDP" if any(_fixed(event) for event in events) else "PLD"
 
 
-FINE, COARSE = 1e-4, 1e-3
-"""Steps in which privacy loss is counted, rounded up: the coarse ones are ten times as quick and never claim less."""
-
-
-@lru_cache(maxsize=1024)
-def _epsilon(events: tuple[PrivacyEvent, ...], delta: float, step: float) -> float:
-    if any(event.noise_multiplier == 0 for event in events):
-        return math.inf
-    neighbors = _NEIGHBORS[events[0].neighbors]
-    if accountant(events) == "RDP":
-        # of replaced units RDP takes the noise over what one replacement moves, two clipping norms; PLD over one norm
-        shift = 2 if events[0].neighbors == "replace-one" else 1
-        spent, scale = RdpAccountant(neighboring_relation=neighbors), 1 / shift
-    else:
-        spent, scale = PLDAccountant(neighbors, value_discretization_interval=step), 1.0
-    for event in events:
-        sampled = _sampled(event, dp_accounting.GaussianDpEvent(event.noise_multiplier * scale))
-        spent.compose(dp_accounting.SelfComposedDpEvent(sampled, event.steps))
-    return float(spent.get_epsilon(delta))
-
-
 def _fixed(event: PrivacyEvent) -> bool:
     return event.sampling == "fixed-size" and event.sampling_rate < 1
-
-
-def _sampled(event: PrivacyEvent, gaussian: dp_accounting.DpEvent) -> dp_accounting.DpEvent:
-    if event.sampling_rate >= 1:
-        return gaussian
-    if event.sampling == "poisson":
-        return dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
-    drawn = round(event.sampling_rate * event.population)
-    return dp_accounting.SampledWithoutReplacementDpEvent(event.population, drawn, gaussian)
-
-
-@lru_cache(maxsize=256)
-def noise_for(event: PrivacyEvent, epsilon: float) -> float:
-    """The least noise multiplier at which an event, all its steps, costs at most epsilon at its delta.
-
-    To 0.1 %, on the safe side. Raises ValueError where even a noise of 10,000 is not enough.
-    """
-
-    def above(log_noise: float) -> float:
-        priced = replace(event, noise_multiplier=math.exp(log_noise), delta=0.0, mechanism="", budget=None)
-        return math.log(max(_epsilon((priced,), event.delta, COARSE), 1e-12) / epsilon)
-
-    low, high = 0.0, 0.0
-    while above(high) > 0:
-        if high > math.log(1e4):
-            raise ValueError(f"epsilon = {epsilon:g} cannot be kept over {event.steps} steps at any noise up to 10,000")
-        low, high = high, high + math.log(2)
-    while low == high or above(low) <= 0:
-        low, high = low - math.log(2), low
-        if low < math.log(1e-2):
-            return math.exp(high)
-    root = float(brentq(above, low, high, xtol=5e-4))
-    return math.exp(root + 5e-4)
 
 
 def calibrated(event: PrivacyEvent, noise_multiplier: float | None, rounds: int) -> PrivacyEvent:
@@ -108,6 +45,8 @@ def calibrated(event: PrivacyEvent, noise_multiplier: float | None, rounds: int)
     if event.budget is None:
         return replace(event, noise_multiplier=1.0)
     whole = replace(event, steps=event.steps * rounds, mechanism="", budget=None)
+    from fedinv.accounting import noise_for
+
     return replace(event, noise_multiplier=noise_for(whole, event.budget))
 
 

@@ -54,7 +54,8 @@ def main(grid: Grid, context: Context) -> None:
     if strategy.used == 0:
         reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
         raise RunError(f"no client's update could be used in any round: client {reason}")
-    files.write_json(out / "ledger.json", {"clients": _ledgers(grid, nodes)})
+    asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
+    files.write_json(out / "ledger.json", {"clients": _ledgers(grid, {client: nodes[client] for client in asked})})
 
 
 def _document(scenario: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
 
 
 def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]]]:
-    """What privacy each client was charged; a client that does not answer is missing."""
+    """What privacy these clients were charged; one that does not answer is missing."""
     clients = {node: client for client, node in nodes.items()}
     found = {
         clients[reply.metadata.src_node_id]: json.loads(

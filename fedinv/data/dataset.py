@@ -1,11 +1,16 @@
 """The base of every source of a table."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.partition import Iid, Partition
 from fedinv.data.table import Table
+
+Columns = Mapping[str, NDArray[Any]]
 
 
 class Dataset(BaseModel):
@@ -33,3 +38,11 @@ class Dataset(BaseModel):
     def load(self, seed: int) -> Table:
         """Return the table. Pure: the same fields and seed give the same table."""
         raise NotImplementedError
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[Any]]:
+        """More records of the table's kind: columns, each (count,), and labels. Only a source that can has this."""
+        raise NotImplementedError
+
+    def name(self, rng: np.random.Generator, columns: Columns) -> Columns | None:
+        """Who these people are, column by column, as in the table; None where nobody has a name."""
+        return None

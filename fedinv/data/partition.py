@@ -127,7 +127,20 @@ class Quantity(BaseModel):
         return _shares(owner, clients, rng)
 
 
-Partition = Annotated[Iid | Dirichlet | ByColumn | Quantity, Field(discriminator="kind")]
+class Drawn(BaseModel):
+    """Each client's records are drawn for it alone, when it is first asked for them: for federations of any size.
+
+    Only for sources that can draw records (hospital, bank). `data.records` people are drawn beside, and all held out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["drawn"]
+    each: int = Field(default=64, gt=0)
+    """Records of a client."""
+
+
+Partition = Annotated[Iid | Dirichlet | ByColumn | Quantity | Drawn, Field(discriminator="kind")]
 
 
 def _enough(table: Table, clients: int) -> None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from fedinv.schema import Image
 
@@ -48,6 +46,9 @@ def pair(claimed: NDArray[np.float64], true: NDArray[np.float64]) -> tuple[NDArr
 
     Returns the rows of either side, equally many.
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     rows, columns = linear_sum_assignment(cdist(claimed, true, "sqeuclidean"))
     return rows, columns
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedinv.judge.images import pair
@@ -54,6 +53,8 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
     count = distance.shape[1]
     right = distance <= tolerance
     score = right.sum(2) + 0.5 * np.exp(-np.minimum(distance, 10.0)).mean(2)
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(score, maximize=True)
     claim = np.full(count, -1)
     claim[columns] = rows

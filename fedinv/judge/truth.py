@@ -1,19 +1,30 @@
 """The truth behind an observation, derived from the scenario and never from a message."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Sample
-from fedinv.data.population import Population, population
+from fedinv.data.population import Population, joined, population
 from fedinv.errors import RequestError
+from fedinv.federation import round_clients
 from fedinv.sampling import local_batches, used_records
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
 
 
+@lru_cache(maxsize=2)
 def everyone(scenario: Scenario) -> Population:
-    """The scenario's people and who holds whose record."""
-    return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
+    """The scenario's people and who holds whose record; of records drawn on demand, those in watched rounds."""
+    federation, seed, watch = scenario.federation, scenario.seed, scenario.attacker.watch
+    people = population(scenario.data, seed, federation.clients, scenario.training.records_per_client)
+    summed = any(defense.secure_aggregation for defense in scenario.defenses)
+    watched = set[int]()
+    for round_ in watch.rounds if people.draw is not None else ():
+        cohort = round_clients(federation.clients, federation.participants, seed, round_)
+        watched |= set(cohort if summed else cohort[: watch.clients])
+    return joined(people, scenario.data, seed, sorted(watched))
 
 
 def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], round_: int) -> NDArray[np.int64]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from fedinv.report.reading import Run
@@ -63,6 +62,8 @@ def _png(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
     shown = shown[:3] if len(shown) >= 3 else shown[:1].repeat(3, 0)
     times = max(1, SIDE // max(shape[1:]))
     out = io.BytesIO()
+    from matplotlib.image import imsave
+
     imsave(out, shown.repeat(times, 1).repeat(times, 2).transpose(1, 2, 0), format="png")
     return out.getvalue()
 

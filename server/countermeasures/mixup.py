@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -86,6 +85,8 @@ def _categories(schema: Schema, mixed: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unmixed(schema: Schema, mixed: Tensor, share: float) -> Tensor:
+    from scipy.optimize import linear_sum_assignment
+
     own, partner = _categories(schema, mixed)
     hot = torch.cat([torch.arange(w.start, w.stop) for w in _hot(schema)])
     apart = (partner[:, None, hot] - own[None, :, hot]).abs().sum(-1) / 2

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from .backward import pass_through
@@ -18,6 +17,8 @@ def attribute(network: nn.Sequential, records: Tensor, updates: tuple[Tensor, ..
     with every label, each with a weight of at least zero (Lawson and Hanson 1974); the heaviest label is a record's.
     Products of gradients need no gradient: <s [h, 1]^T, t [g, 1]^T> = (s t) (h g + 1).
     """
+    from scipy.optimize import nnls
+
     passed = pass_through(network, records)
     chances = passed.logits.softmax(1)
     k, classes = chances.shape

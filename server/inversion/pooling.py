@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .relaxation import Relaxation
@@ -19,6 +18,8 @@ CLOSE = 0.319
 
 def align(inputs: Tensor, labels: Tensor) -> Tensor:
     """Reorder each restart's records (restarts, n, width) to match those of the first, never across labels."""
+    from scipy.optimize import linear_sum_assignment
+
     aligned = [inputs[0]]
     for records, classes in zip(inputs[1:], labels[1:], strict=True):
         cost = torch.cdist(inputs[0], records).square() + 1e6 * (labels[0][:, None] != classes[None, :])

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedinv.data.dataset import Dataset
+from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.sources._synthetic import chance, dictionary, effect, identities, measured, pick
 from fedinv.data.table import Table
 from fedinv.streams import stream
@@ -81,15 +81,22 @@ class Bank(Dataset):
 
     def load(self, seed: int) -> Table:
         """Draw the applicants: (records,) rows that depend on the seed and the count alone."""
-        columns, default = _applicants(stream(seed, "bank"), self.records)
+        columns, default = self.draw(stream(seed, "bank"), self.records)
         schema = dictionary(
             columns, values=VALUES, units=UNITS, fractional=FRACTIONAL, sensitive=SENSITIVE, label="default"
         )
-        rng = stream(seed, "bank", "people")
-        accounts = 10**9 + rng.choice(9 * 10**9, self.records, replace=False)
-        people = identities(rng, columns["age"], columns["sex"] == "female") | {"account": accounts.astype(str)}
+        people = self.name(stream(seed, "bank", "people"), columns)
         note = f"{self.records} synthetic loan applicants: no real person is in them"
         return Table(schema=schema, columns=columns, labels=default, identities=people, notes=(note,))
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
+        """Draw applicants: columns and labels, each (count,)."""
+        return _applicants(rng, count)
+
+    def name(self, rng: np.random.Generator, columns: Columns) -> Columns:
+        """Name, birth date, postcode and account of each."""
+        accounts = 10**9 + rng.choice(9 * 10**9, len(columns["age"]), replace=False)
+        return identities(rng, columns["age"], columns["sex"] == "female") | {"account": accounts.astype(str)}
 
 
 def _applicants(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:

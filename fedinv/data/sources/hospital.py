@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedinv.data.dataset import Dataset
+from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.sources._synthetic import chance, dictionary, effect, identities, measured, pick
 from fedinv.data.table import Table
 from fedinv.streams import stream
@@ -86,13 +86,21 @@ class Hospital(Dataset):
 
     def load(self, seed: int) -> Table:
         """Draw the patients: (records,) rows that depend on the seed and the count alone."""
-        columns, readmitted = _patients(stream(seed, "hospital"), self.records)
+        columns, readmitted = self.draw(stream(seed, "hospital"), self.records)
         schema = dictionary(
             columns, values=VALUES, units=UNITS, fractional=FRACTIONAL, sensitive=SENSITIVE, label="readmitted"
         )
-        people = identities(stream(seed, "hospital", "people"), columns["age"], columns["sex"] == "female")
+        people = self.name(stream(seed, "hospital", "people"), columns)
         note = f"{self.records} synthetic patients: no real person is in them"
         return Table(schema=schema, columns=columns, labels=readmitted, identities=people, notes=(note,))
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
+        """Draw patients: columns and labels, each (count,)."""
+        return _patients(rng, count)
+
+    def name(self, rng: np.random.Generator, columns: Columns) -> Columns:
+        """Name, birth date and postcode of each."""
+        return identities(rng, columns["age"], columns["sex"] == "female")
 
 
 def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:

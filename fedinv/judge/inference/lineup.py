@@ -110,7 +110,7 @@ def _independent(setting: Setting, heard: Sequence[Heard]) -> list[Heard]:
 
 
 def _rate(setting: Setting, seen: Observation) -> float:
-    records = len(setting.people.shares[seen.clients[0]])
+    records = setting.people.held(seen.clients[0])
     return min(1.0, setting.scenario.training.batch_size / records)
 
 
@@ -127,7 +127,7 @@ def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
         round_clients(federation.clients, federation.participants, scenario.seed, r)
         for r in range(1, seen.last.round + 1)
     )
-    taken = scenario.participation(len(setting.people.shares[client]))
+    taken = scenario.participation(setting.people.held(client))
     rounds, found = sum(client in cohort for cohort in cohorts), []
     for defense in scenario.defenses:
         noise = float(defense.known(taken).get("noise_multiplier") or 0.0)
