@@ -185,6 +185,31 @@ def audit(
     raise SystemExit(1 if found.verdict == "FAIL" else 0)
 
 
+AtFolder = Annotated[Path, typer.Option(help="Where it is noted down what was started.")]
+
+
+@app.command()
+def up(
+    clients: Annotated[int, typer.Option(min=1, help="SuperNodes, one a client.")] = 3,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, and let only registered nodes in.")] = False,
+    at: AtFolder = Path(".fedinv"),
+) -> None:
+    """Start a deployment on this machine, for fedinv run --engine deployment."""
+    from fedinv import deploying
+
+    started = deploying.up(at, clients, tls, lambda line: typer.echo(line, err=True))
+    typer.echo(f"up on {started.address} with {len(started.nodes)} SuperNodes; end it with: fedinv down")
+
+
+@app.command()
+def down(at: AtFolder = Path(".fedinv")) -> None:
+    """End the deployment that fedinv up started, and nothing else."""
+    from fedinv import deploying
+
+    ended = deploying.down(at)
+    typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
+
+
 @app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")]) -> None:
     """Write a run's report.html anew and print where it is."""

@@ -48,11 +48,15 @@ class NodeStates:
             found = file.execute(
                 "SELECT state FROM states WHERE node = ? ORDER BY round DESC LIMIT 1", (node,)
             ).fetchone()
-        return RecordDict() if found is None else recorddict_from_proto(RecordDictProto.FromString(found[0]))
+        if found is None:
+            return RecordDict()
+        state = recorddict_from_proto(RecordDictProto.FromString(found[0]))
+        self._cache(node, state, len(found[0]))
+        return state
 
     def keep(self, node: int, state: RecordDict) -> None:
-        """Take a node's state up; an empty one need not be kept."""
-        if len(state):
+        """Take a node's state up; one that is and was empty need not be kept."""
+        if len(state) or node in self._states or node in self._changed:
             self._changed[node] = state
 
     def write(self, round_: int) -> None:
@@ -68,12 +72,7 @@ class NodeStates:
                 [(node, node, round_) for node, _, _ in rows],
             )
         for node, _, content in rows:
-            _, before = self._states.pop(node, (None, 0))
-            self._states[node] = self._changed[node], len(content)
-            self._bytes += len(content) - before
-        while self._bytes > KEPT_BYTES:
-            _, (_, size) = self._states.popitem(last=False)
-            self._bytes -= size
+            self._cache(node, self._changed[node], len(content))
         self._changed.clear()
 
     def close(self) -> None:
@@ -81,6 +80,14 @@ class NodeStates:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _cache(self, node: int, state: RecordDict, size: int) -> None:
+        _, before = self._states.pop(node, (None, 0))
+        self._states[node] = state, size
+        self._bytes += size - before
+        while self._bytes > KEPT_BYTES:
+            _, (_, gone) = self._states.popitem(last=False)
+            self._bytes -= gone
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
