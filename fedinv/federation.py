@@ -37,6 +37,8 @@ class Federation(Strict):
     clients_per_round: int | None = Field(default=None, gt=0)
     """All of them when absent."""
     rounds: int = Field(gt=0)
+    round_seconds: float = Field(default=3600.0, gt=0)
+    """How long the server waits for a round's replies; who is later is left out."""
 
     @property
     def participants(self) -> int:

@@ -25,7 +25,6 @@ from .strategy import LeftOut, WiretapFedAvg
 app = ServerApp()
 
 REGISTRATION_SECONDS = 120.0
-ROUND_SECONDS = 3600.0
 
 
 @app.main()
@@ -46,7 +45,7 @@ def main(grid: Grid, context: Context) -> None:
     for round_ in range(done + 1, agreement.federation.rounds + 1):
         begun = time.monotonic()
         messages = strategy.configure_train(round_, arrays, ConfigRecord(), grid)
-        gathered = aggregation.gather(grid, list(messages), ROUND_SECONDS, agreement)
+        gathered = aggregation.gather(grid, list(messages), agreement.federation.round_seconds, agreement)
         aggregated, _ = strategy.aggregate_train(round_, gathered.replies, gathered.summed)
         arrays = aggregated or arrays
         seconds += time.monotonic() - begun

@@ -1,0 +1,245 @@
+"""The process in which Flower's simulation and Ray run, started by the engine `ray` and by nobody else.
+
+It is told one order, a JSON line on stdin, and tells JSON lines on stdout: ``{"round": 3}`` after each client's
+training, and at last ``{"done": true}`` or ``{"error": "RunError", "message": "..."}``.
+
+What is used of Flower is its simulation's link state, grid, workers and Ray actors (flwr 1.41, below `run_simulation`),
+with three changes: a worker that dies is started again and its client tried once more, a client that does not answer
+in time gives its place back, and the end of the server is the end of the simulation, whatever a client still does.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import ray
+import torch
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.compat.client.run_info_store import DeprecatedRunInfoStore, RunInfo
+from flwr.proto.task_pb2 import Task  # pylint: disable=no-name-in-module
+from flwr.server.superlink.fleet.vce import vce_api
+from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
+from flwr.server.superlink.fleet.vce.metrics import VceMetrics
+from flwr.server.superlink.linkstate import LinkStateFactory
+from flwr.server.superlink.linkstate.in_memory_linkstate import RunRecord
+from flwr.serverapp import ServerApp
+from flwr.simulation.ray_transport.ray_actor import BasicActorPool, ClientAppActor
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID
+from flwr.supercore.date import now
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.federation import NoOpFederationManager
+from flwr.superlink.grid import InMemoryGrid
+from ray.exceptions import GetTimeoutError, RayError
+
+from fedinv import roles
+from fedinv.errors import RequestError, RunError
+from fedinv.scenario import Scenario, loads
+
+_RUN_ID = _TASK_ID = 1
+_TRIES = 2
+
+Tell = Callable[..., None]
+"""Tells the engine a JSON object."""
+
+
+class Actors(RayBackend):
+    """Flower's pool of Ray actors, no more of them than clients train at once."""
+
+    def __init__(self, resources: Mapping[str, float], most: int, seconds: Mapping[str, float], tell: Tell) -> None:
+        """`most` actors; `seconds` that a message of a kind may take."""
+        super().__init__({"client_resources": {**resources, "max_restarts": -1}})
+        self._most, self._seconds, self._tell = most, seconds, tell
+
+    def build(self, app_fn: Callable[[], ClientApp]) -> None:
+        """Start the actors, and go on with those that run. Raises RunError when none does."""
+        self.app_fn = app_fn
+        self.pool = BasicActorPool(ClientAppActor, self.client_resources, self.actor_kwargs)
+        self.pool.add_actors_to_pool(min(self.pool.actors_capacity, self._most))
+        started = {actor.__ray_ready__.remote(): actor for actor in self.pool.pool}
+        ready, late = ray.wait(list(started), num_returns=len(started), timeout=self._seconds["query"])
+        for one in late:
+            ray.kill(started[one])
+        if not ready:
+            raise RunError(
+                f"Ray started no worker within {self._seconds['query']:g} s: all its CPUs or GPUs are taken, or its "
+                f"machines are too slow"
+            )
+        ray.get(ready)
+        self.pool.pool = [started[one] for one in ready]
+        self.pool.num_actors = len(ready)
+
+    def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
+        """Have a free actor run a client; what goes wrong with the actor is the client's error."""
+        assert self.pool is not None
+        actor = self.pool.pool.pop()
+        try:
+            reply, context = self._run(actor, message, context)
+        except GetTimeoutError:
+            ray.kill(actor, no_restart=False)
+            reply = _failed(message, "no reply in time")
+        except RayError as error:
+            reply = _failed(message, f"its worker process died, {_TRIES} times in a row ({type(error).__name__})")
+        finally:
+            self.pool.pool.append(actor)
+        if "arrays" in message.content.array_records:  # the one message of a round that trains
+            self._tell(round=int(message.metadata.group_id))
+        return reply, context
+
+    def _run(self, actor: Any, message: Message, context: Context, tries: int = _TRIES) -> tuple[Message, Context]:
+        allowed = self._seconds[message.metadata.message_type.split(".")[0]]
+        left = message.metadata.created_at + allowed - now().timestamp()
+        if left <= 0:  # the server has given it up while it waited for an actor
+            return _failed(message, "no reply in time"), context
+        try:
+            _, reply, after = ray.get(actor.run.remote(self.app_fn, message, "", context), timeout=left)
+        except GetTimeoutError:
+            raise
+        except RayError:
+            if tries == 1:
+                raise
+            return self._run(actor, message, context, tries - 1)
+        return reply, after
+
+
+def client_app() -> ClientApp:
+    """The ClientApp as an actor runs it: one thread, and an exception is one line of a reply."""
+    torch.set_num_threads(1)
+    app: ClientApp = roles.load("clients", "app").app
+
+    def run(message: Message, context: Context) -> Message:
+        try:
+            return app(message, context)
+        except Exception as error:  # a client's fault is a reply
+            return _failed(message, f"{type(error).__name__}: {error}")
+
+    return run  # type: ignore[return-value]
+
+
+def _failed(message: Message, reason: str) -> Message:
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+def connect(address: str | None, folder: str) -> None:
+    """Start Ray in a folder, or join a cluster. Raises RequestError for one that is not there or does not take us."""
+    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init("local", _temp_dir=folder, **settings)
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"--ray-address {address}: nothing answers there ({error}); start a cluster with: ray start --head "
+            f"--port 6379, and write HOST:6379"
+        ) from error
+    told = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")}
+    try:
+        ray.init(address, runtime_env={"env_vars": told}, **settings)
+    except (RuntimeError, ValueError, ConnectionError, RayError) as error:
+        raise RequestError(f"--ray-address {address}: cannot be joined ({str(error).strip()})") from error
+
+
+def check(machines: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> None:
+    """Raise RequestError unless one of the machines has the CPUs and GPUs of a client."""
+    there = [(machine.get("CPU", 0), machine.get("GPU", 0)) for machine in machines]
+    if any(has_cpus >= cpus and has_gpus >= gpus for has_cpus, has_gpus in there):
+        return
+    most_cpus, most_gpus = (max((has[i] for has in there), default=0) for i in (0, 1))
+    if cpus > most_cpus:
+        raise RequestError(f"--client-cpus {cpus}: no machine has that many, the largest has {most_cpus:g}")
+    if gpus > most_gpus:
+        raise RequestError(f"--client-gpus {gpus:g}: no machine has that many, the largest has {most_gpus:g}")
+    raise RequestError(f"--client-cpus {cpus} --client-gpus {gpus:g}: no machine has both, ask for less of one")
+
+
+def simulate(scenario: Scenario, out: str, options: Mapping[str, Any], tell: Tell) -> None:
+    """Run the federation on the Ray that this process is connected to."""
+    check((node["Resources"] for node in ray.nodes() if node["Alive"]), options["client_cpus"], options["client_gpus"])
+    server = roles.load("server", "app")
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, SUPERLINK_NODE_ID, _TASK_ID
+    federation, config = scenario.federation, {"scenario": scenario.to_toml(), "out": out}
+    resources = {"num_cpus": options["client_cpus"], "num_gpus": options["client_gpus"]}
+    seconds = {"train": federation.round_seconds, "query": server.REGISTRATION_SECONDS}
+    actors = Actors(resources, federation.participants, seconds, tell)
+    actors.build(client_app)
+
+    run = Run.create_empty(_RUN_ID)
+    run.primary_task_id, run.federation_id = _TASK_ID, NOOP_FEDERATION_ID
+    links = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), ObjectStoreFactory())
+    state: Any = links.state()
+    state.run_ids[_RUN_ID] = RunRecord(run=run)
+    state.task_store[_TASK_ID] = Task(task_id=_TASK_ID, run_id=_RUN_ID)
+    partitions = vce_api._register_nodes(federation.clients, links)
+    nodes = {node: _node(node, partition, len(partitions), config) for node, partition in partitions.items()}
+
+    stop, asked, answered = threading.Event(), Queue[Message](), Queue[Message]()
+    work = (asked, answered, nodes, actors, stop, VceMetrics())
+    _start(vce_api.add_messages_to_queue, state, asked, partitions, stop)
+    _start(vce_api.put_message_into_state, state, answered, stop)
+    for _ in range(actors.num_workers):
+        _start(vce_api.worker, *work)
+    grid = InMemoryGrid(links)
+    grid.set_run(run)
+    app: ServerApp = server.app
+    app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config)))
+
+
+def _node(node: int, partition: int, partitions: int, config: Mapping[str, Any]) -> DeprecatedRunInfoStore:
+    """What Flower keeps of a node: its partition, and its state from message to message."""
+    place: dict[str, Any] = {"partition-id": partition, "num-partitions": partitions}
+    store = DeprecatedRunInfoStore(node, place)
+    context = Context(_RUN_ID, node, place, RecordDict(), dict(config))
+    store.run_infos[_RUN_ID] = RunInfo(context, dict(config))
+    return store
+
+
+def _start(function: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()
+
+
+def _end_with_the_engine() -> None:
+    """Wait for the engine's end of stdin to close, then end Ray and this process."""
+    sys.stdin.read()
+    shutil.rmtree(Path.cwd(), ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main() -> None:
+    """Carry out the order on stdin."""
+    with os.fdopen(os.dup(1), "w", buffering=1) as pipe:
+        os.dup2(2, 1)  # what others print is no part of what is told
+
+        def tell(**told: Any) -> None:
+            pipe.write(json.dumps(told) + "\n")
+
+        order = json.loads(sys.stdin.readline())
+        _start(_end_with_the_engine)
+        logging.getLogger("flwr").setLevel(logging.CRITICAL)
+        torch.set_num_threads(1)
+        try:
+            connect(order["options"]["ray_address"], str(Path.cwd()))
+            simulate(loads(order["scenario"]), order["out"], order["options"], tell)
+            tell(done=True)
+        except (RequestError, RunError) as error:
+            tell(error=type(error).__name__, message=" ".join(str(error).split()))
+        except Exception as error:
+            traceback.print_exc()
+            tell(error="RunError", message=f"Flower's simulation on Ray failed ({type(error).__name__}: {error})")
+        ray.shutdown()
+    os._exit(0)  # a client that hangs is not waited for
