@@ -191,6 +191,7 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    started.returncode = 0  # it is to outlive this process, which is no reason for a warning
     began = _began(started.pid)
     if began is None:
         raise RunError(f"the {what} ended at once: see {at / 'logs'}")

@@ -24,6 +24,10 @@ HALTED = 1002
 """Code of the reply that a secure aggregation notes down for a client whose round came to no sum."""
 
 
+GONE = 1003
+"""Code of the reply that the server notes down for a client whose node vanished."""
+
+
 class Strict(BaseModel):
     """A frozen table of a scenario in which an unknown key is an error."""
 

@@ -21,6 +21,7 @@ from fedinv.schema import Schema
 
 from . import aggregation
 from .strategy import LeftOut, WiretapFedAvg
+from .waiting import ask
 
 app = ServerApp()
 
@@ -62,22 +63,32 @@ def _document(scenario: str) -> dict[str, Any]:
 
 
 def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
-    """Wait for all clients; return the node id of each partition, and the schema that all of them use."""
+    """Wait for all clients; return the node id of each partition, and the schema that all of them use.
+
+    Nodes of further partitions are left alone: a deployment may have more than a scenario needs.
+    """
     deadline = time.monotonic() + REGISTRATION_SECONDS
-    while len(list(grid.get_node_ids())) < clients:
-        if time.monotonic() > deadline:
-            raise RunError(f"only {len(list(grid.get_node_ids()))} of {clients} clients appeared")
-        time.sleep(0.2)
     nodes: dict[int, int] = {}
     schemas: set[str] = set()
-    for reply in _ask(grid, "query.register", list(grid.get_node_ids())):
-        if reply.has_error():
-            raise RunError(f"a client cannot take part: {(reply.error.reason or '').strip().splitlines()[0]}")
-        node = wire.record(reply.content, "node", ConfigRecord)
-        nodes[int(node["partition-id"])] = reply.metadata.src_node_id  # type: ignore[arg-type]
-        schemas.add(str(node["schema"]))
-    if sorted(nodes) != list(range(clients)):
-        raise RunError(f"the scenario wants clients 0 to {clients - 1}, but {sorted(nodes)} registered")
+    met: set[int] = set()
+    while len(nodes) < clients:
+        new = [node for node in grid.get_node_ids() if node not in met]
+        met |= set(new)
+        for reply in _ask(grid, "query.register", new):
+            if reply.has_error():
+                raise RunError(f"a client cannot take part: {(reply.error.reason or '').strip().splitlines()[0]}")
+            node = wire.record(reply.content, "node", ConfigRecord)
+            partition = int(node["partition-id"])  # type: ignore[arg-type]
+            if partition in nodes:
+                raise RunError(f"two nodes say that they are client {partition}: give each a partition-id of its own")
+            if partition < clients:
+                nodes[partition] = reply.metadata.src_node_id
+                schemas.add(str(node["schema"]))
+        if len(nodes) < clients:
+            if time.monotonic() > deadline:
+                missing = [client for client in range(clients) if client not in nodes]
+                raise RunError(f"only {len(nodes)} of {clients} clients appeared: client {missing[0]} is missing")
+            time.sleep(0.2)
     if len(schemas) > 1:
         raise RunError("the clients do not agree on the schema of their records")
     return nodes, Schema.model_validate_json(schemas.pop())
@@ -98,7 +109,7 @@ def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]
 
 def _ask(grid: Grid, what: str, nodes: list[int]) -> list[Message]:
     messages = [Message(RecordDict(), node, what, group_id=what) for node in nodes]
-    return list(grid.send_and_receive(messages, timeout=REGISTRATION_SECONDS))
+    return ask(grid, messages, REGISTRATION_SECONDS)
 
 
 def _checkpoint(out: Path, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:

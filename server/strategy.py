@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedinv import observations, wire
 from fedinv.central import CentralNoise
-from fedinv.federation import DECLINED, HALTED, Agreement, round_clients
+from fedinv.federation import DECLINED, GONE, HALTED, Agreement, round_clients
 from fedinv.streams import stream
 
 from .aggregation import Summed
@@ -159,7 +159,7 @@ class WiretapFedAvg(Strategy):
             return "did not reply in time"
         if reply.has_error() and reply.error.code == DECLINED:
             return f"declined: {_one_line(reply.error.reason)}"
-        if reply.has_error() and reply.error.code == HALTED:
+        if reply.has_error() and reply.error.code in (HALTED, GONE):
             return _one_line(reply.error.reason)
         if reply.has_error():
             return f"raised an error: {_one_line(reply.error.reason)}"

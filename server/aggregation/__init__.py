@@ -15,6 +15,8 @@ from torch import Tensor
 
 from fedinv.federation import Agreement
 
+from ..waiting import ask
+
 
 @dataclass(frozen=True)
 class Summed:
@@ -46,7 +48,7 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
             protocol = importlib.import_module(f".{stem}", __name__)
             gathered: Gathered = protocol.gather(grid, messages, timeout, agreement)
             return gathered
-    return Gathered(list(grid.send_and_receive(messages, timeout=timeout)))
+    return Gathered(ask(grid, messages, timeout))
 
 
 def size(message: Message) -> int:

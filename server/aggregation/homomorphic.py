@@ -19,6 +19,7 @@ from fedinv import ckks, wire
 from fedinv.ckks import RECORD
 from fedinv.federation import HALTED, Agreement
 
+from ..waiting import ask
 from . import Gathered, Summed, size
 
 
@@ -127,7 +128,7 @@ class _Round:
             content = RecordDict({**(asked.content if training else {}), RECORD: ConfigRecord(dict(record))})
             messages.append(Message(content, node, "train", group_id=asked.metadata.group_id))
         good = []
-        for reply in self.grid.send_and_receive(messages, timeout=self.timeout):
+        for reply in ask(self.grid, messages, self.timeout):
             self.bytes_up += size(reply)
             if reply.has_error():
                 self.failed.setdefault(reply.metadata.src_node_id, reply)

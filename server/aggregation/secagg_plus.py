@@ -33,6 +33,7 @@ from fedinv import wire
 from fedinv.federation import HALTED, Agreement
 from fedinv.secagg import MODULUS, SecaggTerms, terms
 
+from ..waiting import ask
 from . import Gathered, Summed, _opening, size
 
 
@@ -167,7 +168,7 @@ class _Tap:
         """Part of a grid: one exchange with the clients."""
         outgoing = [self._outgoing(message) for message in messages]
         replies = []
-        for reply in self.grid.send_and_receive(outgoing, timeout=self.timeout):
+        for reply in ask(self.grid, outgoing, self.timeout):
             self.bytes_up += size(reply)
             problem = None if reply.has_error() else self._take(reply)
             if problem is not None:
