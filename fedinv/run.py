@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fedinv import __version__, files, plugins
 from fedinv.attack import Attack, Progress
 from fedinv.attacking import Steps
-from fedinv.engines import DEFAULT, Options
+from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.evaluate import evaluate
 from fedinv.faults import explain
@@ -177,12 +177,14 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress, op
     expected = scenario.federation.rounds * scenario.federation.participants
     replies = 0
     checkpoint = folder / "checkpoint" / "progress.json"
+    if checkpoint.is_file() and _trained_by(folder) != engine:
+        start_over(scenario, folder)
     if checkpoint.is_file():
         replies = files.read_json(checkpoint)["round"] * scenario.federation.participants
 
-    def on_reply(_: int) -> None:
+    def on_reply(round_: int) -> None:
         nonlocal replies
-        replies += 1
+        replies = min(replies + 1, round_ * scenario.federation.participants)  # less again where it started over
         progress(replies / expected)
 
     folder.mkdir(parents=True, exist_ok=True)

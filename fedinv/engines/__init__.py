@@ -1,7 +1,10 @@
 """Where the same two Flower apps can run: one file an engine, each with `train(scenario, out, on_reply, options)`."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from fedinv.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,10 @@ class Options:
 
 
 DEFAULT = Options()
+
+
+def start_over(scenario: Scenario, out: Path) -> None:
+    """Have a stopped training begin again where what its clients remember of it is lost, and a defense may need it."""
+    if scenario.defenses:
+        for folder in ("checkpoint", "observations"):
+            shutil.rmtree(out / folder, ignore_errors=True)

@@ -7,7 +7,6 @@ the other one takes everything it started with it.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedinv.engines import DEFAULT, Options
+from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import Scenario
 
@@ -38,9 +37,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     a cluster that is not there, RunError when no client can be used or Ray fails.
     """
     out = out.resolve()
-    if scenario.defenses:
-        for folder in ("checkpoint", "observations"):
-            shutil.rmtree(out / folder, ignore_errors=True)
+    start_over(scenario, out)
     order = {"scenario": scenario.to_toml(), "out": str(out), "options": _plain(options)}
     ended: dict[str, Any] = {}
     with _driver(out, order) as told:

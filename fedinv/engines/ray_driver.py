@@ -4,8 +4,8 @@ It is told one order, a JSON line on stdin, and tells JSON lines on stdout: ``{"
 training, and at last ``{"done": true}`` or ``{"error": "RunError", "message": "..."}``.
 
 What is used of Flower is its simulation's link state, grid, workers and Ray actors (flwr 1.41, below `run_simulation`),
-with three changes: a worker that dies is started again and its client tried once more, a client that does not answer
-in time gives its place back, and the end of the server is the end of the simulation, whatever a client still does.
+with three changes: a worker that dies is replaced and its client tried once more, one whose client does not answer in
+time is replaced, and the end of the server is the end of the simulation, whatever a client still does.
 """
 
 import json
@@ -43,7 +43,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid import InMemoryGrid
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from fedinv import roles
 from fedinv.errors import RequestError, RunError
@@ -61,15 +61,16 @@ class Actors(RayBackend):
 
     def __init__(self, resources: Mapping[str, float], most: int, seconds: Mapping[str, float], tell: Tell) -> None:
         """`most` actors; `seconds` that a message of a kind may take."""
-        super().__init__({"client_resources": {**resources, "max_restarts": -1}})
+        super().__init__({"client_resources": dict(resources)})
         self._most, self._seconds, self._tell = most, seconds, tell
 
     def build(self, app_fn: Callable[[], ClientApp]) -> None:
         """Start the actors, and go on with those that run. Raises RunError when none does."""
         self.app_fn = app_fn
-        self.pool = BasicActorPool(ClientAppActor, self.client_resources, self.actor_kwargs)
-        self.pool.add_actors_to_pool(min(self.pool.actors_capacity, self._most))
-        started = {actor.__ray_ready__.remote(): actor for actor in self.pool.pool}
+        self.pool = pool = BasicActorPool(ClientAppActor, self.client_resources, self.actor_kwargs)
+        pool.add_actors_to_pool(min(pool.actors_capacity, self._most))
+        actors: list[Any] = list(pool.pool)
+        started = {actor.__ray_ready__.remote(): actor for actor in actors}
         ready, late = ray.wait(list(started), num_returns=len(started), timeout=self._seconds["query"])
         for one in late:
             ray.kill(started[one])
@@ -79,40 +80,29 @@ class Actors(RayBackend):
                 f"machines are too slow"
             )
         ray.get(ready)
-        self.pool.pool = [started[one] for one in ready]
-        self.pool.num_actors = len(ready)
+        pool.pool, pool.num_actors = [started[one] for one in ready], len(ready)
 
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
-        """Have a free actor run a client; what goes wrong with the actor is the client's error."""
-        assert self.pool is not None
-        actor = self.pool.pool.pop()
-        try:
-            reply, context = self._run(actor, message, context)
-        except GetTimeoutError:
-            ray.kill(actor, no_restart=False)
-            reply = _failed(message, "no reply in time")
-        except RayError as error:
-            reply = _failed(message, f"its worker process died, {_TRIES} times in a row ({type(error).__name__})")
-        finally:
-            self.pool.pool.append(actor)
+        """Have a free actor run a client. One that dies or is late is replaced; what died is tried once more."""
+        pool: Any = self.pool
+        actor, reply, why = pool.pool.pop(), None, ""
+        ends = message.metadata.created_at + self._seconds[message.metadata.message_type.split(".")[0]]
+        for _ in range(_TRIES):
+            left = ends - now().timestamp()
+            if reply is None and left > 0:
+                try:
+                    _, reply, context = ray.get(actor.run.remote(self.app_fn, message, "", context), timeout=left)
+                except RayError as error:
+                    cause = getattr(error, "cause", error)
+                    why = f"{type(cause).__name__}: {cause}"
+                    ray.kill(actor)
+                    actor = pool.create_actor_fn()
+        pool.pool.append(actor)
+        if reply is None:
+            reply = _failed(message, "no reply in time" if now().timestamp() > ends else why)
         if "arrays" in message.content.array_records:  # the one message of a round that trains
             self._tell(round=int(message.metadata.group_id))
         return reply, context
-
-    def _run(self, actor: Any, message: Message, context: Context, tries: int = _TRIES) -> tuple[Message, Context]:
-        allowed = self._seconds[message.metadata.message_type.split(".")[0]]
-        left = message.metadata.created_at + allowed - now().timestamp()
-        if left <= 0:  # the server has given it up while it waited for an actor
-            return _failed(message, "no reply in time"), context
-        try:
-            _, reply, after = ray.get(actor.run.remote(self.app_fn, message, "", context), timeout=left)
-        except GetTimeoutError:
-            raise
-        except RayError:
-            if tries == 1:
-                raise
-            return self._run(actor, message, context, tries - 1)
-        return reply, after
 
 
 def client_app() -> ClientApp:
@@ -170,7 +160,8 @@ def check(machines: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> 
 
 def simulate(scenario: Scenario, out: str, options: Mapping[str, Any], tell: Tell) -> None:
     """Run the federation on the Ray that this process is connected to."""
-    check((node["Resources"] for node in ray.nodes() if node["Alive"]), options["client_cpus"], options["client_gpus"])
+    machines: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    check((one["Resources"] for one in machines if one["Alive"]), options["client_cpus"], options["client_gpus"])
     server = roles.load("server", "app")
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, SUPERLINK_NODE_ID, _TASK_ID
     federation, config = scenario.federation, {"scenario": scenario.to_toml(), "out": out}
