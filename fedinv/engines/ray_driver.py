@@ -24,9 +24,9 @@ from typing import Any
 
 import ray
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.compat.client.run_info_store import DeprecatedRunInfoStore, RunInfo
 from flwr.proto.task_pb2 import Task  # pylint: disable=no-name-in-module
 from flwr.server.superlink.fleet.vce import vce_api
@@ -46,6 +46,7 @@ from flwr.superlink.grid import InMemoryGrid
 from ray.exceptions import RayError
 
 from fedinv import roles
+from fedinv.engines.ray_worker import client_app, failed
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import Scenario, loads
 
@@ -99,28 +100,10 @@ class Actors(RayBackend):
                     actor = pool.create_actor_fn()
         pool.pool.append(actor)
         if reply is None:
-            reply = _failed(message, "no reply in time" if now().timestamp() > ends else why)
+            reply = failed(message, "no reply in time" if now().timestamp() > ends else why)
         if "arrays" in message.content.array_records:  # the one message of a round that trains
             self._tell(round=int(message.metadata.group_id))
         return reply, context
-
-
-def client_app() -> ClientApp:
-    """The ClientApp as an actor runs it: one thread, and an exception is one line of a reply."""
-    torch.set_num_threads(1)
-    app: ClientApp = roles.load("clients", "app").app
-
-    def run(message: Message, context: Context) -> Message:
-        try:
-            return app(message, context)
-        except Exception as error:  # a client's fault is a reply
-            return _failed(message, f"{type(error).__name__}: {error}")
-
-    return run  # type: ignore[return-value]
-
-
-def _failed(message: Message, reason: str) -> Message:
-    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 
 def connect(address: str | None, folder: str) -> None:
