@@ -70,6 +70,6 @@ class Cohort:
         received = network(self._scenario, self._people, wire.unpack(arrays))
         jobs = list(zip(cohort, beside(self._scenario, self._people, cohort, round_, received), strict=True))
         self._updates, self._jobs = {}, {}
-        for chunk in stacked.chunks([job for _, job in jobs]):
+        for chunk in stacked.chunks([job for _, job in jobs], self._device):
             members = [jobs[i] for i in chunk]
             self._jobs |= {client: members for client, _ in members}

@@ -19,6 +19,8 @@ from fedinv.streams import torch_stream
 
 CHUNK_BYTES = 1_500_000
 """Of stacked weights that are trained at once: as many as a core's cache holds beside their gradients."""
+GPU_CHUNK_BYTES = 500_000_000
+"""On a GPU, which wants more work at once."""
 
 BACK: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     nn.ReLU: lambda off, _, out: torch.ops.aten.threshold_backward(off, out, 0),
@@ -44,12 +46,12 @@ def stackable(network: nn.Sequential) -> bool:
     )
 
 
-def chunks(jobs: Sequence[Job]) -> list[list[int]]:
-    """Positions of the jobs, those of like length side by side, in chunks that a core's cache holds."""
+def chunks(jobs: Sequence[Job], device: torch.device) -> list[list[int]]:
+    """Positions of the jobs, those of like length side by side, in chunks that suit the device."""
     if not jobs:
         return []
     bytes_each = sum(p.numel() * p.element_size() for p in jobs[0].network.parameters())
-    size = max(1, CHUNK_BYTES // bytes_each)
+    size = max(1, (CHUNK_BYTES if device.type == "cpu" else GPU_CHUNK_BYTES) // bytes_each)
     order = sorted(range(len(jobs)), key=lambda i: (len(jobs[i].batches), len(jobs[i].inputs)), reverse=True)
     return [order[at : at + size] for at in range(0, len(order), size)]
 
@@ -190,7 +192,7 @@ def _passed(
     if data.clips is not None:
         there = torch.from_numpy(np.arange(rows.shape[1]) < counts[:, None]).to(off.device)
         guard = any(job.clipping.guard for job in data.jobs if job.clipping is not None)
-        offs = _clipped(offs, outs, data.clips[:active], there, guard)
+        return _clipped(offs, outs, data.clips[:active], there, guard)
     return offs, outs
 
 
@@ -205,7 +207,8 @@ def _clipped(offs: list[Tensor], outs: Sequence[Tensor], clips: Tensor, there: T
         squares += off.square().sum(2) * (out.square().sum(2) + 1)
     factors = (clips.unsqueeze(1) / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     usable = (there & squares.isfinite() if guard else there).unsqueeze(2)
-    return [torch.where(usable, off * factors.unsqueeze(2), 0.0) for off in offs]
+    offs = [torch.where(usable, off * factors.unsqueeze(2), 0.0) for off in offs]
+    return offs, [torch.where(usable, out, 0.0) for out in outs] if guard else outs  # 0 times infinity is no 0
 
 
 @dataclass(frozen=True)

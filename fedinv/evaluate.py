@@ -10,6 +10,7 @@ from fedinv import __version__, attacking, files, observations, privacy
 from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
+from fedinv.engines import inline
 from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
@@ -65,6 +66,7 @@ def evaluate(
             seconds=progress["seconds"],
             records=sum(people.holds.values()),
             left_out=[LeftOutClient(**one) for one in progress["left_out"]],
+            trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
         privacy=spent,

@@ -61,6 +61,8 @@ class TrainingTable(Strict):
     optimizer: Literal["sgd"] = "sgd"
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where clients that are trained together are trained: "auto" takes a GPU where there is one."""
 
     @property
     def settings(self) -> Training:

@@ -199,6 +199,8 @@ class FederationResult(_Record):
     records: int
     """Records that all clients hold together."""
     left_out: list[LeftOutClient] = []
+    trained: str = ""
+    """In what way, where the engine has several."""
 
 
 class Undefended(_Record):

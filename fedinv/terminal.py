@@ -8,6 +8,9 @@ from fedinv.report.reading import labels
 from fedinv.results import Rate, Results
 from fedinv.risk import Assessment
 
+SHOWN = 10
+"""Clients that were left out, named one by one."""
+
 
 def show(results: Results, report: str) -> None:
     """Print a run's verdict, a line for each attack, and where its report is."""
@@ -29,8 +32,13 @@ def show(results: Results, report: str) -> None:
         console.print(table)
     if results.inferences:
         console.print(_inferences(results))
-    for one in results.federation.left_out:
+    left_out = results.federation.left_out
+    for one in left_out[:SHOWN]:
         console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
+    if len(left_out) > SHOWN:
+        console.print(f"left out: {len(left_out) - SHOWN} more, see results.json", markup=False)
+    if results.federation.trained.startswith("one by one"):
+        console.print(f"clients were trained {results.federation.trained}", markup=False)
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedinv import files, roles
 from fedinv.engines import DEFAULT, Options
 from fedinv.engines.nodes import NodeStates
+from fedinv.errors import RequestError
 from fedinv.scenario import Scenario
 
 Config = dict[str, bool | float | int | str]
@@ -117,6 +118,22 @@ def _own(content: RecordDict) -> RecordDict:
     return own
 
 
+def device(scenario: Scenario) -> torch.device:
+    """Where clients are trained. Raises RequestError for a GPU that is not there."""
+    wanted, there = scenario.training.device, torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise RequestError('training.device: "cuda" is asked for, and torch finds no GPU: use "auto" or "cpu"')
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+
+
+def how(scenario: Scenario) -> str:
+    """In what way its clients are trained, in a few words."""
+    alone: str | None = roles.load("clients", "cohort").why_alone(scenario)
+    if alone is not None:
+        return f"one by one, as {alone}"
+    return "all clients of a round together" + (" on the GPU" if device(scenario).type == "cuda" else "")
+
+
 def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
     """Run the scenario's federation, from its last checkpoint in `out` where there is one.
 
@@ -124,7 +141,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)
     server_app: ServerApp = roles.load("server", "app").app
-    cohort = roles.load("clients", "cohort").Cohort(scenario, torch.device("cpu"))
+    cohort = roles.load("clients", "cohort").Cohort(scenario, device(scenario))
     client_app: ClientApp = roles.load("clients", "app").client_app(cohort)
     config: Config = {"scenario": scenario.to_toml(), "out": str(out)}
     progress = out / "checkpoint" / "progress.json"
