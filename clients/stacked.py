@@ -196,8 +196,10 @@ def _passed(
     return offs, outs
 
 
-def _clipped(offs: list[Tensor], outs: Sequence[Tensor], clips: Tensor, there: Tensor, guard: bool) -> list[Tensor]:
-    """The layers' errors (clients, batch, units), each record's scaled so that its gradient is no longer than `clips`.
+def _clipped(
+    offs: list[Tensor], outs: list[Tensor], clips: Tensor, there: Tensor, guard: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The layers' errors and inputs, each record's error scaled so that its gradient is no longer than `clips`.
 
     A linear layer's gradient of one record is an outer product, of length |error| * |(input, 1)|: Goodfellow 2015
     (Efficient per-example gradient computations). One not `there` is dropped, as is, with `guard`, one not finite.
