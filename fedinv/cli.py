@@ -131,6 +131,9 @@ def compare(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Where its files go. [default: runs/SCENARIO-compare-N]")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to run on, as HOST:PORT; its machines share the folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
@@ -147,7 +150,8 @@ def compare(
     folder = runs.new_folder(f"{declared.name}-compare") if out is None else out
     try:
         with _progress() as steps:
-            found = comparing.compare(declared, chosen, attacking, seeds, limit / 100, folder, jobs, steps("cells"))
+            cells, points = steps("cells"), limit / 100
+            found = comparing.compare(declared, chosen, attacking, seeds, points, folder, jobs, cells, ray_address)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on where it was", 1)
     page = report.write(found, folder)

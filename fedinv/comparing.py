@@ -42,6 +42,7 @@ def matrix(
     cache: Path,
     jobs: int | None,
     progress: Progress,
+    ray_address: str | None = None,
 ) -> Cells:
     """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
 
@@ -56,7 +57,7 @@ def matrix(
     }
     asked = [attack.model_dump(mode="json", exclude_none=True) for attack in attacks]
     found: Cells = {}
-    with pool(jobs, len(declared), "comparison") as work:
+    with pool(jobs, len(declared), "comparison", ray_address) as work:
         for seed in seeds:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
@@ -82,10 +83,14 @@ def compare(
     folder: Path,
     jobs: int | None,
     progress: Progress,
+    ray_address: str | None = None,
 ) -> Comparison:
-    """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder."""
-    repeated, cache = seeds_of(scenario, seeds), folder.parent / ".cells"
-    cells = matrix(scenario, stacks, attacks, repeated, cache, jobs, progress)
+    """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
+
+    With the address of a Ray cluster they run there: all its machines must share that folder, and have fedinv.
+    """
+    repeated, cache = seeds_of(scenario, seeds), folder.absolute().parent / ".cells"
+    cells = matrix(scenario, stacks, attacks, repeated, cache, jobs, progress, ray_address)
     where = {
         (stack.name, seed): os.path.relpath(
             cell_folder(stack.on(scenario).model_copy(update={"seed": seed}), cache), folder

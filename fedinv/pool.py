@@ -6,9 +6,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedinv.errors import RequestError, RunError
+
+if TYPE_CHECKING:
+    from fedinv.cluster import Cluster
 
 Key = TypeVar("Key")
 
@@ -41,8 +44,23 @@ class Pool(Generic[Key]):
 
 
 @contextmanager
-def pool(jobs: int | None, tasks: int, what: str) -> "Iterator[Pool[Any]]":
-    """A pool of as many processes as asked for, one a core by default; it is closed at once on Ctrl-C."""
+def pool(
+    jobs: int | None, tasks: int, what: str, ray_address: str | None = None
+) -> "Iterator[Pool[Any] | Cluster[Any]]":
+    """A pool of as many processes as asked for, one a core by default; it is closed at once on Ctrl-C.
+
+    With an address, the CPUs of a Ray cluster instead: then paths among the arguments must be absolute, and lie on a
+    disk that all its machines share.
+    """
+    if ray_address is not None:
+        if jobs is not None:
+            raise RequestError("--jobs: a Ray cluster runs as many as it has CPUs, leave --jobs or --ray-address out")
+        os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or under `uv run` Ray ships the working folder
+        from fedinv.cluster import cluster
+
+        with cluster(ray_address) as work:
+            yield work
+        return
     workers = max(1, min(jobs or os.cpu_count() or 1, tasks))
     with ProcessPoolExecutor(workers, get_context("spawn")) as executor:
         try:

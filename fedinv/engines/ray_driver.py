@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -45,7 +44,7 @@ from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid import InMemoryGrid
 from ray.exceptions import RayError
 
-from fedinv import roles
+from fedinv import cluster, roles
 from fedinv.engines.ray_worker import client_app, failed
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import Scenario, loads
@@ -104,28 +103,6 @@ class Actors(RayBackend):
         if "arrays" in message.content.array_records:  # the one message of a round that trains
             self._tell(round=int(message.metadata.group_id))
         return reply, context
-
-
-def connect(address: str | None, folder: str) -> None:
-    """Start Ray in a folder, or join a cluster. Raises RequestError for one that is not there or does not take us."""
-    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        ray.init("local", _temp_dir=folder, **settings)
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            pass
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"--ray-address {address}: nothing answers there ({error}); start a cluster with: ray start --head "
-            f"--port 6379, and write HOST:6379"
-        ) from error
-    told = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")}
-    try:
-        ray.init(address, runtime_env={"env_vars": told}, **settings)
-    except (RuntimeError, ValueError, ConnectionError, RayError) as error:
-        raise RequestError(f"--ray-address {address}: cannot be joined ({str(error).strip()})") from error
 
 
 def check(machines: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> None:
@@ -207,7 +184,8 @@ def main() -> None:
         logging.getLogger("flwr").setLevel(logging.CRITICAL)
         torch.set_num_threads(1)
         try:
-            connect(order["options"]["ray_address"], str(Path.cwd()))
+            address = order["options"]["ray_address"]
+            cluster.start(str(Path.cwd())) if address is None else cluster.join(address)
             simulate(loads(order["scenario"]), order["out"], order["options"], tell)
             tell(done=True)
         except (RequestError, RunError) as error:

@@ -72,7 +72,10 @@ def ours(mark):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(tiny, tmp_path, capfd, cat):
+def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
+    tiny, tmp_path, capfd, monkeypatch, cat
+):
+    monkeypatch.setattr("fedinv.evaluate.render", lambda folder: folder)  # takes seconds
     scenario = loads(
         tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + cat + '[[attacks]]\nkind = "exact"\n'
     )
