@@ -5,7 +5,20 @@ from importlib import import_module
 
 from fedinv.errors import nearest
 
-NAMES = ("startup", "engine", "exact", "adult", "grid", "large", "matching", "unrolled", "breaching", "lineup", "audit")
+NAMES = (
+    "startup",
+    "simulation",
+    "engine",
+    "exact",
+    "adult",
+    "grid",
+    "large",
+    "matching",
+    "unrolled",
+    "breaching",
+    "lineup",
+    "audit",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

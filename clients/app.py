@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 
 from fedinv import wire
 from fedinv.data.population import Population
-from fedinv.defense import CallNext, Carrying, Sending
+from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import DECLINED
 from fedinv.scenario import Scenario, loads, read
 from fedinv.schema import Schema
@@ -24,13 +24,15 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
     """Flower mod: pass the update through the scenario's defenses, in the order listed, before it is sent."""
     reply = call_next(message, context)
     (scenario, people), client = _setting(context), _client(context)
-    if reply.has_error() or not scenario.defenses:
+    protecting = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).protect is not Defense.protect]
+    small = any(defense.compresses for defense in scenario.defenses)
+    if reply.has_error() or not (protecting or small):
         return reply
     config = wire.record(message.content, "config", ConfigRecord)
     round_ = int(config["round"])  # type: ignore[arg-type]
     update = wire.unpack(wire.record(reply.content, "update", ArrayRecord))
     metrics = wire.record(reply.content, "metrics", MetricRecord)
-    for position, defense in enumerate(scenario.defenses):
+    for position, defense in protecting:
         kept = f"memory-{position}"
         memory = wire.unpack(context.state.array_records.get(kept, ArrayRecord()))
         sending = Sending(
@@ -47,7 +49,6 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
         update = defense.protect(update, sending)
         if memory:
             context.state[kept] = wire.pack(memory)
-    small = any(defense.compresses for defense in scenario.defenses)
     reply.content["update"] = wire.pack_small(update) if small else wire.pack(update)
     return reply
 
@@ -56,6 +57,8 @@ def carry(message: Message, context: Context, call_next: CallNext) -> Message:
     """Flower mod: let a defense that is a protocol of several messages answer, and have the client trained in one."""
     (scenario, people), client, round_ = _setting(context), _client(context), message.metadata.group_id
     for position, defense in enumerate(scenario.defenses):
+        if type(defense).carry is Defense.carry:
+            continue
         rng = stream(scenario.seed, "carry", position, client, round_)
         carrying = Carrying(scenario.participation(people.held(client)), rng)
         call_next = partial(defense.carry, call_next=call_next, carrying=carrying)

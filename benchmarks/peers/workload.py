@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 import time
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 def report(clients: int, began: float, ends: list[float]) -> None:
     """Print the first round's seconds, and clients a second: the median over the rounds after it."""
-    rounds = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    rounds = [after - before for before, after in pairwise(ends)]
     rate = clients / statistics.median(rounds) if rounds else clients / (ends[0] - began)
     print(json.dumps({"first_round_s": ends[0] - began, "clients_per_s": rate}))
 
