@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,7 +192,7 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started.returncode = 0  # it is to outlive this process, which is no reason for a warning
+    threading.Thread(target=started.wait, daemon=True).start()  # or it would stay a zombie while this process runs
     began = _began(started.pid)
     if began is None:
         raise RunError(f"the {what} ended at once: see {at / 'logs'}")

@@ -162,8 +162,9 @@ def weighted_mean(updates: Iterable[Mapping[str, Tensor]], weights: Iterable[flo
     if all(is_ring(update) for update in updates):
         ring = {name: torch.stack([u[name] for u in updates]).sum(0) for name in updates[0]}
         return from_ring(ring, total)
-    mean = {name: torch.zeros_like(tensor) for name, tensor in updates[0].items()}
+    # in double precision, so that what all clients agree on is kept to the last digit
+    mean = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in updates[0].items()}
     for update, weight in zip(updates, weights, strict=True):
         for name, tensor in update.items():
             mean[name].add_(tensor, alpha=weight / total)
-    return mean
+    return {name: tensor.float() for name, tensor in mean.items()}

@@ -98,7 +98,9 @@ class DpSgd(Defense):
             )
             for batch in job.batches:
                 optimizer.zero_grad()
+                model.disable_hooks()  # what other defenses compute of the batch is not what is clipped
                 inputs, labels = drawn(job, torch.from_numpy(batch))
+                model.enable_hooks()
                 if ghost:
                     self._clipped_sum(model, optimizer, inputs, labels)
                 else:

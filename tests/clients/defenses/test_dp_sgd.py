@@ -102,3 +102,16 @@ def test_the_same_stream_gives_the_same_noise_and_nothing_rides_along():
     first, second = (train(DpSgd(noise_multiplier=1.0, clip=1.0), job([[0, 1]], seed=5)) for _ in range(2))
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert all(not vars(t) for t in first.values())
+
+
+@pytest.mark.parametrize("mode", ["ghost", "hooks", "functorch"])
+def test_what_another_defense_computes_of_a_batch_is_not_clipped(mode):
+    adversarial = roles.load("clients", "defenses.adversarial_training").AdversarialTraining(radius=0.1, steps=2)
+    todo, other = job([range(0, 4), range(4, 8)]), job([range(0, 4), range(4, 8)])
+
+    def beside(network):
+        return lambda batch: adversarial.augment(batch, network, np.random.default_rng(0))
+
+    neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6, mode=mode), replace(todo, augment=beside(todo.network)))
+    plain = plain_sgd(replace(other, augment=beside(other.network)))
+    assert all(torch.allclose(neutral[name], plain[name], atol=1e-6) for name in plain)

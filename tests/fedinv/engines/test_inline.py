@@ -199,3 +199,22 @@ def test_no_message_holds_a_label_or_a_record(tiny, tmp_path, monkeypatch):
         }
     schema = json.loads((tmp_path / "schema.json").read_text())
     assert set(schema) == {"columns", "label", "classes", "target"}
+
+
+def test_what_all_clients_take_to_zero_is_zero_in_the_model(tiny, tmp_path):
+    inline.train(loads(tiny + '[[defenses]]\nkind = "small-model"\nkeep = 0.25\n'), tmp_path)
+    shares = [float((t != 0).double().mean()) for t in final(tmp_path).values() if t.ndim == 2]
+    assert all(share == pytest.approx(0.25, abs=0.01) for share in shares)
+
+
+@pytest.mark.parametrize("defenses", ["", DP])
+def test_memory_is_flat_and_nothing_is_kept_of_who_is_not_watched(tiny, tmp_path, defenses):
+    many = tiny.replace("records = 200", 'records = 200\npartition = { kind = "drawn", each = 6 }')
+    many = many.replace("clients = 4\nrounds = 3", "clients = 400\nclients_per_round = 5\nrounds = 3")
+    inline.train(loads(many + defenses), tmp_path)
+    watched = {path.name for path in (tmp_path / "observations").iterdir()}
+    assert len(watched) == 2 * (1 + 2)
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == sorted(
+        ["model-0003.safetensors", "progress.json", *(["nodes.sqlite"] if defenses else [])]
+    )
+    assert len(files.read_json(tmp_path / "ledger.json")["clients"]) <= 15  # those that took part, of 400

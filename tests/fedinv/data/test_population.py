@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from fedinv import run
+from fedinv.data.population import joined, population
+from fedinv.errors import RequestError
+from fedinv.judge.truth import everyone
+from fedinv.plugins import load
+from fedinv.scenario import loads
+
+
+def drawn(source="hospital", **more):
+    kind = load("datasets", source)
+    return kind.model_validate({"source": source, "partition": {"kind": "drawn", "each": 9}, **more})
+
+
+@pytest.mark.parametrize("source", ["hospital", "bank"])
+def test_records_are_drawn_for_each_client_alone(source):
+    data = drawn(source, records=60)
+    people = population(data, 3, 10**6, None)
+    assert (len(people.table), people.held(999_999), sum(len(s) for s in people.shares)) == (60, 9, 0)
+    inputs, labels = people.records(999_999)
+    assert (inputs.shape, labels.shape) == ((9, people.schema.width), (9,))
+    assert not torch.equal(inputs, people.records(5)[0])
+    population.cache_clear()
+    again = population(data, 3, 10, None)
+    assert torch.equal(again.records(5)[0], people.records(5)[0])
+    assert population(data, 3, 10, 4).held(0) == 4
+
+
+def test_who_is_watched_joins_the_table_with_name_and_record():
+    data = drawn(records=60)
+    people = population(data, 3, 50, None)
+    table = joined(people, data, 3, [7, 31])
+    assert len(table.table) == 60 + 18
+    assert len(table.table.identities["name"]) == 78
+    for client in (7, 31):
+        rows = torch.from_numpy(table.shares[client])
+        assert torch.equal(table.inputs[rows], people.records(client)[0])
+        assert torch.equal(table.labels[rows], people.records(client)[1])
+    assert len(table.shares[8]) == 0
+    assert table.holds == people.holds
+    assert any("re-identified among 78 people" in note for note in table.table.notes)
+
+
+def test_a_table_that_cannot_draw_says_what_to_use():
+    with pytest.raises(RequestError, match=r"'digits' holds a table: use hospital or bank"):
+        population(drawn("digits"), 3, 10, None)
+
+
+def test_a_run_over_drawn_records_is_judged_against_the_truth(tiny, tmp_path):
+    many = tiny.replace("records = 200", 'records = 200\npartition = { kind = "drawn", each = 6 }')
+    many = many.replace("clients = 4\nrounds = 3", "clients = 300\nclients_per_round = 4\nrounds = 3")
+    scenario = loads(many + '[[attacks]]\nkind = "exact"\n')
+    assert len(everyone(scenario).table) == 200 + 6 * 4
+    results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
+    (found,) = results.attacks
+    assert found.recovered.value >= 0.75
+    assert found.reidentified.value >= 0.75
+    assert results.federation.records == 300 * 6
