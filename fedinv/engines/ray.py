@@ -57,7 +57,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
 def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
     """Start the driver; yield what it tells until it ends. Neither it nor Ray outlives the block."""
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
-    environment = {**os.environ, **_QUIET, "PYTHONPATH": paths}
+    environment = {**os.environ, **_SETTINGS, "PYTHONPATH": paths}
     command = [sys.executable, "-P", "-c", "from fedinv.engines.ray_driver import main; main()"]
     out.mkdir(parents=True, exist_ok=True)
     # Ray's sockets lie in its folder, and a socket's path must be short; it must be empty, as workers import from it
@@ -88,12 +88,13 @@ def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any
                 process.stdin.close()
 
 
-_QUIET = {
+_SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # or under `uv run` Ray ships the working folder
+    "RAY_worker_niceness": "0",  # by default its workers give way to everything else on the machine
 }
 
 
