@@ -185,7 +185,7 @@ def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress, op
     def on_reply(round_: int) -> None:
         nonlocal replies
         replies = min(replies + 1, round_ * scenario.federation.participants)  # less again where it started over
-        progress(replies / expected)
+        progress(min(1.0, replies / expected))  # where a stopped run starts over, more than expected reply
 
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)

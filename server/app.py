@@ -67,7 +67,7 @@ def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
 
     Nodes of further partitions are left alone: a deployment may have more than a scenario needs.
     """
-    deadline = time.monotonic() + REGISTRATION_SECONDS
+    deadline = time.monotonic() + _patience(clients)
     nodes: dict[int, int] = {}
     schemas: set[str] = set()
     met: set[int] = set()
@@ -109,7 +109,12 @@ def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]
 
 def _ask(grid: Grid, what: str, nodes: list[int]) -> list[Message]:
     messages = [Message(RecordDict(), node, what, group_id=what) for node in nodes]
-    return ask(grid, messages, REGISTRATION_SECONDS)
+    return ask(grid, messages, _patience(len(nodes)))
+
+
+def _patience(clients: int) -> float:
+    """Seconds: where each message starts a process, many on few cores take their time."""
+    return REGISTRATION_SECONDS + 10.0 * clients
 
 
 def _checkpoint(out: Path, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:

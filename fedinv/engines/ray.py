@@ -47,9 +47,9 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
             else:
                 ended = message
     if not ended:
-        raise RunError(f"Flower's simulation on Ray was killed; what it said last is in {out / LOG}")
+        raise RunError(f"Flower's simulation on Ray ended unexpectedly; what it said last is in {out / LOG}")
     if "error" in ended:
-        raise _ERRORS[ended["error"]](ended["message"])
+        raise _ERRORS[ended["error"]](" ".join(ended["message"].split()))
     (out / LOG).unlink(missing_ok=True)
 
 

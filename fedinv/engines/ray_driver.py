@@ -87,9 +87,11 @@ class Actors(RayBackend):
         pool: Any = self.pool
         actor, reply, why = pool.pool.pop(), None, ""
         ends = message.metadata.created_at + self._seconds[message.metadata.message_type.split(".")[0]]
-        for _ in range(_TRIES):
-            left = ends - now().timestamp()
-            if reply is None and left > 0:
+        try:
+            for _ in range(_TRIES):
+                left = ends - now().timestamp()
+                if reply is not None or left <= 0:
+                    break
                 try:
                     _, reply, context = ray.get(actor.run.remote(self.app_fn, message, "", context), timeout=left)
                 except RayError as error:
@@ -97,7 +99,8 @@ class Actors(RayBackend):
                     why = f"{type(cause).__name__}: {cause}"
                     ray.kill(actor)
                     actor = pool.create_actor_fn()
-        pool.pool.append(actor)
+        finally:
+            pool.pool.append(actor)
         if reply is None:
             reply = failed(message, "no reply in time" if now().timestamp() > ends else why)
         if "arrays" in message.content.array_records:  # the one message of a round that trains
@@ -173,25 +176,26 @@ def _end_with_the_engine() -> None:
 
 def main() -> None:
     """Carry out the order on stdin."""
-    with os.fdopen(os.dup(1), "w", buffering=1) as pipe:
-        os.dup2(2, 1)  # what others print is no part of what is told
+    pipe = os.dup(1)
+    os.dup2(2, 1)  # what others print is no part of what is told
 
-        def tell(**told: Any) -> None:
-            pipe.write(json.dumps(told) + "\n")
+    def tell(**told: Any) -> None:
+        os.write(pipe, json.dumps(told).encode() + b"\n")
 
-        order = json.loads(sys.stdin.readline())
-        _start(_end_with_the_engine)
-        logging.getLogger("flwr").setLevel(logging.CRITICAL)
-        torch.set_num_threads(1)
-        try:
-            address = order["options"]["ray_address"]
-            cluster.start(str(Path.cwd())) if address is None else cluster.join(address)
-            simulate(loads(order["scenario"]), order["out"], order["options"], tell)
-            tell(done=True)
-        except (RequestError, RunError) as error:
-            tell(error=type(error).__name__, message=" ".join(str(error).split()))
-        except Exception as error:
-            traceback.print_exc()
-            tell(error="RunError", message=f"Flower's simulation on Ray failed ({type(error).__name__}: {error})")
-        ray.shutdown()
+    order = json.loads(sys.stdin.readline())
+    _start(_end_with_the_engine)
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    torch.set_num_threads(1)
+    try:
+        address = order["options"]["ray_address"]
+        cluster.start(str(Path.cwd())) if address is None else cluster.join(address)
+        simulate(loads(order["scenario"]), order["out"], order["options"], tell)
+        tell(done=True)
+    except (RequestError, RunError) as error:
+        tell(error=type(error).__name__, message=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        tell(error="RunError", message=f"Flower's simulation on Ray failed ({type(error).__name__}: {error})")
+    signal.alarm(10)  # where Ray does not end by itself
+    ray.shutdown()
     os._exit(0)  # a client that hangs is not waited for

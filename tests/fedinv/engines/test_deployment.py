@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedinv import certificates, deploying, files, observations, run
 from fedinv.deploying import Deployment, Process
 from fedinv.engines import Options, deployment
-from fedinv.errors import RequestError
+from fedinv.errors import RequestError, RunError
 from fedinv.scenario import loads
 
 
@@ -98,3 +98,13 @@ def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline
     for one, other in zip(ours, theirs, strict=True):
         assert all(float((t - other.last.received[n]).abs().max()) <= 1e-5 for n, t in one.last.received.items())
     assert [a.recovered for a in results.attacks] == [a.recovered for a in plain.attacks]
+
+
+def test_what_does_not_come_up_in_time_is_ended_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(deploying, "START_SECONDS", 0.0)
+    noted, note = [], deploying._note
+    monkeypatch.setattr(deploying, "_note", lambda at, found: noted.append(found) or note(at, found))
+    with pytest.raises(RunError, match="the SuperLink did not come up"):
+        deploying.up(tmp_path, 2, True, lambda _: None)
+    assert not noted[0].superlink.alive
+    assert deploying.read(tmp_path) is None
