@@ -98,8 +98,8 @@ def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     same(tmp_path / "inline", out)
     assert (out / "ledger.json").read_text() == (tmp_path / "inline" / "ledger.json").read_text()
     assert found.engine == "ray"
-    verdicts = ([one.model_dump(exclude={"seconds"}) for one in results.attacks] for results in (found, expected))
-    assert next(verdicts) == next(verdicts) != []
+    verdicts = [[(a.kind, a.field_accuracy, a.recovered) for a in results.attacks] for results in (found, expected)]
+    assert verdicts[0] == verdicts[1] != []
 
 
 def same(one, other):
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_nothing_behind_even_where_a_client_hangs(tiny, tmp_path, 
         wait_for(lambda: (tmp_path / "out" / "checkpoint" / "progress.json").exists() or process.poll(), 120)
         assert any("raylet" in one for one in ours(mark))
         os.killpg(process.pid, signal.SIGINT)
-        shown = process.communicate(timeout=10)[1]
+        shown = process.communicate(timeout=30)[1]  # a busy machine is no failure
     finally:
         process.kill()
     assert process.returncode == 1
