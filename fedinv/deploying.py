@@ -6,6 +6,7 @@ same number later is ever touched.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -154,11 +155,15 @@ def flower(at: Path, *arguments: str) -> dict[str, Any]:
 
 
 def environment(at: Path) -> dict[str, str]:
-    """Of Flower's processes: a home of their own, nothing fetched, one thread each, the two roles within reach."""
+    """Of Flower's processes: a home of their own, nothing fetched, one thread each, the two roles within reach.
+
+    They start one another by name, so this environment's commands come first: nobody need have activated it.
+    """
     home = roles.folder("clients").parent
     paths = [] if home.name == "_roles" else [str(home)]
     return {
         **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "FLWR_HOME": str((at / "flower").resolve()),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -182,7 +187,7 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
     empty.mkdir(parents=True, exist_ok=True)
     (at / "logs").mkdir(exist_ok=True)
     path = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-    with (at / "logs" / f"{what.lower().replace(' ', '-')}.log").open("wb") as log:
+    with _log(at, what).open("wb") as log:
         started = subprocess.Popen(  # noqa: S603
             path,
             cwd=empty,
@@ -199,6 +204,20 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
     return Process(what=what, pid=started.pid, began=began)
 
 
+def _log(at: Path, what: str) -> Path:
+    return at / "logs" / f"{what.lower().replace(' ', '-')}.log"
+
+
+def _last_words(at: Path, process: Process) -> str:
+    """The last exception in a process's log, or else the last error, or else the last line."""
+    lines = [line.strip() for line in _log(at, process.what).read_text(errors="replace").splitlines() if line.strip()]
+    for sort in (r"[\w.]*(Error|Exception): ", r".*\bERROR\b", ""):
+        found = [line for line in lines if re.match(sort, line)]
+        if found:
+            return found[-1]
+    return "nothing"
+
+
 def _note(at: Path, deployment: Deployment) -> Deployment:
     files.write_json(at / "deployment.json", deployment.model_dump())
     return deployment
@@ -207,7 +226,11 @@ def _note(at: Path, deployment: Deployment) -> Deployment:
 def _wait(ready: Callable[[], bool], superlink: Process, at: Path, what: str, every: float = 0.1) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
-        if not superlink.alive or time.monotonic() > deadline:
+        if not superlink.alive:
+            raise RunError(
+                f"{superlink.what} ended by itself, saying: {_last_words(at, superlink)} (see {at / 'logs'})"
+            )
+        if time.monotonic() > deadline:
             raise RunError(f"{what} did not come up within {START_SECONDS:.0f} s: see {at / 'logs'}")
         time.sleep(every)
 

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 import time
@@ -107,4 +108,13 @@ def test_what_does_not_come_up_in_time_is_ended_again(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="the SuperLink did not come up"):
         deploying.up(tmp_path, 2, True, lambda _: None)
     assert not noted[0].superlink.alive
+    assert deploying.read(tmp_path) is None
+
+
+def test_a_superlink_that_ends_by_itself_is_quoted(tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(deploying, "_free_port", lambda: int(taken.getsockname()[1]))
+        with pytest.raises(RunError, match="SuperLink ended by itself, saying: .*address already in use.*logs"):
+            deploying.up(tmp_path, 2, False, lambda _: None)
     assert deploying.read(tmp_path) is None
