@@ -69,7 +69,7 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
     monkeypatch.setattr("fedinv.assessing.variations", lambda _: some)
     shares = []
-    leaks = assess(scenario, tmp_path, 2, shares.append)
+    leaks = assess(scenario, tmp_path, 1, shares.append)
     assert leaks[0].axis == "as it is"
     assert leaks[0].records.value > 0.9
     assert shares[-1] == 1.0

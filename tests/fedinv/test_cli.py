@@ -185,7 +185,9 @@ def test_a_finished_or_foreign_folder_is_never_overwritten(main, file, tmp_path,
 def test_a_finished_run_is_attacked_again_and_reported_again(main, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main("run", file, "--out", "one")
-    code, out, _ = main("attack", "one", "--attack", "gradient-matching", "--set", "iterations=3", "--json")
+    code, out, _ = main(
+        "attack", "one", "--attack", "gradient-matching", "--set", "iterations=3", "--set", "simulate=3", "--json"
+    )
     assert code == 0
     assert [a["kind"] for a in json.loads(out)["attacks"]] == ["exact", "gradient-matching"]
     code, _, err = main("attack", "one", "--attack", "gradient-matching", "--set", "iteratons=3")

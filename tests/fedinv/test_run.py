@@ -4,7 +4,7 @@ from fedinv import roles, run
 from fedinv.scenario import loads
 
 EXACT = '[[attacks]]\nkind = "exact"\n'
-BOTH = EXACT + '[[attacks]]\nkind = "gradient-matching"\n'
+BOTH = EXACT + '[[attacks]]\nkind = "gradient-matching"\nrestarts = 2\niterations = 100\nsimulate = 50\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128, 32]")
 
 

@@ -37,7 +37,7 @@ def flower(tmp_path):
 
     def run(app, clients, config):
         command = ["flwr", "run", str(app), "local", "--stream"]
-        command += ["--federation-config", f"num-supernodes={clients} client-resources-num-cpus=1"]
+        command += ["--federation-config", f"num-supernodes={clients} client-resources-num-cpus={os.cpu_count()}"]
         command += ["--run-config", config]
         return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, timeout=240)
 
@@ -59,7 +59,7 @@ def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, app)
     scenario = tmp_path / "tiny.toml"
-    scenario.write_text(tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + MASKED)
+    scenario.write_text(tiny.replace("rounds = 3", "rounds = 2\nclients_per_round = 3") + MASKED)
     out = tmp_path / "out"
     shown = flower(app, 4, f'scenario="{scenario}" out="{out}"')
     for _ in range(100):
