@@ -8,7 +8,6 @@ from fedinv.errors import nearest
 NAMES = (
     "startup",
     "simulation",
-    "engine",
     "exact",
     "adult",
     "grid",

@@ -23,7 +23,7 @@ def identities(rng: np.random.Generator, age: Floats, female: NDArray[np.bool_])
     """
     from faker import Faker
 
-    faker = Faker("en_US")
+    faker = Faker("en_US", providers=["faker.providers.person", "faker.providers.address"])
     faker.seed_instance(int(rng.integers(2**63)))
     women = np.array([faker.first_name_female() for _ in range(400)])
     men = np.array([faker.first_name_male() for _ in range(400)])
