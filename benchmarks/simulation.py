@@ -23,6 +23,7 @@ def main() -> None:
         "Flower on Ray (200 clients)": peer("flower_driver", sys.executable, 200, 3),
         "blazefl, sequential": peer("blazefl_driver", environment("blazefl", "2.0.3", "3.12"), 1000, 4),
         "pfl, one process": peer("pfl_driver", environment("pfl", "0.6.0", "3.11"), 1000, 5),
+        "pfl, two processes": peer("pfl_driver", environment("pfl", "0.6.0", "3.11"), 1000, 5, processes=2),
         "plain PyTorch loop, no simulator": peer("loop_driver", sys.executable, 1000, 4),
         "fedinv, through Flower's messages": ours("messages", 1000, 8),
         "fedinv, the cohort's training alone": ours("cohort", 1000, 8),
@@ -30,8 +31,8 @@ def main() -> None:
     for name, figures in found.items():
         show(name, figures)
     whole = found["fedinv, through Flower's messages"]["clients_per_s"]
-    for name, figures in list(found.items())[:4]:
-        if figures:
+    for name, figures in found.items():
+        if figures and not name.startswith("fedinv"):
             print(f"  through messages, x {whole / figures['clients_per_s']:.1f} {name}")
     print("\ndp-sgd, noise 1, clip 1")
     opacus = peer("opacus_driver", sys.executable, 200, 3)
@@ -68,18 +69,19 @@ def ours(work: str, clients: int, rounds: int) -> dict[str, float]:
     return _run([sys.executable, "-m", "benchmarks.ours", work, "--clients", str(clients), "--rounds", str(rounds)])
 
 
-def peer(driver: str, python: str | None, clients: int, rounds: int) -> dict[str, float]:
+def peer(driver: str, python: str | None, clients: int, rounds: int, processes: int = 1) -> dict[str, float]:
     """One of the peers."""
     if python is None:
         return {}
-    return _run([python, str(PEERS / f"{driver}.py"), "--clients", str(clients), "--rounds", str(rounds)])
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return _run([python, *several, str(PEERS / f"{driver}.py"), "--clients", str(clients), "--rounds", str(rounds)])
 
 
 def _run(command: list[str]) -> dict[str, float]:
     told = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=told)
     try:
-        figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        figures: dict[str, float] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     except (ValueError, IndexError):
         return {}
     return figures

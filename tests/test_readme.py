@@ -1,8 +1,10 @@
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.__main__ import NAMES
 from fedinv import library, plugins, run
 from fedinv.scenario import loads, read
 
@@ -40,3 +42,11 @@ def test_everything_on_offer_is_named():
         assert f"`{kind}`" in README
     for source in plugins.available("datasets"):
         assert source in BLOCKS[0]
+
+
+def test_the_benchmarks_that_are_named_are_there():
+    assert all(find_spec(f"benchmarks.{name}") for name in NAMES)
+    pages = [README, *(path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "docs").glob("*.md"))]
+    named = {name for page in pages for names in re.findall(r"-m benchmarks ([a-z ]+)", page) for name in names.split()}
+    assert named <= set(NAMES)
+    assert "simulation" in named

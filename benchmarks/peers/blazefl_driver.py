@@ -1,4 +1,4 @@
-"""blazefl's FedAvg as it comes with it, its sequential trainer, or its pool of processes."""
+"""blazefl's FedAvg as it comes with it and its sequential trainer."""
 
 import blazefl.contrib.fedavg as fedavg
 from torch.utils.data import DataLoader, TensorDataset

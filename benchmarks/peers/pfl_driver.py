@@ -1,4 +1,4 @@
-"""pfl-research's FederatedAveraging on its simulated backend, in one process."""
+"""pfl-research's FederatedAveraging on its simulated backend; under torch.distributed.run in several processes."""
 
 import numpy as np
 import torch

@@ -42,11 +42,10 @@ def epoch(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """--clients and --rounds, and --processes where a peer has them."""
+    """--clients and --rounds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--processes", type=int, default=1)
     torch.set_num_threads(1)
     return parser.parse_args()
 
