@@ -77,7 +77,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
         raise RequestError(f"{at}: a deployment is up already, on {before.address}; end it with: fedinv down")
     for old in ("logs", "keys", "flower"):
         shutil.rmtree(at / old, ignore_errors=True)
-    port, home = _free_port(), at / "flower"
+    port = _free_port()
     address = f"127.0.0.1:{port}"
     secure = ["--insecure"]
     if tls:
@@ -88,8 +88,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
     files.write(at / ".gitignore", "*\n")
     configure(at, address, at / "keys" / "ca.crt" if tls else None)
     tell(f"starting a SuperLink on {address}")
-    database = ["--database", str((home / "superlink.db").resolve())]
-    command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), *secure, *database]
+    command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), *secure]
     superlink = _start(at, "SuperLink", [*command, "--disable-runtime-dependency-installation"])
     found = _note(at, Deployment(address=address, tls=tls, superlink=superlink))
     try:
@@ -168,7 +167,7 @@ def environment(at: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
