@@ -37,9 +37,8 @@ def record(content: RecordDict, name: str, kind: type[Kind]) -> Kind:
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn tensors by name into a Flower record, order kept."""
-    packed = ArrayRecord()  # from a dict it would make every Array twice
-    for name, tensor in tensors.items():
-        packed[name] = _array(tensor.numpy(force=True))
+    packed = ArrayRecord()  # from a dict it would make every Array twice, by item it would check each at length
+    packed.__dict__["_data"].update({name: _array(tensor.numpy(force=True)) for name, tensor in tensors.items()})
     return packed
 
 

@@ -112,10 +112,7 @@ class InlineGrid(Grid):
 
 def _own(content: RecordDict) -> RecordDict:
     """The same records in containers of their own."""
-    own = content.copy()
-    for name, record in content.items():
-        own[name] = record.copy()
-    return own
+    return RecordDict({name: record.copy() for name, record in content.items()})
 
 
 def device(scenario: Scenario) -> torch.device:
