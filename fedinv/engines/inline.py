@@ -145,9 +145,12 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
     states = NodeStates(out / "checkpoint" / "nodes.sqlite", done)
     grid = InlineGrid(client_app, scenario.federation.clients, config, states, on_reply)
+    thresholds = gc.get_threshold()
     gc.freeze()  # or every collection walks all that torch and flwr ever made, a millisecond a client
+    gc.set_threshold(100_000, 20, 20)  # and a round's messages, which all live to its end, every thousand objects
     try:
         server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config)))
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
         states.close()
