@@ -14,8 +14,8 @@ from fedinv.defense import Job
 from fedinv.intervals import clopper_pearson
 from fedinv.judge.bounds import reconstruction_bound
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
 from fedinv.scenario import Scenario, read
+from fedinv.task.models import build, state
 
 TRIALS = 1000
 BATCH = 8

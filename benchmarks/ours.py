@@ -20,8 +20,8 @@ from benchmarks.peers import workload
 from fedinv import roles, wire
 from fedinv.engines import inline
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
 from fedinv.scenario import Scenario, loads
+from fedinv.task.models import build, state
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 SPARE = 100

@@ -12,10 +12,10 @@ from fedinv.data.population import Population
 from fedinv.defense import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
 from fedinv.sampling import local_batches, used_records
 from fedinv.scenario import Scenario, read
 from fedinv.streams import stream
+from fedinv.task.models import build, state
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import DECLINED
 from fedinv.scenario import Scenario, loads, read
-from fedinv.schema import Schema
 from fedinv.streams import stream
+from fedinv.task.schema import Schema
 
 from . import ledger as ledgers
 from . import local

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from fedinv.canaries import plant, planted_update
 from fedinv.data.population import Population, population
 from fedinv.defense import Augment, Batch, Defense, Job, LocalTraining, Update
-from fedinv.models import load
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
+from fedinv.task.models import load
 
 from .training import plain_sgd
 

@@ -15,8 +15,8 @@ from fedinv import files
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.errors import RunError
 from fedinv.scenario import Scenario
-from fedinv.schema import Schema
 from fedinv.streams import stream
+from fedinv.task.schema import Schema
 from fedinv.wall import wall
 
 Variant = Literal["static", "adaptive"]

@@ -22,10 +22,10 @@ from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.judge.audit import Bound, Scores, gaussian, one_run
 from fedinv.judge.truth import everyone
-from fedinv.loss import loss
-from fedinv.models import load
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario, parse
+from fedinv.task.loss import loss
+from fedinv.task.models import load
 
 Verdict = Literal["FAIL", "not contradicted"]
 Coins = NDArray[np.bool_]

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedinv.bottleneck import with_bottleneck
 from fedinv.defense import Training
-from fedinv.models import Mlp, Model
 from fedinv.streams import stream
+from fedinv.task.models import Model
+from fedinv.task.networks.bottleneck import with_bottleneck
+from fedinv.task.networks.perceptron import Mlp
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
 

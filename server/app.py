@@ -16,8 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 from fedinv import files, library, wire
 from fedinv.errors import RunError
 from fedinv.federation import Agreement
-from fedinv.models import build, state
-from fedinv.schema import Schema
+from fedinv.task.models import build, state
+from fedinv.task.schema import Schema
 
 from . import aggregation
 from .strategy import LeftOut, WiretapFedAvg

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from fedinv.defense import Batch, Defense
-from fedinv.loss import loss
+from fedinv.task.loss import loss
 
 
 class AdversarialTraining(Defense):

@@ -13,8 +13,8 @@ from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.schema import Schema
 from fedinv.streams import stream
+from fedinv.task.schema import Schema
 
 KEPT_CLIENTS = 1000
 """Clients whose drawn records are kept in memory."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedinv.report.reading import Run
 from fedinv.results import Pair
-from fedinv.schema import Image
+from fedinv.task.columns import Image
 
 MOST = 8
 SIDE = 160

@@ -16,7 +16,8 @@ from fedinv.errors import RunError
 from fedinv.headline import worst_case
 from fedinv.results import AttackResult, Calibration, InferenceResult, Results
 from fedinv.scenario import Scenario, read
-from fedinv.schema import Column, Continuous, Schema
+from fedinv.task.columns import Column, Continuous
+from fedinv.task.schema import Schema
 
 CARDS = 3
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Claim, Knowledge, Observation
-from fedinv.loss import loss
-from fedinv.models import load
-from fedinv.schema import Categorical
+from fedinv.task.columns import Categorical
+from fedinv.task.loss import loss
+from fedinv.task.models import load
 
 TRIES = 20
 """Times that the record is corrected by what the steps make of it."""

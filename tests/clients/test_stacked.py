@@ -6,8 +6,8 @@ from clients import local, stacked
 from clients.cohort import Cohort, why_alone
 from fedinv import wire
 from fedinv.data.population import population
-from fedinv.models import build, state
 from fedinv.scenario import loads
+from fedinv.task.models import build, state
 
 TEXT = """
 name = "ragged"

@@ -9,7 +9,8 @@ from fedinv import library, plugins
 from fedinv.errors import RequestError
 from fedinv.federation import Agreement
 from fedinv.scenario import loads, parse, read
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.schema import Schema
 
 
 def refused(text: str, *words: str) -> str:

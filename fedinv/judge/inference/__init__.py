@@ -17,7 +17,7 @@ from fedinv.data.population import Population
 from fedinv.errors import RequestError, nearest
 from fedinv.results import Curve, Exhibit, Measure
 from fedinv.scenario import Scenario
-from fedinv.schema import Column
+from fedinv.task.columns import Column
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.judge.inference import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.results import Exhibit, Measure
-from fedinv.schema import Categorical, Column, Schema
 from fedinv.streams import stream
+from fedinv.task.columns import Categorical, Column
+from fedinv.task.schema import Schema
 
 PEOPLE = 500
 """Asked about the trained model, drawn from all clients."""

@@ -15,7 +15,8 @@ from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.inference.samples import samples
 from fedinv.judge.recognition import recognizer
 from fedinv.results import Exhibit, Measure, Pair
-from fedinv.schema import Categorical, Image, Schema
+from fedinv.task.columns import Categorical, Image
+from fedinv.task.schema import Schema
 
 SHOWN = 8
 RAREST = 0.05

@@ -10,7 +10,7 @@ from fedinv.intervals import bootstrap_mean
 from fedinv.judge.inference import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import true_rows
 from fedinv.results import Exhibit, Measure
-from fedinv.schema import Categorical, Column
+from fedinv.task.columns import Categorical, Column
 
 SHOWN = 8
 

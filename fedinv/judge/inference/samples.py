@@ -8,7 +8,8 @@ from torch import Tensor
 from fedinv.attack import Sample
 from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results import Exhibit, Measure
-from fedinv.schema import Categorical, Column, Schema
+from fedinv.task.columns import Categorical, Column
+from fedinv.task.schema import Schema
 
 DRAWS = 1000
 """Records drawn from the published marginals, the guess."""

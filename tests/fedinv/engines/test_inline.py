@@ -12,9 +12,9 @@ from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
 from fedinv.judge.truth import everyone
-from fedinv.models import build
 from fedinv.sampling import local_batches
 from fedinv.scenario import loads
+from fedinv.task.models import build
 
 FEEDBACK = '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "sign"\n'
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'

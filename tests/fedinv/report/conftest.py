@@ -18,7 +18,8 @@ from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.verdict import Case, judge
 from fedinv.results import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
 from fedinv.scenario import loads
-from fedinv.schema import Schema, fit_categorical, fit_continuous
+from fedinv.task.columns import fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 SCENARIO = """\
 name = "clinic"

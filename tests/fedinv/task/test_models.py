@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from fedinv.models import Convnet, Lenet, Logistic, Mlp, build, load, state
+from fedinv.task.models import build, load, state
+from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.perceptron import Logistic, Mlp
 
 ALL = [Mlp(hidden=(8,)), Logistic(), Lenet(), Convnet(channels=(4, 6)), Convnet(channels=(4, 6), norm="batch")]
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fedinv.schema import Categorical, Continuous, Image, Schema, fit_categorical, fit_continuous
+from fedinv.task.columns import Categorical, Continuous, Image, fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 NAMES = st.sampled_from(["age", "", "<script>alert(1)</script>", "a\nb", "naïve ♥", "'; drop table", "0.weight"])
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
