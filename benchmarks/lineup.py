@@ -11,9 +11,9 @@ from fedinv import plugins, roles
 from fedinv.attack import Answer, Attack, Exchange, Observation, Question, Sample
 from fedinv.data.population import Population
 from fedinv.defense import Job
-from fedinv.intervals import clopper_pearson
 from fedinv.judge.bounds import reconstruction_bound
 from fedinv.judge.truth import everyone
+from fedinv.results.intervals import clopper_pearson
 from fedinv.scenario import Scenario, read
 from fedinv.task.models import build, state
 

@@ -11,11 +11,11 @@ from typing import Any
 from fedinv import files, plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.headline import worst_case
 from fedinv.judge.truth import everyone
 from fedinv.pool import pool
-from fedinv.results import InferenceResult, Rate, Results
-from fedinv.risk import Axis, Leak, change
+from fedinv.results.assessment import Axis, Leak, change
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario import Scenario, parse
 
 

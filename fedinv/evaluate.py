@@ -19,7 +19,7 @@ from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
 from fedinv.report import render
-from fedinv.results import (
+from fedinv.results.run import (
     AttackResult,
     Control,
     FederationResult,

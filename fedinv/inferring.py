@@ -11,7 +11,7 @@ from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.judge.inference import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
-from fedinv.results import InferenceResult
+from fedinv.results.run import InferenceResult
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
 from fedinv.task.models import load

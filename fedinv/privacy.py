@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from fedinv.defense import PrivacyEvent
-from fedinv.results import Privacy
+from fedinv.results.run import Privacy
 
 
 def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
 from fedinv.library import override
+from fedinv.results.comparison import NONE
 from fedinv.scenario import Scenario, parse
 
 USUAL = (
@@ -20,7 +21,6 @@ USUAL = (
     "label-smoothing",
 )
 """What is compared where nothing else is asked for."""
-NONE = "none"
 
 
 @dataclass(frozen=True)
