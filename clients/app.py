@@ -11,11 +11,11 @@ from fedinv import wire
 from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import DECLINED
+from fedinv.privacy import ledger as ledgers
 from fedinv.scenario import Scenario, loads, read
 from fedinv.streams import stream
 from fedinv.task.schema import Schema
 
-from . import ledger as ledgers
 from . import local
 from .cohort import Cohort
 

@@ -12,15 +12,16 @@ from scipy.stats import binom
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fedinv import files, observations, privacy
+from fedinv import files, observations
 from fedinv.attack import Observation
 from fedinv.attacking import Steps
 from fedinv.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
-from fedinv.judge.audit import Bound, Scores, gaussian, one_run
 from fedinv.judge.truth import everyone
+from fedinv.privacy import claims
+from fedinv.privacy.lower_bounds import Bound, Scores, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario, parse
@@ -46,7 +47,7 @@ def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
+    ledger = claims.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
     scoring = steps("scoring canaries")
     scores = _client_scores(audited, folder, defense) if unit == "client" else _record_scores(audited, folder)
     linear, likely, present = scores

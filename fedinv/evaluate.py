@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from fedinv import __version__, attacking, files, observations, privacy
+from fedinv import __version__, attacking, files, observations
 from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
@@ -18,6 +18,7 @@ from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
+from fedinv.privacy import claims as privacy
 from fedinv.report import render
 from fedinv.results.run import (
     AttackResult,

@@ -7,7 +7,8 @@ Flower's DifferentialPrivacyServerSideFixedClipping carries it out.
 from typing import Literal
 
 from fedinv.central import CentralNoise
-from fedinv.defense import Defense, Participation, PrivacyEvent
+from fedinv.defense import Defense, Participation
+from fedinv.privacy.events import PrivacyEvent
 
 
 class CentralDp(CentralNoise, Defense):

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 
 from fedinv import wire
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
-from fedinv.privacy import calibrated
+from fedinv.defense import Defense, Participation, Sending, Update
+from fedinv.privacy.claims import calibrated
+from fedinv.privacy.events import PrivacyEvent
 
 from ..clipping import clipped
 from ..discrete_gaussian import discrete_gaussian

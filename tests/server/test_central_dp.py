@@ -4,7 +4,7 @@ import torch
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import roles, run
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
 from fedinv.scenario import loads
 
 noised_mean = roles.load("server", "central_dp").noised_mean

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation import round_clients
-from fedinv.judge.bounds import reconstruction_bound
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.truth import held_out, true_rows
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Exhibit, Measure
 from fedinv.streams import stream

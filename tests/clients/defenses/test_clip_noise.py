@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedinv import roles
 from fedinv.defense import Participation, Sending
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
 
 ClipNoise = roles.load("clients", "defenses.clip_noise").ClipNoise
 

@@ -4,7 +4,7 @@ import torch
 
 from fedinv import plugins, wire
 from fedinv.defense import Participation, Sending
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
 
 Masking = plugins.load("defenses", "masking")
 DistributedNoise = plugins.load("defenses", "distributed-noise")

@@ -6,7 +6,7 @@ import torch
 
 from fedinv import roles
 from fedinv.defense import Job, Participation, Training
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
