@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense import Training
+from fedinv.defense_terms.precode import with_bottleneck
 from fedinv.streams import stream
+from fedinv.strict import Strict
 from fedinv.task.models import Model
-from fedinv.task.networks.bottleneck import with_bottleneck
 from fedinv.task.networks.perceptron import Mlp
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
@@ -27,12 +28,6 @@ HALTED = 1002
 
 GONE = 1003
 """Code of the reply that the server notes down for a client whose node vanished."""
-
-
-class Strict(BaseModel):
-    """A frozen table of a scenario in which an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Federation(Strict):

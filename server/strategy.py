@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedinv import observations, wire
-from fedinv.central import CentralNoise
+from fedinv.defense_terms.central_dp import CentralNoise
 from fedinv.federation import DECLINED, GONE, HALTED, Agreement, round_clients
 from fedinv.streams import stream
 

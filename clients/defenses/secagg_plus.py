@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedinv import wire
 from fedinv.defense import CallNext, Carrying, Defense, Participation
-from fedinv.secagg import MODULUS, SecaggTerms, terms
+from fedinv.defense_terms.secagg_plus import MODULUS, SecaggTerms, terms
 
 
 class SecaggPlus(SecaggTerms, Defense):

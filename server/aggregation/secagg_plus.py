@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv import wire
+from fedinv.defense_terms.secagg_plus import MODULUS, SecaggTerms, terms
 from fedinv.federation import HALTED, Agreement
-from fedinv.secagg import MODULUS, SecaggTerms, terms
 
 from ..waiting import ask
 from . import Gathered, Summed, _opening, size
