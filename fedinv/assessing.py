@@ -171,9 +171,9 @@ def _rate(told: InferenceResult) -> Rate:
 def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     import numpy as np
 
+    from fedinv.federation.streams import stream
     from fedinv.inferring import trained_network
     from fedinv.judge.utility import auc, r2
-    from fedinv.streams import stream
 
     people = everyone(scenario)
     held = np.concatenate(people.shares)

@@ -11,6 +11,7 @@ from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.engines import inline
+from fedinv.federation.streams import stream
 from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
@@ -31,7 +32,6 @@ from fedinv.results.run import (
     Utility,
 )
 from fedinv.scenario import Scenario
-from fedinv.streams import stream
 
 
 def evaluate(

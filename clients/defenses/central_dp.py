@@ -6,9 +6,8 @@ Flower's DifferentialPrivacyServerSideFixedClipping carries it out.
 
 from typing import Literal
 
-from fedinv.defense import Defense, Participation
+from fedinv.defense import Defense, Participation, PrivacyEvent
 from fedinv.defense_terms.central_dp import CentralNoise
-from fedinv.privacy.events import PrivacyEvent
 
 
 class CentralDp(CentralNoise, Defense):

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
-from fedinv.privacy.events import PrivacyEvent
-from fedinv.streams import torch_stream
 
 from ..clipping import clipped, noised
 

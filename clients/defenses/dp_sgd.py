@@ -13,10 +13,9 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.defense import Clipping, Defense, Job, LocalTraining, Participation, Update
+from fedinv.defense import Clipping, Defense, Job, LocalTraining, Participation, PrivacyEvent, Update
+from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
-from fedinv.privacy.events import PrivacyEvent
-from fedinv.streams import torch_stream
 from fedinv.task.loss import loss
 
 from ..training import drawn

@@ -9,9 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, Sending, Update
-from fedinv.privacy.events import PrivacyEvent
-from fedinv.streams import torch_stream
+from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.federation.streams import torch_stream
 
 from ..clipping import clipped, noised
 

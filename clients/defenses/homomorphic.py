@@ -10,10 +10,10 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from numpy.typing import NDArray
 
-from fedinv import wire
 from fedinv.defense import CallNext, Carrying, Defense, Participation
 from fedinv.defense_terms import homomorphic
 from fedinv.defense_terms.homomorphic import RECORD, CkksTerms
+from fedinv.federation import wire
 
 
 class Homomorphic(CkksTerms, Defense):

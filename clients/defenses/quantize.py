@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedinv.defense import Defense, Sending, Update
 from fedinv.defense_terms.quantize import BUCKET
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
 
 
 class Quantize(Defense):

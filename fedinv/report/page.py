@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from fedinv import library
 from fedinv.errors import RequestError
-from fedinv.federation import Known
+from fedinv.federation.agreement import Known
 from fedinv.report import reading
 from fedinv.report.pictures import drawn as pictured
 from fedinv.report.pictures import pictures

@@ -15,10 +15,11 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedinv import wire
 from fedinv.defense_terms import homomorphic
 from fedinv.defense_terms.homomorphic import RECORD
-from fedinv.federation import HALTED, Agreement
+from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
+from fedinv.federation.reply_codes import HALTED
 
 from ..waiting import ask
 from . import Gathered, Summed, size

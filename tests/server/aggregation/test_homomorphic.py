@@ -3,12 +3,13 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Error, Message
 
-from fedinv import files, observations, wire
+from fedinv import files, observations
 from fedinv.data.population import population
 from fedinv.defense_terms import homomorphic
 from fedinv.defense_terms.homomorphic import RECORD
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
+from fedinv.federation import ring, wire
 from fedinv.scenario import loads
 
 CKKS = '[[defenses]]\nkind = "homomorphic"\n'
@@ -71,7 +72,7 @@ def test_the_sum_is_the_plain_weighted_mean_and_no_update_is_seen(four, tmp_path
     assert distance(total.received, {n: model(tmp_path / "plain")[0][n] - plain[0].sent[n] for n in total.sent}) < 2e-6
     for client, exchange in seen.items():
         stored, _ = files.read_tensors(tmp_path / f"ckks/observations/round-001-client-{client:04}.safetensors")
-        assert wire.is_ring(stored)
+        assert ring.is_ring(stored)
         both = [torch.cat([t.flatten() for t in u.values()]) for u in (exchange.received, plain[client].received)]
         assert abs(float(torch.corrcoef(torch.stack(both))[0, 1])) < 0.1
 
