@@ -6,12 +6,12 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor, nn
 
-from fedinv.canaries import plant, planted_update
+from fedinv.data.batches import local_batches
+from fedinv.data.canaries import plant, planted_update
 from fedinv.data.population import Population, population
 from fedinv.defense import Defense
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
-from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario
 from fedinv.task.models import load
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedinv import files, plugins
+from fedinv import plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.judge.truth import everyone
@@ -17,6 +17,7 @@ from fedinv.results.assessment import Axis, Leak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario import Scenario, parse
+from fedinv.storage import files
 
 
 @dataclass(frozen=True)

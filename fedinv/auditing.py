@@ -12,10 +12,10 @@ from scipy.stats import binom
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fedinv import files, observations
 from fedinv.attack import Observation
 from fedinv.attacking import Steps
-from fedinv.canaries import Planted, direction, plant, toss
+from fedinv.data.batches import local_batches
+from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
@@ -23,8 +23,8 @@ from fedinv.judge.truth import everyone
 from fedinv.privacy import claims
 from fedinv.privacy.lower_bounds import Bound, Scores, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
-from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario, parse
+from fedinv.storage import files, observations
 from fedinv.task.loss import loss
 from fedinv.task.models import load
 

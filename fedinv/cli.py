@@ -77,7 +77,7 @@ def attack(
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
     from fedinv import run as runs
-    from fedinv.library import override
+    from fedinv.storage.documents import override
 
     parameters: dict[str, Any] = {}
     for setting in settings or []:
@@ -96,12 +96,13 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
-    from fedinv import files, terminal
     from fedinv import run as runs
+    from fedinv import terminal
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
     from fedinv.report.assessment import render
     from fedinv.scenario import read
+    from fedinv.storage import files
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -171,9 +172,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
-    from fedinv import auditing, files
+    from fedinv import auditing
     from fedinv import run as runs
     from fedinv.scenario import read
+    from fedinv.storage import files
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -230,11 +232,12 @@ def list_(
     what: Annotated[str, typer.Argument(help="scenarios, attacks, defenses or datasets")], as_json: AsJson = False
 ) -> None:
     """List what there is to choose from, one line each."""
-    from fedinv import library, plugins
+    from fedinv import plugins
     from fedinv.errors import nearest
+    from fedinv.storage import documents
 
     groups: dict[str, Any] = {
-        "scenarios": library.summaries,
+        "scenarios": documents.summaries,
         **{group: lambda g=group: _summaries(plugins.available(g)) for group in ("attacks", "defenses", "datasets")},
     }
     if what not in groups:

@@ -129,7 +129,7 @@ def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
     RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
-    from fedinv.library import override
+    from fedinv.storage.documents import override
 
     own = {attack.kind: attack for attack in scenario.attacks}
     if not texts:

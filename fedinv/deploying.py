@@ -23,8 +23,9 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict
 
-from fedinv import certificates, files, roles
+from fedinv import certificates, roles
 from fedinv.errors import RequestError, RunError
+from fedinv.storage import files
 
 NAME = "fedinv"
 """Of the SuperLink in Flower's configuration."""

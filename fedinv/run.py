@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from fedinv import __version__, files, plugins
+from fedinv import __version__, plugins
 from fedinv.attack import Attack, Progress
 from fedinv.attacking import Steps
 from fedinv.engines import DEFAULT, Options, start_over
@@ -19,6 +19,7 @@ from fedinv.faults import explain
 from fedinv.judge.truth import everyone, held_out
 from fedinv.results.run import Results
 from fedinv.scenario import Scenario, read
+from fedinv.storage import files
 
 ENGINES = ("inline", "ray", "deployment")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import Field, SerializeAsAny, ValidationError, create_model, model_validator
 
-from fedinv import library, plugins
+from fedinv import plugins
 from fedinv.attack import Attack, Knowledge
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
@@ -21,6 +21,7 @@ from fedinv.errors import RequestError, nearest
 from fedinv.faults import explain
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.training import Participation
+from fedinv.storage import documents
 from fedinv.strict import Strict
 from fedinv.task.models import Model
 from fedinv.task.networks.convolutional import Convnet
@@ -190,14 +191,14 @@ def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises RequestError that names the file, the key and the nearest right spelling.
     """
-    document, path = library.document(name_or_path, overrides)
+    document, path = documents.document(name_or_path, overrides)
     return parse(document, str(path))
 
 
 @lru_cache(maxsize=8)
 def loads(text: str) -> Scenario:
     """Parse a scenario's TOML text: what travels in Flower's run configuration. Cached, as every message asks."""
-    return parse(library.loads(text, "scenario"), "scenario")
+    return parse(documents.loads(text, "scenario"), "scenario")
 
 
 def parse(document: Mapping[str, Any], where: str) -> Scenario:

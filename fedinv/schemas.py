@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedinv import files, library, scenario
+from fedinv import scenario
 from fedinv.results.run import Results
+from fedinv.storage import documents, files
 
 
 def published() -> Mapping[Path, dict[str, Any]]:
     """Each schema with the file in which it is published."""
     return {
-        library.SHIPPED / "scenario.schema.json": scenario.json_schema(),
-        library.SHIPPED / "results.schema.json": Results.model_json_schema(),
+        documents.SHIPPED / "scenario.schema.json": scenario.json_schema(),
+        documents.SHIPPED / "results.schema.json": Results.model_json_schema(),
     }
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
-from fedinv.library import override
 from fedinv.results.comparison import NONE
 from fedinv.scenario import Scenario, parse
+from fedinv.storage.documents import override
 
 USUAL = (
     "dp-sgd",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedinv import files
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
+from fedinv.storage import files
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,8 +6,8 @@ import torch
 
 from fedinv import roles
 from fedinv.auditing import GAUSSIAN, audit
-from fedinv.canaries import plant
 from fedinv.cli import main
+from fedinv.data.canaries import plant
 from fedinv.errors import RequestError
 from fedinv.run import quiet
 from fedinv.scenario import read

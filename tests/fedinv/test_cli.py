@@ -9,10 +9,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fedinv import library, schemas
+from fedinv import schemas
 from fedinv.cli import _indented
 from fedinv.engines import inline
 from fedinv.results.run import Results
+from fedinv.storage import documents
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'
 MAIN = [sys.executable, "-m", "fedinv.cli"]
@@ -220,8 +221,8 @@ def test_published_schemas_are_up_to_date():
 def test_every_shipped_scenario_satisfies_the_published_schema():
     import tomllib
 
-    schema = json.loads((library.SHIPPED / "scenario.schema.json").read_text())
-    for path in library.shipped().values():
+    schema = json.loads((documents.SHIPPED / "scenario.schema.json").read_text())
+    for path in documents.shipped().values():
         jsonschema.validate(tomllib.loads(path.read_text()), schema)
 
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedinv import library, plugins
+from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import Agreement
 from fedinv.scenario import loads, parse, read
+from fedinv.storage import documents
 from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.schema import Schema
 
@@ -28,7 +29,7 @@ def test_a_resolved_scenario_reads_back_equal(tiny):
     assert loads(scenario.to_toml()) == scenario
 
 
-@pytest.mark.parametrize("name", sorted(library.shipped()))
+@pytest.mark.parametrize("name", sorted(documents.shipped()))
 def test_every_shipped_scenario_is_valid_and_named_after_its_file(name):
     scenario = read(name)
     assert scenario.name == name
@@ -120,7 +121,7 @@ def test_files_that_are_not_there_or_not_toml(tmp_path):
     st.sampled_from(["name", "seed", "data", "model", "federation", "training", "defenses", "attacker", "attacks"]),
 )
 def test_any_rubbish_in_any_table_gives_one_line(rubbish, table):
-    document = tomllib.loads(library.SHIPPED.joinpath("hospital.toml").read_text())
+    document = tomllib.loads(documents.SHIPPED.joinpath("hospital.toml").read_text())
     document[table] = rubbish
     message = ""
     try:

@@ -53,7 +53,7 @@ class Looking(Attack):
 
 
 @pytest.mark.parametrize(
-    "module", ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.sampling", "fedinv.judge.truth"]
+    "module", ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.data.batches", "fedinv.judge.truth"]
 )
 def test_an_attack_that_reaches_for_the_truth_cannot(tiny, tmp_path, module):
     with pytest.raises(RunError, match=f"may not import {module.split('.')[0]}"):

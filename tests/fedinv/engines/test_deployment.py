@@ -8,11 +8,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedinv import certificates, deploying, files, observations, run
+from fedinv import certificates, deploying, run
 from fedinv.deploying import Deployment, Process
 from fedinv.engines import Options, deployment
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import loads
+from fedinv.storage import files, observations
 
 
 def sleeper():

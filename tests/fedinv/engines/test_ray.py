@@ -11,10 +11,11 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
-from fedinv import files, observations, run
+from fedinv import run
 from fedinv.engines import ray
 from fedinv.errors import RequestError
 from fedinv.scenario import loads
+from fedinv.storage import files, observations
 
 CAT = '''
 import os, signal, time

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import files
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.attacking import Assault, Outcome
 from fedinv.data.population import Population
@@ -18,6 +17,7 @@ from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.verdict import Case, judge
 from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
 from fedinv.scenario import loads
+from fedinv.storage import files
 from fedinv.task.columns import fit_categorical, fit_continuous
 from fedinv.task.schema import Schema
 

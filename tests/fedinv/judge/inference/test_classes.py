@@ -6,8 +6,8 @@ from fedinv.attack import Attack, Claim, Sample
 from fedinv.judge.inference import Heard, Setting, classes
 from fedinv.judge.recognition import recognizer
 from fedinv.judge.truth import everyone
-from fedinv.observations import trained
 from fedinv.scenario import loads
+from fedinv.storage.observations import trained
 
 RNG = np.random.default_rng(0)
 SEEN = trained({"w": torch.zeros(1)}, 3, 4, 24)

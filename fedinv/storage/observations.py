@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedinv import files
 from fedinv.attack import Exchange, Observation
 from fedinv.federation import ring
+from fedinv.storage import files
 
 
 def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:

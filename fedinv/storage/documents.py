@@ -7,9 +7,11 @@ from typing import Any
 
 from fedinv.errors import RequestError, nearest
 
-SHIPPED = Path(__file__).parent / "_scenarios"
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = _PACKAGE / "_scenarios"
+"""The folder of the scenarios that come with fedinv: inside the package in a wheel, beside it in a checkout."""
 if not SHIPPED.is_dir():
-    SHIPPED = Path(__file__).parent.parent / "scenarios"
+    SHIPPED = _PACKAGE.parent / "scenarios"
 
 
 def shipped() -> dict[str, Path]:

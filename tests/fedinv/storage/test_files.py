@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedinv import files
 from fedinv.errors import RunError
+from fedinv.storage import files
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):

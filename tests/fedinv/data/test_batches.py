@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedinv.data.batches import local_batches, used_records
 from fedinv.federation.agreement import round_clients
 from fedinv.federation.training import Training
-from fedinv.sampling import local_batches, used_records
 
 
 def training(algorithm="fedavg", epochs=3, batch_size=4):

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedinv.data.batches import Rows
 from fedinv.federation.streams import stream, torch_stream
 from fedinv.federation.training import Update
-from fedinv.sampling import Rows
 
 LENGTH = 4.0
 """Standard deviations of a canary record's inputs: gradients long enough to be cut, and unlike anyone's."""
