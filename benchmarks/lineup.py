@@ -14,7 +14,8 @@ from fedinv.federation.training import Job
 from fedinv.judge.truth import everyone
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 TRIALS = 1000

@@ -14,7 +14,8 @@ from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 

@@ -13,7 +13,8 @@ from fedinv.federation import wire
 from fedinv.federation.reply_codes import DECLINED
 from fedinv.federation.streams import stream
 from fedinv.privacy import ledger as ledgers
-from fedinv.scenario import Scenario, loads, read
+from fedinv.scenario.reading import loads, read
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
 from . import local

@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord
 from fedinv.defense import Defense
 from fedinv.federation import wire
 from fedinv.federation.training import Job, Update
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 
 from . import stacked
 from .local import beside, everyone, network

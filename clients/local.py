@@ -12,7 +12,7 @@ from fedinv.data.population import Population, population
 from fedinv.defense import Defense
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
 
 from .training import plain_sgd

@@ -16,7 +16,8 @@ from fedinv.pool import pool
 from fedinv.results.assessment import Axis, Leak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
-from fedinv.scenario import Scenario, parse
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 
 
@@ -136,7 +137,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
 def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     """Run one variation, in a process of its own."""
     from fedinv import run
-    from fedinv.scenario import loads
+    from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
     if (folder / "results.json").is_file():

@@ -13,7 +13,8 @@ from fedinv.results.assessment import Assessment, Leak, change, effect
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Rate
 from fedinv.results.wording import hits, metric_text, percent
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 
 
 def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:

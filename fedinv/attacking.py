@@ -14,7 +14,7 @@ from typing import Literal
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.errors import RunError
 from fedinv.federation.streams import stream
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.task.schema import Schema
 from fedinv.wall import wall

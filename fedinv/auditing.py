@@ -23,7 +23,8 @@ from fedinv.judge.truth import everyone
 from fedinv.privacy import claims
 from fedinv.privacy.lower_bounds import Bound, Scores, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
-from fedinv.scenario import Scenario, parse
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 from fedinv.task.loss import loss
 from fedinv.task.models import load

@@ -50,7 +50,7 @@ def run(
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
     from fedinv import run as runs
     from fedinv.engines import Options
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
 
     options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
     declared = read(scenario, settings or [])
@@ -101,7 +101,7 @@ def assess(
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
     from fedinv.report.assessment import render
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
     from fedinv.storage import files
 
     declared = read(scenario, settings or [])
@@ -142,7 +142,7 @@ def compare(
     from fedinv import comparing
     from fedinv import run as runs
     from fedinv.report import comparison as report
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
     from fedinv.stacks import USUAL, stacks
 
     declared = read(scenario, settings or [])
@@ -174,7 +174,7 @@ def audit(
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
     from fedinv import auditing
     from fedinv import run as runs
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
     from fedinv.storage import files
 
     declared = read(scenario, settings or [])

@@ -18,7 +18,7 @@ from fedinv.pool import pool
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.stacks import Stack
 
 
@@ -116,7 +116,7 @@ def compare(
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
     """Run one cell, in a process of its own."""
-    from fedinv.scenario import loads
+    from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
     run.check(scenario, "inline")

@@ -31,7 +31,7 @@ from fedinv.results.run import (
     Undefended,
     Utility,
 )
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 
 

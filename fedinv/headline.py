@@ -8,7 +8,7 @@ from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Uti
 from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
 
 if TYPE_CHECKING:
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
 
 
 def headline(

@@ -13,7 +13,7 @@ from fedinv.federation.streams import stream
 from fedinv.judge.inference import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
 from fedinv.results.run import InferenceResult
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 from fedinv.task.models import load
 

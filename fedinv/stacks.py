@@ -7,7 +7,8 @@ from typing import Any
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
 from fedinv.results.comparison import NONE
-from fedinv.scenario import Scenario, parse
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage.documents import override
 
 USUAL = (

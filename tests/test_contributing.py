@@ -10,7 +10,7 @@ import torch
 from fedinv import attacking, plugins
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.defense import Sending
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.task.columns import Continuous
 from fedinv.task.schema import Schema
 

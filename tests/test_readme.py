@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.__main__ import NAMES
 from fedinv import plugins, run
-from fedinv.scenario import loads, read
+from fedinv.scenario.reading import loads, read
 from fedinv.storage import documents
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import tomli_w
 from fedinv import __version__, deploying, roles
 from fedinv.engines import DEFAULT, Options
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 
 POLL_SECONDS = 0.5

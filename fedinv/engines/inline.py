@@ -23,7 +23,7 @@ from fedinv import roles
 from fedinv.engines import DEFAULT, Options
 from fedinv.engines.nodes import NodeStates
 from fedinv.errors import RequestError
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 
 Config = dict[str, bool | float | int | str]

@@ -19,7 +19,7 @@ from typing import Any
 
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 
 OnReply = Callable[[int], None]
 """Called after each client's training with its round."""

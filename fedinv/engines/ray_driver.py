@@ -47,7 +47,8 @@ from ray.exceptions import RayError
 from fedinv import cluster, roles
 from fedinv.engines.ray_worker import client_app, failed
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import Scenario, loads
+from fedinv.scenario.reading import loads
+from fedinv.scenario.scenario import Scenario
 
 _RUN_ID = _TASK_ID = 1
 _TRIES = 2

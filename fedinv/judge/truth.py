@@ -11,7 +11,7 @@ from fedinv.data.population import Population, joined, population
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import round_clients
 from fedinv.federation.streams import stream
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 
 
 @lru_cache(maxsize=2)

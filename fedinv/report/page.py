@@ -20,7 +20,8 @@ from fedinv.report.reliability import sentence
 from fedinv.results.ranking import worst_fields, worst_names
 from fedinv.results.run import Interval, Rate
 from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
 
 KNOWN = {

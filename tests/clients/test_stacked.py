@@ -6,7 +6,7 @@ from clients import local, stacked
 from clients.cohort import Cohort, why_alone
 from fedinv.data.population import population
 from fedinv.federation import wire
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.task.models import build, state
 
 TEXT = """

@@ -8,7 +8,7 @@ from fedinv.assessment import assessment
 from fedinv.report.assessment import render
 from fedinv.results.assessment import Leak, change
 from fedinv.results.run import Rate, Utility
-from fedinv.scenario import loads, read
+from fedinv.scenario.reading import loads, read
 
 
 def rate(hits, count=64):

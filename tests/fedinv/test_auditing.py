@@ -10,7 +10,7 @@ from fedinv.cli import main
 from fedinv.data.canaries import plant
 from fedinv.errors import RequestError
 from fedinv.run import quiet
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 

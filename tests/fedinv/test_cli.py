@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fedinv import schemas
 from fedinv.cli import _indented
 from fedinv.engines import inline
 from fedinv.results.run import Results
+from fedinv.scenario import json_schemas
 from fedinv.storage import documents
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'
@@ -214,7 +214,7 @@ def test_a_damaged_observation_is_named(main, file, tmp_path, monkeypatch):
 
 
 def test_published_schemas_are_up_to_date():
-    for path, content in schemas.published().items():
+    for path, content in json_schemas.published().items():
         assert json.loads(path.read_text()) == json.loads(json.dumps(content)), "run: make schemas"
 
 

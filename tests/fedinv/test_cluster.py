@@ -14,7 +14,7 @@ from fedinv import comparing
 from fedinv.engines import Options, ray
 from fedinv.errors import RequestError
 from fedinv.pool import pool
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 
 def free_port():

@@ -13,7 +13,7 @@ from fedinv.errors import RequestError
 from fedinv.federation.training import Job, Training
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.report import render
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp

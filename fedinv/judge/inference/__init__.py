@@ -16,7 +16,7 @@ from fedinv.attack import Answer, Asks, Attack, Claim, Observation, Question
 from fedinv.data.population import Population
 from fedinv.errors import RequestError, nearest
 from fedinv.results.run import Curve, Exhibit, Measure
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.columns import Column
 
 

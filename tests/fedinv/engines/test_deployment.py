@@ -12,7 +12,7 @@ from fedinv import certificates, deploying, run
 from fedinv.deploying import Deployment, Process
 from fedinv.engines import Options, deployment
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
 

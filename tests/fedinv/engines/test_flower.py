@@ -11,7 +11,7 @@ import pytest
 
 from fedinv import run
 from fedinv.engines import inline
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
 from fedinv.storage import observations
 
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,7 @@ from fedinv.engines import inline
 from fedinv.errors import RunError
 from fedinv.federation import ring
 from fedinv.judge.truth import everyone
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 from fedinv.task.models import build
 

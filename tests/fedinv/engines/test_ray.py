@@ -14,7 +14,7 @@ from ray.exceptions import ActorDiedError, GetTimeoutError
 from fedinv import run
 from fedinv.engines import ray
 from fedinv.errors import RequestError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
 CAT = '''

@@ -5,7 +5,7 @@ import torch
 from fedinv.attack import Claim
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.judge.verdict import Case, judge
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 
 @pytest.fixture

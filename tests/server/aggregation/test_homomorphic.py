@@ -9,7 +9,7 @@ from fedinv.defense_terms.homomorphic import RECORD
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.federation import ring, wire
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
 CKKS = '[[defenses]]\nkind = "homomorphic"\n'

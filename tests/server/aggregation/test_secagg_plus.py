@@ -10,7 +10,7 @@ from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.federation import ring, wire
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
 SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'

@@ -5,7 +5,7 @@ import torch
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.inference import Heard, Setting, attribute, labels, proportion
 from fedinv.judge.truth import everyone, true_rows
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage.observations import trained
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from fedinv.attack import Attack, Claim, Sample
 from fedinv.judge.inference import Heard, Setting, classes
 from fedinv.judge.recognition import recognizer
 from fedinv.judge.truth import everyone
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.storage.observations import trained
 
 RNG = np.random.default_rng(0)

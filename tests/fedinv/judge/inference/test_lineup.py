@@ -6,7 +6,7 @@ from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.inference import Heard, Setting, lineup
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 RNG = np.random.default_rng(0)
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'

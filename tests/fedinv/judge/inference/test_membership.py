@@ -5,7 +5,7 @@ import torch
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.inference import Heard, Setting, membership
 from fedinv.judge.truth import everyone, held_out
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 RNG = np.random.default_rng(0)
 MODEL = Observation((0, 1, 2, 3), (Exchange(3, {"w": torch.zeros(1)}, {}, 24),))

@@ -4,7 +4,7 @@ import torch
 from fedinv.attack import Sample
 from fedinv.judge.inference.samples import samples
 from fedinv.judge.truth import everyone
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 
 def test_copies_of_true_records_are_seen_for_what_they_are(tiny):

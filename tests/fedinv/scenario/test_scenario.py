@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import Agreement
-from fedinv.scenario import loads, parse, read
+from fedinv.scenario.reading import loads, parse, read
 from fedinv.storage import documents
 from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.schema import Schema

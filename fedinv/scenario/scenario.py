@@ -4,24 +4,18 @@ The tables [data], [[defenses]] and [[attacks]] are discriminated unions over th
 names are imported.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, reduce
-from operator import or_
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, SerializeAsAny, ValidationError, create_model, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from fedinv import plugins
 from fedinv.attack import Attack, Knowledge
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms.precode import with_bottleneck
-from fedinv.errors import RequestError, nearest
-from fedinv.faults import explain
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.training import Participation
-from fedinv.storage import documents
+from fedinv.scenario.compatibility import stacking
 from fedinv.strict import Strict
 from fedinv.task.models import Model
 from fedinv.task.networks.convolutional import Convnet
@@ -45,36 +39,6 @@ class JudgeTable(Strict):
 
     tolerance: float = Field(default=0.319, gt=0)
     """Standard deviations within which a continuous field counts as right (TabLeak's, Vero et al. 2023)."""
-
-
-def stacking(defenses: Sequence[Defense]) -> str | None:
-    """Why these defenses make no sense together in this order; None where they do."""
-    noisy: str | None = None
-    for before, defense in enumerate(defenses):
-        later = defenses[before + 1 :]
-        if defense.secure_aggregation and any(other.secure_aggregation for other in later):
-            return f"{defense.kind!r} beside another secure aggregation: an update can be hidden only once"
-        if defense.secure_aggregation and later:
-            return f"{defense.kind!r} hides the update, so it must be the last defense listed"
-        if defense.by_server and any(other.secure_aggregation for other in defenses):
-            return f"{defense.kind!r} needs to see each client's update, which secure aggregation hides from the server"
-        if defense.for_sum and not (later and later[0].secure_aggregation):
-            return (
-                f"{defense.kind!r} protects the sum alone: list a secure aggregation, such as masking, right after it, "
-                "or use clip-noise, which protects each update"
-            )
-        if defense.mixes_records and any(other.per_record for other in defenses):
-            return (
-                f"{defense.kind!r} makes one example of several records, so that clipping examples bounds no record's "
-                "share: the privacy claim would not hold"
-            )
-        if defense.no_own_gradients is not None and any(other.per_record for other in defenses):
-            return f"{defense.kind!r} beside a defense that clips each record's gradient: {defense.no_own_gradients}"
-        if noisy is not None and defense.after_noise is not None:
-            return f"{defense.kind!r} after {noisy!r}: {defense.after_noise}"
-        if type(defense).privacy_events is not Defense.privacy_events and not defense.by_server:
-            noisy = defense.kind
-    return None
 
 
 class Scenario(Strict):
@@ -184,85 +148,3 @@ class Scenario(Strict):
     def to_toml(self) -> str:
         """The resolved scenario, every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a shipped scenario by name or any by path, with ``dotted.key=value`` overrides.
-
-    Raises RequestError that names the file, the key and the nearest right spelling.
-    """
-    document, path = documents.document(name_or_path, overrides)
-    return parse(document, str(path))
-
-
-@lru_cache(maxsize=8)
-def loads(text: str) -> Scenario:
-    """Parse a scenario's TOML text: what travels in Flower's run configuration. Cached, as every message asks."""
-    return parse(documents.loads(text, "scenario"), "scenario")
-
-
-def parse(document: Mapping[str, Any], where: str) -> Scenario:
-    """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
-    try:
-        kinds = _kinds(document)
-    except RequestError as error:
-        raise RequestError(f"{where}: {error}") from error
-    model = _model(*kinds)
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise RequestError(f"{where}: {explain(error, model, document)}") from None
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all plugins that are installed, for editors."""
-    return _model(
-        tuple(plugins.available("datasets")), tuple(plugins.available("defenses")), tuple(plugins.available("attacks"))
-    ).model_json_schema()
-
-
-@lru_cache(maxsize=32)
-def _model(sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...]) -> type[Scenario]:
-    """The scenario's model, its unions narrowed to these plugins."""
-    fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
-    if defenses:
-        fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
-    if attacks:
-        fields["attacks"] = (tuple[_union("attacks", attacks), ...], ())  # type: ignore[misc]
-    return create_model("Scenario", __base__=Scenario, __doc__=Scenario.__doc__, **fields)
-
-
-def _union(group: plugins.Group, kinds: tuple[str, ...]) -> Any:
-    classes: list[Any] = [plugins.load(group, kind) for kind in kinds]
-    if len(classes) == 1:
-        return classes[0]
-    return Annotated[reduce(or_, classes), Field(discriminator="source" if group == "datasets" else "kind")]
-
-
-def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The plugins that a document names: sources, defenses, attacks."""
-    found: list[tuple[str, ...]] = []
-    groups: tuple[tuple[plugins.Group, str, str], ...] = (
-        ("datasets", "data", "source"),
-        ("defenses", "defenses", "kind"),
-        ("attacks", "attacks", "kind"),
-    )
-    for group, table, key in groups:
-        entries = document.get(table, [])
-        if group == "datasets":
-            if not isinstance(entries, Mapping):
-                raise RequestError("data: is missing, write a table [data] with a source")
-            entries = [entries]
-        elif not isinstance(entries, Sequence) or isinstance(entries, str):
-            raise RequestError(f"{table}: must be a list of tables, write [[{table}]]")
-        kinds: dict[str, None] = {}
-        for index, entry in enumerate(entries):
-            at = table if group == "datasets" else f"{table}.{index}"
-            if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str):
-                raise RequestError(f"{at}.{key}: is missing, write one of {', '.join(plugins.available(group))}")
-            if entry[key] not in plugins.available(group):
-                known = plugins.available(group)
-                raise RequestError(f"{at}.{key}: unknown {key} {entry[key]!r}{nearest(entry[key], known)}")
-            kinds[entry[key]] = None
-        found.append(tuple(sorted(kinds)))
-    return found[0], found[1], found[2]

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedinv import scenario
 from fedinv.results.run import Results
+from fedinv.scenario import reading
 from fedinv.storage import documents, files
 
 
 def published() -> Mapping[Path, dict[str, Any]]:
     """Each schema with the file in which it is published."""
     return {
-        documents.SHIPPED / "scenario.schema.json": scenario.json_schema(),
+        documents.SHIPPED / "scenario.schema.json": reading.json_schema(),
         documents.SHIPPED / "results.schema.json": Results.model_json_schema(),
     }
 
