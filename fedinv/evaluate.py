@@ -16,9 +16,9 @@ from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.questions.records import Case, Rates, Verdict, judge
 from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
-from fedinv.judge.verdict import Case, Rates, Verdict, judge
 from fedinv.privacy import claims as privacy
 from fedinv.report import render
 from fedinv.results.run import (

@@ -10,7 +10,7 @@ from fedinv.attack import Answer, Attack, Observation, Progress
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.federation.streams import stream
-from fedinv.judge.inference import Finding, Heard, Setting, judge_of
+from fedinv.judge.questions import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
 from fedinv.results.run import InferenceResult
 from fedinv.scenario.scenario import Scenario

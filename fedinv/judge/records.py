@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedinv.attacking import Outcome
 from fedinv.data.population import Population
-from fedinv.judge.verdict import Verdict
+from fedinv.judge.questions.records import Verdict
 from fedinv.task.columns import Continuous, Image
 
 

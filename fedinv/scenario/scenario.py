@@ -1,8 +1,4 @@
-"""A scenario: one experiment's declaration, read from TOML and checked to the last key.
-
-The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only those that a scenario
-names are imported.
-"""
+"""A scenario: one experiment's declaration, and what must hold between its tables."""
 
 from typing import Any, Literal, Self
 

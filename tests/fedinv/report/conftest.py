@@ -14,7 +14,7 @@ from fedinv.data.table import Table
 from fedinv.headline import headline
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.verdict import Case, judge
+from fedinv.judge.questions.records import Case, judge
 from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
 from fedinv.scenario.reading import loads
 from fedinv.storage import files

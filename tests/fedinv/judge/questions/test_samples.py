@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from fedinv.attack import Sample
-from fedinv.judge.inference.samples import samples
+from fedinv.judge.questions.samples import samples
 from fedinv.judge.truth import everyone
 from fedinv.scenario.reading import loads
 

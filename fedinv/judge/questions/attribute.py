@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.streams import stream
-from fedinv.judge.inference import Finding, Heard, Setting, column_of
+from fedinv.judge.questions import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Exhibit, Measure

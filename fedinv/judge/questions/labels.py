@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.judge.inference import Finding, Heard, Setting
+from fedinv.judge.questions import Finding, Heard, Setting
 from fedinv.judge.truth import true_rows
 from fedinv.results.intervals import bootstrap_mean
 from fedinv.results.run import Exhibit, Measure

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
-from fedinv.judge.inference import Heard, Setting, membership
+from fedinv.judge.questions import Heard, Setting, membership
 from fedinv.judge.truth import everyone, held_out
 from fedinv.scenario.reading import loads
 

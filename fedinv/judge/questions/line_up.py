@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.agreement import round_clients
 from fedinv.federation.streams import stream
-from fedinv.judge.inference import Finding, Heard, Setting
+from fedinv.judge.questions import Finding, Heard, Setting
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
-from fedinv.judge.inference import Heard, Setting, attribute, labels, proportion
+from fedinv.judge.questions import Heard, Setting, attribute, labels, property
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.scenario.reading import loads
 from fedinv.storage.observations import trained
@@ -87,9 +87,9 @@ def test_a_share_is_judged_by_its_error(setting):
     rows = true_rows(asked.scenario, asked.people, (1,), 1)
     schema = asked.people.table.schema
     truth = float((asked.people.table.columns["sex"][rows] == "male").mean())
-    question = proportion.ask(asked, seen)
+    question = property.ask(asked, seen)
     assert question.options.argmax() == schema.columns[schema.names.index("sex")].values.index("male")
-    told = proportion.judge(asked, [Heard(seen, question, Answer(torch.tensor([[truth + 0.1]])))], RNG).measures[0]
+    told = property.judge(asked, [Heard(seen, question, Answer(torch.tensor([[truth + 0.1]])))], RNG).measures[0]
     assert told.value == pytest.approx(0.1, abs=1e-6)
-    silent = proportion.judge(asked, [Heard(seen, question, unanswered("why"))], RNG).measures[0]
+    silent = property.judge(asked, [Heard(seen, question, unanswered("why"))], RNG).measures[0]
     assert silent.value == pytest.approx(silent.prior)

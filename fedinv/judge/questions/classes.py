@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fedinv.attack import Claim, Observation, Question, Sample
 from fedinv.judge.images import quality
-from fedinv.judge.inference import Finding, Heard, Setting
-from fedinv.judge.inference.samples import samples
+from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions.samples import samples
 from fedinv.judge.recognition import recognizer
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Exhibit, Measure, Pair

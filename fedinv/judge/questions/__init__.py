@@ -62,16 +62,6 @@ class Judge(Protocol):
         """Answers (at least one) against the truth. One without rows is no answer: the guess speaks for it."""
 
 
-NAMES: Mapping[Asks, str] = {
-    "classes": "classes",
-    "attribute": "attribute",
-    "membership": "membership",
-    "line-up": "lineup",
-    "labels": "labels",
-    "property": "proportion",
-}
-
-
 def column_of(setting: Setting) -> Column:
     """The column that an attack is about: the one it names, else the first sensitive one.
 
@@ -87,5 +77,5 @@ def column_of(setting: Setting) -> Column:
 
 def judge_of(asks: Asks) -> Judge:
     """The judge of what an attack asks, imported when it is needed."""
-    module: Judge = import_module(f"{__name__}.{NAMES[asks]}")
+    module: Judge = import_module(f"{__name__}.{asks.replace('-', '_')}")
     return module

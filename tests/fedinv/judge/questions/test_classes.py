@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedinv.attack import Attack, Claim, Sample
-from fedinv.judge.inference import Heard, Setting, classes
+from fedinv.judge.questions import Heard, Setting, classes
 from fedinv.judge.recognition import recognizer
 from fedinv.judge.truth import everyone
 from fedinv.scenario.reading import loads

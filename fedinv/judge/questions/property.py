@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.judge.inference import Finding, Heard, Setting, column_of
+from fedinv.judge.questions import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import true_rows
 from fedinv.results.intervals import bootstrap_mean
 from fedinv.results.run import Exhibit, Measure
