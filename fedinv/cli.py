@@ -202,18 +202,18 @@ def up(
     at: AtFolder = Path(".fedinv"),
 ) -> None:
     """Start a deployment on this machine, for fedinv run --engine deployment."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    started = deploying.up(at, clients, tls, lambda line: typer.echo(line, err=True))
+    started = rehearsal.up(at, clients, tls, lambda line: typer.echo(line, err=True))
     typer.echo(f"up on {started.address} with {len(started.nodes)} SuperNodes; end it with: fedinv down")
 
 
 @app.command()
 def down(at: AtFolder = Path(".fedinv")) -> None:
     """End the deployment that fedinv up started, and nothing else."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    ended = deploying.down(at)
+    ended = rehearsal.down(at)
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 

@@ -21,7 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import roles
 from fedinv.engines import DEFAULT, Options
-from fedinv.engines.nodes import NodeStates
+from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RequestError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files

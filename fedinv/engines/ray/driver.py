@@ -44,8 +44,9 @@ from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid import InMemoryGrid
 from ray.exceptions import RayError
 
-from fedinv import cluster, roles
-from fedinv.engines.ray_worker import client_app, failed
+from fedinv import roles
+from fedinv.engines.ray import connection
+from fedinv.engines.ray.worker import client_app, failed
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.reading import loads
 from fedinv.scenario.scenario import Scenario
@@ -189,7 +190,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         address = order["options"]["ray_address"]
-        cluster.start(str(Path.cwd())) if address is None else cluster.join(address)
+        connection.start(str(Path.cwd())) if address is None else connection.join(address)
         simulate(loads(order["scenario"]), order["out"], order["options"], tell)
         tell(done=True)
     except (RequestError, RunError) as error:

@@ -10,8 +10,9 @@ from typing import Any
 
 import tomli_w
 
-from fedinv import __version__, deploying, roles
+from fedinv import __version__, roles
 from fedinv.engines import DEFAULT, Options
+from fedinv.engines.deployment import rehearsal
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
@@ -38,13 +39,13 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     _write_app(app)
     config = app.parent / "run.toml"
     files.write(config, tomli_w.dumps({"scenario": scenario.to_toml(), "out": str(out.resolve())}))
-    begun = deploying.flower(at, "run", str(app.resolve()), deploying.NAME, "--run-config", str(config.resolve()))
+    begun = rehearsal.flower(at, "run", str(app.resolve()), rehearsal.NAME, "--run-config", str(config.resolve()))
     run = str(begun["run-id"])
     try:
         _follow(at, run, scenario, out, on_reply)
     except KeyboardInterrupt:
         with suppress(RunError):
-            deploying.flower(at, "stop", run, deploying.NAME)
+            rehearsal.flower(at, "stop", run, rehearsal.NAME)
         raise
 
 
@@ -53,9 +54,9 @@ def _joined(scenario: Scenario, options: Options) -> Path:
     at, clients = options.deployment, scenario.federation.clients
     if options.superlink is not None:
         joined = at / "joined"
-        deploying.configure(joined, options.superlink, options.root_certificates)
+        rehearsal.configure(joined, options.superlink, options.root_certificates)
         return joined
-    there = deploying.read(at)
+    there = rehearsal.read(at)
     if there is None:
         raise RequestError(
             f"--engine deployment: nothing is up; start it with fedinv up --clients {clients} --tls, "
@@ -65,7 +66,7 @@ def _joined(scenario: Scenario, options: Options) -> Path:
     if dead:
         raise RequestError(f"--engine deployment: {', '.join(dead)} ended; start anew with fedinv down and fedinv up")
     if len(there.nodes) < clients:
-        deploying.more(at, there, clients, lambda line: print(f"fedinv: {line}", file=sys.stderr))  # noqa: T201
+        rehearsal.more(at, there, clients, lambda line: print(f"fedinv: {line}", file=sys.stderr))  # noqa: T201
     return at
 
 
@@ -101,7 +102,7 @@ def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply
         told = max(told, done)
         if time.monotonic() - asked > ASK_SECONDS:
             asked = time.monotonic()
-            (state,) = deploying.flower(at, "list", "--run-id", run, deploying.NAME)["runs"]
+            (state,) = rehearsal.flower(at, "list", "--run-id", run, rehearsal.NAME)["runs"]
             if str(state["status"]).startswith("finished") and not (out / "ledger.json").is_file():
                 raise RunError(_why(at, str(state["status"]), str(state.get("status-details", ""))))
 

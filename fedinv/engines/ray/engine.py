@@ -58,7 +58,7 @@ def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any
     """Start the driver; yield what it tells until it ends. Neither it nor Ray outlives the block."""
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
     environment = {**os.environ, **_SETTINGS, "PYTHONPATH": paths}
-    command = [sys.executable, "-P", "-c", "from fedinv.engines.ray_driver import main; main()"]
+    command = [sys.executable, "-P", "-c", "from fedinv.engines.ray.driver import main; main()"]
     out.mkdir(parents=True, exist_ok=True)
     # Ray's sockets lie in its folder, and a socket's path must be short; it must be empty, as workers import from it
     scratch = tempfile.TemporaryDirectory(prefix="fedinv-", dir=_short(), ignore_cleanup_errors=True)

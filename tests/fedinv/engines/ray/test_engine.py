@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
 from fedinv import run
-from fedinv.engines import ray
+from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
@@ -91,7 +91,7 @@ def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     assert capfd.readouterr().err == ""
     assert [round(9 * share) for share in shares] == [3, 3, 3, 4, 5, 6, 7, 8, 9, 9]
     assert (tmp_path / "killed").exists()
-    assert not (out / ray.LOG).exists()
+    assert not (out / engine.LOG).exists()
 
     one, other = (files.read_json(folder / "checkpoint" / "progress.json") for folder in (tmp_path / "inline", out))
     assert one["left_out"] == other["left_out"] != []
@@ -153,7 +153,7 @@ def wait_for(true, seconds):
     ],
 )
 def test_resources_that_no_machine_has_are_refused(cpus, gpus, words):
-    from fedinv.engines.ray_driver import check
+    from fedinv.engines.ray.driver import check
 
     check([{"CPU": 2.0}, {"CPU": 4.0}], 4, 0)
     with pytest.raises(RequestError, match=words):
@@ -161,7 +161,7 @@ def test_resources_that_no_machine_has_are_refused(cpus, gpus, words):
 
 
 def test_a_client_needs_its_cpus_and_gpus_on_one_machine():
-    from fedinv.engines.ray_driver import check
+    from fedinv.engines.ray.driver import check
 
     with pytest.raises(RequestError, match="no machine has both"):
         check([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 2.0}], 4, 1)
@@ -171,14 +171,14 @@ class Line:
     """Stands for Ray, its actors and Flower's pool of them: each message gets the next answer in line."""
 
     def __init__(self, monkeypatch, *answers):
-        from fedinv.engines import ray_driver
+        from fedinv.engines.ray import driver
 
         self.answers, self.ended, self.told, self.run, self.pool = list(answers), 0, [], self, [self]
-        monkeypatch.setattr(ray_driver.ray, "get", self.get)
-        monkeypatch.setattr(ray_driver.ray, "kill", self.kill)
+        monkeypatch.setattr(driver.ray, "get", self.get)
+        monkeypatch.setattr(driver.ray, "kill", self.kill)
         monkeypatch.setattr(TaskIdentity, "_run_id", 1)
         monkeypatch.setattr(TaskIdentity, "_node_id", 1)
-        self.actors = object.__new__(ray_driver.Actors)
+        self.actors = object.__new__(driver.Actors)
         self.actors._seconds, self.actors._tell = {"train": 0.2}, lambda **what: self.told.append(what)
         self.actors.app_fn, self.actors.pool = None, self
 

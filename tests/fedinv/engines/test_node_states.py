@@ -1,7 +1,7 @@
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from fedinv.engines import nodes
+from fedinv.engines import node_states
 from fedinv.errors import RunError
 
 
@@ -16,9 +16,9 @@ def number(states, node):
 
 @pytest.mark.parametrize("kept_bytes", [10**9, 0], ids=["in memory", "from the file"])
 def test_states_come_back_as_they_were_after_a_round(tmp_path, monkeypatch, kept_bytes):
-    monkeypatch.setattr(nodes, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(node_states, "KEPT_BYTES", kept_bytes)
     path = tmp_path / "checkpoint" / "nodes.sqlite"
-    states = nodes.NodeStates(path, 0)
+    states = node_states.NodeStates(path, 0)
     assert len(states.read(5)) == 0
     for round_ in (1, 2, 3):
         states.keep(5, state(round_))
@@ -31,31 +31,31 @@ def test_states_come_back_as_they_were_after_a_round(tmp_path, monkeypatch, kept
     states.keep(6, emptied)
     states.keep(7, state(7))  # not written: the process is killed here
     for round_, five, six in ((3, 3, 60), (2, 2, 60)):
-        again = nodes.NodeStates(path, round_)
+        again = node_states.NodeStates(path, round_)
         assert (number(again, 5), number(again, 6), number(again, 7)) == (five, six, None)
         again.close()
     states.close()
-    assert number(nodes.NodeStates(path, 0), 5) is None
+    assert number(node_states.NodeStates(path, 0), 5) is None
 
 
 def test_a_state_that_was_emptied_stays_empty(tmp_path):
     path = tmp_path / "nodes.sqlite"
-    states = nodes.NodeStates(path, 0)
+    states = node_states.NodeStates(path, 0)
     states.keep(1, state(1))
     states.write(1)
     states.close()
-    states = nodes.NodeStates(path, 1)
+    states = node_states.NodeStates(path, 1)
     emptied = states.read(1)
     del emptied["kept"]
     states.keep(1, emptied)
     states.write(2)
     states.close()
-    assert len(nodes.NodeStates(path, 2).read(1)) == 0
+    assert len(node_states.NodeStates(path, 2).read(1)) == 0
 
 
 def test_a_damaged_file_is_named_in_one_line(tmp_path):
     path = tmp_path / "nodes.sqlite"
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(RunError, match=r"nodes\.sqlite") as caught:
-        nodes.NodeStates(path, 3)
+        node_states.NodeStates(path, 3)
     assert "\n" not in str(caught.value)

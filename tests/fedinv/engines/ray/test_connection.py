@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fedinv import comparing
-from fedinv.engines import Options, ray
+from fedinv.engines import Options
+from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.pool import pool
 from fedinv.scenario.reading import loads
@@ -56,7 +57,7 @@ def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(
     assert (comparing.cell_folder(loads(tiny), tmp_path / ".cells") / "results.json").is_file()
 
     with pytest.raises(RequestError, match="--client-cpus 3: no machine has that many, the largest has 2"):
-        ray.train(loads(tiny), tmp_path / "out", options=Options(ray_address=address, client_cpus=3))
+        engine.train(loads(tiny), tmp_path / "out", options=Options(ray_address=address, client_cpus=3))
 
 
 def test_a_cluster_that_is_not_there_is_named(tiny):

@@ -23,7 +23,8 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict
 
-from fedinv import certificates, roles
+from fedinv import roles
+from fedinv.engines.deployment import certificates
 from fedinv.errors import RequestError, RunError
 from fedinv.storage import files
 

@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedinv import certificates, deploying, run
-from fedinv.deploying import Deployment, Process
-from fedinv.engines import Options, deployment
+from fedinv import run
+from fedinv.engines import Options
+from fedinv.engines.deployment import certificates, engine, rehearsal
+from fedinv.engines.deployment.rehearsal import Deployment, Process
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
@@ -29,13 +30,13 @@ def noted(at, *processes):
 def test_down_ends_what_was_started_and_no_process_that_got_its_number(tmp_path):
     ours, theirs = sleeper(), sleeper()
     try:
-        mine = Process(what="SuperLink", pid=ours.pid, began=deploying._began(ours.pid))
-        stranger = Process(what="SuperNode 0", pid=theirs.pid, began=deploying._began(theirs.pid) - 1)
+        mine = Process(what="SuperLink", pid=ours.pid, began=rehearsal._began(ours.pid))
+        stranger = Process(what="SuperNode 0", pid=theirs.pid, began=rehearsal._began(theirs.pid) - 1)
         noted(tmp_path, mine, stranger)
-        assert deploying.down(tmp_path) == ["SuperLink"]
+        assert rehearsal.down(tmp_path) == ["SuperLink"]
         assert ours.wait(10) != 0
         assert theirs.poll() is None
-        assert deploying.down(tmp_path) == []
+        assert rehearsal.down(tmp_path) == []
     finally:
         ours.kill(), theirs.kill()
         ours.wait(), theirs.wait()
@@ -44,16 +45,16 @@ def test_down_ends_what_was_started_and_no_process_that_got_its_number(tmp_path)
 def test_a_second_one_is_refused_and_a_dead_one_is_named(tiny, tmp_path):
     alive = sleeper()
     try:
-        noted(tmp_path, Process(what="SuperLink", pid=alive.pid, began=deploying._began(alive.pid)))
+        noted(tmp_path, Process(what="SuperLink", pid=alive.pid, began=rehearsal._began(alive.pid)))
         with pytest.raises(RequestError, match="is up already.*fedinv down"):
-            deploying.up(tmp_path, 2, False, print)
+            rehearsal.up(tmp_path, 2, False, print)
     finally:
         alive.kill()
         alive.wait()
     with pytest.raises(RequestError, match="SuperLink ended; start anew"):
-        deployment.train(loads(tiny), tmp_path / "out", options=Options(deployment=tmp_path))
+        engine.train(loads(tiny), tmp_path / "out", options=Options(deployment=tmp_path))
     with pytest.raises(RequestError, match="nothing is up; start it with fedinv up --clients 4"):
-        deployment.train(loads(tiny), tmp_path / "out", options=Options(deployment=tmp_path / "nowhere"))
+        engine.train(loads(tiny), tmp_path / "out", options=Options(deployment=tmp_path / "nowhere"))
 
 
 def test_certificates_vouch_for_this_machine_and_keys_are_their_owners(tmp_path):
@@ -76,13 +77,13 @@ def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline
     scenario, at = loads(text + '[[attacks]]\nkind = "exact"\n'), tmp_path / "up"
     told = []
     try:
-        started = deploying.up(at, 1, True, told.append)
+        started = rehearsal.up(at, 1, True, told.append)
         assert len(told) == 2
-        stranger = certificates.write_node(deploying._keys(at), "stranger")
-        command = ["flower-supernode", "--root-certificates", str(deploying._keys(at) / "ca.crt")]
+        stranger = certificates.write_node(rehearsal._keys(at), "stranger")
+        command = ["flower-supernode", "--root-certificates", str(rehearsal._keys(at) / "ca.crt")]
         command += ["--auth-supernode-private-key", str(stranger), "--superlink", started.address]
-        command += ["--port", str(deploying._free_port()), "--host", "127.0.0.1", "--node-config", "partition-id=1"]
-        refused = deploying._start(at, "stranger", command)
+        command += ["--port", str(rehearsal._free_port()), "--host", "127.0.0.1", "--node-config", "partition-id=1"]
+        refused = rehearsal._start(at, "stranger", command)
         folder = run.open_folder(scenario, tmp_path / "out")
         results = run.run(scenario, folder, "deployment", options=Options(deployment=at))
         deadline = time.monotonic() + 20
@@ -90,9 +91,9 @@ def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline
             time.sleep(0.1)
         assert not refused.alive
         assert "Failed to activate SuperNode" in (at / "logs" / "stranger.log").read_text()
-        assert len(deploying.read(at).nodes) == 2
+        assert len(rehearsal.read(at).nodes) == 2
     finally:
-        ended = deploying.down(at)
+        ended = rehearsal.down(at)
     assert ended == ["SuperNode 0", "SuperNode 1", "SuperLink"]
     assert results.engine == "deployment"
     plain = run.run(scenario, run.open_folder(scenario, tmp_path / "inline"))
@@ -105,19 +106,19 @@ def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline
 
 
 def test_what_does_not_come_up_in_time_is_ended_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(deploying, "START_SECONDS", 0.0)
-    noted, note = [], deploying._note
-    monkeypatch.setattr(deploying, "_note", lambda at, found: noted.append(found) or note(at, found))
+    monkeypatch.setattr(rehearsal, "START_SECONDS", 0.0)
+    noted, note = [], rehearsal._note
+    monkeypatch.setattr(rehearsal, "_note", lambda at, found: noted.append(found) or note(at, found))
     with pytest.raises(RunError, match="the SuperLink did not come up"):
-        deploying.up(tmp_path, 2, True, lambda _: None)
+        rehearsal.up(tmp_path, 2, True, lambda _: None)
     assert not noted[0].superlink.alive
-    assert deploying.read(tmp_path) is None
+    assert rehearsal.read(tmp_path) is None
 
 
 def test_a_superlink_that_ends_by_itself_is_quoted(tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(deploying, "_free_port", lambda: int(taken.getsockname()[1]))
+        monkeypatch.setattr(rehearsal, "_free_port", lambda: int(taken.getsockname()[1]))
         with pytest.raises(RunError, match="SuperLink ended by itself, saying: .*address already in use.*logs"):
-            deploying.up(tmp_path, 2, False, lambda _: None)
-    assert deploying.read(tmp_path) is None
+            rehearsal.up(tmp_path, 2, False, lambda _: None)
+    assert rehearsal.read(tmp_path) is None
