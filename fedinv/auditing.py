@@ -254,21 +254,3 @@ def note(found: Audit, folder: Path) -> None:
     measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
     files.write_json(folder / "results.json", results.model_copy(update={"privacy": measured}).model_dump(mode="json"))
     render(folder)
-
-
-def show(found: Audit) -> None:
-    """Print the verdict and a line for each epsilon."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    color = "red" if found.verdict == "FAIL" else "default"
-    console.print(f"\n[bold {color}]{found.says}[/]\n", highlight=False)
-    table = Table("epsilon", f"per {found.unit}, delta {found.delta:g}", "of", box=None)
-    table.add_row(f"{found.claimed:.3f}", "claimed" + (" by the scenario" if found.quoted else " by the ledger"), "")
-    if found.quoted and found.ledger is not None:
-        table.add_row(f"{found.ledger:.3f}", "by the ledger, over all rounds", "")
-    for name, bound in found.lower_bounds.items():
-        right, guesses = found.right[name]
-        table.add_row(f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries")
-    console.print(table)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fedinv.errors import RequestError, RunError
+from fedinv.report import terminal
 
 if TYPE_CHECKING:
     from fedinv.attacking import Steps
@@ -97,10 +98,10 @@ def assess(
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
     from fedinv import run as runs
-    from fedinv import terminal
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
-    from fedinv.report.assessment import render
+    from fedinv.report import terminal
+    from fedinv.report.assessment_page import render
     from fedinv.scenario.reading import read
     from fedinv.storage import files
 
@@ -119,7 +120,7 @@ def assess(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
         return
-    terminal.card(found)
+    terminal.show_assessment(found)
     typer.echo(f"\nrisk card: {_short(page)}")
 
 
@@ -141,7 +142,7 @@ def compare(
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
     from fedinv import comparing
     from fedinv import run as runs
-    from fedinv.report import comparison as report
+    from fedinv.report import comparison_page as report
     from fedinv.scenario.reading import read
     from fedinv.stacks import USUAL, stacks
 
@@ -160,7 +161,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
         return
-    report.show(found)
+    terminal.show_comparison(found)
     typer.echo(f"\ncomparison: {_short(page)}")
 
 
@@ -188,7 +189,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
     else:
-        auditing.show(found)
+        terminal.show_audit(found)
     raise SystemExit(1 if found.verdict == "FAIL" else 0)
 
 
@@ -295,12 +296,12 @@ def _progress() -> "Iterator[Steps]":
 
 
 def _show(results: "Results", folder: Path, as_json: bool) -> None:
-    from fedinv import terminal
+    from fedinv.report import terminal
 
     if as_json:
         typer.echo(json.dumps({**results.model_dump(mode="json"), "run": str(folder)}, indent=2))
     else:
-        terminal.show(results, _short(folder / "report.html"))
+        terminal.show_run(results, _short(folder / "report.html"))
 
 
 def _short(path: Path) -> str:

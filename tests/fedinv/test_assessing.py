@@ -5,7 +5,7 @@ from markupsafe import escape
 
 from fedinv.assessing import assess, most_helpful, variations, varied
 from fedinv.assessment import assessment
-from fedinv.report.assessment import render
+from fedinv.report.assessment_page import render
 from fedinv.results.assessment import Leak, change
 from fedinv.results.run import Rate, Utility
 from fedinv.scenario.reading import loads, read

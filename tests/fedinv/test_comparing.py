@@ -6,7 +6,7 @@ import pytest
 
 from fedinv import comparing
 from fedinv.errors import RequestError
-from fedinv.report import comparison as report
+from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
 from fedinv.stacks import stacks
 

@@ -1,45 +1,16 @@
-"""A comparison for the eye: a table in the terminal, files for other programs, and a page with its two pictures."""
+"""A comparison's files for other programs, and its page with two pictures."""
 
 import base64
 import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from fedinv.report.html import rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
 from fedinv.storage import files
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-
-def table(found: Comparison) -> "Table":
-    """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
-    from rich.table import Column, Table
-
-    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
-    wide = min(20, max(len(row.defenses) for row in found.rows))
-    first = Column("defenses", overflow="fold", min_width=wide)
-    others = [Column(name, overflow="fold", min_width=10 if name == heads[-1] else None) for name in heads]
-    out = Table(first, *others, box=None)
-    for row in found.rows:
-        cells = [_cell(row, attack) for attack in found.attacks]
-        cost = f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"
-        out.add_row(row.defenses, *cells, lost(row), epsilon(row), cost)
-    return out
-
-
-def _cell(row: Row, attack: str) -> str:
-    found = [leak for leak in row.leaks if leak.attack == attack]
-    if not found:
-        return "-"
-    if any(leak.verdict == "attack too weak" for leak in found):
-        return "attack too weak"
-    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
 
 
 def lost(row: Row) -> str:
@@ -56,24 +27,6 @@ def epsilon(row: Row) -> str:
     return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (
         "" if row.against_server else ", not against the server"
     )
-
-
-def show(found: Comparison) -> None:
-    """Print the recommendation, the table, and what is dominated."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
-    console.print(table(found))
-    console.print(
-        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it. "
-        "Bytes and time as multiples of those without.",
-        highlight=False,
-    )
-    for one in found.dominated:
-        console.print(f"- {one.says}", highlight=False, markup=False)
-    for name, why in found.failed.items():
-        console.print(f"- {name} did not run: {why}", highlight=False, markup=False)
 
 
 COLUMNS = (
@@ -115,18 +68,10 @@ def write(found: Comparison, folder: Path) -> Path:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(lines(found))), sink)
     files.write(folder / "comparison.parquet", sink.getvalue())
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "hits": hits, "points": points}
     pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
-    page = environment.get_template("comparison.html.j2").render(
-        found=found, pictures=pictures, lost=lost, epsilon=epsilon, shown=shown
-    )
+    filters = {"percent": percent, "hits": hits, "points": points}
+    values = {"found": found, "pictures": pictures, "lost": lost, "epsilon": epsilon, "shown": shown}
+    page = rendered("comparison.html.j2", filters, values)
     files.write(folder / "comparison.html", page)
     return folder / "comparison.html"
 
@@ -137,6 +82,6 @@ def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:
 
 
 def _pictures(found: Comparison) -> dict[str, bytes]:
-    from fedinv.report import matrix
+    from fedinv.report.plots import comparison_plots
 
-    return {"heat": matrix.heat(found), "front": matrix.front(found)}
+    return {"heat": comparison_plots.heat(found), "front": comparison_plots.front(found)}

@@ -1,10 +1,13 @@
 """What a run and an assessment look like in a terminal."""
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from fedinv.report.comparison_page import epsilon, lost
 from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment
+from fedinv.results.audit import Audit
+from fedinv.results.comparison import Comparison, Row
 from fedinv.results.run import Rate, Results
 from fedinv.results.wording import hits, measure_text
 
@@ -12,7 +15,7 @@ SHOWN = 10
 """Clients that were left out, named one by one."""
 
 
-def show(results: Results, report: str) -> None:
+def show_run(results: Results, report: str) -> None:
     """Print a run's verdict, a line for each attack, and where its report is."""
     console = Console()
     console.print(f"\n[bold]{results.headline}[/bold]\n", highlight=False)
@@ -44,7 +47,7 @@ def show(results: Results, report: str) -> None:
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
 
 
-def card(found: Assessment) -> None:
+def show_assessment(found: Assessment) -> None:
     """The risk card: what was found in words, then a line for each change."""
     console = Console()
     for said in found.findings:
@@ -80,3 +83,57 @@ def _inferences(results: Results) -> Table:
 def _percent(rate: Rate) -> str:
     low, high = rate.ci95
     return f"{rate.value:.1%} [{low:.1%}, {high:.1%}]".replace("[", r"\[")
+
+
+def show_audit(found: Audit) -> None:
+    """Print the verdict and a line for each epsilon."""
+    console = Console()
+    color = "red" if found.verdict == "FAIL" else "default"
+    console.print(f"\n[bold {color}]{found.says}[/]\n", highlight=False)
+    table = Table("epsilon", f"per {found.unit}, delta {found.delta:g}", "of", box=None)
+    table.add_row(f"{found.claimed:.3f}", "claimed" + (" by the scenario" if found.quoted else " by the ledger"), "")
+    if found.quoted and found.ledger is not None:
+        table.add_row(f"{found.ledger:.3f}", "by the ledger, over all rounds", "")
+    for name, bound in found.lower_bounds.items():
+        right, guesses = found.right[name]
+        table.add_row(f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries")
+    console.print(table)
+
+
+def comparison_table(found: Comparison) -> Table:
+    """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
+    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
+    wide = min(20, max(len(row.defenses) for row in found.rows))
+    first = Column("defenses", overflow="fold", min_width=wide)
+    others = [Column(name, overflow="fold", min_width=10 if name == heads[-1] else None) for name in heads]
+    out = Table(first, *others, box=None)
+    for row in found.rows:
+        cells = [_cell(row, attack) for attack in found.attacks]
+        cost = f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"
+        out.add_row(row.defenses, *cells, lost(row), epsilon(row), cost)
+    return out
+
+
+def _cell(row: Row, attack: str) -> str:
+    found = [leak for leak in row.leaks if leak.attack == attack]
+    if not found:
+        return "-"
+    if any(leak.verdict == "attack too weak" for leak in found):
+        return "attack too weak"
+    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Print the recommendation, the table, and what is dominated."""
+    console = Console()
+    console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
+    console.print(comparison_table(found))
+    console.print(
+        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it. "
+        "Bytes and time as multiples of those without.",
+        highlight=False,
+    )
+    for one in found.dominated:
+        console.print(f"- {one.says}", highlight=False, markup=False)
+    for name, why in found.failed.items():
+        console.print(f"- {name} did not run: {why}", highlight=False, markup=False)

@@ -4,19 +4,18 @@ import base64
 import json
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import Known
 from fedinv.report import reading
-from fedinv.report.pictures import drawn as pictured
-from fedinv.report.pictures import pictures
+from fedinv.report.html import rendered
+from fedinv.report.plots.pictures import drawn as pictured
+from fedinv.report.plots.pictures import pictures
+from fedinv.report.plots.reliability import sentence
 from fedinv.report.reading import Run
-from fedinv.report.reliability import sentence
 from fedinv.results.ranking import worst_fields, worst_names
 from fedinv.results.run import Interval, Rate
 from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
@@ -37,14 +36,7 @@ KNOWN = {
 
 def page(run: Run, drawn: Mapping[str, bytes]) -> str:
     """The whole report as HTML; `drawn` are its plots by name, PNG."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "percent": _percent,
         "rate": rate,
         "interval": _interval,
@@ -63,29 +55,30 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
     called = {id(attack): label for attack, label in zip(attacks, labels, strict=True)}
     fields, names = (worst_fields(attacks), worst_names(attacks)) if attacks else (None, None)
     known = {known: known in scenario.attacker.knows for known in get_args(Known)}
-    return environment.get_template("template.html.j2").render(
-        run=run,
-        scenario=scenario,
-        results=run.results,
-        metric=metric_text(run.results.utility),
-        unit=unit_text(run.results.privacy),
-        labeled=list(zip(labels, attacks, strict=True)),
-        inferences=list(zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)),
-        bounded=any(m.bound is not None for one in run.results.inferences for m in one.measures),
-        worst=run.worst,
-        fields=fields,
-        names=names,
-        label=lambda attack: called[id(attack)],
-        cards=reading.cards(run),
-        pictures=pictures(run),
-        claims=[(label, sentence(found)) for label, found in reading.calibrated(run)],
-        plots={name: base64.b64encode(png).decode() for name, png in drawn.items()},
-        knows=[KNOWN[word] for word, told in known.items() if told],
-        withheld=[KNOWN[word] for word, told in known.items() if not told],
-        defenses=[defense.model_dump(mode="json") for defense in scenario.defenses],
-        source=scenario.data.model_dump(mode="json"),
-        commands=_commands(run),
-    )
+    values = {
+        "run": run,
+        "scenario": scenario,
+        "results": run.results,
+        "metric": metric_text(run.results.utility),
+        "unit": unit_text(run.results.privacy),
+        "labeled": list(zip(labels, attacks, strict=True)),
+        "inferences": list(zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)),
+        "bounded": any(m.bound is not None for one in run.results.inferences for m in one.measures),
+        "worst": run.worst,
+        "fields": fields,
+        "names": names,
+        "label": lambda attack: called[id(attack)],
+        "cards": reading.cards(run),
+        "pictures": pictures(run),
+        "claims": [(label, sentence(found)) for label, found in reading.calibrated(run)],
+        "plots": {name: base64.b64encode(png).decode() for name, png in drawn.items()},
+        "knows": [KNOWN[word] for word, told in known.items() if told],
+        "withheld": [KNOWN[word] for word, told in known.items() if not told],
+        "defenses": [defense.model_dump(mode="json") for defense in scenario.defenses],
+        "source": scenario.data.model_dump(mode="json"),
+        "commands": _commands(run),
+    }
+    return rendered("run.html.j2", filters, values)
 
 
 def rate(found: Rate) -> str:

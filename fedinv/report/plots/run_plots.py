@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedinv.report import reading, reliability, roc
+from fedinv.report import reading
+from fedinv.report.plots import reliability, roc
 from fedinv.report.reading import Run
 from fedinv.results.run import AttackResult, Calibration, Curve, Rate, Utility
 from fedinv.results.wording import metric_text

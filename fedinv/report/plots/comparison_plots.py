@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots import BLUE, GRAY, VERMILION, WIDTH, png
+from fedinv.report.plots.run_plots import BLUE, GRAY, VERMILION, WIDTH, png
 from fedinv.results.comparison import NONE, Comparison, Row
 from fedinv.results.wording import epsilon_text
 
