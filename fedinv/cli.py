@@ -16,8 +16,8 @@ from fedinv.errors import RequestError, RunError
 from fedinv.report import terminal
 
 if TYPE_CHECKING:
-    from fedinv.attacking import Steps
     from fedinv.results.run import Results
+    from fedinv.runs.attack_runner import Steps
 
 app = typer.Typer(
     name="fedinv",
@@ -49,8 +49,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
-    from fedinv import run as runs
     from fedinv.engines import Options
+    from fedinv.runs import run as runs
     from fedinv.scenario.reading import read
 
     options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
@@ -77,7 +77,7 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
-    from fedinv import run as runs
+    from fedinv.runs import run as runs
     from fedinv.storage.documents import override
 
     parameters: dict[str, Any] = {}
@@ -97,13 +97,13 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
-    from fedinv import run as runs
-    from fedinv.assessing import assess as vary
-    from fedinv.assessment import assessment
     from fedinv.report import terminal
     from fedinv.report.assessment_page import render
+    from fedinv.runs import run as runs
     from fedinv.scenario.reading import read
     from fedinv.storage import files
+    from fedinv.studies.assess import assess as vary
+    from fedinv.studies.findings import assessment
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -140,11 +140,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
-    from fedinv import comparing
-    from fedinv import run as runs
     from fedinv.report import comparison_page as report
+    from fedinv.runs import run as runs
     from fedinv.scenario.reading import read
-    from fedinv.stacks import USUAL, stacks
+    from fedinv.studies import compare as comparing
+    from fedinv.studies.defense_sets import USUAL, stacks
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -173,10 +173,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
-    from fedinv import auditing
-    from fedinv import run as runs
+    from fedinv.runs import run as runs
     from fedinv.scenario.reading import read
     from fedinv.storage import files
+    from fedinv.studies import audit as auditing
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from fedinv import roles, run
+from fedinv import roles
 from fedinv.data.partition import ByColumn, Dirichlet
 from fedinv.errors import RequestError
 from fedinv.federation.training import Job, Training
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.report import render
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files
 from fedinv.task.models import build

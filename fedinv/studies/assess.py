@@ -12,13 +12,13 @@ from fedinv import plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.judge.truth import everyone
-from fedinv.pool import pool
 from fedinv.results.assessment import Axis, Leak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.studies.workers import pool
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
 
 def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     """Run one variation, in a process of its own."""
-    from fedinv import run
+    from fedinv.runs import run
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
@@ -174,8 +174,8 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     import numpy as np
 
     from fedinv.federation.streams import stream
-    from fedinv.inferring import trained_network
     from fedinv.judge.utility import auc, r2
+    from fedinv.runs.context import trained_network
 
     people = everyone(scenario)
     held = np.concatenate(people.shares)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import attacking
+from fedinv.runs import attack_runner
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.errors import RunError
 from fedinv.scenario.reading import loads
-from fedinv.wall import WallError, wall
+from fedinv.runs.wall import WallError, wall
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Reaching(Attack):
@@ -104,5 +104,5 @@ def _attack(tiny, folder, attack):
     (folder / "schema.json").write_text(schema + ', "label": "y", "classes": ["a", "b"]}')
     weights = {"0.weight": torch.zeros(2, 1)}
     seen = Observation((0,), (Exchange(1, weights, weights, 1),))
-    assault = attacking.Assault(attack, "static", "client")
-    return attacking.run_attack(scenario, folder, assault, [seen], attacking.Handed(seen), lambda _: None)
+    assault = attack_runner.Assault(attack, "static", "client")
+    return attack_runner.run_attack(scenario, folder, assault, [seen], attack_runner.Handed(seen), lambda _: None)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from fedinv import roles
-from fedinv.auditing import GAUSSIAN, audit
 from fedinv.cli import main
 from fedinv.data.canaries import plant
 from fedinv.errors import RequestError
-from fedinv.run import quiet
+from fedinv.runs.run import quiet
 from fedinv.scenario.reading import read
+from fedinv.studies.audit import GAUSSIAN, audit
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 

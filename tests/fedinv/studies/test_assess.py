@@ -3,12 +3,12 @@ import json
 import pytest
 from markupsafe import escape
 
-from fedinv.assessing import assess, most_helpful, variations, varied
-from fedinv.assessment import assessment
 from fedinv.report.assessment_page import render
 from fedinv.results.assessment import Leak, change
 from fedinv.results.run import Rate, Utility
 from fedinv.scenario.reading import loads, read
+from fedinv.studies.assess import assess, most_helpful, variations, varied
+from fedinv.studies.findings import assessment
 
 
 def rate(hits, count=64):
@@ -67,7 +67,7 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     small = small.replace('"fedavg"\nepochs = 2', '"fedsgd"').replace("[1, 2], clients = 2", "[1], clients = 2")
     scenario = loads(small)
     some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
-    monkeypatch.setattr("fedinv.assessing.variations", lambda _: some)
+    monkeypatch.setattr("fedinv.studies.assess.variations", lambda _: some)
     shares = []
     leaks = assess(scenario, tmp_path, 1, shares.append)
     assert leaks[0].axis == "as it is"

@@ -3,7 +3,7 @@ import json
 import pytest
 from markupsafe import escape
 
-from fedinv import run
+from fedinv.runs import run
 from fedinv.errors import RequestError
 from fedinv.report import render
 from fedinv.scenario.reading import loads

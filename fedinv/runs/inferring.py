@@ -1,13 +1,15 @@
 """Inferences of a trained run: asks each attack its question, judges the answers, and the same without defenses."""
 
+from fedinv.runs.context import trained, trained_network
+
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from fedinv import attacking
+from fedinv.runs import attack_runner
 from fedinv.attack import Answer, Attack, Observation, Progress
-from fedinv.attacking import Steps
+from fedinv.runs.attack_runner import Steps
 from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Finding, Heard, Setting, judge_of
@@ -26,10 +28,10 @@ def inferences(
     for attack in attacks:
         control = None
         if scenario.defenses:
-            assault = attacking.Assault(attack, "static", "model" if attack.sees == "model" else "client")
+            assault = attack_runner.Assault(attack, "static", "model" if attack.sees == "model" else "client")
             step = steps(f"attack {attack.kind} (undefended)")
             _, _, control = _inferred(plain, folder / "undefended", assault, people, step)
-        for assault in attacking.assaults(scenario, [attack]):
+        for assault in attack_runner.assaults(scenario, [attack]):
             step = steps(f"attack {attack.kind} ({assault.variant})")
             outcome, heard, finding = _inferred(scenario, folder, assault, people, step)
             if finding is not None:
@@ -37,32 +39,23 @@ def inferences(
     return found
 
 
-def trained(scenario: Scenario, folder: Path, people: Population) -> Observation:
-    """The trained model, as the server has it in the end."""
-    rounds = scenario.federation.rounds
-    weights, _ = files.read_tensors(folder / "checkpoint" / f"model-{rounds:04}.safetensors")
-    return observations.trained(weights, rounds, scenario.federation.clients, sum(people.holds.values()))
 
 
-def trained_network(scenario: Scenario, folder: Path, people: Population) -> nn.Sequential:
-    """The same as a network that can be asked, in evaluation mode."""
-    schema = people.table.schema
-    return load(scenario.model, schema.shape, schema.outputs, trained(scenario, folder, people).last.sent).eval()
 
 
 def _inferred(
-    scenario: Scenario, folder: Path, assault: attacking.Assault, people: Population, progress: Progress
-) -> tuple[attacking.Outcome, list[Heard], Finding | None]:
+    scenario: Scenario, folder: Path, assault: attack_runner.Assault, people: Population, progress: Progress
+) -> tuple[attack_runner.Outcome, list[Heard], Finding | None]:
     judge = judge_of(assault.attack.asks)
     setting = Setting(scenario, people, assault.attack, lambda: trained_network(scenario, folder, people))
     seen = observations.read(folder / "observations")
-    handed = attacking.Handed(
+    handed = attack_runner.Handed(
         trained(scenario, folder, people),
         lambda one: judge.ask(setting, one),
         auxiliary(scenario, people),
         people.holds,
     )
-    outcome = attacking.run_attack(scenario, folder, assault, seen, handed, progress)
+    outcome = attack_runner.run_attack(scenario, folder, assault, seen, handed, progress)
     heard = [Heard(one, judge.ask(setting, one), answer) for one, answer in outcome.claims]
     if not heard:
         return outcome, heard, None
@@ -70,7 +63,7 @@ def _inferred(
 
 
 def _result(
-    outcome: attacking.Outcome, heard: Sequence[Heard], finding: Finding, control: Finding | None
+    outcome: attack_runner.Outcome, heard: Sequence[Heard], finding: Finding, control: Finding | None
 ) -> InferenceResult:
     assault = outcome.assault
     return InferenceResult(

@@ -11,15 +11,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__, advice, comparison, run
+from fedinv import __version__
 from fedinv.attack import Attack, Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.pool import pool
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
+from fedinv.runs import run
 from fedinv.scenario.scenario import Scenario
-from fedinv.stacks import Stack
+from fedinv.studies import recommendation, seed_pooling
+from fedinv.studies.defense_sets import Stack
+from fedinv.studies.workers import pool
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
@@ -98,19 +100,19 @@ def compare(
         for stack in (Stack(NONE), *stacks)
         for seed in repeated
     }
-    found = comparison.rows(cells, where, attacks)
+    found = seed_pooling.rows(cells, where, attacks)
     metric = metric_text(next(one for one in cells.values() if isinstance(one, Results)).utility)
     there = {row.defenses for row in found}
     return Comparison(
         scenario=scenario.name,
         seeds=repeated,
         metric=metric,
-        attacks=comparison.labels(attacks),
+        attacks=seed_pooling.labels(attacks),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
-        dominated=advice.dominated(found),
+        dominated=recommendation.dominated(found),
         limit=limit,
-        recommendation=advice.recommendation(found, limit, metric),
+        recommendation=recommendation.recommendation(found, limit, metric),
     )
 
 

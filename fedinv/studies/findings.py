@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from fedinv.assessing import most_helpful
 from fedinv.judge.truth import everyone
 from fedinv.results.assessment import Assessment, Leak, change, effect
 from fedinv.results.intervals import clopper_pearson
@@ -15,6 +14,7 @@ from fedinv.results.run import Rate
 from fedinv.results.wording import hits, metric_text, percent
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
+from fedinv.studies.assess import most_helpful
 
 
 def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:

@@ -1,20 +1,24 @@
 """From a trained run's folder to its verdict: attack what was observed, judge the claims, write what came out."""
 
+from fedinv.runs.context import granted
+
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from fedinv import __version__, attacking
+from fedinv import __version__
+from fedinv.runs import attack_runner
 from fedinv.attack import Attack, Claim, Observation
-from fedinv.attacking import Steps
+from fedinv.runs.attack_runner import Steps
 from fedinv.data.population import Population
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
-from fedinv.headline import headline
-from fedinv.inferring import inferences, trained, trained_network
-from fedinv.judge import records
+from fedinv.runs.headline import headline
+from fedinv.runs.inferring import inferences
+from fedinv.runs.context import trained, trained_network
+from fedinv.runs import record_table
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.questions.records import Case, Rates, Verdict, judge
 from fedinv.judge.truth import auxiliary, true_rows
@@ -43,13 +47,13 @@ def evaluate(
     controls = _controls(scenario, folder / "undefended", attacks, people, steps)
     seen = observations.read(folder / "observations")
     judged, tables = [], []
-    for assault in attacking.assaults(scenario, attacks):
+    for assault in attack_runner.assaults(scenario, attacks):
         step = steps(f"attack {assault.attack.kind} ({assault.variant})")
-        outcome = attacking.run_attack(scenario, folder, assault, seen, _handed(scenario, folder, people), step)
+        outcome = attack_runner.run_attack(scenario, folder, assault, seen, granted(scenario, folder, people), step)
         if outcome.claims:
             verdicts, rates = _judged(scenario, outcome, people)
             judged.append(_result(outcome, verdicts, rates, people, controls.get(assault.attack)))
-            tables.append(records.table(outcome, verdicts, people))
+            tables.append(record_table.table(outcome, verdicts, people))
     inferred = inferences(scenario, folder, others, people, steps)
     done = steps("report")
     utility = _utility(scenario, folder, people)
@@ -78,7 +82,7 @@ def evaluate(
         headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties, inferred),
     )
     if tables:
-        files.write(folder / "records.parquet", records.to_parquet(tables))
+        files.write(folder / "records.parquet", record_table.to_parquet(tables))
     files.write_json(folder / "results.json", results.model_dump(mode="json"))
     render(folder)
     done(1.0)
@@ -93,9 +97,9 @@ def _controls(
         return {}
     plain, seen, found = scenario.undefended(), observations.read(folder / "observations"), {}
     for attack in attacks:
-        assault = attacking.Assault(attack, "static", "client")
+        assault = attack_runner.Assault(attack, "static", "client")
         step = steps(f"attack {attack.kind} (undefended)")
-        outcome = attacking.run_attack(plain, folder, assault, seen, _handed(plain, folder, people), step)
+        outcome = attack_runner.run_attack(plain, folder, assault, seen, granted(plain, folder, people), step)
         if not outcome.claims:
             continue
         _, rates = _judged(plain, outcome, people)
@@ -103,13 +107,13 @@ def _controls(
     return found
 
 
-def _judged(scenario: Scenario, outcome: attacking.Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
+def _judged(scenario: Scenario, outcome: attack_runner.Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
     cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in _claims(outcome)]
     return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
 
 
 def _result(
-    outcome: attacking.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population, control: Control | None
+    outcome: attack_runner.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population, control: Control | None
 ) -> AttackResult:
     claims = [claim for _, claim in _claims(outcome)]
     mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
@@ -136,14 +140,10 @@ def _result(
     )
 
 
-def _claims(outcome: attacking.Outcome) -> list[tuple[Observation, Claim]]:
+def _claims(outcome: attack_runner.Outcome) -> list[tuple[Observation, Claim]]:
     return [(seen, claim) for seen, claim in outcome.claims if isinstance(claim, Claim)]
 
 
-def _handed(scenario: Scenario, folder: Path, people: Population) -> attacking.Handed:
-    return attacking.Handed(
-        trained(scenario, folder, people), auxiliary=auxiliary(scenario, people), holds=people.holds
-    )
 
 
 def _in_clear(scenario: Scenario) -> list[str]:

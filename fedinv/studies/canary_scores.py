@@ -1,9 +1,8 @@
-"""Audits a claim: canaries in the scenario's own training, and what could be told of them from what it let out."""
+"""Scores by which an audit tells canaries that took part from those that did not."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,114 +12,21 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Observation
-from fedinv.attacking import Steps
 from fedinv.data.batches import local_batches
 from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
-from fedinv.engines import inline
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import RunError
 from fedinv.judge.truth import everyone
-from fedinv.privacy import claims
-from fedinv.privacy.lower_bounds import Bound, Scores, gaussian, one_run
-from fedinv.results.audit import Audit, Verdict
-from fedinv.scenario.reading import parse
+from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 from fedinv.task.loss import loss
 from fedinv.task.models import load
 
 Coins = NDArray[np.bool_]
-ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
 
 
-def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
-    """Train with canaries in a folder of its own, and hold what can be told of them against the claim.
-
-    Raises RequestError where nothing is claimed.
-    """
-    defense, unit = _claimant(scenario)
-    audited = _audited(scenario, unit)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    progress, expected = steps("training with canaries"), audited.federation.rounds * audited.federation.participants
-    if not (folder / "ledger.json").is_file():
-        files.write(folder / "scenario.toml", audited.to_toml())
-        done = iter(range(1, expected + 1))
-        inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
-    progress(1.0)
-    ledger = claims.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
-    scoring = steps("scoring canaries")
-    scores = _client_scores(audited, folder, defense) if unit == "client" else _record_scores(audited, folder)
-    linear, likely, present = scores
-    delta = float(getattr(defense, "delta", 1e-5))
-    bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
-    scoring(1.0)
-    claimed = scenario.audit.claimed_epsilon if scenario.audit.claimed_epsilon is not None else ledger.epsilon
-    if claimed is None:
-        raise RequestError(f"nothing to audit: {ledger.note}")
-    return _verdict(scenario, unit, claimed, ledger.epsilon, delta, len(present), bounds)
-
-
-def _verdict(
-    scenario: Scenario,
-    unit: Literal["example", "client"],
-    claimed: float,
-    ledger: float | None,
-    delta: float,
-    canaries: int,
-    bounds: Mapping[str, Bound],
-) -> Audit:
-    method, worst = max(bounds.items(), key=lambda item: item[1].epsilon)
-    verdict: Verdict = "FAIL" if worst.epsilon > claimed else "not contradicted"
-    told = f"{worst.right} of {worst.guesses} guesses right"
-    says = (
-        f"FAIL: epsilon is at least {worst.epsilon:.2f} ({method}: {told}), and {claimed:.2f} per {unit} is claimed"
-        if verdict == "FAIL"
-        else f"not contradicted: epsilon is at least {worst.epsilon:.2f} ({method}: {told}), and {claimed:.2f} per "
-        f"{unit} is claimed; that is no proof that the claim holds"
-    )
-    return Audit(
-        scenario=scenario.name,
-        unit=unit,
-        claimed=claimed,
-        quoted=scenario.audit.claimed_epsilon is not None,
-        ledger=ledger,
-        delta=delta,
-        canaries=canaries,
-        lower_bounds={name: bound.epsilon for name, bound in bounds.items()},
-        right={name: (bound.right, bound.guesses) for name, bound in bounds.items()},
-        verdict=verdict,
-        says=says,
-    )
-
-
-def _claimant(scenario: Scenario) -> tuple[Defense, Literal["example", "client"]]:
-    taken = scenario.participation(max(1, scenario.training.batch_size))
-    for defense in scenario.defenses:
-        events = defense.privacy_events(taken)
-        if events:
-            return defense, events[0].unit
-    kinds = ", ".join(defense.kind for defense in scenario.defenses) or "no defense is on"
-    raise RequestError(f"nothing to audit: no defense of {scenario.name} claims differential privacy ({kinds})")
-
-
-def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario:
-    """The scenario with canaries; of whole clients as many as are wanted, at a small model: their updates are made."""
-    document = scenario.model_dump(mode="json", exclude_none=True)
-    document |= {"attacks": [], "audit": {"plant": "records" if unit == "example" else "clients"}}
-    if unit == "client":
-        document["federation"] |= {"clients": scenario.audit.clients}
-        document["federation"].pop("clients_per_round", None)
-        document["training"] |= {"algorithm": "fedsgd", "batch_size": 1, "records_per_client": 1}
-        if scenario.model.kind == "mlp":
-            document["model"] |= {"hidden": [32]}
-    rounds = list(range(1, scenario.federation.rounds + 1))
-    clients = document["federation"].get("clients_per_round")
-    document["attacker"] |= {"watch": {"rounds": rounds, "clients": clients or document["federation"]["clients"]}}
-    return parse(document, f"audit of {scenario.name}")
-
-
-def _client_scores(scenario: Scenario, folder: Path, defense: Defense) -> tuple[Scores, Scores, Coins]:
+def client_scores(scenario: Scenario, folder: Path, defense: Defense) -> tuple[Scores, Scores, Coins]:
     """How far each canary client's direction was taken, over all rounds; (m,), the same twice, and the coins."""
     clients = range(scenario.federation.clients)
     present = np.array([toss(scenario.seed, client) for client in clients])
@@ -153,7 +59,7 @@ def _means(scenario: Scenario, folder: Path, defense: Defense) -> Iterator[Tenso
         yield _flat(after).double() - _flat(before).double()
 
 
-def _record_scores(scenario: Scenario, folder: Path) -> tuple[Scores, Scores, Coins]:
+def record_scores(scenario: Scenario, folder: Path) -> tuple[Scores, Scores, Coins]:
     """Of each canary record: its part in its client's updates against noise, the likelihood that it is in, its coin.
 
     Where a malicious server makes its numbers overflow, both are the rounds in which they did.
@@ -243,14 +149,3 @@ def _clipped(network: nn.Sequential, planted: Planted, clip: float) -> Tensor:
 
 def _flat(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors.values()])
-
-
-def note(found: Audit, folder: Path) -> None:
-    """Write the bounds into a finished run's results, and its page again."""
-    from fedinv.report import render
-    from fedinv.results.run import Results
-
-    results = Results.model_validate(files.read_json(folder / "results.json"))
-    measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
-    files.write_json(folder / "results.json", results.model_copy(update={"privacy": measured}).model_dump(mode="json"))
-    render(folder)

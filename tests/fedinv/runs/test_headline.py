@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedinv.headline import headline
+from fedinv.runs.headline import headline
 from fedinv.results.run import AttackResult, Control, Images, Mean, Privacy, Rate, Undefended, Utility
 from fedinv.results.wording import epsilon_text, percent
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from fedinv import __version__, plugins
 from fedinv.attack import Attack, Progress
-from fedinv.attacking import Steps
+from fedinv.runs.attack_runner import Steps
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.evaluate import evaluate
+from fedinv.runs.evaluation import evaluate
 from fedinv.judge.truth import everyone, held_out
 from fedinv.results.run import Results
 from fedinv.scenario.mistakes import explain

@@ -4,11 +4,11 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from fedinv import comparing
 from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
-from fedinv.stacks import stacks
+from fedinv.studies import compare as comparing
+from fedinv.studies.defense_sets import stacks
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128]")

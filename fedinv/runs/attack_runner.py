@@ -17,7 +17,7 @@ from fedinv.federation.streams import stream
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.task.schema import Schema
-from fedinv.wall import wall
+from fedinv.runs.wall import wall
 
 Variant = Literal["static", "adaptive"]
 Target = Literal["client", "sum", "model"]

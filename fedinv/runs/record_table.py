@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fedinv.attacking import Outcome
+from fedinv.runs.attack_runner import Outcome
 from fedinv.data.population import Population
 from fedinv.judge.questions.records import Verdict
 from fedinv.task.columns import Continuous, Image
