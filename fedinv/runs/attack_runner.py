@@ -14,10 +14,10 @@ from typing import Literal
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.errors import RunError
 from fedinv.federation.streams import stream
+from fedinv.runs.wall import wall
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.task.schema import Schema
-from fedinv.runs.wall import wall
 
 Variant = Literal["static", "adaptive"]
 Target = Literal["client", "sum", "model"]

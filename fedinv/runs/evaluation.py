@@ -1,7 +1,5 @@
 """From a trained run's folder to its verdict: attack what was observed, judge the claims, write what came out."""
 
-from fedinv.runs.context import granted
-
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -9,19 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from fedinv import __version__
-from fedinv.runs import attack_runner
 from fedinv.attack import Attack, Claim, Observation
-from fedinv.runs.attack_runner import Steps
 from fedinv.data.population import Population
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
-from fedinv.runs.headline import headline
-from fedinv.runs.inferring import inferences
-from fedinv.runs.context import trained, trained_network
-from fedinv.runs import record_table
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.questions.records import Case, Rates, Verdict, judge
-from fedinv.judge.truth import auxiliary, true_rows
+from fedinv.judge.truth import true_rows
 from fedinv.judge.utility import auc, r2
 from fedinv.privacy import claims as privacy
 from fedinv.report import render
@@ -35,6 +27,11 @@ from fedinv.results.run import (
     Undefended,
     Utility,
 )
+from fedinv.runs import attack_runner, record_table
+from fedinv.runs.attack_runner import Steps
+from fedinv.runs.context import granted, trained_network
+from fedinv.runs.headline import headline
+from fedinv.runs.inferring import inferences
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 
@@ -107,13 +104,19 @@ def _controls(
     return found
 
 
-def _judged(scenario: Scenario, outcome: attack_runner.Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
+def _judged(
+    scenario: Scenario, outcome: attack_runner.Outcome, people: Population
+) -> tuple[tuple[Verdict, ...], Rates]:
     cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in _claims(outcome)]
     return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
 
 
 def _result(
-    outcome: attack_runner.Outcome, verdicts: Sequence[Verdict], rates: Rates, people: Population, control: Control | None
+    outcome: attack_runner.Outcome,
+    verdicts: Sequence[Verdict],
+    rates: Rates,
+    people: Population,
+    control: Control | None,
 ) -> AttackResult:
     claims = [claim for _, claim in _claims(outcome)]
     mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
@@ -142,8 +145,6 @@ def _result(
 
 def _claims(outcome: attack_runner.Outcome) -> list[tuple[Observation, Claim]]:
     return [(seen, claim) for seen, claim in outcome.claims if isinstance(claim, Claim)]
-
-
 
 
 def _in_clear(scenario: Scenario) -> list[str]:

@@ -1,23 +1,19 @@
 """Inferences of a trained run: asks each attack its question, judges the answers, and the same without defenses."""
 
-from fedinv.runs.context import trained, trained_network
-
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
-from fedinv.runs import attack_runner
-from fedinv.attack import Answer, Attack, Observation, Progress
-from fedinv.runs.attack_runner import Steps
+from fedinv.attack import Answer, Attack, Progress
 from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
 from fedinv.results.run import InferenceResult
+from fedinv.runs import attack_runner
+from fedinv.runs.attack_runner import Steps
+from fedinv.runs.context import trained, trained_network
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files, observations
-from fedinv.task.models import load
+from fedinv.storage import observations
 
 
 def inferences(
@@ -37,10 +33,6 @@ def inferences(
             if finding is not None:
                 found.append(_result(outcome, heard, finding, control))
     return found
-
-
-
-
 
 
 def _inferred(

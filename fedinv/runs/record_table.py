@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fedinv.runs.attack_runner import Outcome
 from fedinv.data.population import Population
 from fedinv.judge.questions.records import Verdict
+from fedinv.runs.attack_runner import Outcome
 from fedinv.task.columns import Continuous, Image
 
 

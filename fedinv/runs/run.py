@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from fedinv import __version__, plugins
 from fedinv.attack import Attack, Progress
-from fedinv.runs.attack_runner import Steps
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.runs.evaluation import evaluate
 from fedinv.judge.truth import everyone, held_out
 from fedinv.results.run import Results
+from fedinv.runs.attack_runner import Steps
+from fedinv.runs.evaluation import evaluate
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario

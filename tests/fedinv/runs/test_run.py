@@ -67,7 +67,7 @@ def test_utility_stands_beside_the_undefended_one(tiny, tmp_path):
 
 
 def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, monkeypatch):
-    stacked = roles.load("clients", "stacked")
+    stacked = roles.load("clients", "training.stacked")
     train, calls = stacked.train, [0]
 
     def diverging(jobs, device):

@@ -33,7 +33,7 @@ def _trained(batches, *, lr=0.3, momentum=0.0, weight_decay=0.0, activation="rel
     rows = tuple(np.asarray(batch) for batch in batches)
     training = Training("fedavg", 1, len(rows[0]), lr, momentum, weight_decay)
     job = Job(network, x, y, rows, training, np.random.default_rng(0))
-    received = roles.load("clients", "training").plain_sgd(job)
+    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
     return Exchange(1, sent, received, n), x[None], one_hot(y, CLASSES).float()[None]
 
 

@@ -4,7 +4,7 @@ from scipy.stats import chisquare
 
 from fedinv import roles
 
-discrete_gaussian = roles.load("clients", "discrete_gaussian").discrete_gaussian
+discrete_gaussian = roles.load("clients", "mechanisms.discrete_gaussian").discrete_gaussian
 
 
 @pytest.mark.parametrize("std", [0.4, 1.0, 3.3])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients import local, stacked
-from clients.cohort import Cohort, why_alone
+from clients.training import job, stacked
+from clients.training.cohort import Cohort, why_alone
 from fedinv.data.population import population
 from fedinv.federation import wire
 from fedinv.scenario.reading import loads
@@ -76,7 +76,7 @@ def test_clients_trained_together_are_as_if_trained_one_by_one(old, new, defense
     for round_ in (1, 2):
         for client in everyone:
             together = cohort.update(client, round_, everyone, arrays)
-            by_itself = local.train(scenario, people, client, round_, wire.unpack(arrays))
+            by_itself = job.train(scenario, people, client, round_, wire.unpack(arrays))
             assert max(float(t.abs().max()) for t in by_itself.values()) > 1e-3
             assert apart(together, by_itself) <= 1e-5
 
@@ -91,7 +91,7 @@ def test_numbers_to_predict_are_trained_together_too(tmp_path):
     cohort = Cohort(scenario, torch.device("cpu"))
     for client in range(9):
         together = cohort.update(client, 1, range(9), arrays)
-        assert apart(together, local.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5
+        assert apart(together, job.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5
 
 
 @pytest.mark.parametrize("defenses", ["", DP, DROPOUT])
@@ -111,7 +111,7 @@ def test_each_client_is_trained_from_the_weights_that_it_was_sent():
     cohort = Cohort(scenario, torch.device("cpu"))
     for client, sent in ((0, arrays), (1, other), (2, arrays)):
         together = cohort.update(client, 1, range(9), sent)
-        assert apart(together, local.train(scenario, people, client, 1, wire.unpack(sent))) <= 1e-5
+        assert apart(together, job.train(scenario, people, client, 1, wire.unpack(sent))) <= 1e-5
 
 
 def test_records_whose_gradient_is_not_finite_are_dropped_together_as_alone():
@@ -120,7 +120,7 @@ def test_records_whose_gradient_is_not_finite_are_dropped_together_as_alone():
     try:
         cohort = Cohort(scenario, torch.device("cpu"))
         together = cohort.update(4, 1, range(9), arrays)
-        alone = local.train(scenario, people, 4, 1, wire.unpack(arrays))
+        alone = job.train(scenario, people, 4, 1, wire.unpack(arrays))
         assert apart(together, alone) <= 1e-5
     finally:
         population.cache_clear()
@@ -147,8 +147,8 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_why(old, new, def
 @pytest.mark.parametrize("defenses", ["", DP, DROPOUT])
 def test_no_step_leaves_the_device_before_the_end(defenses):
     scenario, people, arrays = setting(TEXT.replace("lr = 0.1", "lr = 0.1\nmomentum = 0.9") + defenses)
-    network = local.network(scenario, people, wire.unpack(arrays))
-    jobs = local.beside(scenario, people, range(9), 1, network)
+    network = job.network(scenario, people, wire.unpack(arrays))
+    jobs = job.beside(scenario, people, range(9), 1, network)
     (chunk,) = stacked.chunks(jobs, torch.device("meta"))
     # tensors of the meta device refuse to meet the CPU's; its updates cannot be fetched, which is the very last step
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
@@ -162,4 +162,4 @@ def test_a_gpu_gives_the_same_updates(defenses):
     cohort = Cohort(scenario, torch.device("cuda"))
     for client in range(9):
         together = cohort.update(client, 1, range(9), arrays)
-        assert apart(together, local.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5
+        assert apart(together, job.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5

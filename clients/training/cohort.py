@@ -11,7 +11,7 @@ from fedinv.federation.training import Job, Update
 from fedinv.scenario.scenario import Scenario
 
 from . import stacked
-from .local import beside, everyone, network
+from .job import beside, everyone, network
 
 
 def why_alone(scenario: Scenario) -> str | None:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from clients.training import plain_sgd
+from clients.training.plain_sgd import plain_sgd
 from fedinv.federation.training import Job, Training
 from fedinv.task.models import build, state
 from fedinv.task.networks.convolutional import Convnet

@@ -15,7 +15,7 @@ from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Updat
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
 
-from .training import plain_sgd
+from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
 """Of jobs that draw nothing: a stream of their own would cost more than all else of them."""
