@@ -28,7 +28,7 @@ from fedinv.results.run import (
     Utility,
 )
 from fedinv.runs import attack_runner, record_table
-from fedinv.runs.attack_runner import Steps
+from fedinv.runs.attack_runner import Outcome, Steps
 from fedinv.runs.context import granted, trained_network
 from fedinv.runs.headline import headline
 from fedinv.runs.inferring import inferences
@@ -104,15 +104,13 @@ def _controls(
     return found
 
 
-def _judged(
-    scenario: Scenario, outcome: attack_runner.Outcome, people: Population
-) -> tuple[tuple[Verdict, ...], Rates]:
+def _judged(scenario: Scenario, outcome: Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
     cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in _claims(outcome)]
     return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
 
 
 def _result(
-    outcome: attack_runner.Outcome,
+    outcome: Outcome,
     verdicts: Sequence[Verdict],
     rates: Rates,
     people: Population,
@@ -143,7 +141,7 @@ def _result(
     )
 
 
-def _claims(outcome: attack_runner.Outcome) -> list[tuple[Observation, Claim]]:
+def _claims(outcome: Outcome) -> list[tuple[Observation, Claim]]:
     return [(seen, claim) for seen, claim in outcome.claims if isinstance(claim, Claim)]
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv.runs import attack_runner
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.errors import RunError
-from fedinv.scenario.reading import loads
+from fedinv.runs import attack_runner
 from fedinv.runs.wall import WallError, wall
+from fedinv.scenario.reading import loads
 
 ROOT = Path(__file__).parents[3]
 
