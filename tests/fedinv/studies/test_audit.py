@@ -87,7 +87,9 @@ def test_poisoned_weights_need_two_layers_and_a_malicious_server():
     with pytest.raises(RequestError, match="overflow"):
         read("redteam-overflow", ["server.kind=curious"])
     with pytest.raises(ValueError, match="two linear layers"):
-        roles.load("server", "overflow").overflowing({"0.weight": torch.zeros(2, 3), "0.bias": torch.zeros(2)})
+        roles.load("server", "malicious.overflow").overflowing(
+            {"0.weight": torch.zeros(2, 3), "0.bias": torch.zeros(2)}
+        )
 
 
 def test_the_command_exits_with_1_and_writes_its_findings(tmp_path, monkeypatch, capsys):
