@@ -57,7 +57,7 @@ def like(array: Array, entries: Tensor) -> Array:
     if array.dtype == "bfloat16":
         rounded = entries.bfloat16().view(torch.int16).numpy().view(_numpy(array).dtype)
         return Array(array.dtype, array.shape, array.stype, Array(rounded).data)
-    return Array(entries.numpy().astype(_numpy(array).dtype))
+    return Array(entries.numpy().astype(np.dtype(array.dtype)))
 
 
 def zeros(array: Array) -> Array:
