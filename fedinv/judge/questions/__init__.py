@@ -4,7 +4,7 @@ Each has `ask`, what the attacker is handed, and `judge`, its answers against th
 attack by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
