@@ -35,3 +35,10 @@ def test_units_that_are_dead_for_all_records_say_nothing():
     padded = torch.cat([left, torch.zeros(100, 4, dtype=torch.float64)])
     found = sparse_directions(padded, 80, 150, torch.Generator().manual_seed(1))[:, :4]
     assert float((truth.T @ found).abs().amax(1).min()) > 1 - 1e-8
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rounding_does_not_choose_rows_that_hold_too_few_signals(seed):
+    left, truth = _signals(256, 4, seed)
+    found = sparse_directions(left, 80, 150, torch.Generator().manual_seed(1))
+    assert float((truth.T @ found).abs().amax(1).min()) > 1 - 1e-8
