@@ -16,7 +16,7 @@ from torch import nn
 from fedinv import plugins
 from fedinv.defend_mod import defend, defense_of
 from fedinv.engines.inline import InlineGrid
-from fedinv.engines.nodes import NodeStates
+from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RequestError
 
 ROOT = Path(__file__).parents[2]
