@@ -1,8 +1,10 @@
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,20 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
+from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
+import fedinv
 from fedinv import plugins
 from fedinv.defend_mod import defend, defense_of
 from fedinv.engines.inline import InlineGrid
 from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RequestError
+from fedinv.privacy import ledger as ledgers
+from fedinv.privacy.claims import epsilon
 
 ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs/defenses.md").read_text(encoding="utf-8")
 
 APP = """
 import sys
@@ -114,6 +121,42 @@ def test_what_cannot_be_a_mod_is_refused_with_a_line(written, words):
     with pytest.raises(RequestError, match=words) as refused:
         defend(written, seed=1)
     assert "\n" not in str(refused.value)
+
+
+def test_the_guides_app_is_protected(monkeypatch):
+    monkeypatch.setattr(fedinv, "defend", defend, raising=False)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if "fedinv.defend" in block)
+    scope: dict = {}
+    exec(code, scope)
+    app = scope["app"]
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        arrays = {name: Array(array.numpy() + 1) for name, array in message.content["arrays"].items()}
+        return Message(RecordDict({"arrays": ArrayRecord(arrays)}), reply_to=message)
+
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    arrays = {"w": Array(np.zeros(5000, np.float32)), "bn.running_mean": Array(np.zeros(3, np.float32))}
+    asked = Message(RecordDict({"arrays": ArrayRecord(arrays)}), 5, "train")
+    reply = app(asked, context := Context(run_id=1, node_id=5, node_config={}, state=RecordDict(), run_config={}))
+    assert not reply.content["arrays"]["bn.running_mean"].numpy().any()
+    (event,) = ledgers.read(str(context.state["fedinv.defend"]["ledger"]))
+    assert 7.9 < epsilon([replace(event, steps=20)], event.delta) <= 8
+    assert reply.content["arrays"]["w"].numpy().std() == pytest.approx(0.5 * event.noise_multiplier, rel=0.05)
+
+
+def test_the_guide_names_the_mods_that_there_are():
+    section = GUIDE.split("## In a Flower app of your own")[1].split(":", 1)[1].split(". All others")[0]
+    built_in = {kind for kind, plugin in plugins.available("defenses").items() if isinstance(plugin.origin, Path)}
+    assert {kind for kind in built_in if is_mod(kind)} == set(re.findall("`([a-z-]+)`", section))
+
+
+def is_mod(kind: str) -> bool:
+    try:
+        defend(kind, seed=1)
+    except RequestError:
+        return False
+    return True
 
 
 def test_it_is_imported_without_torch_or_flower():
