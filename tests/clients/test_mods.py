@@ -79,7 +79,8 @@ class App:
         return Message(RecordDict({"trained": record(sent), "numbers": metrics}), reply_to=message)
 
     def evaluate(self, message, context):
-        return Message(RecordDict({"numbers": MetricRecord({"accuracy": 0.5})}), reply_to=message)
+        scores = ArrayRecord({"scores": Array(np.arange(5.0))})
+        return Message(RecordDict({"numbers": MetricRecord({"accuracy": 0.5}), "scores": scores}), reply_to=message)
 
     def query(self, message, context):
         return Message(RecordDict({"raw": message.content["model"]}), reply_to=message)
@@ -202,6 +203,7 @@ def test_train_messages_alone_are_touched(kind, per_function):
     reply = app.made(message(kind=kind), state := context())
     if kind == "evaluate":
         assert reply.content["numbers"]["accuracy"] == 0.5
+        assert reply.content["scores"]["scores"].numpy().tolist() == [0, 1, 2, 3, 4]
     elif kind == "query":
         expected = record(network().state_dict())
         assert {k: a.data for k, a in reply.content["raw"].items()} == {k: a.data for k, a in expected.items()}
@@ -263,6 +265,13 @@ def test_a_claim_of_privacy_needs_a_word_about_buffers(kind):
     assert "'1.num_batches_tracked', '1.running_mean', '1.running_var'" in reason
     assert 'buffers="reset"' in reason and 'buffers="keep"' in reason
     assert not len(state.state)
+
+
+def test_a_count_after_other_arrays_than_two_vectors_of_one_length_is_no_batchnorm():
+    was = {"0": Array(np.zeros(3)), "1": Array(np.zeros(4)), "2": Array(np.array(1))}
+    has = {"0": Array(np.full(3, 9.0)), "1": Array(np.full(4, 2.0)), "2": Array(np.array(5))}
+    reply = passed(defend("top-k:keep=0.01:error_feedback=false", seed=1), was, has)
+    assert [float(array.numpy().max()) for array in reply.content["arrays"].values()] == [9, 0, 5]
 
 
 def test_buffers_are_sent_as_they_were_received_or_kept_where_that_is_asked_for():
@@ -423,6 +432,37 @@ def test_what_was_not_sent_is_remembered_for_each_client():
         return mod(message(RecordDict()), state, echo(update)).content["a"]["w"].numpy().tolist()
 
     assert [sent(one), sent(one), sent(other)] == [[4, 0, 0, 0], [0, 6, 0, 0], [4, 0, 0, 0]]
+
+
+def test_mods_of_other_settings_remember_apart():
+    update = echo(RecordDict({"a": ArrayRecord({"w": Array(np.array([4.0, 3.0, 2.0, 1.0]))})}))
+    outer, inner = (defend(f"top-k:keep={keep}", seed=1, sends="update") for keep in (0.25, 0.5))
+    state, sent = context(), []
+    for _ in range(2):
+        reply = outer(message(RecordDict()), state, lambda asked, state: inner(asked, state, update))
+        sent.append(reply.content["a"]["w"].numpy().tolist())
+    # inner: (4, 3, 0, 0), then (4, 3, 4, 2) to (4, 0, 4, 0); outer: 4, then (4, 3, 4, 0) to its two largest
+    assert sent == [[4, 0, 0, 0], [4, 0, 4, 0]]
+
+
+@pytest.mark.parametrize(
+    ("told", "client"),
+    [({}, 7), ({"partition-id": 3}, 3), ({"partition-id": "4"}, 4), ({"partition-id": "ward-a"}, None)],
+)
+def test_a_client_is_told_by_a_number(told, client):
+    seen = []
+
+    class Spy(Defense):
+        kind: str = "spy"
+
+        def protect(self, update, sending):
+            seen.append(sending.client)
+            return update
+
+    drawn(as_mod(Spy(), seed=1), context(**told))
+    drawn(as_mod(Spy(), seed=1), context(**(told and {"partition-id": "ward-b"})))
+    assert all(isinstance(one, int) for one in seen)
+    assert seen[0] == client if client is not None else seen[0] != seen[1]
 
 
 def test_noise_never_repeats():
