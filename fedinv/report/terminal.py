@@ -1,4 +1,4 @@
-"""What a run and an assessment look like in a terminal."""
+"""Prints runs, assessments, audits and comparisons in a terminal."""
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -12,11 +12,11 @@ from fedinv.results.run import Rate, Results
 from fedinv.results.wording import hits, measure_text
 
 SHOWN = 10
-"""Clients that were left out, named one by one."""
+"""Clients left out of a round that are listed one by one; beyond, only their number is printed."""
 
 
 def show_run(results: Results, report: str) -> None:
-    """Print a run's verdict, a line for each attack, and where its report is."""
+    """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
     console = Console()
     console.print(f"\n[bold]{results.headline}[/bold]\n", highlight=False)
     table = Table("attack", "variant", "of", "fields right", "guess", "recovered", "guess", "traced by name", box=None)
@@ -48,7 +48,7 @@ def show_run(results: Results, report: str) -> None:
 
 
 def show_assessment(found: Assessment) -> None:
-    """The risk card: what was found in words, then a line for each change."""
+    """Print the risk card: the findings as sentences, then a table with a line for each change."""
     console = Console()
     for said in found.findings:
         console.print(f"- {said}", highlight=False, markup=False)
@@ -66,7 +66,7 @@ def show_assessment(found: Assessment) -> None:
 
 
 def _inferences(results: Results) -> Table:
-    """What was told beside records, a line for each measure."""
+    """A table of the inferences beside records, a line for each measure."""
     bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
     heads = ("attack", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
     table = Table(*heads, box=None)
@@ -86,7 +86,7 @@ def _percent(rate: Rate) -> str:
 
 
 def show_audit(found: Audit) -> None:
-    """Print the verdict and a line for each epsilon."""
+    """Print an audit's verdict and a line for each epsilon: claimed, the ledger's, and the lower bounds."""
     console = Console()
     color = "red" if found.verdict == "FAIL" else "default"
     console.print(f"\n[bold {color}]{found.says}[/]\n", highlight=False)
@@ -101,7 +101,7 @@ def show_audit(found: Audit) -> None:
 
 
 def comparison_table(found: Comparison) -> Table:
-    """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
+    """A table with a line for each stack of defenses: leakage under each attack, static then adaptive, and cost."""
     heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
     wide = min(20, max(len(row.defenses) for row in found.rows))
     first = Column("defenses", overflow="fold", min_width=wide)
@@ -124,7 +124,7 @@ def _cell(row: Row, attack: str) -> str:
 
 
 def show_comparison(found: Comparison) -> None:
-    """Print the recommendation, the table, and what is dominated."""
+    """Print the recommendation, the table, the stacks that are dominated, and those that failed."""
     console = Console()
     console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
     console.print(comparison_table(found))

@@ -1,7 +1,7 @@
 """Runs the matrix of a comparison: every stack of defenses with every seed, each under all attacks, over processes.
 
-A cell is a run folder named by its content, kept from one comparison to the next: a second one that adds a defense or
-an attack does only what is new.
+A cell is a run folder named by a hash of its scenario, kept from one comparison to the next: a second one that adds a
+defense or an attack runs only what is new.
 """
 
 import json
@@ -25,12 +25,12 @@ from fedinv.studies.workers import pool
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
-    """The scenario's seed and those after it."""
+    """`count` seeds: the scenario's and the integers after it."""
     return [scenario.seed + i for i in range(count)]
 
 
 def cell_folder(scenario: Scenario, cache: Path) -> Path:
-    """Where a cell's run is kept: named by its content, whatever the scenario is called and is attacked by."""
+    """The folder of a cell's run, named by a hash of fedinv's version and the scenario without name and attacks."""
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
     text = json.dumps([__version__, content], sort_keys=True)
     return cache / sha256(text.encode()).hexdigest()[:16]
@@ -46,10 +46,10 @@ def matrix(
     progress: Progress,
     ray_address: str | None = None,
 ) -> Cells:
-    """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
+    """Run all cells, the undefended ones first; the others reuse them as their own undefended runs.
 
-    A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
-    the scenario cannot have, and RunError when a scenario does not even run without defenses.
+    Returns each cell's results, or the reason why it failed, by stack and seed. Raises RequestError, before anything
+    runs, for a stack that the scenario cannot have, and RunError when the scenario fails without defenses.
     """
     plain, stacked = Stack(NONE), [stack for stack in stacks if stack.name != NONE]
     declared = {
@@ -87,9 +87,10 @@ def compare(
     progress: Progress,
     ray_address: str | None = None,
 ) -> Comparison:
-    """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
+    """Run the matrix and draw the conclusions; cells are kept in `.cells` beside the comparison's folder.
 
-    With the address of a Ray cluster they run there: all its machines must share that folder, and have fedinv.
+    `limit` is the loss of the metric, 0 to 1, that a recommended stack may cost. With the address of a Ray cluster the
+    cells run there: all its machines must share that folder and have fedinv installed.
     """
     repeated, cache = seeds_of(scenario, seeds), folder.absolute().parent / ".cells"
     cells = matrix(scenario, stacks, attacks, repeated, cache, jobs, progress, ray_address)
@@ -117,7 +118,7 @@ def compare(
 
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
-    """Run one cell, in a process of its own."""
+    """Run one cell; runs in a process of the pool."""
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
@@ -126,10 +127,10 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 
 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
-    """Attacks by kind with settings, as `gradient-matching:restarts=4`; the scenario's own settings where it has them.
+    """Attacks by kind with settings, as `gradient-matching:restarts=4`, on top of the scenario's own settings.
 
-    Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
-    RequestError naming the nearest right spelling, and where nothing is left to attack with.
+    Without any: those of the scenario that claim records, and row-space where the network is a perceptron. Raises
+    RequestError naming the nearest right spelling, and where there is no attack at all.
     """
     from fedinv.storage.documents import override
 
@@ -146,7 +147,7 @@ def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
         for setting in settings:
             override(parameters, setting)
         if kind == "exact" and any(other.startswith("row-space") for other in texts):
-            parameters.setdefault("fall_back", False)  # row-space is run by itself
+            parameters.setdefault("fall_back", False)  # row-space is an attack of its own here
         found.append(run.parse_attack(parameters))
     if not found:
         raise RequestError("--attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
