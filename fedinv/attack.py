@@ -150,6 +150,11 @@ class Answer:
     """Remarks for the report: why there is no answer, which knowledge was lacking."""
 
 
+def nothing(reason: str, width: int = 1) -> Claim:
+    """A claim of no records of `width` inputs, whose note says why."""
+    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
+
+
 def unanswered(reason: str) -> Answer:
     """An answer without scores that notes the reason; it is judged as the guess without the update."""
     return Answer(torch.zeros(0, 0), (f"does not run: {reason}",))
