@@ -151,7 +151,7 @@ class Answer:
 
 
 def nothing(reason: str, width: int = 1) -> Claim:
-    """A claim of no records of `width` inputs, whose note says why."""
+    """A claim of no records, of `width` inputs each, with a note on the reason."""
     return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
 
 

@@ -62,10 +62,10 @@ class DpAware(Attack):
         closed = first_record(given, schema) if count == 1 else None
         if closed is not None:
             starts = closed[None]
-        told = sample(given, schema, starts, Draws(self.draws, self.tolerance), rng, progress)
+        found = sample(given, schema, starts, Draws(self.draws, self.tolerance), rng, progress)
         notes: tuple[str, ...] = () if given.std > 0 else ("no noise is known of: the update is taken for exact",)
         if len(same) > 1:
             notes += (f"the mean of {len(same)} answers to the same weights was attacked",)
-        off = given.off(given.gradients(told.best).sum(0)[None], count)
-        mismatch = float(off.sqrt() / given.update.double().norm())
-        return Claim(told.best.records, told.whole, told.best.labels, mismatch, notes, told.fields)
+        residual = given.residual(given.gradients(found.best).sum(0)[None], count)
+        mismatch = float(residual.sqrt() / given.update.double().norm())
+        return Claim(found.best.records, found.records, found.best.labels, mismatch, notes, found.fields)
