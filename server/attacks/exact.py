@@ -111,11 +111,11 @@ class Exact(Attack):
             raise ValueError(
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
-        still = knows.algorithm == "fedsgd"
+        single_step = knows.algorithm == "fedsgd"
         noise = against.distortion(last).spread
         if knows.schema is not None:
             noise = max(noise, stray(knows.schema, layer.update))
-        factors = factor(layer, last.records, noise, lossless=still)
+        factors = factor(layer, last.records, noise, lossless=single_step)
         rank = factors.left.shape[1]
         if rank == 0:
             raise ValueError("the first layer's update does not stand above the noise in it")
@@ -125,10 +125,10 @@ class Exact(Attack):
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             deadline = time.monotonic() + self.seconds
             budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
-            found = peel(Mixture(layer, factors, knows.schema, still), budget, generator, progress)
+            found = peel(Mixture(layer, factors, knows.schema, single_step), budget, generator, progress)
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
-        return _claim(last, knows, found, rank, still and not against.random_network, rng)
+        return _claim(last, knows, found, rank, single_step and not against.random_network, rng)
 
 
 def _hopeless(layer: FirstLayer, records: int) -> bool:
@@ -150,24 +150,30 @@ def _single(factors: Factors, knows: Knowledge) -> Peeled:
     return Peeled(record[:sure], (scale * factors.left.T)[:sure], torch.ones(int(sure)), worst[:sure])
 
 
-def _claim(last: Exchange, knows: Knowledge, found: Peeled, rank: int, still: bool, rng: np.random.Generator) -> Claim:
+def _claim(
+    last: Exchange, knows: Knowledge, found: Peeled, rank: int, comparable: bool, rng: np.random.Generator
+) -> Claim:
     records, notes = found.records[:, :-1].float(), list[str]()
     confidence = found.agreement * (1 - found.fault.clamp(0, 1))
     again = torch.ones(len(records), dtype=torch.int64)
     labels = None
     if knows.model is not None and knows.loss == "squared-error":
-        told = target(knows, last, records, found.signals)
-        good = told.likeness > ALIKE if still else torch.ones(len(records), dtype=torch.bool)
+        read_targets = target(knows, last, records, found.signals)
+        good = read_targets.likeness > ALIKE if comparable else torch.ones(len(records), dtype=torch.bool)
         if not bool(good.any()):
             raise ValueError("no direction in the update could be verified to be a record's signal")
-        records, again, labels = records[good], again[good], None if told.targets is None else told.targets[good]
-        confidence = (confidence * told.likeness)[good] if still else confidence
-        notes.extend(told.notes)
+        records, again, labels = (
+            records[good],
+            again[good],
+            None if read_targets.targets is None else read_targets.targets[good],
+        )
+        confidence = (confidence * read_targets.likeness)[good] if comparable else confidence
+        notes.extend(read_targets.notes)
     elif knows.model is not None:
         # only in a single step is a record's signal the one back-propagated through the weights that were sent
-        step = knows.lr / last.records if still and knows.lr is not None else None
+        step = knows.lr / last.records if comparable and knows.lr is not None else None
         read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)
-        if still:
+        if comparable:
             good = read.likeness > ALIKE
             records, confidence, read = records[good], (confidence * read.likeness)[good], _rows(read, good)
             if not bool(good.any()):

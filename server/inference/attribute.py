@@ -73,7 +73,7 @@ def _filled(schema: Schema, question: Question) -> tuple[Tensor, Tensor]:
 
 
 def _log_prior(schema: Schema, question: Question) -> Tensor:
-    """Log prior (options,) of the values from the published marginals; of a number, a normal density around its mode."""
+    """Log prior (options,) of the values from the published marginals; a normal density around a number's mode."""
     column, options = schema.columns[schema.names.index(question.column or "")], question.options
     assert options is not None
     if isinstance(column, Categorical):
