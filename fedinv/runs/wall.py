@@ -24,7 +24,7 @@ ATTACK_CODE = ("attacks", "countermeasures", "inference", "inversion")
 """What an attack may import of the server: other attacks' code, and nothing that runs the federation."""
 
 
-_LIBRARIES = sys.stdlib_module_names | {"fedinv", "server", "numpy", "pydantic", "pydantic_core", "scipy", "torch"}
+_LIBRARIES = sys.stdlib_module_names | {
     "fedinv",
     "server",
     "numpy",
