@@ -11,8 +11,8 @@ from typing import Any
 from fedinv import plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.judge.truth import everyone
-from fedinv.results.assessment import Axis, Leak, change
+from fedinv.judge.truth import population_of
+from fedinv.results.assessment import Axis, VariationLeak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario.reading import parse
@@ -90,7 +90,7 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
     return parse(document, variation.change)
 
 
-def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[Leak]:
+def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[VariationLeak]:
     """Run every variation in a folder of its own, on as many processes as asked for; those that are done are read.
 
     Raises RunError for a scenario that does not even run as it is; another variation that fails is left out.
@@ -102,12 +102,12 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
         except RequestError:
             if number == 0:
                 raise
-    found: dict[int, Leak] = {}
+    found: dict[int, VariationLeak] = {}
     with pool(jobs, len(tasks), "assessment") as work:
         for number, variation, changed in tasks:
             work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
         for number, leak in work.finished():
-            if isinstance(leak, Leak):
+            if isinstance(leak, VariationLeak):
                 found[number] = leak
             elif number == 0:
                 raise RunError(f"the scenario as it is: {leak}")
@@ -125,7 +125,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
     own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
     found = [{"kind": "exact"}] if scenario.model.kind in ("mlp", "logistic") else own[:1]
     if "model-inversion" in known and not scenario.data.images:
-        columns = everyone(scenario).table.schema.columns
+        columns = population_of(scenario).table.schema.columns
         sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
         asked = {"kind": "model-inversion", "mode": "attribute", "access": "gradients"}
         found += [{**asked, "column": name} for name in (sensitive if every else sensitive[:1])]
@@ -134,7 +134,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
     return found
 
 
-def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
+def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
     """Run one variation, in a process of its own."""
     from fedinv.runs import run
     from fedinv.scenario.reading import loads
@@ -151,7 +151,7 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     members = [_rate(one) for one in told if one.asks == "membership"]
     asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
     columns = {name: columns[name] for name in asked if name in columns}
-    return Leak(
+    return VariationLeak(
         axis=variation.axis,
         change=variation.change,
         complexity=variation.complexity,
@@ -177,7 +177,7 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     from fedinv.judge.utility import auc, r2
     from fedinv.runs.context import TrainedRun
 
-    people = everyone(scenario)
+    people = population_of(scenario)
     held = np.concatenate(people.shares)
     measured = auc if results.utility.metric == "auc" else r2
     network = TrainedRun(scenario, RunFolder(folder)).network()
@@ -185,7 +185,7 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     return value - results.utility.value
 
 
-def most_helpful(leaks: Sequence[Leak]) -> Leak | None:
+def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
     """The single change that lowers the records rebuilt most; None where nothing leaked or nothing helped."""
     base = leaks[0].records
     if base is None:

@@ -15,7 +15,7 @@ from fedinv.data.batches import local_batches
 from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.errors import RunError
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
@@ -64,7 +64,7 @@ def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores
 
     Where a malicious server makes its numbers overflow, both are the rounds in which they did.
     """
-    people = everyone(scenario)
+    people = population_of(scenario)
     by_client: dict[int, list[Observation]] = {}
     for seen in observations.read(folder.observations):
         if len(seen.clients) == 1:
@@ -128,7 +128,7 @@ def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scor
 
 
 def _network(scenario: Scenario, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    schema = everyone(scenario).table.schema
+    schema = population_of(scenario).table.schema
     return load(
         scenario.model, schema.shape, schema.outputs, {name: tensor.clone() for name, tensor in weights.items()}
     )
