@@ -18,7 +18,7 @@ def why_alone(scenario: Scenario) -> str | None:
     """Why the clients of a scenario must be trained one by one; None where they need not be."""
     if scenario.audit.plant != "nothing":
         return "an audit plants canaries"
-    if scenario.model.kind not in ("mlp", "logistic"):
+    if not scenario.model.perceptron:
         return f"the model {scenario.model.kind!r} is no perceptron"
     told = 0
     for defense in scenario.defenses:

@@ -44,7 +44,7 @@ def test_who_is_watched_joins_the_table_with_name_and_record():
 
 
 def test_a_table_that_cannot_draw_says_what_to_use():
-    with pytest.raises(RequestError, match=r"'digits' holds a table: use hospital or bank"):
+    with pytest.raises(RequestError, match=r"'digits' holds a table: use bank or hospital"):
         population(drawn("digits"), 3, 10, None)
 
 
