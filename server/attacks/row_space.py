@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
+from fedinv.task.models import AnyModel
 
 from ..countermeasures import answered, decoded, granted, looked
 from ..inversion.noise import NOISY
@@ -34,6 +35,7 @@ class RowSpace(Attack):
 
     kind: Literal["row-space"] = "row-space"
     adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "unsteady", "any_record")
+    compared: ClassVar[bool] = True
     starts: int = Field(default=4, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=8, ge=1, le=1000)
@@ -42,6 +44,11 @@ class RowSpace(Attack):
     """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
     most_records: int = Field(default=512, ge=1, le=4096)
     """Larger batches are not tried."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons with a hidden layer: it reads the updates of the first two layers."""
+        return model.perceptron and len(model.widths) > 0
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and say in the notes why others are missing."""
