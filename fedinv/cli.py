@@ -144,11 +144,11 @@ def compare(
     from fedinv.runs import run as runs
     from fedinv.scenario.reading import read
     from fedinv.studies import compare as comparing
-    from fedinv.studies.defense_sets import USUAL, stacks
+    from fedinv.studies.defense_sets import stacks, usual
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
-    chosen = stacks(defenses.split(",") if defenses else USUAL)
+    chosen = stacks(defenses.split(",") if defenses else usual())
     attacking = comparing.attacks_of(declared, attacks.split(",") if attacks else [])
     folder = runs.new_folder(f"{declared.name}-compare") if out is None else out
     try:
