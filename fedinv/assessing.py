@@ -134,7 +134,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
 
 def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     """Run one variation, in a process of its own."""
-    from fedinv import run
+    from fedinv.runs import run
     from fedinv.scenario import loads
 
     scenario = loads(toml)

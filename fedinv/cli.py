@@ -48,8 +48,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
-    from fedinv import run as runs
     from fedinv.engines import Options
+    from fedinv.runs import run as runs
     from fedinv.scenario import read
 
     options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
@@ -76,8 +76,8 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
-    from fedinv import run as runs
     from fedinv.library import override
+    from fedinv.runs import run as runs
 
     parameters: dict[str, Any] = {}
     for setting in settings or []:
@@ -97,10 +97,10 @@ def assess(
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
     from fedinv import files, terminal
-    from fedinv import run as runs
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
     from fedinv.report.assessment import render
+    from fedinv.runs import run as runs
     from fedinv.scenario import read
 
     declared = read(scenario, settings or [])
@@ -139,8 +139,8 @@ def compare(
 ) -> None:
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
     from fedinv import comparing
-    from fedinv import run as runs
     from fedinv.report import comparison as report
+    from fedinv.runs import run as runs
     from fedinv.scenario import read
     from fedinv.stacks import USUAL, stacks
 
@@ -172,7 +172,7 @@ def audit(
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
     from fedinv import auditing, files
-    from fedinv import run as runs
+    from fedinv.runs import run as runs
     from fedinv.scenario import read
 
     declared = read(scenario, settings or [])

@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__, advice, comparison, run
+from fedinv import __version__, advice, comparison
 from fedinv.attack import Attack, Progress
 from fedinv.comparison import Cells, Comparison
 from fedinv.errors import RequestError, RunError
 from fedinv.headline import metric_text
 from fedinv.pool import pool
 from fedinv.results import Results
+from fedinv.runs import run
 from fedinv.scenario import Scenario
 from fedinv.stacks import NONE, Stack
 

@@ -19,7 +19,7 @@ _FORBIDDEN = (
     "fedinv.inferring",
     "fedinv.judge",
     "fedinv.library",
-    "fedinv.run",
+    "fedinv.runs",
     "fedinv.sampling",
     "fedinv.scenario",
 )

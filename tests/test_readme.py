@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.__main__ import NAMES
-from fedinv import library, plugins, run
+from fedinv import library, plugins
+from fedinv.runs import run
 from fedinv.scenario import loads, read
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from fedinv.auditing import GAUSSIAN, audit
 from fedinv.canaries import plant
 from fedinv.cli import main
 from fedinv.errors import RequestError
-from fedinv.run import quiet
+from fedinv.runs.run import quiet
 from fedinv.scenario import read
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp

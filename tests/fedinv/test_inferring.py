@@ -3,9 +3,9 @@ import json
 import pytest
 from markupsafe import escape
 
-from fedinv import run
 from fedinv.errors import RequestError
 from fedinv.report import render
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 LABELS = '[[attacks]]\nkind = "labels"\n'

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from fedinv import files, roles, run
+from fedinv import files, roles
 from fedinv.data.partition import ByColumn, Dirichlet
 from fedinv.defense import Job, Training
 from fedinv.errors import RequestError
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.report import render
+from fedinv.runs import run
 from fedinv.scenario import loads
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp

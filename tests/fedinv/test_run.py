@@ -1,6 +1,7 @@
 import pytest
 
-from fedinv import roles, run
+from fedinv import roles
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 EXACT = '[[attacks]]\nkind = "exact"\n'

@@ -8,9 +8,10 @@ import signal
 
 import pytest
 
-from fedinv import files, run
+from fedinv import files
 from fedinv.engines.nodes import NodeStates
 from fedinv.errors import RunError
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 STATEFUL = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 0.5\n[[defenses]]\nkind = "top-k"\n'

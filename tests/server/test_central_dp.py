@@ -3,8 +3,9 @@ import pytest
 import torch
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedinv import roles, run
+from fedinv import roles
 from fedinv.privacy import epsilon
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 noised_mean = roles.load("server", "central_dp").noised_mean

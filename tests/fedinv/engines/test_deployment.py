@@ -8,10 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedinv import certificates, deploying, files, observations, run
+from fedinv import certificates, deploying, files, observations
 from fedinv.deploying import Deployment, Process
 from fedinv.engines import Options, deployment
 from fedinv.errors import RequestError, RunError
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 

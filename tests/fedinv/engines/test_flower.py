@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import observations, run
+from fedinv import observations
 from fedinv.engines import inline
+from fedinv.runs import run
 from fedinv.scenario import read
 
 ROOT = Path(__file__).parents[3]

@@ -11,9 +11,10 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
-from fedinv import files, observations, run
+from fedinv import files, observations
 from fedinv.engines import ray
 from fedinv.errors import RequestError
+from fedinv.runs import run
 from fedinv.scenario import loads
 
 CAT = '''
