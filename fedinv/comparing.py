@@ -20,7 +20,7 @@ from fedinv.pool import pool
 from fedinv.results import Results
 from fedinv.runs import run
 from fedinv.scenario import Scenario
-from fedinv.stacks import NONE, Stack
+from fedinv.stacks import NONE, Stack, plugin
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
@@ -130,23 +130,16 @@ def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
     RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
-    from fedinv.library import override
-
-    own = {attack.kind: attack for attack in scenario.attacks}
+    own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
     if not texts:
         kinds = [attack.kind for attack in scenario.attacks if attack.asks == "records"]
         texts = list(dict.fromkeys([*kinds, *(["row-space"] if scenario.model.kind == "mlp" else [])]))
     found: list[Attack] = []
     for text in dict.fromkeys(texts):
-        kind, *settings = text.strip().split(":")
-        parameters: dict[str, Any] = {"kind": kind}
-        if kind in own:
-            parameters = own[kind].model_dump(mode="json", exclude_defaults=True) | {"kind": kind}
-        for setting in settings:
-            override(parameters, setting)
-        if kind == "exact" and any(other.startswith("row-space") for other in texts):
+        parameters = plugin("attacks", text, own)
+        if parameters["kind"] == "exact" and any(other.startswith("row-space") for other in texts):
             parameters.setdefault("fall_back", False)  # row-space is run by itself
         found.append(run.parse_attack(parameters))
     if not found:
-        raise RequestError("--attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
+        raise RequestError("attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
     return found

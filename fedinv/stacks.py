@@ -1,8 +1,8 @@
-"""Defenses by name, as a command line writes them: `dp-sgd:epsilon=8:clip=0.5+top-k`, or `training.batch_size=32`."""
+"""The short way to write plugins: `dp-sgd:epsilon=8:clip=0.5+top-k` with `training.batch_size=32`, or `exact:seconds=9`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
@@ -38,28 +38,36 @@ class Stack:
         document |= {"defenses": list(self.defenses), "attacks": []}
         for knob in self.knobs:
             override(document, knob)
-        return parse(document, f"--defenses {self.name}")
+        return parse(document, f"defenses {self.name!r}")
 
 
 def stacks(texts: Sequence[str]) -> list[Stack]:
     """Stacks of their names, each once. Raises RequestError naming the nearest right spelling."""
-    return [_stack(text.strip()) for text in dict.fromkeys(texts) if text.strip() != NONE]
+    return [stack(text) for text in dict.fromkeys(map(str.strip, texts)) if text != NONE]
 
 
-def _stack(text: str) -> Stack:
-    parts = [part.strip() for part in text.split("+")]
+def stack(text: str) -> Stack:
+    """The stack of a text such as `dp-sgd:epsilon=8+top-k`; "none" is the empty one. Raises RequestError."""
+    parts = [part.strip() for part in text.split("+") if part.strip() != NONE]
     knobs = tuple(part for part in parts if part.startswith("training.") and "=" in part)
-    return Stack(text, tuple(_defense(part) for part in parts if part not in knobs), knobs)
+    return Stack(text, tuple(plugin("defenses", part) for part in parts if part not in knobs), knobs)
 
 
-def _defense(text: str) -> dict[str, Any]:
-    kind, *settings = text.split(":")
-    known = plugins.available("defenses")
+def plugin(
+    group: Literal["attacks", "defenses"], text: str, own: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A plugin's table from a text such as `top-k:keep=0.1`.
+
+    `own` are tables by kind that the settings are added to, as a scenario has them. Raises RequestError naming the
+    nearest right kind, or a setting without a value.
+    """
+    kind, *settings = text.strip().split(":")
+    known = plugins.available(group)
     if kind not in known:
-        raise RequestError(f"--defenses {text}: unknown defense {kind!r}{nearest(kind, known)}")
-    document: dict[str, Any] = {"kind": kind}
+        raise RequestError(f"{group} {text!r}: unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")
+    document: dict[str, Any] = {**(own or {}).get(kind, {}), "kind": kind}
     for setting in settings:
         if "=" not in setting:
-            raise RequestError(f"--defenses {text}: {setting!r} is no setting, write {kind}:key=value")
+            raise RequestError(f"{group} {text!r}: {setting!r} is no setting, write {kind}:key=value")
         override(document, setting)
     return document

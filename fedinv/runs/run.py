@@ -50,15 +50,15 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
     if out is None:
         out = new_folder(scenario.name)
     if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file, name a folder")
+        raise RequestError(f"{out}: is a file, name a folder")
     declared = out / "scenario.toml"
     if declared.is_file():
         if (out / "results.json").is_file():
-            raise RequestError(f"--out {out}: holds a finished run; name another folder, or see fedinv report {out}")
+            raise RequestError(f"{out}: holds a finished run; name another folder, or see fedinv report {out}")
         if read(str(declared)) != scenario:
-            raise RequestError(f"--out {out}: holds an unfinished run of another scenario; name another folder")
+            raise RequestError(f"{out}: holds an unfinished run of another scenario; name another folder")
     elif out.is_dir() and any(out.iterdir()):
-        raise RequestError(f"--out {out}: is not empty and holds no run; name another folder")
+        raise RequestError(f"{out}: is not empty and holds no run; name another folder")
     else:
         files.write(declared, scenario.to_toml())
     return out.resolve()
@@ -150,14 +150,14 @@ def log(folder: Path, event: str, **facts: object) -> None:
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
     """An engine's entry."""
     if name not in ENGINES:
-        raise RequestError(f"--engine {name}: unknown engine{nearest(name, ENGINES)}")
+        raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
     try:
         train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
             f"fedinv.engines.{name}"
         ).train
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
+            f"engine {name!r}: is not part of fedinv {__version__}; use inline, or flwr run for Flower's own"
         ) from error
     return train
 
