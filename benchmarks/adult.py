@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.attacking import Score, attacked, build
 from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation
-from fedinv.defense import Job, Training
+from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import Match, match
 from fedinv.sampling import local_batches
 from fedinv.task.columns import Categorical, Column, Continuous

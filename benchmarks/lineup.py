@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from fedinv import plugins, roles
 from fedinv.attack import Answer, Attack, Exchange, Observation, Question, Sample
 from fedinv.data.population import Population
-from fedinv.defense import Job
-from fedinv.intervals import clopper_pearson
-from fedinv.judge.bounds import reconstruction_bound
+from fedinv.federation.training import Job
 from fedinv.judge.truth import everyone
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
+from fedinv.results.intervals import clopper_pearson
 from fedinv.scenario import Scenario, read
 from fedinv.task.models import build, state
 

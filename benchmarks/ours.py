@@ -17,8 +17,9 @@ import torch
 from flwr.app import ArrayRecord
 
 from benchmarks.peers import workload
-from fedinv import roles, wire
+from fedinv import roles
 from fedinv.engines import inline
+from fedinv.federation import wire
 from fedinv.judge.truth import everyone
 from fedinv.scenario import Scenario, loads
 from fedinv.task.models import build, state

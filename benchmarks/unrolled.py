@@ -8,9 +8,9 @@ from benchmarks.attacking import attacked, build
 from benchmarks.victims import Victim, victim
 from fedinv import roles
 from fedinv.attack import Exchange, Observation
-from fedinv.defense import Job
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Job
 from fedinv.sampling import local_batches
-from fedinv.streams import stream
 from fedinv.task.models import load
 
 SEEDS = 2

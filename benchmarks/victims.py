@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.data.population import Population
-from fedinv.defense import Job
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
 from fedinv.sampling import local_batches, used_records
 from fedinv.scenario import Scenario, read
-from fedinv.streams import stream
 from fedinv.task.models import build, state
 
 

@@ -7,15 +7,15 @@ from functools import lru_cache, partial
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedinv import wire
 from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
-from fedinv.federation import DECLINED
+from fedinv.federation import wire
+from fedinv.federation.reply_codes import DECLINED
+from fedinv.federation.streams import stream
+from fedinv.privacy import ledger as ledgers
 from fedinv.scenario import Scenario, loads, read
-from fedinv.streams import stream
 from fedinv.task.schema import Schema
 
-from . import ledger as ledgers
 from . import local
 from .cohort import Cohort
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from fedinv.canaries import plant, planted_update
 from fedinv.data.population import Population, population
-from fedinv.defense import Augment, Batch, Defense, Job, LocalTraining, Update
+from fedinv.defense import Defense
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
 from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario
-from fedinv.streams import stream
 from fedinv.task.models import load
 
 from .training import plain_sgd

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedinv.defense import Batch, Job, Update
+from fedinv.federation.training import Batch, Job, Update
 from fedinv.task.loss import loss
 from fedinv.task.models import state
 from fedinv.task.networks.bottleneck import penalty

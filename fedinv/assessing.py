@@ -11,11 +11,11 @@ from typing import Any
 from fedinv import files, plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.headline import worst_case
 from fedinv.judge.truth import everyone
 from fedinv.pool import pool
-from fedinv.results import InferenceResult, Rate, Results
-from fedinv.risk import Axis, Leak, change
+from fedinv.results.assessment import Axis, Leak, change
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario import Scenario, parse
 
 
@@ -171,9 +171,9 @@ def _rate(told: InferenceResult) -> Rate:
 def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     import numpy as np
 
+    from fedinv.federation.streams import stream
     from fedinv.inferring import trained_network
     from fedinv.judge.utility import auc, r2
-    from fedinv.streams import stream
 
     people = everyone(scenario)
     held = np.concatenate(people.shares)

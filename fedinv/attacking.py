@@ -14,8 +14,8 @@ from typing import Literal
 from fedinv import files
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.errors import RunError
+from fedinv.federation.streams import stream
 from fedinv.scenario import Scenario
-from fedinv.streams import stream
 from fedinv.task.schema import Schema
 from fedinv.wall import wall
 

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedinv.defense import Update
+from fedinv.federation.streams import stream, torch_stream
+from fedinv.federation.training import Update
 from fedinv.sampling import Rows
-from fedinv.streams import stream, torch_stream
 
 LENGTH = 4.0
 """Standard deviations of a canary record's inputs: gradients long enough to be cut, and unlike anyone's."""

@@ -16,7 +16,7 @@ from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
     from fedinv.attacking import Steps
-    from fedinv.results import Results
+    from fedinv.results.run import Results
 
 app = typer.Typer(
     name="fedinv",

@@ -13,14 +13,14 @@ from typing import Any
 
 from fedinv import __version__, advice, comparison
 from fedinv.attack import Attack, Progress
-from fedinv.comparison import Cells, Comparison
 from fedinv.errors import RequestError, RunError
-from fedinv.headline import metric_text
 from fedinv.pool import pool
-from fedinv.results import Results
+from fedinv.results.comparison import NONE, Cells, Comparison
+from fedinv.results.run import Results
+from fedinv.results.wording import metric_text
 from fedinv.runs import run
 from fedinv.scenario import Scenario
-from fedinv.stacks import NONE, Stack, plugin
+from fedinv.stacks import Stack, plugin
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:

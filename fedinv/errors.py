@@ -16,7 +16,7 @@ class RunError(Exception):
     """The folder of the run that failed, where the same run can be gone on with; None where there is none."""
 
 
-class Stopped(KeyboardInterrupt):  # noqa: N818
+class Stopped(KeyboardInterrupt):
     """Ctrl-C during a run, whose folder can be given to `fedinv.run` to go on."""
 
     def __init__(self, folder: Path) -> None:

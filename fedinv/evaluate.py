@@ -6,11 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from fedinv import __version__, attacking, files, observations, privacy
+from fedinv import __version__, attacking, files, observations
 from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.engines import inline
+from fedinv.federation.streams import stream
 from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
@@ -18,8 +19,9 @@ from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
 from fedinv.judge.verdict import Case, Rates, Verdict, judge
+from fedinv.privacy import claims as privacy
 from fedinv.report import render
-from fedinv.results import (
+from fedinv.results.run import (
     AttackResult,
     Control,
     FederationResult,
@@ -30,7 +32,6 @@ from fedinv.results import (
     Utility,
 )
 from fedinv.scenario import Scenario
-from fedinv.streams import stream
 
 
 def evaluate(

@@ -9,11 +9,11 @@ from fedinv import attacking, files, observations
 from fedinv.attack import Answer, Attack, Observation, Progress
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
+from fedinv.federation.streams import stream
 from fedinv.judge.inference import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
-from fedinv.results import InferenceResult
+from fedinv.results.run import InferenceResult
 from fedinv.scenario import Scenario
-from fedinv.streams import stream
 from fedinv.task.models import load
 
 

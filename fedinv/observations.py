@@ -10,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedinv import files, wire
+from fedinv import files
 from fedinv.attack import Exchange, Observation
+from fedinv.federation import ring
 
 
 def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:
@@ -47,7 +48,7 @@ def read(folder: Path) -> tuple[Observation, ...]:
             continue
         update, facts = files.read_tensors(path)
         clients, round_, records = tuple(facts["clients"]), int(facts["round"]), int(facts["records"])
-        received = wire.from_ring(update, records) if wire.is_ring(update) else update
+        received = ring.from_ring(update, records) if ring.is_ring(update) else update
         key = clients if len(clients) == 1 else ()
         seen.setdefault(key, []).append(Exchange(round_, sent[round_], received, records))
         found.append(Observation(clients, tuple(seen[key])))

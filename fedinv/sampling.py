@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.defense import Training
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Training
 
 Rows = NDArray[np.int64]
 

@@ -15,12 +15,14 @@ from pydantic import Field, SerializeAsAny, ValidationError, create_model, model
 from fedinv import library, plugins
 from fedinv.attack import Attack, Knowledge
 from fedinv.data.dataset import Dataset
-from fedinv.defense import Defense, Participation
+from fedinv.defense import Defense
+from fedinv.defense_terms.precode import with_bottleneck
 from fedinv.errors import RequestError, nearest
 from fedinv.faults import explain
-from fedinv.federation import Attacker, Federation, Server, Strict, TrainingTable
+from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.training import Participation
+from fedinv.strict import Strict
 from fedinv.task.models import Model
-from fedinv.task.networks.bottleneck import with_bottleneck
 from fedinv.task.networks.convolutional import Convnet
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedinv import files, library, scenario
-from fedinv.results import Results
+from fedinv.results.run import Results
 
 
 def published() -> Mapping[Path, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The short way to write plugins: `dp-sgd:epsilon=8:clip=0.5+top-k` with `training.batch_size=32`, or `exact:seconds=9`."""
+"""The short way to write plugins: `dp-sgd:epsilon=8:clip=0.5+top-k`, beside it `training.batch_size=32`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
 from fedinv.library import override
+from fedinv.results.comparison import NONE
 from fedinv.scenario import Scenario, parse
 
 USUAL = (
@@ -20,7 +21,6 @@ USUAL = (
     "label-smoothing",
 )
 """What is compared where nothing else is asked for."""
-NONE = "none"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv import files, library, wire
+from fedinv import files, library
 from fedinv.errors import RunError
-from fedinv.federation import Agreement
+from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
 from fedinv.task.models import build, state
 from fedinv.task.schema import Schema
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from fedinv.defense import Defense
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
 from fedinv.task.networks.bottleneck import WIDTH, Bottleneck
 
 

@@ -13,7 +13,7 @@ from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 from fedinv.task.schema import Schema
 
 KEPT_CLIENTS = 1000

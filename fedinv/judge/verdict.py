@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Claim
 from fedinv.data.population import Population
-from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.judge.images import SMALLEST, Quality, quality
 from fedinv.judge.matching import Match, match
-from fedinv.results import Images, Mean, Rate
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Images, Mean, Rate
 
 _DRAWS = 20
 

@@ -12,14 +12,15 @@ from markupsafe import Markup, escape
 
 from fedinv import library
 from fedinv.errors import RequestError
-from fedinv.federation import Known
-from fedinv.headline import epsilon_text, hits, measure_text, metric_text, percent, unit_text, worst_fields, worst_names
+from fedinv.federation.agreement import Known
 from fedinv.report import reading
 from fedinv.report.pictures import drawn as pictured
 from fedinv.report.pictures import pictures
 from fedinv.report.reading import Run
 from fedinv.report.reliability import sentence
-from fedinv.results import Interval, Rate
+from fedinv.results.ranking import worst_fields, worst_names
+from fedinv.results.run import Interval, Rate
+from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
 from fedinv.scenario import Scenario, read
 
 KNOWN = {

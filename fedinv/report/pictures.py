@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.report.reading import Run
-from fedinv.results import Pair
+from fedinv.results.run import Pair
 from fedinv.task.columns import Image
 
 MOST = 8

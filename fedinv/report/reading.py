@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from fedinv import files
 from fedinv.errors import RunError
-from fedinv.headline import worst_case
-from fedinv.results import AttackResult, Calibration, InferenceResult, Results
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import AttackResult, Calibration, InferenceResult, Results
 from fedinv.scenario import Scenario, read
 from fedinv.task.columns import Column, Continuous
 from fedinv.task.schema import Schema

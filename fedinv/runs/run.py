@@ -17,7 +17,7 @@ from fedinv.errors import RequestError, RunError, nearest
 from fedinv.evaluate import evaluate
 from fedinv.faults import explain
 from fedinv.judge.truth import everyone, held_out
-from fedinv.results import Results
+from fedinv.results.run import Results
 from fedinv.scenario import Scenario, read
 
 ENGINES = ("inline", "ray", "deployment")

@@ -4,8 +4,8 @@ import torch
 
 from clients import local, stacked
 from clients.cohort import Cohort, why_alone
-from fedinv import wire
 from fedinv.data.population import population
+from fedinv.federation import wire
 from fedinv.scenario import loads
 from fedinv.task.models import build, state
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from clients.training import plain_sgd
-from fedinv.defense import Job, Training
+from fedinv.federation.training import Job, Training
 from fedinv.task.models import build, state
 from fedinv.task.networks.convolutional import Convnet
 

@@ -6,8 +6,8 @@ from markupsafe import escape
 from fedinv.assessing import assess, most_helpful, variations, varied
 from fedinv.assessment import assessment
 from fedinv.report.assessment import render
-from fedinv.results import Rate, Utility
-from fedinv.risk import Leak, change
+from fedinv.results.assessment import Leak, change
+from fedinv.results.run import Rate, Utility
 from fedinv.scenario import loads, read
 
 

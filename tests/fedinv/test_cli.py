@@ -12,7 +12,7 @@ import pytest
 from fedinv import library, schemas
 from fedinv.cli import _indented
 from fedinv.engines import inline
-from fedinv.results import Results
+from fedinv.results.run import Results
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'
 MAIN = [sys.executable, "-m", "fedinv.cli"]

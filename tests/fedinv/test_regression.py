@@ -9,8 +9,8 @@ from torch.nn.functional import mse_loss
 
 from fedinv import files, roles
 from fedinv.data.partition import ByColumn, Dirichlet
-from fedinv.defense import Job, Training
 from fedinv.errors import RequestError
+from fedinv.federation.training import Job, Training
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.report import render
 from fedinv.runs import run

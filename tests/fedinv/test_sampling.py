@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedinv.defense import Training
-from fedinv.federation import round_clients
+from fedinv.federation.agreement import round_clients
+from fedinv.federation.training import Training
 from fedinv.sampling import local_batches, used_records
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedinv import library, plugins
 from fedinv.errors import RequestError
-from fedinv.federation import Agreement
+from fedinv.federation.agreement import Agreement
 from fedinv.scenario import loads, parse, read
 from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.schema import Schema

@@ -4,7 +4,7 @@ import torch
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import roles
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
 from fedinv.runs import run
 from fedinv.scenario import loads
 

@@ -5,7 +5,7 @@ import torch
 from fedinv import files, observations
 from fedinv.engines.inline import train
 from fedinv.errors import RequestError
-from fedinv.privacy import claim
+from fedinv.privacy.claims import claim
 from fedinv.scenario import loads
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'

@@ -13,7 +13,7 @@ from pydantic import Field
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 from fedinv.task.columns import Categorical, Continuous, fit_categorical, fit_continuous
 from fedinv.task.schema import Schema
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 from fedinv.task.columns import Image
 from fedinv.task.schema import Schema
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 from fedinv.task.columns import Image
 from fedinv.task.schema import Schema
 

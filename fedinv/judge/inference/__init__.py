@@ -15,7 +15,7 @@ from torch import nn
 from fedinv.attack import Answer, Asks, Attack, Claim, Observation, Question
 from fedinv.data.population import Population
 from fedinv.errors import RequestError, nearest
-from fedinv.results import Curve, Exhibit, Measure
+from fedinv.results.run import Curve, Exhibit, Measure
 from fedinv.scenario import Scenario
 from fedinv.task.columns import Column
 

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
-from fedinv.intervals import bootstrap_mean, clopper_pearson
+from fedinv.federation.streams import stream
 from fedinv.judge.inference import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import held_out, true_rows
-from fedinv.results import Exhibit, Measure
-from fedinv.streams import stream
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 from fedinv.task.schema import Schema
 

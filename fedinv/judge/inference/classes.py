@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.attack import Claim, Observation, Question, Sample
-from fedinv.intervals import bootstrap_mean, clopper_pearson
 from fedinv.judge.images import quality
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.inference.samples import samples
 from fedinv.judge.recognition import recognizer
-from fedinv.results import Exhibit, Measure, Pair
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Exhibit, Measure, Pair
 from fedinv.task.columns import Categorical, Image
 from fedinv.task.schema import Schema
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.intervals import bootstrap_mean
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.truth import true_rows
-from fedinv.results import Exhibit, Measure
+from fedinv.results.intervals import bootstrap_mean
+from fedinv.results.run import Exhibit, Measure
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
-from fedinv.federation import round_clients
-from fedinv.intervals import clopper_pearson
-from fedinv.judge.bounds import reconstruction_bound
+from fedinv.federation.agreement import round_clients
+from fedinv.federation.streams import stream
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.truth import held_out, true_rows
-from fedinv.results import Exhibit, Measure
-from fedinv.streams import stream
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Exhibit, Measure
 
 CANDIDATES = 10
 SHOWN = 8

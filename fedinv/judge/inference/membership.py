@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
-from fedinv.intervals import clopper_pearson
+from fedinv.federation.streams import stream
 from fedinv.judge.inference import Finding, Heard, Setting
 from fedinv.judge.truth import held_out, true_rows
-from fedinv.results import Curve, Interval, Measure
-from fedinv.streams import stream
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Curve, Interval, Measure
 
 PEOPLE = 1000
 """At most as many members, and at most as many others, are asked about."""

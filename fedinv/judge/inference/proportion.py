@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.intervals import bootstrap_mean
 from fedinv.judge.inference import Finding, Heard, Setting, column_of
 from fedinv.judge.truth import true_rows
-from fedinv.results import Exhibit, Measure
+from fedinv.results.intervals import bootstrap_mean
+from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 
 SHOWN = 8

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.attack import Sample
-from fedinv.intervals import bootstrap_mean, clopper_pearson
-from fedinv.results import Exhibit, Measure
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 from fedinv.task.schema import Schema
 

@@ -1,8 +1,5 @@
 """A variational bottleneck in front of a network's last layer: part of the model, as server and clients share it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -46,15 +43,3 @@ def penalty(network: nn.Module) -> Tensor | float:
         if isinstance(layer, Bottleneck):
             total = total + BETA * layer.divergence
     return total
-
-
-def with_bottleneck(document: Any) -> Any:
-    """A scenario's document with the bottleneck that its defense precode puts into the model, for both roles alike."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("defenses", ()), list | tuple):
-        return document
-    for defense in document.get("defenses", ()):
-        if isinstance(defense, Mapping) and defense.get("kind") == "precode":
-            model = document.get("model", {"kind": "mlp"})
-            if isinstance(model, Mapping):
-                return {**document, "model": {**model, "bottleneck": defense.get("width", WIDTH)}}
-    return document

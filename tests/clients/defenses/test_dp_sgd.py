@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fedinv import roles
-from fedinv.defense import Job, Participation, Training
-from fedinv.privacy import epsilon
+from fedinv.federation.training import Job, Participation, Training
+from fedinv.privacy.claims import epsilon
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 

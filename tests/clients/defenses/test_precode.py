@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from fedinv import plugins
-from fedinv.federation import Agreement
+from fedinv.federation.agreement import Agreement
 from fedinv.library import loads as document
 from fedinv.scenario import loads
 from fedinv.task.models import build, load, state

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedinv import plugins, roles
-from fedinv.defense import Batch, Job, Training
+from fedinv.federation.training import Batch, Job, Training
 from fedinv.task.loss import loss
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp

@@ -6,11 +6,12 @@ import torch
 from flwr.app import Message
 from torch.nn.functional import cross_entropy
 
-from fedinv import files, observations, wire
+from fedinv import files, observations
 from fedinv.data.population import population
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
+from fedinv.federation import ring
 from fedinv.judge.truth import everyone
 from fedinv.sampling import local_batches
 from fedinv.scenario import loads
@@ -87,7 +88,7 @@ def test_masking_hides_each_update_and_changes_nothing_in_the_sum(tiny, tmp_path
     first, hidden = (torch.cat([t.flatten() for t in o.last.received.values()]) for o in (plain[0], single[0]))
     assert abs(float(torch.corrcoef(torch.stack([first, hidden]))[0, 1])) < 0.1
     stored, _ = files.read_tensors(tmp_path / "masked" / "observations" / "round-001-client-0000.safetensors")
-    assert wire.is_ring(stored)
+    assert ring.is_ring(stored)
 
 
 def test_the_ledger_holds_every_round_of_every_client(tiny, tmp_path):

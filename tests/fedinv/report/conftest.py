@@ -16,7 +16,7 @@ from fedinv.headline import headline
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.verdict import Case, judge
-from fedinv.results import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
+from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
 from fedinv.scenario import loads
 from fedinv.task.columns import fit_categorical, fit_continuous
 from fedinv.task.schema import Schema

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
-from fedinv.judge.bounds import reconstruction_bound
 from fedinv.judge.inference import Heard, Setting, lineup
 from fedinv.judge.truth import everyone, true_rows
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.scenario import loads
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,8 @@ from flwr.app import Array, ArrayRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedinv import wire
+from fedinv.federation import wire
+from fedinv.federation.ring import from_ring, to_ring
 
 
 def test_pack_and_unpack_are_inverse():
@@ -28,21 +29,21 @@ def test_arrays_are_flowers_own_in_both_directions():
 @given(st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=5), st.integers(1, 50))
 def test_the_ring_keeps_values_to_its_resolution(values, weight):
     update = {"w": torch.tensor(values)}
-    back = wire.from_ring(wire.to_ring(update, weight), weight)
+    back = from_ring(to_ring(update, weight), weight)
     assert torch.allclose(back["w"], update["w"], atol=1e-9)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
 def test_the_ring_refuses_what_it_cannot_hold(bad):
     with pytest.raises(ValueError, match="w holds values"):
-        wire.to_ring({"w": torch.tensor([bad])}, 1)
+        to_ring({"w": torch.tensor([bad])}, 1)
 
 
 def test_the_mean_of_masked_updates_is_the_mean_of_the_plain_ones():
     updates = [{"w": torch.randn(7)} for _ in range(3)]
     weights = [1.0, 2.0, 5.0]
     mask = torch.randint(-(2**63), 2**63 - 1, (7,))
-    ring = [wire.to_ring(u, w) for u, w in zip(updates, weights, strict=True)]
+    ring = [to_ring(u, w) for u, w in zip(updates, weights, strict=True)]
     ring[0]["w"] = ring[0]["w"] + mask
     ring[2]["w"] = ring[2]["w"] - mask
     plain, masked = wire.weighted_mean(updates, weights), wire.weighted_mean(ring, weights)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from fedinv.results import Interval, Rate, Utility
+from fedinv.results.run import Interval, Rate, Utility
 
 Axis = Literal["as it is", "model", "training", "data", "attacker", "defense"]
 

@@ -1,9 +1,7 @@
 from dataclasses import replace
 
-from fedinv import roles
-from fedinv.defense import PrivacyEvent
-
-ledger = roles.load("clients", "ledger")
+from fedinv.privacy import ledger
+from fedinv.privacy.events import PrivacyEvent
 
 EVENT = PrivacyEvent(1.0, 0.25, 10, 1e-5, "example", "add-or-remove-one", "dp-sgd")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from fedinv.judge.audit import HIGHEST, chance_of, gaussian, gaussian_epsilon, one_run
+from fedinv.privacy.lower_bounds import HIGHEST, chance_of, gaussian, gaussian_epsilon, one_run
 
 DELTA = 1e-5
 

@@ -12,7 +12,7 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from scipy.optimize import brentq
 
-from fedinv.defense import PrivacyEvent
+from fedinv.privacy.events import PrivacyEvent
 
 FINE, COARSE = 1e-4, 1e-3
 """Steps in which privacy loss is counted, rounded up: the coarse ones are ten times as quick and never claim less."""

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from fedinv.defense import PrivacyEvent
-from fedinv.privacy import calibrated
+from fedinv.privacy.claims import calibrated
+from fedinv.privacy.events import PrivacyEvent
 
 
 class CentralNoise(BaseModel):

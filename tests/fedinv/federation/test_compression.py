@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedinv import compact, wire
+from fedinv.federation import compression, wire
 
 
 def there_and_back(values):
-    data = compact.encode(values)
-    return values if data is None else compact.decode(data, values.dtype, values.shape)
+    data = compression.encode(values)
+    return values if data is None else compression.decode(data, values.dtype, values.shape)
 
 
 @given(
@@ -30,11 +30,11 @@ def test_nothing_is_lost(seed, size, density, levels):
 def test_it_takes_what_the_forms_cost():
     rng, count = np.random.default_rng(0), 512 * 100
     dense = rng.normal(size=count).astype(np.float32)
-    assert compact.encode(dense) is None
+    assert compression.encode(dense) is None
     sparse = np.where(rng.random(count) < 0.1, dense, 0).astype(np.float32)
-    assert len(compact.encode(sparse)) == pytest.approx(count / 8 + 0.4 * count, rel=0.02)
+    assert len(compression.encode(sparse)) == pytest.approx(count / 8 + 0.4 * count, rel=0.02)
     signs = np.sign(dense).astype(np.float32)
-    assert len(compact.encode(signs)) == 1 + 100 * (2 + 8 + 64)
+    assert len(compression.encode(signs)) == 1 + 100 * (2 + 8 + 64)
 
 
 def test_values_that_are_not_finite_stay_what_they_are():
@@ -48,12 +48,12 @@ def test_values_that_are_not_finite_stay_what_they_are():
 )
 def test_damaged_bytes_are_refused(data):
     with pytest.raises(ValueError):  # noqa: PT011
-        compact.decode(data, np.dtype(np.float32), (100,))
+        compression.decode(data, np.dtype(np.float32), (100,))
 
 
 def test_a_small_claim_of_a_huge_array_is_refused_before_memory_is_taken():
     with pytest.raises(ValueError, match="do not fit"):
-        compact.decode(b"Z123", np.dtype(np.float32), (10**12,))
+        compression.decode(b"Z123", np.dtype(np.float32), (10**12,))
 
 
 def test_the_wire_packs_and_reads_both_forms():

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fedinv.defense import PrivacyEvent
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
+from fedinv.privacy.events import PrivacyEvent
 
 Ledger = tuple[PrivacyEvent, ...]
 

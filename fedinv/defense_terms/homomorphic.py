@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedinv.federation import Strict
+from fedinv.strict import Strict
 
 RECORD = "homomorphic"
 """Name of the record that a round's messages carry: its `stage` is keys, encrypt or open."""

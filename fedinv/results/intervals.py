@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.results import Interval
+from fedinv.results.run import Interval
 
 
 def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedinv.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 
 
 @pytest.mark.parametrize(

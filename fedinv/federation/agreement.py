@@ -8,31 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedinv.defense import Training
-from fedinv.streams import stream
+from fedinv.defense_terms.precode import with_bottleneck
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Training
+from fedinv.strict import Strict
 from fedinv.task.models import Model
-from fedinv.task.networks.bottleneck import with_bottleneck
 from fedinv.task.networks.perceptron import Mlp
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
-
-
-DECLINED = 1001
-"""Code of a client's error reply that says it stays out of the round: its privacy budget is spent."""
-
-
-HALTED = 1002
-"""Code of the reply that a secure aggregation notes down for a client whose round came to no sum."""
-
-
-GONE = 1003
-"""Code of the reply that the server notes down for a client whose node vanished."""
-
-
-class Strict(BaseModel):
-    """A frozen table of a scenario in which an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Federation(Strict):

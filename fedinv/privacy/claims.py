@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from fedinv.defense import PrivacyEvent
-from fedinv.results import Privacy
+from fedinv.privacy.events import PrivacyEvent
+from fedinv.results.run import Privacy
 
 
 def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
@@ -21,7 +21,7 @@ def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
     """
     if len({(event.neighbors, event.unit) for event in events}) != 1:
         raise ValueError(f"events of different kinds cannot be composed: {events}")
-    from fedinv.accounting import composed
+    from fedinv.privacy.accountants import composed
 
     return composed(tuple(replace(event, delta=0.0, mechanism="", budget=None) for event in events), delta)
 
@@ -45,7 +45,7 @@ def calibrated(event: PrivacyEvent, noise_multiplier: float | None, rounds: int)
     if event.budget is None:
         return replace(event, noise_multiplier=1.0)
     whole = replace(event, steps=event.steps * rounds, mechanism="", budget=None)
-    from fedinv.accounting import noise_for
+    from fedinv.privacy.accountants import noise_for
 
     return replace(event, noise_multiplier=noise_for(whole, event.budget))
 

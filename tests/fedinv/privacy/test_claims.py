@@ -6,9 +6,9 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from scipy.stats import norm
 
-from fedinv.accounting import noise_for
-from fedinv.defense import PrivacyEvent
-from fedinv.privacy import accountant, claim, epsilon
+from fedinv.privacy.accountants import noise_for
+from fedinv.privacy.claims import accountant, claim, epsilon
+from fedinv.privacy.events import PrivacyEvent
 
 
 def event(noise=1.0, rate=0.1, steps=100, neighbors="add-or-remove-one", unit="example", mechanism="dp-sgd"):

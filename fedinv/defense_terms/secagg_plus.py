@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from fedinv.federation import Strict
+from fedinv.strict import Strict
 
 MODULUS = 2**32
 """Masked vectors add up modulo this: what Flower's messages are made for."""

@@ -13,13 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedinv import compact
-
-FRACTION_BITS = 40
-"""Fixed-point fraction of an element of the ring modulo 2^64: a resolution of 1e-12, a range of 8 million."""
-SECAGG_FRACTION_BITS = 18
-"""The same modulo 2^32, where SecAgg+ adds up: 22 bits over the clipping range of +-8."""
-
+from fedinv.federation import compression
+from fedinv.federation.ring import from_ring, is_ring
 
 Kind = TypeVar("Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
@@ -50,9 +45,9 @@ def pack_small(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     packed = ArrayRecord()
     for name, tensor in tensors.items():
         values = tensor.detach().contiguous().numpy()
-        small = compact.encode(values)
+        small = compression.encode(values)
         packed[name] = (
-            _array(values) if small is None else Array(_name(values.dtype), values.shape, compact.FORM, small)
+            _array(values) if small is None else Array(_name(values.dtype), values.shape, compression.FORM, small)
         )
     return packed
 
@@ -90,8 +85,8 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 def _values(array: Array) -> NDArray[Any]:
     """What `array.numpy()` reads; the header is parsed only if it is not the one expected."""
-    if array.stype == compact.FORM:
-        return compact.decode(array.data, np.dtype(array.dtype), tuple(array.shape))
+    if array.stype == compression.FORM:
+        return compression.decode(array.data, np.dtype(array.dtype), tuple(array.shape))
     dtype, shape = _dtype(array.dtype), tuple(array.shape)
     if array.data.startswith(head := _header(dtype, shape)):
         return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape)
@@ -101,37 +96,6 @@ def _values(array: Array) -> NDArray[Any]:
 def size(record: ArrayRecord) -> int:
     """Bytes of the arrays as they are serialized."""
     return sum(len(array.data) for array in record.values())
-
-
-def to_ring(update: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Scale an update by its weight and turn it into integers modulo 2^64.
-
-    Raises ValueError for values that the ring cannot hold: non-finite, or too large to add up.
-    """
-    limit = 2.0 ** (62 - FRACTION_BITS)
-    ring = {}
-    for name, tensor in update.items():
-        scaled = tensor.double() * weight
-        if not bool((scaled.abs() < limit).all()):
-            raise ValueError(f"{name} holds values outside +-{limit:.0f} or none at all: nothing to mask")
-        ring[name] = torch.round(scaled * 2.0**FRACTION_BITS).long()
-    return ring
-
-
-def from_ring(ring: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Turn ring elements back into float32 values, divided by the weight."""
-    return {name: (_signed(tensor) / weight).float() for name, tensor in ring.items()}
-
-
-def _signed(element: Tensor) -> Tensor:
-    if element.dtype == torch.uint32:
-        return element.view(torch.int32).double() / 2.0**SECAGG_FRACTION_BITS
-    return element.double() / 2.0**FRACTION_BITS
-
-
-def is_ring(update: Mapping[str, Tensor]) -> bool:
-    """Whether an update has the form that masking gives it: int64 modulo 2^64, or uint32 modulo 2^32."""
-    return all(tensor.dtype in (torch.int64, torch.uint32) for tensor in update.values())
 
 
 def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:

@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import norm
 
-from fedinv.judge.bounds import reconstruction_bound
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
 
 
 @pytest.mark.parametrize(
