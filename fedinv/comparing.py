@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__, advice, comparison
+from fedinv import advice, comparison
 from fedinv.attack import Attack, Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.pool import pool
@@ -21,6 +21,7 @@ from fedinv.results.wording import metric_text
 from fedinv.runs import run
 from fedinv.scenario import Scenario
 from fedinv.stacks import Stack, plugin
+from fedinv.version import __version__
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from fedinv import __version__, attacking, files, observations
+from fedinv import attacking, files, observations
 from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
@@ -32,6 +32,7 @@ from fedinv.results.run import (
     Utility,
 )
 from fedinv.scenario import Scenario
+from fedinv.version import __version__
 
 
 def evaluate(

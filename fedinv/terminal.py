@@ -1,7 +1,13 @@
 """What a run and an assessment look like in a terminal."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment
@@ -10,6 +16,59 @@ from fedinv.results.wording import hits, measure_text
 
 SHOWN = 10
 """Clients that were left out, named one by one."""
+
+LONG = 10.0
+"""Seconds from which a bar says how much is done and how long it may still take."""
+
+
+class Bar(Protocol):
+    """One progress bar."""
+
+    def __call__(self, share: float, now: str = "") -> None:
+        """Move the bar to a share between 0 and 1, and name what is under way where anything is given."""
+
+
+class Steps(Protocol):
+    """Opens progress bars."""
+
+    def __call__(self, name: str) -> Bar:
+        """Open a bar of this name, and return what moves it."""
+
+
+class Remaining(ProgressColumn):
+    """Percent and time left of a bar that has taken ten seconds or more; nothing before."""
+
+    def render(self, task: Task) -> Text:
+        """The words beside one bar."""
+        if task.finished or task.elapsed is None or task.elapsed < LONG or not task.completed:
+            return Text("")
+        left = round(task.elapsed * (1 - task.completed) / task.completed)
+        hours, minutes = divmod(left // 60, 60)
+        clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"
+        return Text(f"{100 * task.completed:.0f} %, {clock} left")
+
+
+@contextmanager
+def bars(shown: bool) -> Iterator[Steps]:
+    """Progress bars on stderr, one for each step; bars that nobody sees where they are not to be shown."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:42}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        Remaining(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+
+        def step(name: str) -> Bar:
+            task = progress.add_task(name, total=1.0)
+
+            def move(share: float, now: str = "") -> None:
+                progress.update(task, completed=share, description=f"{name}: {now}" if now else name)
+
+            return move
+
+        yield step
 
 
 def show(results: Results, report: str) -> None:

@@ -19,6 +19,8 @@ _FORBIDDEN = (
     "fedinv.inferring",
     "fedinv.judge",
     "fedinv.library",
+    "fedinv.api",
+    "fedinv.outcomes",
     "fedinv.runs",
     "fedinv.sampling",
     "fedinv.scenario",

@@ -37,3 +37,9 @@ def one_thread():
 def tiny() -> str:
     """A scenario's text that trains in a moment; tests append what they need."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def shared_tiny() -> str:
+    """The same for what several tests share."""
+    return TINY

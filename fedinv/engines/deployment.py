@@ -10,10 +10,11 @@ from typing import Any
 
 import tomli_w
 
-from fedinv import __version__, deploying, files, roles
+from fedinv import deploying, files, roles
 from fedinv.engines import DEFAULT, Options
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario import Scenario
+from fedinv.version import __version__
 
 POLL_SECONDS = 0.5
 ASK_SECONDS = 10.0

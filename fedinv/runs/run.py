@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from fedinv import __version__, files, plugins
+from fedinv.version import __version__
+from fedinv import files, plugins
 from fedinv.attack import Attack, Progress
 from fedinv.attacking import Steps
 from fedinv.engines import DEFAULT, Options, start_over
