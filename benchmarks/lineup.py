@@ -14,7 +14,8 @@ from fedinv.federation.training import Job
 from fedinv.judge.truth import everyone
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 TRIALS = 1000
@@ -58,7 +59,7 @@ def _trial(scenario: Scenario, people: Population, attack: Attack, trial: int) -
     sent = {name: weight.clone() for name, weight in state(network).items()}
     every = (np.arange(BATCH),)
     job = Job(network, people.inputs[batch], people.labels[batch], every, scenario.training.settings, rng)
-    training = scenario.defenses[0].wrap_training(roles.load("clients", "training").plain_sgd)
+    training = scenario.defenses[0].wrap_training(roles.load("clients", "training.plain_sgd").plain_sgd)
     seen = Observation((0,), (Exchange(1, sent, training(job), BATCH),))
     question = Question(people=_sample(people, candidates), others=_sample(people, others))
     knows = replace(scenario.knowledge(schema, adaptive=True), question=question)

@@ -8,9 +8,9 @@ from benchmarks.attacking import attacked, build
 from benchmarks.victims import Victim, victim
 from fedinv import roles
 from fedinv.attack import Exchange, Observation
+from fedinv.data.batches import local_batches
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
-from fedinv.sampling import local_batches
 from fedinv.task.models import load
 
 SEEDS = 2
@@ -70,5 +70,5 @@ def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Te
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, exchange.round)
     rng = stream(scenario.seed, "training", client, exchange.round)
     job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng)
-    update: dict[str, torch.Tensor] = roles.load("clients", "training").plain_sgd(job)
+    update: dict[str, torch.Tensor] = roles.load("clients", "training.plain_sgd").plain_sgd(job)
     return update

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Observation
+from fedinv.data.batches import local_batches, used_records
 from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
-from fedinv.sampling import local_batches, used_records
-from fedinv.scenario import Scenario, read
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 
@@ -48,6 +49,6 @@ def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
     rng = stream(scenario.seed, "training", client, 1)
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng)
-    received = roles.load("clients", "training").plain_sgd(job)
+    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
     rows = share[used_records(batches)]
     return Victim(scenario, people, Observation((client,), (Exchange(1, sent, received, len(rows)),)), rows)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedinv.attack import Claim
     from fedinv.errors import RequestError, RunError
     from fedinv.outcomes import Assessment, Audit, Comparison, Run
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
 
 __all__ = [
     "Assessment",
@@ -50,7 +50,7 @@ _ELSEWHERE = {
     "RequestError": "errors",
     "Run": "outcomes",
     "RunError": "errors",
-    "Scenario": "scenario",
+    "Scenario": "scenario.scenario",
 }
 """The module of each public name that is not a function of fedinv/api.py."""
 

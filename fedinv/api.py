@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedinv.defense import Defense
     from fedinv.federation.training import Participation
     from fedinv.runs.own_update import Arrays
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
     from fedinv.task.models import AnyModel
     from fedinv.task.schema import Schema
 
@@ -47,15 +47,16 @@ def load(scenario: "Scenario | str | Path | Mapping[str, Any]", **changes: Any) 
     Traceback (most recent call last):
     fedinv.errors.RequestError: ...hospital.toml: sead: unknown key (did you mean 'seed'?)
     """
-    from fedinv import library
-    from fedinv.scenario import Scenario, parse
+    from fedinv.scenario.reading import parse
+    from fedinv.scenario.scenario import Scenario
+    from fedinv.storage import documents
 
     if isinstance(scenario, Scenario) and not changes:
         return scenario
     document, where, folder = _document(scenario)
     for key, value in _written_out(document, changes).items():
-        library.change(document, key, value)
-    library.anchor(document, folder)
+        documents.change(document, key, value)
+    documents.anchor(document, folder)
     return parse(document, where)
 
 
@@ -83,8 +84,8 @@ def run(
     >>> print(run.results.headline)
     From one update of each of 1 of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
     """
+    from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.terminal import bars
 
     declared, chosen = load(scenario), _options(options)
     if out is None and isinstance(scenario, (str, Path)) and (Path(scenario) / "scenario.toml").is_file():
@@ -128,11 +129,11 @@ def compare(
     >>> [row.defenses for row in found.results.rows]
     ['none', 'sign']
     """
-    from fedinv import comparing
-    from fedinv.report import comparison as report
+    from fedinv.report import comparison_page as page
+    from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.stacks import USUAL, stacks
-    from fedinv.terminal import bars
+    from fedinv.studies import compare as comparing
+    from fedinv.studies.defense_sets import USUAL, stacks
 
     declared = load(scenario)
     runs.check(declared, "inline")
@@ -142,7 +143,7 @@ def compare(
     with _going_on(folder), bars(progress) as steps:
         cells = steps("cells")
         found = comparing.compare(declared, chosen, tried, seeds, limit / 100, folder, jobs, cells, ray_address)
-    report.write(found, folder)
+    page.write(found, folder)
     return Comparison(folder, found)
 
 
@@ -169,12 +170,12 @@ def assess(
     >>> found.results.leaks[0].change
     'the scenario as it is'
     """
-    from fedinv import files
-    from fedinv.assessing import assess as vary
-    from fedinv.assessment import assessment
-    from fedinv.report.assessment import render
+    from fedinv.report.assessment_page import render
+    from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.terminal import bars
+    from fedinv.storage import files
+    from fedinv.studies.assess import assess as vary
+    from fedinv.studies.findings import assessment
 
     declared = load(scenario)
     runs.check(declared, "inline")
@@ -205,9 +206,10 @@ def audit(
     >>> found.results.unit, found.results.canaries
     ('client', 40)
     """
-    from fedinv import auditing, files
+    from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.terminal import bars
+    from fedinv.storage import files
+    from fedinv.studies import audit as auditing
 
     declared = load(scenario)
     runs.check(declared, "inline")
@@ -269,8 +271,8 @@ def invert(
     (True, [1])
     """
     from fedinv.attack import Observation
+    from fedinv.report.terminal import bars
     from fedinv.runs import own_update
-    from fedinv.terminal import bars
 
     network, columns = own_update.model_of(model), own_update.schema_of(schema)
     seen = own_update.exchange(update, sent, network, columns, records)
@@ -313,10 +315,11 @@ def available(group: Group) -> dict[str, str]:
     >>> print(fedinv.available("attacks")["labels"])
     Label counts of a batch from the last layer's update.
     """
-    from fedinv import library, plugins
+    from fedinv import plugins
+    from fedinv.storage import documents
 
     if group == "scenarios":
-        return library.summaries()
+        return documents.summaries()
     if group not in get_args(Group):
         raise RequestError(f"list {group}: there is no such list{nearest(str(group), get_args(Group))}")
     return {kind: plugin.summary for kind, plugin in plugins.available(group).items()}
@@ -327,9 +330,9 @@ def changes(settings: Sequence[str]) -> dict[str, Any]:
 
     Raises RequestError for a text without a key or "=".
     """
-    from fedinv import library
+    from fedinv.storage import documents
 
-    return dict(map(library.parse_setting, settings))
+    return dict(map(documents.parse_setting, settings))
 
 
 def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> tuple[str, int]:
@@ -338,25 +341,25 @@ def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> 
     `folder` is where it is noted down what was started, `say` is called with a line for each step. Raises RequestError
     where one is up already, RunError when a process does not come up.
     """
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    started = deploying.up(folder, clients, tls, say)
+    started = rehearsal.up(folder, clients, tls, say)
     return started.address, len(started.nodes)
 
 
 def down(folder: Path) -> list[str]:
     """End what `up` noted down in this folder, and say what was ended."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    return deploying.down(folder)
+    return rehearsal.down(folder)
 
 
 def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[dict[str, Any], str, Path]:
     """A scenario's document, what errors call it, and the folder that its relative paths begin at."""
     import copy
 
-    from fedinv import library
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
+    from fedinv.storage import documents
 
     if isinstance(scenario, Scenario):
         return scenario.model_dump(mode="json", exclude_none=True), scenario.name, Path.cwd()
@@ -367,9 +370,9 @@ def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[di
             f"scenario: is a {type(scenario).__name__}, give the name of a shipped one, a path, TOML text or a table"
         )
     if isinstance(scenario, str) and ("\n" in scenario or "=" in scenario) and not _is_path(scenario):
-        return library.loads(scenario, "scenario"), "scenario", Path.cwd()
-    path = library.find(str(scenario))
-    return library.read(path), str(path), path.parent
+        return documents.loads(scenario, "scenario"), "scenario", Path.cwd()
+    path = documents.find(str(scenario))
+    return documents.read(path), str(path), path.parent
 
 
 def _is_path(text: str) -> bool:
@@ -381,7 +384,8 @@ def _is_path(text: str) -> bool:
 
 def _written_out(document: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """The changes with defenses and attacks as tables, those first: a dotted key may then change one of them."""
-    from fedinv.stacks import plugin, stack
+    from fedinv.scenario.short_form import plugin
+    from fedinv.studies.defense_sets import stack
 
     found: dict[str, Any] = {}
     if "defenses" in changed:

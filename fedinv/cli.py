@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fedinv.errors import RequestError, RunError
+from fedinv.report import terminal
 
 if TYPE_CHECKING:
-    from fedinv.attacking import Steps
     from fedinv.results.run import Results
+    from fedinv.runs.attack_runner import Steps
 
 app = typer.Typer(
     name="fedinv",
@@ -50,7 +51,7 @@ def run(
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
     from fedinv.engines import Options
     from fedinv.runs import run as runs
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
 
     options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
     declared = read(scenario, settings or [])
@@ -76,8 +77,8 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
-    from fedinv.library import override
     from fedinv.runs import run as runs
+    from fedinv.storage.documents import override
 
     parameters: dict[str, Any] = {}
     for setting in settings or []:
@@ -96,12 +97,13 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
-    from fedinv import files, terminal
-    from fedinv.assessing import assess as vary
-    from fedinv.assessment import assessment
-    from fedinv.report.assessment import render
+    from fedinv.report import terminal
+    from fedinv.report.assessment_page import render
     from fedinv.runs import run as runs
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
+    from fedinv.storage import files
+    from fedinv.studies.assess import assess as vary
+    from fedinv.studies.findings import assessment
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -118,7 +120,7 @@ def assess(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
         return
-    terminal.card(found)
+    terminal.show_assessment(found)
     typer.echo(f"\nrisk card: {_short(page)}")
 
 
@@ -138,11 +140,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
-    from fedinv import comparing
-    from fedinv.report import comparison as report
+    from fedinv.report import comparison_page as report
     from fedinv.runs import run as runs
-    from fedinv.scenario import read
-    from fedinv.stacks import USUAL, stacks
+    from fedinv.scenario.reading import read
+    from fedinv.studies import compare as comparing
+    from fedinv.studies.defense_sets import USUAL, stacks
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -159,7 +161,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
         return
-    report.show(found)
+    terminal.show_comparison(found)
     typer.echo(f"\ncomparison: {_short(page)}")
 
 
@@ -171,9 +173,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
-    from fedinv import auditing, files
     from fedinv.runs import run as runs
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
+    from fedinv.storage import files
+    from fedinv.studies import audit as auditing
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -186,7 +189,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
     else:
-        auditing.show(found)
+        terminal.show_audit(found)
     raise SystemExit(1 if found.verdict == "FAIL" else 0)
 
 
@@ -200,18 +203,18 @@ def up(
     at: AtFolder = Path(".fedinv"),
 ) -> None:
     """Start a deployment on this machine, for fedinv run --engine deployment."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    started = deploying.up(at, clients, tls, lambda line: typer.echo(line, err=True))
+    started = rehearsal.up(at, clients, tls, lambda line: typer.echo(line, err=True))
     typer.echo(f"up on {started.address} with {len(started.nodes)} SuperNodes; end it with: fedinv down")
 
 
 @app.command()
 def down(at: AtFolder = Path(".fedinv")) -> None:
     """End the deployment that fedinv up started, and nothing else."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    ended = deploying.down(at)
+    ended = rehearsal.down(at)
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
@@ -230,11 +233,12 @@ def list_(
     what: Annotated[str, typer.Argument(help="scenarios, attacks, defenses or datasets")], as_json: AsJson = False
 ) -> None:
     """List what there is to choose from, one line each."""
-    from fedinv import library, plugins
+    from fedinv import plugins
     from fedinv.errors import nearest
+    from fedinv.storage import documents
 
     groups: dict[str, Any] = {
-        "scenarios": library.summaries,
+        "scenarios": documents.summaries,
         **{group: lambda g=group: _summaries(plugins.available(g)) for group in ("attacks", "defenses", "datasets")},
     }
     if what not in groups:
@@ -292,12 +296,12 @@ def _progress() -> "Iterator[Steps]":
 
 
 def _show(results: "Results", folder: Path, as_json: bool) -> None:
-    from fedinv import terminal
+    from fedinv.report import terminal
 
     if as_json:
         typer.echo(json.dumps({**results.model_dump(mode="json"), "run": str(folder)}, indent=2))
     else:
-        terminal.show(results, _short(folder / "report.html"))
+        terminal.show_run(results, _short(folder / "report.html"))
 
 
 def _short(path: Path) -> str:

@@ -12,7 +12,7 @@ from fedinv.results.run import Results
 
 if TYPE_CHECKING:
     from fedinv.attack import Observation
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +39,7 @@ class Run:
         >>> fedinv.open_run("my-run").scenario.training.batch_size
         8
         """
-        from fedinv.scenario import read
+        from fedinv.scenario.reading import read
 
         return read(str(self.folder / "scenario.toml"))
 
@@ -81,7 +81,7 @@ class Run:
         >>> seen[0].last.received["0.weight"].shape
         torch.Size([256, 30])
         """
-        from fedinv import observations
+        from fedinv.storage import observations
 
         return observations.read(self.folder / "observations")
 
@@ -121,8 +121,8 @@ class Run:
         >>> [one.kind for one in again.results.inferences]
         ['labels']
         """
+        from fedinv.report.terminal import bars
         from fedinv.runs.run import again
-        from fedinv.terminal import bars
 
         with bars(progress) as steps:
             return Run(self.folder, again(self.folder, kind, settings, steps))
@@ -177,7 +177,7 @@ class Comparison:
         A pandas DataFrame where pandas is installed, a pyarrow Table otherwise. `leakage` is, of what a guesser gets
         wrong, the share that the attacker gets right; `utility_lost` is a difference of the metric, not in points.
         """
-        from fedinv.report.comparison import lines
+        from fedinv.report.comparison_page import lines
         from fedinv.report.frames import frame
 
         return frame(list(lines(self.results)))
@@ -275,7 +275,7 @@ def open_run(folder: str | Path) -> Run:
     """
     from pydantic import ValidationError
 
-    from fedinv import files
+    from fedinv.storage import files
 
     path = Path(folder) / "results.json"
     if not path.is_file():

@@ -13,16 +13,16 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv import files, library
 from fedinv.errors import RunError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
+from fedinv.storage import documents, files
 from fedinv.task.models import build, state
 from fedinv.task.schema import Schema
 
 from . import aggregation
+from .messaging import ask
 from .strategy import LeftOut, WiretapFedAvg
-from .waiting import ask
 
 app = ServerApp()
 
@@ -60,7 +60,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _document(scenario: str) -> dict[str, Any]:
-    return library.loads(scenario, "scenario") if "\n" in scenario else library.document(scenario)[0]
+    return documents.loads(scenario, "scenario") if "\n" in scenario else documents.document(scenario)[0]
 
 
 def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:

@@ -10,16 +10,16 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from fedinv import observations
 from fedinv.defense_terms.central_dp import CentralNoise
 from fedinv.federation import ring, wire
 from fedinv.federation.agreement import Agreement, round_clients
 from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
 from fedinv.federation.streams import stream
+from fedinv.storage import observations
 
 from .aggregation import Summed
-from .central_dp import noised_mean
-from .overflow import overflowing
+from .aggregation.central_dp import noised_mean
+from .malicious.overflow import overflowing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from fedinv.defense import Defense, Sending, Update
 
-from ..pruning import largest
+from ..mechanisms.pruning import largest
 
 
 class TopK(Defense):

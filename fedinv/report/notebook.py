@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from fedinv.errors import RequestError, RunError
-from fedinv.report.comparison import epsilon, lost
-from fedinv.report.pictures import Picture, pictures
+from fedinv.report.comparison_page import epsilon, lost
+from fedinv.report.html import rendered
+from fedinv.report.plots.pictures import Picture, pictures
 from fedinv.report.reading import CARDS, Card, cards, labels, read_run
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
@@ -117,12 +116,4 @@ def _nobody() -> dict[str, tuple[Card, ...] | tuple[Picture, ...]]:
 
 
 def _render(kind: str, content: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent}
-    return environment.get_template("notebook.html.j2").render(kind=kind, **content)
+    return rendered("notebook.html.j2", {"percent": percent}, {"kind": kind, **content})

@@ -8,11 +8,11 @@ import signal
 
 import pytest
 
-from fedinv import files
-from fedinv.engines.nodes import NodeStates
+from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RunError
 from fedinv.runs import run
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files
 
 STATEFUL = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 0.5\n[[defenses]]\nkind = "top-k"\n'
 EXACT = '[[attacks]]\nkind = "exact"\n'

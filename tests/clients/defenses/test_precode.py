@@ -3,8 +3,8 @@ import torch
 
 from fedinv import plugins
 from fedinv.federation.agreement import Agreement
-from fedinv.library import loads as document
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage.documents import loads as document
 from fedinv.task.models import build, load, state
 from fedinv.task.networks.bottleneck import Bottleneck, penalty
 from fedinv.task.networks.perceptron import Mlp

@@ -4,7 +4,7 @@ import torch
 
 from fedinv import plugins
 from fedinv.errors import RequestError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.task.models import build, state
 from fedinv.task.networks.convolutional import Lenet
 from fedinv.task.networks.perceptron import Mlp

@@ -6,15 +6,15 @@ import torch
 from flwr.app import Message
 from torch.nn.functional import cross_entropy
 
-from fedinv import files, observations
+from fedinv.data.batches import local_batches
 from fedinv.data.population import population
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
 from fedinv.federation import ring
 from fedinv.judge.truth import everyone
-from fedinv.sampling import local_batches
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 from fedinv.task.models import build
 
 FEEDBACK = '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "sign"\n'

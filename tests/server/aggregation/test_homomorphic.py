@@ -3,14 +3,14 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Error, Message
 
-from fedinv import files, observations
 from fedinv.data.population import population
 from fedinv.defense_terms import homomorphic
 from fedinv.defense_terms.homomorphic import RECORD
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.federation import ring, wire
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 
 CKKS = '[[defenses]]\nkind = "homomorphic"\n'
 

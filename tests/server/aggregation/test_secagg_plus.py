@@ -5,13 +5,13 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key
 
-from fedinv import files, observations
 from fedinv.attack import Knowledge
 from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
 from fedinv.federation import ring, wire
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 
 SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'
 MASKING = '[[defenses]]\nkind = "masking"\n'

@@ -6,7 +6,7 @@ import torch
 
 from fedinv.attack import Exchange, Observation, Question, Sample
 from fedinv.judge.truth import everyone
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
 from server.attacks.line_up import LineUp
 from server.inference.likelihood import mechanism

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge
-from fedinv.observations import trained
+from fedinv.storage.observations import trained
 from fedinv.task.columns import Categorical, Continuous, Image
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Logistic, Mlp

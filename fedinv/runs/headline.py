@@ -1,0 +1,114 @@
+"""The verdict of a run in one sentence: the worst case over attacks, beside what a guesser gets and what it cost."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_names, worst_told
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
+from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
+
+if TYPE_CHECKING:
+    from fedinv.scenario.scenario import Scenario
+
+
+def headline(
+    scenario: "Scenario",
+    attacks: Sequence[AttackResult],
+    privacy: Privacy,
+    utility: Utility,
+    people: str = "records",
+    clients: str = "clients",
+    inferences: Sequence[InferenceResult] = (),
+) -> str:
+    """Say in one sentence what the server learned at worst, and what the defenses gave and took.
+
+    Each number is the worst over all attacks, static and adaptive; what was inferred beside records is said as each
+    inference says it. `people` is what a record is called ("patient
+    records"), `clients` who holds them ("hospitals").
+    """
+    price = _price(scenario, privacy, utility)
+    told = [one.says for one in worst_told(inferences) if exceeds_guess(one)]
+    if not attacks and told:
+        return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
+    if not attacks and inferences:
+        return _sentence(["what was inferred is not measurably more than a guess", *price])
+    if not attacks:
+        why = "no attack had an update to attack" if scenario.attacks else "no attack was run"
+        return _sentence([f"{why}, so nothing is known of what the server would learn", *price])
+    worst, by_field, by_name = worst_case(attacks), worst_fields(attacks), worst_names(attacks)
+    rebuilt, total = hits(worst.recovered), worst.recovered.count
+    learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
+    traced = by_name.reidentified if by_name else None
+    if traced is not None and hits(traced) and traced.ci95[0] > max(traced.prior, by_name.chance or 0):  # type: ignore[union-attr]
+        of = "" if traced.count == total and rebuilt else f" of {traced.count}"
+        learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
+    parts = [learned]
+    if worst.images is not None and worst.claimed:
+        psnr = worst.images.psnr
+        parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
+    if worst.recovered.value < 0.5:
+        parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
+    if rebuilt:
+        parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
+    return _sentence([*parts, *(f"it {said}" for said in told), *_control(attacks), *price])
+
+
+def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
+    rounds, everyone = len(set(scenario.attacker.watch.rounds)), scenario.federation.clients
+    if attack.target == "sum":
+        sums = "the sum" if attack.observations == 1 else f"{attack.observations} sums"
+        return f"From {sums} of the updates of {scenario.federation.participants} {clients}"
+    if rounds == 1:
+        return f"From one update of each of {attack.observations} of {everyone} {clients}"
+    return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
+
+
+def _by_field(rate: Rate, field: str) -> str:
+    numbers = f"({percent(rate.value)} right, guess {percent(rate.prior)})"
+    if rate.value <= rate.prior or rate.ci95[0] <= rate.prior:
+        no_more = "no more" if rate.value <= rate.prior else "not measurably more"
+        return f"{field} by {field} it knows {no_more} than a guesser {numbers}"
+    return f"{field} by {field} it knows more than a guesser {numbers}"
+
+
+def _expected(rate: Rate) -> str:
+    """What the guesser gets on average, as a count."""
+    expected = rate.prior * rate.count
+    if expected == 0:
+        return "none"
+    return f"{expected:.0f}" if abs(expected - round(expected)) < 0.05 and expected >= 0.95 else f"{expected:.2g}"
+
+
+def _control(attacks: Sequence[AttackResult]) -> list[str]:
+    """What the same attacks get without the defenses, which is what the defenses can take credit for."""
+    rates = [attack.undefended.recovered for attack in attacks if attack.undefended is not None]
+    if not rates:
+        return []
+    worst = max(rates, key=lambda rate: rate.value)
+    if hits(worst) == 0:
+        return ["without the defenses it rebuilds none either, so no defense has proved itself"]
+    return [f"without the defenses it rebuilds {hits(worst)} of {worst.count}"]
+
+
+def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str]:
+    """What the defenses guarantee, and what the model pays for them; empty without defenses."""
+    if not scenario.defenses:
+        return []
+    claim = (
+        "no formal guarantee"
+        if privacy.epsilon is None
+        else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
+    )
+    if not privacy.against_server:
+        claim += " to those who see only the models, and nothing to the server, which sees the updates before the noise"
+    if utility.undefended is None:
+        return [claim]
+    points = 100 * (utility.undefended.value - utility.value)
+    if abs(points) < 0.05:
+        return [claim, f"the model keeps its {metric_text(utility)}"]
+    return [claim, f"the model {'loses' if points > 0 else 'gains'} {abs(points):.1f} points of {metric_text(utility)}"]
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."

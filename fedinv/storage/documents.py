@@ -1,0 +1,126 @@
+"""Scenario files: the shipped ones by name, others by path, and ``dotted.key=value`` changes to them."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedinv.errors import RequestError, nearest
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = _PACKAGE / "_scenarios"
+"""The folder of the scenarios that come with fedinv: inside the package in a wheel, beside it in a checkout."""
+if not SHIPPED.is_dir():
+    SHIPPED = _PACKAGE.parent / "scenarios"
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that come with fedinv, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def summaries() -> dict[str, str]:
+    """What each shipped scenario is about: the first comment line of its file."""
+    return {name: path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for name, path in shipped().items()}
+
+
+def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
+    """Read a scenario's document and apply overrides. Returns it with its file.
+
+    A relative data.path is taken from the scenario file's folder. Raises RequestError for a scenario that is not
+    there, not readable or not TOML, and for an override that fits nowhere.
+    """
+    path = find(name_or_path)
+    found = read(path)
+    for setting in overrides:
+        override(found, setting)
+    anchor(found, path.parent)
+    return found, path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Parse a scenario's file. Raises RequestError for one that is not readable or not TOML, naming the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read ({error})") from None
+    return loads(text, str(path))
+
+
+def anchor(document: dict[str, Any], folder: Path) -> None:
+    """Make a relative data.path absolute, in place, as a path from this folder."""
+    data = document.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
+
+
+def find(name_or_path: str) -> Path:
+    """The file of a shipped scenario, of a path, or of a run's folder. Raises RequestError naming the nearest name."""
+    names = shipped()
+    if name_or_path in names:
+        return names[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if path.is_dir() and (path / "scenario.toml").is_file():
+        return path / "scenario.toml"
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or "/" in name_or_path:
+        raise RequestError(f"{path}: there is no such scenario file")
+    raise RequestError(f"unknown scenario {name_or_path!r}{nearest(name_or_path, names)}; or give the path of a .toml")
+
+
+def loads(text: str, where: str) -> dict[str, Any]:
+    """Parse TOML. Raises RequestError naming `where` and the line."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{where}: not valid TOML: {error}") from None
+
+
+def override(document: dict[str, Any], setting: str) -> None:
+    """Apply ``dotted.key=value`` in place; the value is TOML, or a bare word. Raises RequestError, see `change`."""
+    change(document, *parse_setting(setting))
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Split ``dotted.key=value`` into the key and the value, which is TOML or a bare word.
+
+    Raises RequestError for a text without a key or without "=".
+    """
+    key, equals, value = (part.strip() for part in setting.partition("="))
+    if not equals or not all(key.split(".")):
+        raise RequestError(f"setting {setting!r}: write dotted.key=value, for example training.lr=0.1")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def change(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key in place; None removes the key, so that its default holds.
+
+    A number in the key is a position in a list, as in ``attacks.0.iterations``. Raises RequestError for a key that
+    leads through a value, or past the end of a list.
+    """
+    keys = key.split(".")
+    place: Any = document
+    for depth, step in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(place, list):
+            if not step.isdecimal() or int(step) >= len(place):
+                raise RequestError(
+                    f"{key}: {'.'.join(keys[:depth])} is a list of {len(place)}, "
+                    f"so {step!r} must be a number below {len(place)}"
+                )
+            if last:
+                place[int(step)] = value
+            else:
+                place = place[int(step)]
+        elif not isinstance(place, dict):
+            raise RequestError(f"{key}: {'.'.join(keys[:depth])} is a value, not a table")
+        elif not last:
+            place = place.setdefault(step, {})
+        elif value is None:
+            place.pop(step, None)
+        else:
+            place[step] = value
