@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedinv.defense import Defense
     from fedinv.federation.training import Participation
     from fedinv.runs.own_update import Arrays
+    from fedinv.scenario.explanation import Explanation
     from fedinv.scenario.scenario import Scenario
     from fedinv.task.models import AnyModel
     from fedinv.task.schema import Schema
@@ -25,6 +26,7 @@ __all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load"
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
 Group = Literal["scenarios", "attacks", "defenses", "datasets"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 def load(scenario: "Scenario | str | Path | Mapping[str, Any]", **changes: Any) -> "Scenario":
@@ -320,8 +322,8 @@ def available(group: Group) -> dict[str, str]:
 
     if group == "scenarios":
         return documents.summaries()
-    if group not in get_args(Group):
-        raise RequestError(f"list {group}: there is no such list{nearest(str(group), get_args(Group))}")
+    if group not in GROUPS:
+        raise RequestError(f"list {group}: there is no such list{nearest(str(group), GROUPS)}")
     return {kind: plugin.summary for kind, plugin in plugins.available(group).items()}
 
 
@@ -333,6 +335,21 @@ def changes(settings: Sequence[str]) -> dict[str, Any]:
     from fedinv.storage import documents
 
     return dict(map(documents.parse_setting, settings))
+
+
+def explain(name: str) -> "Explanation":
+    """What an attack, a defense, a data set or a scenario's key is, from the same text as its documentation.
+
+    `name` is a kind, a dotted key as "training.lr", or a kind and its setting as "top-k.keep". Raises RequestError
+    naming the nearest.
+
+    >>> import fedinv.api
+    >>> fedinv.api.explain("training.lr").settings[0].default
+    '0.05'
+    """
+    from fedinv.scenario.explanation import explanation
+
+    return explanation(name)
 
 
 def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> tuple[str, int]:

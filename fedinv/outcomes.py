@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedinv.errors import RequestError, RunError
-from fedinv.results.assessment import Assessment as AssessmentResults
-from fedinv.results.audit import Audit as AuditResults
-from fedinv.results.comparison import Comparison as ComparisonResults
-from fedinv.results.run import Results
 
 if TYPE_CHECKING:
     from fedinv.attack import Observation
+    from fedinv.results.assessment import Assessment as AssessmentResults
+    from fedinv.results.audit import Audit as AuditResults
+    from fedinv.results.comparison import Comparison as ComparisonResults
+    from fedinv.results.run import Results
     from fedinv.scenario.scenario import Scenario
 
 
@@ -28,7 +28,7 @@ class Run:
 
     folder: Path
     """Absolute path of the run's folder."""
-    results: Results
+    results: "Results"
     """Utility, privacy and every attack's rates, each with its count, 95 % interval and a guess without updates."""
 
     @property
@@ -123,9 +123,13 @@ class Run:
         """
         from fedinv.report.terminal import bars
         from fedinv.runs.run import again
+        from fedinv.storage.documents import change
 
+        parameters: dict[str, Any] = {}
+        for key, value in settings.items():
+            change(parameters, key, value)
         with bars(progress) as steps:
-            return Run(self.folder, again(self.folder, kind, settings, steps))
+            return Run(self.folder, again(self.folder, kind, parameters, steps))
 
     def to_frame(self) -> Any:
         """Every measure of every attack as a row: attack, variant, target, measure, value, low, high, guess, count.
@@ -163,7 +167,7 @@ class Comparison:
 
     folder: Path
     """Absolute path of the folder with comparison.json, .csv, .parquet and .html."""
-    results: ComparisonResults
+    results: "ComparisonResults"
     """One row for each stack of defenses with its leaks and costs, and the recommendation."""
 
     @property
@@ -200,7 +204,7 @@ class Assessment:
 
     folder: Path
     """Absolute path of the folder with assessment.json, assessment.html and a run for each variation."""
-    results: AssessmentResults
+    results: "AssessmentResults"
     """Findings as sentences, the gravest first, and what each variation leaked."""
 
     @property
@@ -236,7 +240,7 @@ class Audit:
 
     folder: Path
     """Absolute path of the folder with audit.json and the run that was trained with canaries."""
-    results: AuditResults
+    results: "AuditResults"
     """The claim, the lower bounds by method, and the verdict."""
 
     @property
@@ -275,6 +279,7 @@ def open_run(folder: str | Path) -> Run:
     """
     from pydantic import ValidationError
 
+    from fedinv.results.run import Results
     from fedinv.storage import files
 
     path = Path(folder) / "results.json"

@@ -6,12 +6,12 @@ an attack does only what is new.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv.attack import Attack, Progress
+from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
@@ -23,6 +23,9 @@ from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
 from fedinv.studies.workers import pool
 from fedinv.version import __version__
+
+Named = Callable[[float, str], None]
+"""Called with the share of the work that is done, 0 to 1, and the name of what is under way."""
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
@@ -44,10 +47,12 @@ def matrix(
     seeds: Sequence[int],
     cache: Path,
     jobs: int | None,
-    progress: Progress,
+    progress: Named,
     ray_address: str | None = None,
 ) -> Cells:
     """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
+
+    `progress` is called with the share that is done and the name of the cell that has been under way longest.
 
     A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
@@ -60,10 +65,13 @@ def matrix(
     }
     asked = [attack.model_dump(mode="json", exclude_none=True) for attack in attacks]
     found: Cells = {}
+    waiting: dict[tuple[str, int], None] = {}  # in the order in which they are begun
     with pool(jobs, len(declared), "comparison", ray_address) as work:
         for seed in seeds:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
+            waiting[NONE, seed] = None
+        progress(0.0, _named(waiting, seeds))
         for (name, seed), outcome in work.finished():
             if name == NONE and not isinstance(outcome, Results):
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
@@ -73,7 +81,9 @@ def matrix(
                     one = declared[stack.name, seed]
                     base = None if stack.knobs else cell_folder(declared[NONE, seed], cache)
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
-            progress(len(found) / len(declared))
+                    waiting[stack.name, seed] = None
+            waiting.pop((name, seed))
+            progress(len(found) / len(declared), _named(waiting, seeds))
     return {key: found[key] for key in declared}
 
 
@@ -85,7 +95,7 @@ def compare(
     limit: float,
     folder: Path,
     jobs: int | None,
-    progress: Progress,
+    progress: Named,
     ray_address: str | None = None,
 ) -> Comparison:
     """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
@@ -115,6 +125,12 @@ def compare(
         limit=limit,
         recommendation=recommendation.recommendation(found, limit, metric),
     )
+
+
+def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
+    """The cell that was begun first of those that wait, by its defenses and, where there are several, its seed."""
+    name, seed = next(iter(waiting), ("", 0))
+    return f"{name}, seed {seed}" if name and len(seeds) > 1 else name
 
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
