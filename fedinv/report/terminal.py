@@ -94,12 +94,12 @@ def show_run(results: Results, report: str) -> None:
         for found in results.attacks
     ]
     if rows:
-        console.print(_table(heads, rows))
+        console.print(_table(heads, rows, console.width))
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
     if results.inferences:
-        console.print(_inferences(results))
+        console.print(_inferences(results, console.width))
     left_out = results.federation.left_out
     for one in left_out[:SHOWN]:
         console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
@@ -127,7 +127,7 @@ def show_assessment(found: Assessment) -> None:
         member = f"{one.membership.value:.3f}" if one.membership else "-"
         rows.append((f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}"))
     console.print()
-    console.print(_table(heads, rows))
+    console.print(_table(heads, rows, console.width))
 
 
 def show_audit(found: Audit) -> None:
@@ -141,7 +141,8 @@ def show_audit(found: Audit) -> None:
     for name, bound in found.lower_bounds.items():
         right, guesses = found.right[name]
         rows.append((f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries"))
-    console.print(_table(("epsilon", f"per {found.unit}, delta {found.delta:g}", "of"), rows))
+    heads = ("epsilon", f"per {found.unit}, delta {found.delta:g}", "of")
+    console.print(_table(heads, rows, console.width))
 
 
 def show_comparison(found: Comparison) -> None:
@@ -174,18 +175,18 @@ def comparison_table(found: Comparison, width: int) -> Table:
         )
         for row in found.rows
     ]
-    beside = _table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows])
-    if sum((column.min_width or 1) + 1 for column in beside.columns) <= width:
+    beside = _table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
+    if _width(beside) <= width:
         return beside
     below = [
         (name if i == 0 else "", attack, cell, *(cost if i == 0 else ("", "", "")))
         for name, cells, cost in rows
         for i, (attack, cell) in enumerate(zip(found.attacks, cells, strict=True))
     ]
-    return _table(("defenses", "attack", "leaks", *costs), below)
+    return _table(("defenses", "attack", "leaks", *costs), below, width)
 
 
-def _inferences(results: Results) -> Table:
+def _inferences(results: Results, width: int) -> Table:
     """What was inferred beside records, a line for each measure."""
     bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
     heads = ("attack", "inferred", "of", "value", "guess", *(["theory: at most"] if bounded else []))
@@ -197,22 +198,32 @@ def _inferences(results: Results) -> Table:
             limit = [bound or "-"] if bounded else []
             name = label if i == 0 else ""
             rows.append((name, measure.name, str(measure.count), f"{value} [{low}, {high}]", guess, *limit))
-    return _table(heads, rows)
+    return _table(heads, rows, width)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose cells are broken at spaces where they must be, never inside a word.
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """A table of at most `width` columns of text, its cells broken at spaces where they must be, never inside a word.
 
-    A column is told to be no narrower than its longest word, as rich would cut words off otherwise.
+    Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to
+    the columns from the left, up to their longest cell. Words that do not fit together make the table wider.
     """
-    columns = []
-    for position, head in enumerate(heads):
-        words = [word for text in (head, *(row[position] for row in rows)) for word in text.split()]
-        columns.append(Column(head, overflow="fold", min_width=max(map(cell_len, words), default=1)))
-    found = Table(*columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    texts = [[head, *(row[position] for row in rows)] for position, head in enumerate(heads)]
+    widths = [max((cell_len(word) for text in column for word in text.split()), default=1) for column in texts]
+    left = width - sum(widths) - len(widths)
+    for position, column in enumerate(texts):
+        more = min(max(0, left), max(map(cell_len, column)) - widths[position])
+        widths[position] += more
+        left -= more
+    columns = [Column(head, overflow="fold", width=wide) for head, wide in zip(heads, widths, strict=True)]
+    found = Table(*columns, box=None, padding=(0, 1, 0, 0))
     for row in rows:
         found.add_row(*map(Text, row))
     return found
+
+
+def _width(table: Table) -> int:
+    """Columns of text that a table takes, one behind each of its own among them."""
+    return sum((column.width or 0) + 1 for column in table.columns)
 
 
 def _measured(rate: Rate) -> str:
