@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from fedinv.defend_mod import defend
 from fedinv.errors import RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Run, open_run
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
-    from fedinv.defense import Defense
-    from fedinv.federation.training import Participation
     from fedinv.runs.own_update import Arrays
     from fedinv.scenario.explanation import Explanation
     from fedinv.scenario.scenario import Scenario
@@ -281,30 +280,6 @@ def invert(
     known = own_update.knowledge(network, columns, records, knows)
     with bars(progress) as steps:
         return own_update.invert(Observation((0,), (seen,)), known, attack, seed, steps("attack"))
-
-
-def defend(
-    defense: "Defense | Mapping[str, Any] | str", *, seed: int, taken: "Participation | None" = None
-) -> Callable[..., Any]:
-    """Turn a defense of the update into a Flower mod for a ClientApp of your own.
-
-    `defense` is a fedinv Defense, a table such as {"kind": "top-k", "keep": 0.1}, or that in short, "top-k:keep=0.1".
-    `seed` decides what it draws. `taken` says how often the client takes part, which noise calibrated for an epsilon
-    needs to know; keeping count of what was spent is then yours.
-
-    Raises RequestError for an unknown defense or setting, ValueError for a defense that is more than a change of what a
-    client sends.
-
-    >>> import fedinv
-    >>> from flwr.clientapp import ClientApp
-    >>> app = ClientApp(mods=[fedinv.defend("top-k", seed=7)])
-    """
-    from fedinv import roles
-    from fedinv.federation.training import Participation
-    from fedinv.runs.own_update import defense_of
-
-    as_mod: Callable[..., Callable[..., Any]] = roles.load("clients", "mods").as_mod
-    return as_mod(defense_of(defense), seed=seed, taken=taken if taken is not None else Participation())
 
 
 def available(group: Group) -> dict[str, str]:

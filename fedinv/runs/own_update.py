@@ -9,14 +9,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from fedinv import plugins
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Sample
+from fedinv.defend_mod import defense_of
 from fedinv.defense import Defense
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Participation
 from fedinv.runs.run import parse_attack
-from fedinv.runs.wall import wall
+from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.short_form import plugin
 from fedinv.task.loss import Loss
@@ -64,22 +64,6 @@ def schema_of(schema: Schema | Mapping[str, Any] | None) -> Schema | None:
         return Schema.model_validate(dict(schema))
     except ValidationError as error:
         raise RequestError(f"schema: {explain(error, Schema, schema)}") from None
-
-
-def defense_of(written: Defense | Mapping[str, Any] | str) -> Defense:
-    """A defense from its table or a text such as `top-k:keep=0.1`. Raises RequestError naming the nearest spelling."""
-    if isinstance(written, Defense):
-        return written
-    document = plugin("defenses", written) if isinstance(written, str) else dict(written)
-    kind = str(document.get("kind"))
-    model = plugins.load("defenses", kind)
-    try:
-        found = model.model_validate(document)
-    except ValidationError as error:
-        raise RequestError(f"defense {kind}: {explain(error, model, document)}") from None
-    if not isinstance(found, Defense):
-        raise RequestError(f"defense {kind}: its class does not derive from fedinv.defense.Defense")
-    return found
 
 
 def exchange(update: Arrays, sent: Arrays, model: AnyModel, schema: Schema | None, records: int) -> Exchange:
@@ -157,6 +141,7 @@ def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progr
         raise RequestError(
             f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(AUTO)}"
         )
+    check_reach(type(attack))
     try:
         with wall():
             claim = attack.run(seen, knows, stream(seed, "attack", attack.kind, *seen.clients, 1), progress)
