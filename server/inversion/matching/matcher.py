@@ -54,8 +54,8 @@ def matching(
     `distortion` is what defenses are known to have done to the update: only coordinates that still depend on the
     gradient are compared, and gradients are clipped record by record as the client clipped them. `step` is the step
     length over all local steps, None where it is not known: then the gradient's length is not known either, and the
-    distance is the cosine whatever was asked for. Raises ValueError, in words, for an update or a network that cannot be
-    matched.
+    distance is the cosine whatever was asked for. Raises ValueError, in words, for an update or a network that cannot
+    be matched.
     """
     model, loss = knows.model, knows.loss or "cross-entropy"
     if model is None:
