@@ -1,6 +1,6 @@
 """What a defense is: it may change how a client trains and what it sends, and states the privacy loss of a round."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from fedinv.federation.training import Batch, Clipping, Job, LocalTraining, Masks, Participation, Update
-from fedinv.privacy.events import PrivacyEvent
+from fedinv.privacy.events import PrivacyEvent, RecordExposure
 
 __all__ = [
     "Batch",
@@ -23,7 +23,9 @@ __all__ = [
     "Masks",
     "Participation",
     "PrivacyEvent",
+    "RecordExposure",
     "Sending",
+    "Trial",
     "Update",
 ]
 
@@ -60,6 +62,18 @@ class Carrying:
     """The client's participation: its records, batches and steps, and the federation's rounds and clients."""
     rng: np.random.Generator
     """Random stream that is the same for all messages of a client's round; no source of secrets."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of a defense that studies try where their user names none."""
+
+    order: int
+    """Place among the trials of all defenses, smallest first; those of one place are sorted by kind."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that differ from the defense's defaults."""
+    words: str | None = None
+    """Name of the trial in an assessment, such as "DP-SGD, noise 1"; None: only comparisons try it."""
 
 
 CallNext = Callable[[Message, Context], Message]
@@ -100,6 +114,10 @@ class Defense(BaseModel):
     """Refusal shown when this defense is listed after one that adds noise; None: any order is fine."""
     in_clear: ClassVar[str | None] = None
     """What is sent in the clear beside the protected update, for the report; None: nothing worth a note."""
+    can_be_unmasked: ClassVar[bool] = False
+    """Whether a malicious server can open each update by answers that its protocol does not check (server.unmask)."""
+    trials: ClassVar[tuple[Trial, ...]] = ()
+    """The settings in which comparisons and assessments try it unasked; empty: only where it is asked for."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
         """Return the network to train in place of `network`; its parameters must have the same names."""
@@ -121,9 +139,9 @@ class Defense(BaseModel):
         return None
 
     def clipping(self, taken: Participation) -> Clipping | None:
-        """Return the clipping and noise that have the effect of `wrap_training`, for clients trained as one stack.
+        """How `wrap_training` clips and noises records' gradients: for clients trained as one, and for audits.
 
-        None: there are none; a defense that overrides `wrap_training` then has its clients trained one by one.
+        None where it does anything else; an audit of a guarantee for examples needs it.
         """
         return None
 
@@ -142,6 +160,13 @@ class Defense(BaseModel):
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """Return what one round charges to the client's ledger; empty where the defense claims nothing."""
         return ()
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """What the server saw of a record known to be in the last of `rounds` rounds of its client.
+
+        It bounds how well the record can be told from others by one who knows all the rest. None: nothing bounds it.
+        """
+        return None
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """Return the parameters in force, with calibrated ones filled in, as an attacker who knows of it has them."""

@@ -1,6 +1,7 @@
 """Decides whether a person was in the training."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Membership(Attack):
 
     kind: Literal["membership"] = "membership"
     """Selects this attack: membership inference."""
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
     """How members are found: by their loss, by comparison with shadow models, or by their gradient in an update."""
     shadows: int = Field(default=32, ge=4, le=1024)

@@ -1,6 +1,7 @@
 """Reads classes, or one field of a person, off the model."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ class ModelInversion(Attack):
 
     kind: Literal["model-inversion"] = "model-inversion"
     """Selects this attack: model inversion."""
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"mode": "attribute", "access": "gradients"}
     mode: Literal["classes", "attribute"] = "classes"
     """What is asked for: a representative of each class, or one column of people whose other columns are known."""
     access: Literal["gradients", "confidences"] = "gradients"

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion.row_space.reading import read_records
@@ -34,6 +35,7 @@ class RowSpace(Attack):
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
+    compared: ClassVar[bool] = True
     starts: int = Field(default=SpanBudget.starts, ge=1, le=1000)
     """Starting records drawn in a round for each one not yet found, 1 to 1000; doubled after a round without any."""
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)
@@ -42,6 +44,11 @@ class RowSpace(Attack):
     """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
     """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons with a hidden layer: it reads the updates of the first two layers."""
+        return model.perceptron and len(model.widths) > 0
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and note why others are missing."""
