@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Sending, Update
 from fedinv.defense_terms.flower_local_dp import standard_deviation
 from fedinv.federation.streams import torch_stream
 
@@ -48,6 +48,10 @@ class FlowerLocalDp(Defense):
                 mechanism=self.kind,
             ),
         )
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """Every round's update lies within one clipping norm of zero, whatever the local steps were."""
+        return RecordExposure(self._std / self.clip, ((1.0, rounds),))
 
     @property
     def _std(self) -> float:

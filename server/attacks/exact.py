@@ -1,8 +1,9 @@
 """Solves the first layer for whole records; needs no knowledge."""
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.task.models import AnyModel
 
 from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_layer
@@ -45,6 +47,7 @@ class Exact(Attack):
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
@@ -56,6 +59,16 @@ class Exact(Attack):
     """Larger batches are not tried."""
     fall_back: bool = True
     """Search the update's spans, as row-space does, for records that their signals do not tell apart."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons alone: it solves their first layer."""
+        return model.perceptron
+
+    def beside(self, others: Collection[str]) -> Attack:
+        """Without the search that it falls back on, where row-space is run by itself and nobody asks for both."""
+        fall_back = self.fall_back and ("fall_back" in self.model_fields_set or "row-space" not in others)
+        return self.model_copy(update={"fall_back": fall_back})
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and say in the notes why others are missing."""

@@ -1,6 +1,7 @@
 """Whether a person was in the training."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Membership(Attack):
     """
 
     kind: Literal["membership"] = "membership"
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
     shadows: int = Field(default=32, ge=4, le=1024)
     """Shadow models of lira."""

@@ -1,6 +1,7 @@
 """What the model tells of its classes, or of one field."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class ModelInversion(Attack):
     """
 
     kind: Literal["model-inversion"] = "model-inversion"
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"mode": "attribute", "access": "gradients"}
     mode: Literal["classes", "attribute"] = "classes"
     access: Literal["gradients", "confidences"] = "gradients"
     column: str | None = None

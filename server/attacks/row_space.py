@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion.row_space.reading import read_records
@@ -27,6 +28,7 @@ class RowSpace(Attack):
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
+    compared: ClassVar[bool] = True
     starts: int = Field(default=SpanBudget.starts, ge=1, le=1000)
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)
@@ -35,6 +37,11 @@ class RowSpace(Attack):
     """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
     """Larger batches are not tried."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons with a hidden layer: it reads the updates of the first two layers."""
+        return model.perceptron and len(model.widths) > 0
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and say in the notes why others are missing."""

@@ -6,7 +6,7 @@ import torch
 
 from fedinv.attack import Exchange, Observation, Sample
 from fedinv.judge.matching import match
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
 from server.attacks.dp_aware import DpAware
@@ -27,7 +27,7 @@ def victim(noise, client=0, rounds=1, batch_size=4):
     scenario = read(
         "hospital", [*keys, "model.hidden=[24]", f'defenses=[{{kind="dp-sgd",noise_multiplier={noise},clip=1.0}}]']
     )
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema, rows = people.table.schema, people.shares[client]
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     sent = {k: v.clone() for k, v in state(network).items()}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedinv.attack import Exchange, Observation, Question, Sample
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
 from server.attacks.line_up import LineUp
@@ -25,7 +25,7 @@ def lineup(defense, trial=0, rounds=1, model="model.hidden=[16]"):
         model,
     ]
     scenario = read("hospital", [*keys, f"defenses=[{defense}]"])
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema = people.table.schema
     order = np.random.default_rng(trial).permutation(len(people.labels))
     candidates, others = (Sample(people.inputs[at], people.labels[at]) for at in (order[:N], order[N : N + 5]))
