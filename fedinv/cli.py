@@ -127,8 +127,8 @@ def assess(
 @app.command()
 def compare(
     scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
-    defenses: Annotated[str, typer.Option(help="As a,b:key=value,a+b. [default: eight usual ones]")] = "",
-    attacks: Annotated[str, typer.Option(help="As x,y:key=value. [default: the scenario's, and row-space]")] = "",
+    defenses: Annotated[str, typer.Option(help="As a,b:key=value,a+b. [default: the usual ones]")] = "",
+    attacks: Annotated[str, typer.Option(help="As x,y:key=value. [default: the scenario's, and the usual ones]")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each of another seed.")] = 1,
     limit: Annotated[float, typer.Option(min=0, help="Points of AUC or R² that may be lost at most.")] = 2.0,
     settings: Settings = None,

@@ -8,7 +8,7 @@ from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare as comparing
-from fedinv.studies.defense_sets import stacks
+from fedinv.studies.defense_sets import stacks, usual
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128]")
@@ -94,3 +94,33 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     labels = next(one for one in again.rows[0].leaks if one.attack == "labels")
     assert labels.measure is not None
     assert labels.recovered is None
+
+
+def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():
+    assert usual() == [
+        "dp-sgd",
+        "dp-sgd:epsilon=8",
+        "clip-noise",
+        "masking",
+        "top-k",
+        "small-model",
+        "dropout",
+        "label-smoothing",
+    ]
+    assert all(stack.defenses for stack in stacks(usual()))
+
+
+def test_attacks_run_unasked_only_on_models_that_they_suit(tiny):
+    logistic = tiny.replace('kind = "mlp"\nhidden = [32, 16]', 'kind = "logistic"')
+    assert [attack.kind for attack in comparing.attacks_of(loads(logistic + EXACT), [])] == ["exact"]
+    with pytest.raises(RequestError, match="none that rebuilds records"):
+        comparing.attacks_of(loads(logistic), [])
+
+
+def test_exact_falls_back_on_nothing_that_is_run_beside_it_unless_asked_to(tiny):
+    for texts, falls_back in (
+        (["exact"], True),
+        (["exact", "row-space"], False),
+        (["exact:fall_back=true", "row-space"], True),
+    ):
+        assert comparing.attacks_of(loads(tiny), texts)[0].fall_back is falls_back
