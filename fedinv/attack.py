@@ -137,6 +137,11 @@ class Answer:
     """What a reader should know: why there is no answer, which knowledge was lacking."""
 
 
+def nothing(reason: str, width: int = 1) -> Claim:
+    """A claim of no records of `width` inputs, whose note says why."""
+    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
+
+
 def unanswered(reason: str) -> Answer:
     """No answer, and why: the guesser then speaks for the attack."""
     return Answer(torch.zeros(0, 0), (f"does not run: {reason}",))

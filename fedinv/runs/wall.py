@@ -22,18 +22,7 @@ ALLOWED = ("attack", "defense_terms", "errors", "privacy", "results", "strict", 
 """What an attack may import of fedinv: what both sides of a federation know, and nothing that holds a record."""
 ATTACK_CODE = ("attacks", "countermeasures", "inference", "inversion")
 """What an attack may import of the server: other attacks' code, and nothing that runs the federation."""
-
-
-_LIBRARIES = sys.stdlib_module_names | {
-    "fedinv",
-    "server",
-    "numpy",
-    "pydantic",
-    "pydantic_core",
-    "scipy",
-    "sklearn",
-    "torch",
-}
+_LIBRARIES = sys.stdlib_module_names | {"fedinv", "server", "numpy", "pydantic", "pydantic_core", "scipy", "torch"}
 """Top-level modules that need no look: they hold nothing of fedinv, or the wall itself hides what they hold."""
 
 
