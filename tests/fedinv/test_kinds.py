@@ -33,13 +33,13 @@ SHARED = [
 def named(source: str, kinds: set[str]) -> Iterator[tuple[int, str]]:
     """Line and kind of every literal that names a kind: as a word, or an ordinary word where a kind is meant."""
     tree = ast.parse(source)
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose = {id(part) for text in _texts_for_readers(tree) for part in ast.walk(text)}
     meant = {id(node) for node in _meant_as_kinds(tree)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in prose:
             continue
         if node.value.startswith("fedinv "):
-            continue  # an example of the command line
+            continue  # an example of a command
         for kind in kinds:
             if kind in ORDINARY:
                 found = node.value == kind and id(node) in meant
@@ -47,6 +47,14 @@ def named(source: str, kinds: set[str]) -> Iterator[tuple[int, str]]:
                 found = re.search(rf"(?<![\w-]){re.escape(kind)}(?![\w-])", node.value) is not None
             if found:
                 yield node.lineno, kind
+
+
+def _texts_for_readers(tree: ast.AST) -> Iterator[ast.AST]:
+    """Docstrings, and what the command line's help shows as examples."""
+    for node in ast.walk(tree):
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_docstring or (isinstance(node, ast.keyword) and node.arg in ("help", "epilog")):
+            yield node.value
 
 
 def _meant_as_kinds(tree: ast.AST) -> Iterator[ast.AST]:

@@ -9,6 +9,7 @@ from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare as comparing
 from fedinv.studies.defense_sets import stacks, usual
+from fedinv.studies.workers import Workers
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128]")
@@ -34,8 +35,9 @@ def test_a_stack_that_cannot_be_read_is_named(text, said):
     ("text", "said"), [("masking+top-k", "must be the last"), ("top-k:kep=0.1", "did you mean 'keep'")]
 )
 def test_a_stack_that_cannot_be_had_is_refused_before_anything_runs(tiny, tmp_path, text, said):
+    plan = comparing.Plan(loads(tiny + EXACT), stacks([text]), [])
     with pytest.raises(RequestError, match=said):
-        comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda *_: None)
+        comparing.compare(plan, 0.02, tmp_path / "c", Workers(1), lambda *_: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -60,7 +62,8 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
 
     def compare(defenses, attacks, seeds, where, jobs):
         chosen = comparing.attacks_of(scenario, attacks)
-        return comparing.compare(scenario, defenses, chosen, seeds, 0.02, where, jobs, print)
+        plan = comparing.Plan(scenario, defenses, chosen, seeds)
+        return comparing.compare(plan, 0.02, where, Workers(jobs), print)
 
     found = compare(chosen, ["exact"], 2, folder, 2)
     assert [row.defenses for row in found.rows] == ["none", "clip-noise", "dropout:rate=0.0"]
