@@ -77,6 +77,7 @@ class GradientMatching(Attack):
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"
+    tried_in_turn: ClassVar[int | None] = 30
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     distance: Literal["cosine", "squared"] | None = None
