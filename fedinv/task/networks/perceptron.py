@@ -11,7 +11,7 @@ from torch import nn
 from fedinv.task.networks.bottleneck import Bottleneck
 
 Shape = tuple[int, ...]
-"""Of one record: (width,) for a table, (channels, height, width) for an image."""
+"""Shape of one record: (width,) for a table, (channels, height, width) for an image."""
 Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
 Whole = Annotated[int, Field(gt=0)]
 ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
@@ -30,10 +30,13 @@ class Mlp(BaseModel):
     images: ClassVar[bool] = False
 
     kind: Literal["mlp"] = "mlp"
+    """Selects this network, and with it the keys that the table may have."""
     hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1)
+    """Units of each hidden layer, from the input on; wide first layers reveal more records to analytic attacks."""
     activation: Activation = "relu"
+    """Activation after each hidden layer."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""
@@ -51,8 +54,9 @@ class Logistic(BaseModel):
     images: ClassVar[bool] = False
 
     kind: Literal["logistic"] = "logistic"
+    """Selects this network, and with it the keys that the table may have."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""
