@@ -1,1 +1,1 @@
-"""What the two sides of one defense must agree on: one file a defense, named after its kind."""
+"""Parameters and functions that server and clients share for one defense, in a file named after its kind."""

@@ -1,4 +1,4 @@
-"""PRECODE's terms: the variational bottleneck that server and clients both put into the model."""
+"""PRECODE: the variational bottleneck that server and clients both put into the model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from fedinv.task.networks.bottleneck import WIDTH
 
 
 def with_bottleneck(document: Any) -> Any:
-    """A scenario's document with the bottleneck that its defense precode puts into the model, for both roles alike."""
+    """Return a scenario's document with `model.bottleneck` set to the width of its defense precode, if it has one."""
     if not isinstance(document, Mapping) or not isinstance(document.get("defenses", ()), list | tuple):
         return document
     for defense in document.get("defenses", ()):
