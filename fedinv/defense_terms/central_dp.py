@@ -19,7 +19,7 @@ class CentralNoise(BaseModel):
     """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def event(self, clients: int, cohort: int, rounds: int) -> PrivacyEvent:
-        """Charge of one round, whose `cohort` is drawn in secret from `clients`, with noise calibrated for all rounds."""
+        """Charge of one round, its `cohort` drawn in secret from `clients`, its noise calibrated for all rounds."""
         event = PrivacyEvent(
             noise_multiplier=0.0,
             sampling_rate=cohort / clients,
