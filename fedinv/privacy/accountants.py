@@ -25,8 +25,7 @@ _NEIGHBORS = {
 
 @lru_cache(maxsize=1024)
 def composed(events: tuple[PrivacyEvent, ...], delta: float, step: float = FINE) -> float:
-    """Epsilon of composed events at a delta, with privacy loss in intervals of `step`; infinite for an event without
-    noise."""
+    """Epsilon of composed events at a delta, privacy loss discretized by `step`; infinite where one has no noise."""
     if any(event.noise_multiplier == 0 for event in events):
         return math.inf
     neighbors = _NEIGHBORS[events[0].neighbors]

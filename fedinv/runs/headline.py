@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_names, worst_inferences
+from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
 from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
 
