@@ -112,12 +112,12 @@ def compare(
     """Compare stacks of defenses under attacks: what leaks, at what cost, and which to take.
 
     Each of `defenses` is a stack in the short way, such as "dp-sgd:epsilon=8", "masking+top-k" or
-    "training.batch_size=32"; without any, eight usual ones. The scenario without defenses is always among the rows.
-    `attacks` are written likewise; without any, those of the scenario that rebuild records, and row-space where the
-    model is an mlp. `seeds` repeats every cell with as many seeds, `limit` is how many points (hundredths) of the
-    model's AUC or R² the recommended stack may lose. `jobs` processes work at once, one a core by default; or the CPUs
-    of a Ray cluster at `ray_address`. `out` is the folder, by default runs/NAME-compare-N; finished cells are kept in
-    .cells beside it and never run twice.
+    "training.batch_size=32"; without any, the trials that the defenses themselves propose. The scenario without
+    defenses is always among the rows. `attacks` are written likewise; without any, those of the scenario that rebuild
+    records, and those that every comparison runs on such a model. `seeds` repeats every cell with as many seeds,
+    `limit` is how many points (hundredths) of the model's AUC or R² the recommended stack may lose. `jobs` processes
+    work at once, one a core by default; or the CPUs of a Ray cluster at `ray_address`. `out` is the folder, by default
+    runs/NAME-compare-N; finished cells are kept in .cells beside it and never run twice.
 
     A script that calls this must guard it by ``if __name__ == "__main__":``, as processes are started.
 
@@ -135,6 +135,7 @@ def compare(
     from fedinv.runs import run as runs
     from fedinv.studies import compare as comparing
     from fedinv.studies.defense_sets import stacks, usual
+    from fedinv.studies.workers import Workers
 
     declared = load(scenario)
     runs.check(declared, "inline")
@@ -142,8 +143,8 @@ def compare(
     tried = comparing.attacks_of(declared, _texts(attacks or ()))
     folder = (runs.new_folder(f"{declared.name}-compare") if out is None else Path(out)).absolute()
     with _going_on(folder), bars(progress) as steps:
-        cells = steps("cells")
-        found = comparing.compare(declared, chosen, tried, seeds, limit / 100, folder, jobs, cells, ray_address)
+        plan, workers = comparing.Plan(declared, chosen, tried, seeds), Workers(jobs, ray_address)
+        found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
     page.write(found, folder)
     return Comparison(folder, found)
 

@@ -180,6 +180,8 @@ class Attack(BaseModel):
     """The settings with which every assessment runs it, because it is quick then; None: assessments do not run it."""
     compared: ClassVar[bool] = False
     """Whether a comparison runs it without being asked, on the models that it suits."""
+    tried_in_turn: ClassVar[int | None] = None
+    """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:

@@ -240,7 +240,7 @@ def compare(
             metavar="A,B:KEY=VALUE,A+B",
             help="Sets of defenses, each a row.",
             rich_help_panel="Compare",
-            show_default="eight usual ones",
+            show_default="the usual ones",
         ),
     ] = "",
     attacks: Annotated[
@@ -249,7 +249,7 @@ def compare(
             metavar="X,Y:KEY=VALUE",
             help="Attacks that each of them meets.",
             rich_help_panel="Compare",
-            show_default="the scenario's, and row-space",
+            show_default="the scenario's, and the usual ones",
         ),
     ] = "",
     seeds: Annotated[

@@ -8,7 +8,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -76,10 +76,13 @@ def load(group: Group, kind: str) -> type[BaseModel]:
 
 
 def loaded(group: Group) -> dict[str, Any]:
-    """Every plugin's class of a group by its kind, sorted; one that cannot be imported is left out. Imports all."""
+    """Every plugin's class of a group by its kind, sorted. Imports all.
+
+    One of another package that cannot be imported is left out; a built-in one raises: it must not be missing unnoticed.
+    """
     found: dict[str, Any] = {}
-    for kind in available(group):
-        with suppress(Exception):  # another package's broken plugin is no reason to do without the others
+    for kind, plugin in available(group).items():
+        with suppress(Exception) if isinstance(plugin.origin, EntryPoint) else nullcontext():
             found[kind] = load(group, kind)
     return found
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
-from fedinv.results.run import Mean, Rate, Results
+from fedinv.results.run import AttackResult, InferenceResult, Mean, Measure, Rate, Results
 
 
 def frame(table: pa.Table | Sequence[dict[str, Any]]) -> Any:
@@ -36,10 +36,10 @@ def measured(results: Results) -> Iterator[dict[str, Any]]:
         }
         for name, rate in rates.items():
             if rate is not None:
-                yield _row(found.kind, found.variant, found.target, name, rate.value, rate.ci95, rate.prior, rate.count)
+                yield _row(found, name, rate)
     for told in results.inferences:
         for one in told.measures:
-            yield _row(told.kind, told.variant, told.target, one.name, one.value, one.ci95, one.prior, one.count)
+            yield _row(told, one.name, one)
 
 
 def leaks(found: Assessment) -> Iterator[dict[str, Any]]:
@@ -71,17 +71,15 @@ def bounds(found: Audit) -> Iterator[dict[str, Any]]:
         }
 
 
-def _row(
-    attack: str, variant: str, target: str, measure: str, value: float, ci95: tuple[float, float], prior: float, n: int
-) -> dict[str, Any]:
+def _row(result: AttackResult | InferenceResult, measure: str, found: Rate | Mean | Measure) -> dict[str, Any]:
     return {
-        "attack": attack,
-        "variant": variant,
-        "target": target,
+        "attack": result.kind,
+        "variant": result.variant,
+        "target": result.target,
         "measure": measure,
-        "value": value,
-        "low": ci95[0],
-        "high": ci95[1],
-        "guess": prior,
-        "count": n,
+        "value": found.value,
+        "low": found.ci95[0],
+        "high": found.ci95[1],
+        "guess": found.prior,
+        "count": found.count,
     }

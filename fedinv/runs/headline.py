@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_names, worst_told
+from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
 from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
 
@@ -26,7 +26,7 @@ def headline(
     exceed a guess. `people` is what a record is called ("patient records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
-    told = [one.says for one in worst_told(inferences) if exceeds_guess(one)]
+    told = [one.says for one in worst_inferences(inferences) if exceeds_guess(one)]
     if not attacks and told:
         return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
     if not attacks and inferences:

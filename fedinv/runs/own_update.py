@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from fedinv import plugins
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Sample
 from fedinv.defend_mod import defense_of
 from fedinv.defense import Defense
@@ -25,8 +26,6 @@ from fedinv.task.schema import Schema
 
 Arrays = Mapping[str, Any] | Sequence[Any]
 """Tensors or arrays by parameter name, or in the order of the network's parameters."""
-AUTO = ("exact", "row-space", "gradient-matching")
-"""Attacks that are tried in turn: those that verify what they claim by algebra first, the search last."""
 EXPLAINED = 0.05
 """Relative mismatch, below which an update that was computed again from a claim is the one that was seen."""
 SURE = 0.9
@@ -117,15 +116,22 @@ def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int,
         one = attack if isinstance(attack, Attack) else parse_attack(plugin("attacks", attack))
         return _claim(one, seen, knows, seed, progress)
     found: list[tuple[str, Claim]] = []
-    for position, kind in enumerate(AUTO):
-        one = parse_attack({"kind": kind, **({"fall_back": False} if kind == "exact" else {})})
-        found.append((kind, _claim(one, seen, knows, seed, _part(progress, position))))
+    kinds = _in_turn()
+    for position, kind in enumerate(kinds):
+        one = parse_attack({"kind": kind}).beside(kinds)
+        found.append((kind, _claim(one, seen, knows, seed, _part(progress, position, len(kinds)))))
         if _explains(found[-1][1], seen.last.records):
             break
     progress(1.0)
     chosen, best = max(found, key=lambda tried: float(tried[1].confidence.sum()))
     others = [f"{kind}: {note}" for kind, claim in found if kind != chosen for note in claim.notes]
     return replace(best, notes=(f"found by {chosen}", *best.notes, *others))
+
+
+def _in_turn() -> list[str]:
+    """The kinds of the attacks that are tried where none is named, in their order. Imports every attack."""
+    places = {kind: attack.tried_in_turn for kind, attack in plugins.loaded("attacks").items()}
+    return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: (places[kind], kind))
 
 
 def _explains(claim: Claim, records: int) -> bool:
@@ -139,7 +145,7 @@ def _explains(claim: Claim, records: int) -> bool:
 def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progress: Progress) -> Claim:
     if attack.asks != "records" or attack.sees != "update":
         raise RequestError(
-            f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(AUTO)}"
+            f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(_in_turn())}"
         )
     check_reach(type(attack))
     try:
@@ -152,8 +158,8 @@ def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progr
     return claim
 
 
-def _part(progress: Progress, position: int) -> Progress:
-    return lambda share: progress((position + share) / len(AUTO))
+def _part(progress: Progress, position: int, parts: int) -> Progress:
+    return lambda share: progress((position + share) / parts)
 
 
 def _named(arrays: Arrays, what: str) -> dict[str, Tensor]:
@@ -241,7 +247,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_count, "a number of local epochs, 1 or more"),
     "momentum": (_number(0, inclusive=True), "a number from 0"),
     "weight_decay": (_number(0, inclusive=True), "a number from 0"),
-    "defenses": (_is_defenses, 'a list of defenses, such as ["top-k:keep=0.1"]'),
+    "defenses": (_is_defenses, 'a list of defenses, such as ["kind:key=value"]'),
     "auxiliary": (lambda value: isinstance(value, Sample), "a fedinv.attack.Sample"),
     "question": (lambda value: False, "left out: invert asks for records only"),
 }

@@ -19,7 +19,7 @@ from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.defense_sets import trials
-from fedinv.studies.workers import pool
+from fedinv.studies.workers import Workers, pool
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
             if number == 0:
                 raise
     found: dict[int, VariationLeak] = {}
-    with pool(jobs, len(tasks), "assessment") as work:
+    with pool(Workers(jobs), len(tasks), "assessment") as work:
         for number, variation, changed in tasks:
             work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
         for number, leak in work.finished():

@@ -7,6 +7,7 @@ defense or an attack runs only what is new.
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,46 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.scenario.short_form import plugin
 from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
-from fedinv.studies.workers import pool
+from fedinv.studies.workers import Workers, pool
 from fedinv.version import __version__
 
 Named = Callable[[float, str], None]
 """Called with the share of the work that is done, 0 to 1, and the name of what is under way."""
 
 
-def seeds_of(scenario: Scenario, count: int) -> list[int]:
-    """`count` seeds: the scenario's and the integers after it."""
-    return [scenario.seed + i for i in range(count)]
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison runs: every stack of defenses with every seed, each under all attacks."""
+
+    scenario: Scenario
+    """Its own defenses and attacks are left out."""
+    stacks: Sequence[Stack]
+    """The rows beside the scenario without defenses, which is always run."""
+    attacks: Sequence[Attack]
+    repetitions: int = 1
+    """Seeds of each stack: the scenario's and those after it."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that each stack is run with."""
+        return [self.scenario.seed + i for i in range(self.repetitions)]
+
+    @property
+    def cells(self) -> dict[tuple[str, int], Scenario]:
+        """The scenario of each cell by its stack's name and its seed, those without defenses first.
+
+        Raises RequestError for a stack that the scenario cannot have.
+        """
+        stacked = [stack.on(self.scenario) for stack in self._rows]
+        return {
+            (stack.name, seed): one.model_copy(update={"seed": seed})
+            for stack, one in zip(self._rows, stacked, strict=True)
+            for seed in self.seeds
+        }
+
+    @property
+    def _rows(self) -> list[Stack]:
+        return [Stack(NONE), *(stack for stack in self.stacks if stack.name != NONE)]
 
 
 def cell_folder(scenario: Scenario, cache: Path) -> Path:
@@ -41,33 +72,20 @@ def cell_folder(scenario: Scenario, cache: Path) -> Path:
     return cache / sha256(text.encode()).hexdigest()[:16]
 
 
-def matrix(
-    scenario: Scenario,
-    stacks: Sequence[Stack],
-    attacks: Sequence[Attack],
-    seeds: Sequence[int],
-    cache: Path,
-    jobs: int | None,
-    progress: Named,
-    ray_address: str | None = None,
-) -> Cells:
-    """Run all cells, the undefended ones first; the others reuse them as their own undefended runs.
+def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
+    """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
 
     `progress` is called with the share that is done and the name of the cell that has been under way longest.
 
     A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
     """
-    plain, stacked = Stack(NONE), [stack for stack in stacks if stack.name != NONE]
-    declared = {
-        (stack.name, seed): stack.on(scenario).model_copy(update={"seed": seed})
-        for stack in (plain, *stacked)
-        for seed in seeds
-    }
-    asked = [attack.model_dump(mode="json", exclude_none=True) for attack in attacks]
+    declared, seeds = plan.cells, plan.seeds
+    stacked = [stack for stack in plan.stacks if stack.name != NONE]
+    asked = [attack.model_dump(mode="json", exclude_none=True) for attack in plan.attacks]
     found: Cells = {}
     waiting: dict[tuple[str, int], None] = {}  # in the order in which they are begun
-    with pool(jobs, len(declared), "comparison", ray_address) as work:
+    with pool(workers, len(declared), "comparison") as work:
         for seed in seeds:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
@@ -88,39 +106,23 @@ def matrix(
     return {key: found[key] for key in declared}
 
 
-def compare(
-    scenario: Scenario,
-    stacks: Sequence[Stack],
-    attacks: Sequence[Attack],
-    seeds: int,
-    limit: float,
-    folder: Path,
-    jobs: int | None,
-    progress: Named,
-    ray_address: str | None = None,
-) -> Comparison:
-    """Run the matrix and draw the conclusions; cells are kept in `.cells` beside the comparison's folder.
+def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: Named) -> Comparison:
+    """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
 
-    `limit` is the loss of the metric, 0 to 1, that a recommended stack may cost. With the address of a Ray cluster the
-    cells run there: all its machines must share that folder and have fedinv installed.
+    `limit` is the share of the model's metric, 0 to 1, that the recommended stack may lose. The machines of a Ray
+    cluster must all share the folder, and have fedinv.
     """
-    repeated, cache = seeds_of(scenario, seeds), folder.absolute().parent / ".cells"
-    cells = matrix(scenario, stacks, attacks, repeated, cache, jobs, progress, ray_address)
-    where = {
-        (stack.name, seed): os.path.relpath(
-            cell_folder(stack.on(scenario).model_copy(update={"seed": seed}), cache), folder
-        )
-        for stack in (Stack(NONE), *stacks)
-        for seed in repeated
-    }
-    found = seed_pooling.rows(cells, where, attacks)
+    cache = folder.absolute().parent / ".cells"
+    cells = matrix(plan, cache, workers, progress)
+    where = {key: os.path.relpath(cell_folder(one, cache), folder) for key, one in plan.cells.items()}
+    found = seed_pooling.rows(cells, where, plan.attacks)
     metric = metric_text(next(one for one in cells.values() if isinstance(one, Results)).utility)
     there = {row.defenses for row in found}
     return Comparison(
-        scenario=scenario.name,
-        seeds=repeated,
+        scenario=plan.scenario.name,
+        seeds=plan.seeds,
         metric=metric,
-        attacks=seed_pooling.labels(attacks),
+        attacks=seed_pooling.labels(plan.attacks),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
         dominated=recommendation.dominated(found),

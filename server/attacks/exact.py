@@ -57,6 +57,7 @@ class Exact(Attack):
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
+    tried_in_turn: ClassVar[int | None] = 10
     assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search per record, 1 to 1000; a round that finds nothing is followed by one with more."""

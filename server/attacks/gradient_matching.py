@@ -82,6 +82,7 @@ class GradientMatching(Attack):
 
     kind: Literal["gradient-matching"] = "gradient-matching"
     """Selects this attack: gradient matching."""
+    tried_in_turn: ClassVar[int | None] = 30
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",

@@ -35,6 +35,7 @@ class RowSpace(Attack):
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
+    tried_in_turn: ClassVar[int | None] = 20
     compared: ClassVar[bool] = True
     starts: int = Field(default=SpanBudget.starts, ge=1, le=1000)
     """Starting records drawn in a round for each one not yet found, 1 to 1000; doubled after a round without any."""

@@ -1,7 +1,7 @@
-"""Representatives of a model's classes: how like the class's people are they?"""
+"""Class representatives: how similar are they to the people of their class?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,19 +19,36 @@ from fedinv.task.columns import Categorical, Image
 from fedinv.task.schema import Schema
 
 SHOWN = 8
+"""Number of pairs of images that are shown."""
 RAREST = 0.05
-"""Least standard deviation by which an input's difference is divided: rarer values would outweigh all others."""
+"""Smallest standard deviation by which an input's difference is divided, so that rare values do not outweigh others."""
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """One claimed representative a class, beside the truth; all tensors have one row a class, in `labels`' order."""
+
+    truth: Sample
+    """The training records that the classes are judged by."""
+    labels: Tensor
+    """int64 (classes,): the classes that are judged."""
+    records: Tensor
+    """float32 (classes, width): what was claimed."""
+    means: Tensor
+    """float32 (classes, width): each class's true mean, or mode where a column has categories."""
+    guesses: Tensor
+    """float32 (classes, width): the mean of all classes together, which is what a guesser claims of each."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """Nothing is handed over."""
+    """Return None: the attacker needs nothing beyond the observation and its knowledge."""
     return None
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Representatives against the means of the classes' true training records, beside the population's.
+    """Compare representatives with the means of their class's training records; the prior is the mean of all classes.
 
-    Of images also: how many a network of the judge's own takes for the right class.
+    For images it also counts how many the judge's own classifier recognizes.
     """
     schema, people = setting.people.table.schema, setting.people
     if not schema.classes:
@@ -40,19 +57,20 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     truth = Sample(people.inputs[rows], people.labels[rows])
     claims = [one.answer for one in heard if isinstance(one.answer, Claim) and one.answer.labels is not None]
     records, labels = _of(claims, truth, schema)
-    if not len(records):  # the guess speaks: the population's mean or mode for each class
+    if not len(records):  # without a claim the guess is scored: the mean or mode of all classes
         labels = torch.from_numpy(np.unique(truth.labels.numpy()))
         records = _center(truth.records, schema).repeat(len(labels), 1)
     drawn = Sample(records, labels)
     several = len(labels) > len(set(labels.tolist()))
-    if several:  # samples of each class stand for their mean
+    if several:  # several records of a class are scored by their mean
         labels = torch.tensor(sorted(set(labels.tolist())))
         records = torch.stack([drawn.records[drawn.labels == c].mean(0) for c in labels])
     means = torch.stack([_center(truth.records[truth.labels == c], schema) for c in labels])
     guesses = _center(truth.records, schema).expand_as(means)
+    portraits = Portraits(truth, labels, records, means, guesses)
     if schema.image is not None:
-        return _images(setting, schema.image, truth, labels, records, means, guesses, rng)
-    found = _table(setting, truth, labels, records, means, guesses, rng)
+        return _images(setting, schema.image, portraits, rng)
+    found = _table(setting, portraits, rng)
     if several:
         measures, shown = samples(drawn, truth, schema, setting.scenario.judge.tolerance, rng)
         found = replace(found, measures=[*found.measures, *measures], exhibits=[*found.exhibits, shown])
@@ -60,13 +78,13 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _held(setting: Setting, heard: Sequence[Heard]) -> list[NDArray[np.int64]]:
-    """Rows of the clients that were watched; of all where the trained model was."""
+    """Rows of each watched client; of every client where the trained model was attacked."""
     watched = {client for one in heard if one.seen.last.received for client in one.seen.clients}
     return [setting.people.shares[client] for client in sorted(watched)] or list(setting.people.shares)
 
 
 def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor, Tensor]:
-    """Claimed records and their classes, of classes that have people."""
+    """Claimed records (n, width) and labels (n,) of classes that occur in the truth."""
     if not claims or not sum(len(claim.records) for claim in claims):
         return torch.zeros(0, schema.width), torch.zeros(0, dtype=torch.long)
     records = torch.cat([claim.records for claim in claims])
@@ -76,7 +94,7 @@ def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor,
 
 
 def _center(records: Tensor, schema: Schema) -> Tensor:
-    """(width,): means of numbers and pixels, the commonest of values."""
+    """Center of records (n, width): means of numbers and pixels, the most frequent category one-hot; (width,)."""
     mean = records.mean(0)
     for column, at in zip(schema.columns, schema.slices, strict=True):
         if isinstance(column, Categorical):
@@ -84,22 +102,15 @@ def _center(records: Tensor, schema: Schema) -> Tensor:
     return mean
 
 
-def _images(
-    setting: Setting,
-    image: Image,
-    truth: Sample,
-    labels: Tensor,
-    records: Tensor,
-    means: Tensor,
-    guesses: Tensor,
-    rng: np.random.Generator,
-) -> Inference:
+def _images(setting: Setting, image: Image, portraits: Portraits, rng: np.random.Generator) -> Inference:
     schema, people = setting.people.table.schema, setting.people
     others = Sample(people.inputs[people.holdout], people.labels[people.holdout])
-    eye = recognizer(schema, truth, others, setting.scenario.seed + 1)
-    named = eye.classes(records) == labels.numpy()
+    labels = portraits.labels
+    eye = recognizer(schema, portraits.truth, others, setting.scenario.seed + 1)
+    named = eye.classes(portraits.records) == labels.numpy()
     hits, total, chance = int(named.sum()), len(named), 1 / len(schema.classes)
-    claimed, true, guessed = (image.decode(part.double().numpy()) for part in (records, means, guesses))
+    sides = portraits.records, portraits.means, portraits.guesses
+    claimed, true, guessed = (image.decode(side.double().numpy()) for side in sides)
     ours, prior = quality(claimed, true, image), quality(guessed, true, image)
     measures = [
         Measure(
@@ -132,17 +143,10 @@ def _images(
     return Inference(says, measures, exhibits=[shown])
 
 
-def _table(
-    setting: Setting,
-    truth: Sample,
-    labels: Tensor,
-    records: Tensor,
-    means: Tensor,
-    guesses: Tensor,
-    rng: np.random.Generator,
-) -> Inference:
+def _table(setting: Setting, portraits: Portraits, rng: np.random.Generator) -> Inference:
     schema, tolerance = setting.people.table.schema, setting.scenario.judge.tolerance
-    right, guessed = (_fields(part, means, schema, tolerance) for part in (records, guesses))
+    sides = portraits.records, portraits.guesses
+    right, guessed = (_fields(side, portraits.means, schema, tolerance) for side in sides)
     total, hits = right.size, int(right.sum())
     measures = [
         Measure(
@@ -153,7 +157,7 @@ def _table(
             prior=float(guessed.mean()),
         )
     ]
-    direction = _direction(labels, records, truth, rng)
+    direction = _direction(portraits, rng)
     if direction is not None:
         measures.insert(0, direction)
     says = (
@@ -161,11 +165,11 @@ def _table(
     )
     if direction is not None:
         says += f"; how the classes differ correlates with the truth by {direction.value:.2f}"
-    return Inference(says, measures, exhibits=[_exhibit(schema, labels, records, means, right)])
+    return Inference(says, measures, exhibits=[_exhibit(schema, portraits, right)])
 
 
 def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> NDArray[np.bool_]:
-    """(n, columns): where a value is the mode, or a number within the tolerance of the mean."""
+    """Whether each field is the mode, or within `tolerance` of the mean for a number: bool (n, columns)."""
     parts = [
         claimed[:, at].argmax(1) == true[:, at].argmax(1)
         if isinstance(column, Categorical)
@@ -175,8 +179,12 @@ def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> 
     return torch.stack(parts, 1).numpy()
 
 
-def _direction(labels: Tensor, records: Tensor, truth: Sample, rng: np.random.Generator) -> Measure | None:
-    """Correlation over the inputs of how two representatives differ with how the two classes' means do."""
+def _direction(portraits: Portraits, rng: np.random.Generator) -> Measure | None:
+    """Correlation, over inputs, of the two representatives' difference with that of their classes' means.
+
+    None unless the classes are exactly 0 and 1.
+    """
+    labels, records, truth = portraits.labels, portraits.records, portraits.truth
     if sorted(labels.tolist()) != [0, 1]:
         return None
     spread = truth.records.std(0).clamp_min(RAREST)
@@ -209,10 +217,10 @@ def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], rng:
     return Measure(name=name, value=value, count=len(ours), ci95=ci95, prior=guess, share=False)
 
 
-def _exhibit(schema: Schema, labels: Tensor, records: Tensor, means: Tensor, right: NDArray[np.bool_]) -> Exhibit:
-    told, true = (schema.decode(part) for part in (records, means))
+def _exhibit(schema: Schema, portraits: Portraits, right: NDArray[np.bool_]) -> Exhibit:
+    told, true = (schema.decode(side) for side in (portraits.records, portraits.means))
     rows, marks = [], []
-    for i, label in enumerate(labels.tolist()):
+    for i, label in enumerate(portraits.labels.tolist()):
         for j, column in enumerate(schema.columns):
             rows.append([schema.classes[label], column.name, *(_text(side[column.name][i]) for side in (true, told))])
             marks.append(bool(right[i, j]))

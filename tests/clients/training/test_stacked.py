@@ -8,6 +8,8 @@ from fedinv.data.population import population
 from fedinv.federation import wire
 from fedinv.scenario.reading import loads
 from fedinv.task.models import build, state
+from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.perceptron import Logistic, Mlp
 
 TEXT = """
 name = "ragged"
@@ -163,3 +165,8 @@ def test_a_gpu_gives_the_same_updates(defenses):
     for client in range(9):
         together = cohort.update(client, 1, range(9), arrays)
         assert apart(together, job.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5
+
+
+@pytest.mark.parametrize("model", [Mlp(hidden=(4, 3)), Logistic(), Lenet(), Convnet(channels=(4,))])
+def test_the_models_that_say_that_they_are_perceptrons_are_those_that_can_be_stacked(model):
+    assert stacked.stackable(build(model, (1, 8, 8), 3, seed=1)) == model.perceptron

@@ -203,7 +203,7 @@ def stacked(tiny, *kinds):
         (("masking", "masking"), "hidden only once"),
         (("masking", "top-k"), "must be the last"),
         (("clip-noise", "sign"), "mostly noise"),
-        (("distributed-noise",), "protects the sum alone"),
+        (("distributed-noise",), "protects the sum alone.*homomorphic, masking or secagg-plus"),
         (("distributed-noise", "top-k", "masking"), "protects the sum alone"),
         (("central-dp", "masking"), "needs to see each client's update"),
     ],

@@ -15,7 +15,7 @@ from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare
-from fedinv.studies.workers import pool
+from fedinv.studies.workers import Workers, pool
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_a_cluster_that_is_not_there_is_named(tiny):
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = pytest.raises(RequestError, match=f"--ray-address {address}: nothing answers there.*ray start --head")
-        with refused, pool(None, 3, "comparison", address):
+        with refused, pool(Workers(ray_address=address), 3, "comparison"):
             pass
 
 
 def test_processes_are_not_asked_for_on_a_cluster():
     refused = pytest.raises(RequestError, match="leave --jobs or --ray-address out")
-    with refused, pool(2, 3, "comparison", "127.0.0.1:6379"):
+    with refused, pool(Workers(2, "127.0.0.1:6379"), 3, "comparison"):
         pass

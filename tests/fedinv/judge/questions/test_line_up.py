@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,26 @@ def test_line_ups_over_the_same_rounds_count_once(fedsgd):
     setting = _setting(fedsgd.replace("batch_size = 4", "batch_size = 8"))
     heard = [Heard(s, line_up.ask(setting, s), unanswered("why")) for s in (_seen(1), _seen(2), _seen(1, (2,)))]
     assert line_up.judge(setting, heard, RNG).measures[0].count == 2
+
+
+@pytest.mark.parametrize(
+    ("defense", "noise"),
+    [
+        ({"kind": "clip-noise", "noise_multiplier": 2.0, "clip": 0.5}, 2.0),
+        ({"kind": "flower-local-dp", "epsilon": 2.0, "delta": 0.05, "clip": 0.5}, 2 * math.sqrt(2 * math.log(25)) / 2),
+    ],
+)
+def test_noise_on_whole_updates_bounds_what_any_number_of_local_steps_tells(tiny, defense, noise):
+    keys = "".join(f"{key} = {value!r}\n" for key, value in defense.items())
+    setting = _setting(tiny + "[[defenses]]\n" + keys)
+    one = _seen(2)
+    (told,) = line_up.judge(setting, [Heard(one, line_up.ask(setting, one), unanswered("why"))], RNG).measures
+    assert told.bound == pytest.approx(reconstruction_bound(0.2, noise, 1.0, 2))
+
+
+@pytest.mark.parametrize("defense", ['kind = "clip-noise"\nnoise_multiplier = 0.0\n', 'kind = "top-k"\n'])
+def test_without_noise_there_is_no_bound(fedsgd, defense):
+    setting = _setting(fedsgd + "[[defenses]]\n" + defense)
+    one = _seen()
+    finding = line_up.judge(setting, [Heard(one, line_up.ask(setting, one), unanswered("why"))], RNG)
+    assert finding.measures[0].bound is None
