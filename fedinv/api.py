@@ -134,11 +134,11 @@ def compare(
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
     from fedinv.studies import compare as comparing
-    from fedinv.studies.defense_sets import USUAL, stacks
+    from fedinv.studies.defense_sets import stacks, usual
 
     declared = load(scenario)
     runs.check(declared, "inline")
-    chosen = stacks(USUAL if defenses is None else _texts(defenses))
+    chosen = stacks(usual() if defenses is None else _texts(defenses))
     tried = comparing.attacks_of(declared, _texts(attacks or ()))
     folder = (runs.new_folder(f"{declared.name}-compare") if out is None else Path(out)).absolute()
     with _going_on(folder), bars(progress) as steps:

@@ -13,7 +13,7 @@ from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.judge.truth import everyone, held_out
+from fedinv.judge.truth import held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
@@ -36,7 +36,7 @@ def quiet(_: str) -> Progress:
 def check(scenario: Scenario, engine: str) -> None:
     """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
     _engine(engine)
-    held_out(scenario, everyone(scenario))
+    held_out(scenario, population_of(scenario))
 
 
 def new_folder(name: str) -> Path:

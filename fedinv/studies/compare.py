@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from fedinv import plugins
 from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
 from fedinv.results.comparison import NONE, Cells, Comparison
@@ -145,19 +146,18 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     """Attacks by kind with settings, as `gradient-matching:restarts=4`; the scenario's own settings where it has them.
 
-    Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
-    RequestError naming the nearest right spelling, and where nothing is left to attack with.
+    Without any: those of the scenario that rebuild records, and those that every comparison runs on such a model.
+    Raises RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
     own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
     if not texts:
         kinds = [attack.kind for attack in scenario.attacks if attack.asks == "records"]
-        texts = list(dict.fromkeys([*kinds, *(["row-space"] if scenario.model.kind == "mlp" else [])]))
+        every = [k for k, a in plugins.loaded("attacks").items() if a.compared and a.suits(scenario.model)]
+        texts = list(dict.fromkeys([*kinds, *every]))
     found: list[Attack] = []
     for text in dict.fromkeys(texts):
-        parameters = plugin("attacks", text, own)
-        if parameters["kind"] == "exact" and any(other.startswith("row-space") for other in texts):
-            parameters.setdefault("fall_back", False)  # row-space is run by itself
-        found.append(run.parse_attack(parameters))
+        found.append(run.parse_attack(plugin("attacks", text, own)))
     if not found:
         raise RequestError("attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
-    return found
+    kinds = [attack.kind for attack in found]
+    return [attack.beside(kinds) for attack in found]

@@ -1,26 +1,31 @@
 """Sets of defenses in the short form: `dp-sgd:epsilon=8:clip=0.5+top-k`, beside it `training.batch_size=32`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedinv import plugins
+from fedinv.defense import Defense, Trial
 from fedinv.results.comparison import NONE
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.scenario.short_form import plugin
 from fedinv.storage.documents import override
 
-USUAL = (
-    "dp-sgd",
-    "dp-sgd:epsilon=8",
-    "clip-noise",
-    "masking",
-    "top-k",
-    "small-model",
-    "dropout",
-    "label-smoothing",
-)
-"""What is compared where nothing else is asked for."""
+
+def trials() -> list[tuple[str, type[Defense], Trial]]:
+    """The trials of all defenses in their order, each with its defense's kind and class. Imports every defense."""
+    found = [(kind, one, trial) for kind, one in plugins.loaded("defenses").items() for trial in one.trials]
+    return sorted(found, key=lambda each: (each[2].order, each[0]))
+
+
+def usual() -> list[str]:
+    """The names of the stacks that are compared where nothing else is asked for: one for each trial of a defense."""
+    written = [
+        (kind, [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()]) for kind, _, trial in trials()
+    ]
+    return [":".join([kind, *settings]) for kind, settings in written]
 
 
 @dataclass(frozen=True)
