@@ -8,11 +8,12 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -67,6 +68,15 @@ def load(group: Group, kind: str) -> type[BaseModel]:
             if field is not None and kind in getattr(field.annotation, "__args__", ()):
                 return candidate
     raise RequestError(f"{origin} defines no class with {key}: Literal[{kind!r}]")
+
+
+def loaded(group: Group) -> dict[str, Any]:
+    """Every plugin's class of a group by its kind, sorted; one that cannot be imported is left out. Imports all."""
+    found: dict[str, Any] = {}
+    for kind in available(group):
+        with suppress(Exception):  # another package's broken plugin is no reason to do without the others
+            found[kind] = load(group, kind)
+    return found
 
 
 def _folder(group: Group) -> Path:

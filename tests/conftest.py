@@ -56,6 +56,12 @@ def tiny() -> str:
     return TINY
 
 
+@pytest.fixture(scope="session")
+def shared_tiny() -> str:
+    """The same for what several tests share."""
+    return TINY
+
+
 @dataclass(frozen=True)
 class Started:
     """A process in a session of its own, whose output goes to two files: no pipe can fill up or be left open."""

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
 from fedinv.task.columns import Categorical
 from fedinv.task.loss import loss
-from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
-from ..inversion.local_training import step_length
+from ..inversion.local_training import gradient_weights, known_network, step_length
 from .whitening import Noise, gradients, seen_gradient
 
 CHUNK = 2**25
@@ -40,12 +39,11 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     if question is None or question.people is None or question.options is None or question.column is None:
         return unanswered("nobody is known in part")
     last = seen.last
-    halfway = 0.5 if last.received and knows.algorithm != "fedsgd" else 0.0
     try:
-        weights = {name: t + halfway * last.received[name].float() if halfway else t for name, t in last.sent.items()}
-        network = load(model, schema.shape, schema.outputs, weights).eval()
-    except (KeyError, RuntimeError) as error:
-        return unanswered(f"the update is not of the architecture that is known ({error})")
+        weights = gradient_weights(last, not last.received or knows.algorithm == "fedsgd")
+        network = known_network(model, weights, schema).eval()
+    except ValueError as error:
+        return unanswered(str(error))
     people = question.people
     records, labels = _filled(schema, question)
     prior = _log_prior(schema, question) if knows.auxiliary is None else _imputed(schema, question, knows.auxiliary)

@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fedinv.cli import _indented
 from fedinv.engines import inline
+from fedinv.report.listing import indented
 from fedinv.results.run import Results
 from fedinv.scenario import json_schemas
 from fedinv.storage import documents
@@ -83,8 +83,8 @@ def test_help_and_list_are_quick_and_import_nothing_heavy(tmp_path):
         assert what == "scenarios" or max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_a_summary_that_is_too_long_for_the_screen_is_indented():
-    assert _indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
+def test_a_summary_that_is_too_long_for_the_screen_isindented():
+    assert indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_summary_that_is_too_long_for_the_screen_is_indented():
         (["run", "hospital", "--set", "training.epocs=2"], ["training.epocs", "did you mean 'epochs'"]),
         (["run", "hospital", "--set", "federation.clients=9999"], ["9999", "records"]),
         (["run", "hospital", "--set", "attacker.watch.clients=99"], ["attacker.watch.clients"]),
-        (["run", "TINY", "--engine", "inlin"], ["--engine inlin", "did you mean 'inline'"]),
+        (["run", "TINY", "--engine", "inlin"], ["inlin", "did you mean 'inline'"]),
         (["list", "attakcs"], ["did you mean 'attacks'"]),
         (["report", "nowhere"], ["nowhere", "fedinv run"]),
         (["attack", "nowhere", "--attack", "exact"], ["nowhere", "fedinv run"]),
