@@ -35,7 +35,7 @@ class GanClass(Attack):
     iterations: int = Field(default=1500, ge=1, le=1_000_000)
     """Steps of the generator over all rounds."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    """Seconds of computing after which it ends wherever it is: a safety, as results then depend on the machine."""
 
     @property
     def asks(self) -> Asks:

@@ -42,7 +42,7 @@ class GenerativePrior(Attack):
     restarts: int = Field(default=8, ge=1, le=256)
     lr: float = Field(default=0.05, gt=0)
     seconds: float = Field(default=60.0, gt=0)
-    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    """Seconds of computing after which it ends wherever it is: a safety, as results then depend on the machine."""
     most_records: int = Field(default=64, ge=1)
     """Larger batches are not tried."""
 

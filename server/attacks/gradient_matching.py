@@ -109,7 +109,7 @@ class GradientMatching(Attack):
     """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
     the batch and the network are large."""
     seconds: float | None = Field(default=None, gt=0)
-    """Wall clock after which the search ends wherever it is: a safety, as results then depend on the machine."""
+    """Seconds of computing after which it ends wherever it is: a safety, as results then depend on the machine."""
     most_records: int = Field(default=128, ge=1)
     """Larger batches are not tried."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

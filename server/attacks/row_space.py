@@ -34,7 +34,7 @@ class RowSpace(Attack):
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)
     """Rounds without a new record after which the search ends."""
     seconds: float = Field(default=SpanBudget.seconds, gt=0)
-    """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
+    """Seconds of computing after which no further round begins: a safety, as results then depend on the machine."""
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
     """Larger batches are not tried."""
 

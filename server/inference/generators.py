@@ -1,6 +1,5 @@
 """Small generators of records: noise and a class go in, records of the schema's form come out."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from fedinv.attack import Progress, Sample
 from fedinv.task.schema import Schema
 
+from ..inversion import clock
 from ..inversion.matching.relaxation import Relaxation
 from .representatives import average
 
@@ -65,7 +65,7 @@ class Duration:
 
     steps: int
     seconds: float
-    """Wall clock after which training ends wherever it is."""
+    """Seconds of computing after which training ends wherever it is."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def train_by_model(
     """
     discriminators, auxiliary = guides.discriminators, guides.auxiliary
     optimizer = torch.optim.Adam(made.parameters, lr=2e-3, betas=(0.5, 0.9))
-    width, deadline, taken = made.relaxation.width, time.monotonic() + duration.seconds, 0
+    width, deadline, taken = made.relaxation.width, clock.seconds() + duration.seconds, 0
     mean = average(guides.schema)
     hot = made.relaxation.groups.any(1)
     spread = torch.where(hot, (mean * (1 - mean)).clamp_min(0), torch.ones(width))
@@ -121,7 +121,7 @@ def train_by_model(
             taken += 1
             if taken % 20 == 0:
                 progress(taken / (each * len(discriminators)))
-                if time.monotonic() > deadline:
+                if clock.seconds() > deadline:
                     return taken
     return taken
 
@@ -140,7 +140,7 @@ def train_on_records(
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         encoder = nn.Sequential(nn.Linear(width + made.classes, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2 * NOISE))
     optimizer = torch.optim.Adam([*made.parameters, *encoder.parameters()], lr=2e-3)
-    deadline = time.monotonic() + duration.seconds
+    deadline = clock.seconds() + duration.seconds
     for step in range(duration.steps):
         rows = torch.randint(len(real), (64,), generator=generator)
         records, labels = real.records[rows], real.labels[rows]
@@ -154,7 +154,7 @@ def train_on_records(
         optimizer.step()
         if step % 20 == 0:
             progress(step / duration.steps)
-            if time.monotonic() > deadline:
+            if clock.seconds() > deadline:
                 return step + 1
     return duration.steps
 

@@ -6,7 +6,6 @@ scale. A column that is no signal but a mixture of some spoils the rows of the o
 the rows that pass the checks are kept, taken out of the row space, and the search goes on in the smaller rest.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from fedinv.attack import Progress
 from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
+from .. import clock
 from .first_layer import Factors, FirstLayer
 from .sparse import sparse_directions, sparsest
 from .validity import SLACK, activity, fault, snap
@@ -46,7 +46,7 @@ class PeelingBudget:
     rounds: int
     """Rounds that may pass without a new record."""
     deadline: float
-    """time.monotonic() after which no new round begins."""
+    """`clock.seconds()` after which no new round begins."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, pr
         known = _search(known, mixture, budget, generator, progress)
         found = len(known)
         known = _settle(known, layer, factors, schema, still)
-        if len(known) == found or time.monotonic() > budget.deadline:
+        if len(known) == found or clock.seconds() > budget.deadline:
             break
     directions, agreement = _explain(layer, factors, known, still)
     rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
@@ -105,7 +105,7 @@ def _search(
     exact = _checks_exactly(schema, still)
     directions = _explain(layer, factors, known, still)[0]
     pool, idle = directions[:, :0], 0
-    while len(known) < rank and idle < budget.rounds and (idle == 0 or time.monotonic() < budget.deadline):
+    while len(known) < rank and idle < budget.rounds and (idle == 0 or clock.seconds() < budget.deadline):
         rest = _rest(factors.right, known)
         starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
         new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)
