@@ -40,7 +40,7 @@ class GanClass(Attack):
     iterations: int = Field(default=1500, ge=1, le=1_000_000)
     """Steps of the generator's training over all rounds together, 1 to 1000000."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall-clock seconds after which training stops; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which training stops; a limit that is hit makes results machine-dependent."""
 
     @property
     def asks(self) -> Asks:

@@ -1,6 +1,5 @@
 """Descent on a misfit: all restarts in one tensor, each keeping the best of the batches that were evaluated."""
 
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
+from .. import clock
 from .objective import Objective
 from .priors import Prior
 from .relaxation import Relaxation
@@ -59,7 +59,7 @@ class Descent:
     enough: float = 0.0
     """A restart has arrived once its misfit is below this; all stop when one has."""
     seconds: float = float("inf")
-    """Wall clock after which the descent ends wherever it is."""
+    """Seconds of computing after which the descent ends wherever it is."""
     patience: int = 0
     """Steps over which restarts must still gain, GAIN in the geometric mean, or all stop; 0 to walk to the end."""
     rule: Rule = "signed-adam"
@@ -80,7 +80,7 @@ def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progre
     """
     restarts = len(free)
     per_chunk = max(1, CHUNK // held)
-    deadline = time.monotonic() + how.seconds
+    deadline = clock.seconds(free.device) + how.seconds
     parts = []
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
@@ -113,7 +113,7 @@ def _descend(
         if step % LOOK == 0:
             progress(step / how.iterations)
             reached.append(float(best.clamp_min(1e-12).log().mean()))
-            if bool((best < how.enough).any()) or time.monotonic() > deadline or _idle(reached, how.patience):
+            if bool((best < how.enough).any()) or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))
