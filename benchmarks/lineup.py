@@ -1,4 +1,4 @@
-"""How often a line-up of ten names the right one behind DP-SGD, beside what theory allows, for epsilon 1, 4 and 8."""
+"""How often a line-up of ten is right behind DP-SGD, beside the theoretical bound, for epsilon 1, 4 and 8."""
 
 import time
 from dataclasses import replace

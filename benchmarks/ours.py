@@ -1,4 +1,4 @@
-"""Our side of the simulation benchmark: each work in a process of its own, told by the command line.
+"""fedinv's side of the simulation benchmark: one workload a process, named on the command line.
 
 `python -m benchmarks.ours messages --clients 1000 --rounds 6` prints one JSON line, as the peers' drivers do.
 """
@@ -27,7 +27,7 @@ from fedinv.task.models import build, state
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 SPARE = 100
-"""Records held out."""
+"""Held-out records that a table has beyond those of the clients."""
 
 
 def scenario(folder: Path, clients: int, rounds: int, source: str, extra: str = "") -> Scenario:
@@ -52,7 +52,7 @@ def scenario(folder: Path, clients: int, rounds: int, source: str, extra: str = 
 
 
 def messages(folder: Path, clients: int, rounds: int, source: str = "table", extra: str = "") -> dict[str, float]:
-    """Whole rounds, through Flower's messages: median clients a second of wall time after the first round."""
+    """Measure full rounds through Flower's messages: median clients per second of wall time after the first round."""
     declared = scenario(folder, clients, rounds, source, extra)
     population_of(declared)
     ends: dict[int, float] = {}
@@ -69,7 +69,7 @@ def messages(folder: Path, clients: int, rounds: int, source: str = "table", ext
 
 
 def cohort(folder: Path, clients: int, rounds: int, defense: str = "", device: str = "cpu") -> dict[str, float]:
-    """Local training alone, from the records and drawn batches to the updates, on one thread."""
+    """Measure local training alone, from records and drawn batches to the updates, on one thread."""
     declared = scenario(folder, clients, 1, "table", defense)
     people, local, stacked = (
         population_of(declared),

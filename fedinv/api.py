@@ -83,7 +83,7 @@ def run(
     >>> tiny = {"federation.rounds": 1, "attacker.watch.clients": 1}
     >>> run = fedinv.run(fedinv.load("breast-cancer", attacks=["exact"], **tiny), out="another-run", progress=False)
     >>> print(run.results.headline)
-    From one update of each of 1 of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
+    From one update of one of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
     """
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs

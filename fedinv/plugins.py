@@ -1,7 +1,7 @@
-"""Finds attacks, defenses and data sets: a built-in one is there because its file is there.
+"""Finds attacks, defenses and data sets: each built-in one is a file in its group's folder, named after its kind.
 
-Listing reads the files' docstrings and imports nothing; loading imports the one that is asked for. Plugins of others
-come by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``.
+Listing parses the files for their docstrings and imports none; loading imports the one that is asked for. Other
+packages add theirs by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``.
 """
 
 import ast
@@ -25,21 +25,23 @@ Group = Literal["attacks", "defenses", "datasets"]
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is on offer: what it is called, and where it comes from."""
+    """A plugin that can be loaded: its name, and where it comes from."""
 
     kind: str
+    """Name that selects it in a scenario."""
     origin: Path | EntryPoint
+    """File of a built-in plugin, or the entry point of another package's."""
 
     @property
     def summary(self) -> str:
-        """What it does: the first sentence of its file, or whose it is."""
+        """One line for a list: the first paragraph of its file's docstring, or the package that provides it."""
         if isinstance(self.origin, Path):
             return _first_line(self.origin)
         return f"from {self.origin.dist.name if self.origin.dist else self.origin.module}"
 
 
 def available(group: Group) -> Mapping[str, Plugin]:
-    """Every plugin of a group by its kind, sorted. Nothing heavy is imported."""
+    """Every plugin of a group by its kind, sorted, without importing any; a built-in one wins over another's."""
     built_in = [
         Plugin(path.stem.replace("_", "-"), path)
         for path in _folder(group).glob("*.py")
@@ -50,7 +52,10 @@ def available(group: Group) -> Mapping[str, Plugin]:
 
 
 def load(group: Group, kind: str) -> type[BaseModel]:
-    """Import a plugin's class. Raises RequestError for an unknown kind, naming the nearest."""
+    """Import a plugin's class.
+
+    Raises RequestError for an unknown kind, naming the nearest, and for a plugin that holds no class of its kind.
+    """
     known = available(group)
     if kind not in known:
         raise RequestError(f"unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")

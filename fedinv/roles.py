@@ -18,7 +18,7 @@ _HOME = Path(__file__).resolve().parent
 
 
 def folder(role: Role) -> Path:
-    """Where the role's code lies. Raises RunError if it is in neither place."""
+    """Folder of the role's code. Raises RunError if it is neither in the package nor beside it."""
     for place in (_HOME / "_roles" / role, _HOME.parent / role):
         if (place / "app.py").is_file():
             return place
@@ -28,7 +28,7 @@ def folder(role: Role) -> Path:
 def load(role: Role, module: str) -> ModuleType:
     """Import a module of a role, e.g. ``load("server", "attacks.exact")``.
 
-    Raises RunError if Python finds another package of that name first: a stranger's `server` must not run as ours.
+    Raises RunError if Python finds another package of that name first, so that a foreign `server` never runs as ours.
     """
     home = folder(role)
     package = f"fedinv._roles.{role}" if home.parent.name == "_roles" else role

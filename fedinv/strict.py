@@ -1,4 +1,4 @@
-"""The base of a scenario's tables: frozen, and an unknown key is refused."""
+"""The base class of a scenario's tables: frozen, and an unknown key is an error."""
 
 from pydantic import BaseModel, ConfigDict
 

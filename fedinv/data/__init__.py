@@ -1,1 +1,1 @@
-"""Tables of records, how they are made or read, and how they are spread over clients."""
+"""Data sets: their sources, and their partition over the clients."""

@@ -1,6 +1,6 @@
-"""Which of its records a client uses at which local step: a pure function of the scenario, the client and the round.
+"""The records that a client uses at each local step: a pure function of the scenario, the client and the round.
 
-Both the client that trains and the judge who needs the truth call it, so the truth never has to be transmitted.
+The client that trains and the judge that needs the truth both call it, so that the truth is never sent.
 """
 
 from typing import Literal
@@ -12,16 +12,17 @@ from fedinv.federation.streams import stream
 from fedinv.federation.training import Training
 
 Rows = NDArray[np.int64]
+"""Positions of records, int64 (n,)."""
 
 
 def local_batches(
     training: Training, records: int, sampling: Literal["shuffle", "poisson"], seed: int, client: int, round_: int
 ) -> tuple[Rows, ...]:
-    """Positions among the client's `records` that each local step uses.
+    """Return the positions, among the client's `records`, of those that each local step uses.
 
     FedSGD takes one batch; FedAvg goes `epochs` times over all records. "shuffle" draws each epoch without
-    replacement (the last batch may be smaller); "poisson" includes each record at each step independently with
-    probability batch size / records, as the accounting of DP-SGD assumes, so a batch may be empty.
+    replacement (the last batch may be smaller); "poisson" includes each record in each batch independently with
+    probability batch size / records, as DP-SGD's accounting assumes, so that a batch may be empty.
     """
     rng = stream(seed, "batches", client, round_)
     size = min(training.batch_size, records)
@@ -35,5 +36,5 @@ def local_batches(
 
 
 def used_records(batches: tuple[Rows, ...]) -> Rows:
-    """The distinct positions that any step used, sorted."""
+    """Return the distinct positions that any batch uses, sorted."""
     return np.unique(np.concatenate([np.empty(0, np.int64), *batches]))

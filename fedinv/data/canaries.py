@@ -1,4 +1,4 @@
-"""Canaries: records, or whole updates, of which a coin decides whether they are there. For audits alone."""
+"""Canaries, for audits alone: records or clients' updates that are present or absent by the toss of a coin."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,26 @@ from fedinv.federation.streams import stream, torch_stream
 from fedinv.federation.training import Update
 
 LENGTH = 4.0
-"""Standard deviations of a canary record's inputs: gradients long enough to be cut, and unlike anyone's."""
+"""Standard deviation of a canary record's inputs: its gradient is long enough to be clipped and resembles no other."""
 UNUSUAL = 10.0
-"""The first input of a canary that makes poisoned weights overflow."""
+"""First input of the canary at which a malicious server's weights overflow, standard deviations."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A client's records, every second one a canary in the place of one of its own."""
+    """A client's records, with canaries in the place of some of them."""
 
     inputs: Tensor
+    """Encoded records, float32 (n, width)."""
     labels: Tensor
+    """Labels: int64 classes (n,), or standardized numbers, float32 (n,)."""
     canaries: NDArray[np.int64]
-    """Their places among the records."""
+    """Positions of the canaries among the records, int64 (m,)."""
     present: NDArray[np.bool_]
-    """Which of them are there; one that is not is never drawn."""
+    """Coin of each canary (m,); one that is absent is removed from every batch."""
 
     def drawn(self, batches: tuple[Rows, ...]) -> tuple[Rows, ...]:
-        """Batches without the canaries that are not there: their number, and so the sampling rate, stays."""
+        """Remove absent canaries from the batches; the number of batches and the sampling rate do not change."""
         absent = self.canaries[~self.present]
         return tuple(batch[~np.isin(batch, absent)] for batch in batches)
 
@@ -37,11 +39,12 @@ class Planted:
 def plant(
     inputs: Tensor, labels: Tensor, network: nn.Sequential, seed: int, client: int, unusual: bool = False
 ) -> Planted:
-    """Put canaries in the place of every second record, of the label that the network holds least likely.
+    """Replace every second record by a canary, labeled with the class that the network finds least likely.
 
-    The network is that of the round, so that a canary is never learned; composition allows for records chosen so. With
-    `unusual` there is one canary alone, whose first input is far from anyone's. A pure function of its arguments: the
-    client trains on them, and the auditor knows them and their coins.
+    The network is this round's model, so that labels are chosen anew each round and the model cannot have learned
+    them; adaptive composition of differential privacy allows for records chosen so. With `unusual` there is one canary
+    alone, whose first input is UNUSUAL. Pure in its arguments: the client trains on the canaries, and the auditor
+    recomputes them and their coins.
     """
     rng = stream(seed, "canaries", client)
     where = np.arange(0, 1 if unusual else len(inputs), 2)
@@ -58,18 +61,18 @@ def plant(
 
 
 def planted_update(update: Update, seed: int, client: int) -> Update:
-    """The update of a client that is itself a canary: a long one along its direction, or against it."""
+    """Update of a client that is itself a canary: its direction times 1000, or times -1000, by its coin."""
     sign = 1.0 if toss(seed, client) else -1.0
     return {name: sign * 1e3 * part for name, part in direction(update, seed, client).items()}
 
 
 def toss(seed: int, client: int) -> bool:
-    """A canary client's coin."""
+    """Toss a canary client's coin, the same in all rounds."""
     return bool(stream(seed, "canary-coin", client).random() < 0.5)
 
 
 def direction(like: Update, seed: int, client: int) -> Update:
-    """A canary client's direction, of length 1, the same in all rounds."""
+    """Direction of a canary client, shaped like an update and of length 1, the same in all rounds."""
     generator = torch_stream(stream(seed, "canary", client))
     drawn = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in like.items()}
     length = float(sum(part.double().square().sum() for part in drawn.values()) ** 0.5)

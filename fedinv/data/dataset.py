@@ -1,4 +1,4 @@
-"""The base of every source of a table."""
+"""The base class of every data source."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from fedinv.data.partition import Iid, Partition
 from fedinv.data.table import Table
 
 Columns = Mapping[str, NDArray[Any]]
+"""Values (n,) by column name."""
 
 
 class Dataset(BaseModel):
@@ -23,26 +24,28 @@ class Dataset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: ClassVar[str] = "records"
+    """Word for the records in the verdict."""
     parties: ClassVar[str] = "clients"
-    """What the verdict calls the records and who holds them."""
+    """Word for the clients in the verdict."""
 
     images: ClassVar[bool] = False
-    """Whether the records are images, which convolutional models can read."""
+    """True: the records are images, which convolutional models can read; False: they are rows of a table."""
 
     source: str
+    """Selects the data source, and with it the keys that the table may have."""
     partition: Partition = Iid()
-    """How the records are spread over the clients."""
+    """Partition of the records over the clients; equal random shares by default."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the records that no client holds, on which utility is measured."""
+    """Share of the records that no client holds, above 0 and below 1; utility is measured on them."""
 
     def load(self, seed: int) -> Table:
-        """Return the table. Pure: the same fields and seed give the same table."""
+        """Load or make the table. Pure: the same fields and seed give the same table."""
         raise NotImplementedError
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[Any]]:
-        """More records of the table's kind: columns, each (count,), and labels. Only a source that can has this."""
+        """Draw more records of the same distribution, columns and labels, each (count,); only synthetic sources can."""
         raise NotImplementedError
 
     def name(self, rng: np.random.Generator, columns: Columns) -> Columns | None:
-        """Who these people are, column by column, as in the table; None where nobody has a name."""
+        """Make identities for records that were drawn, by column as in the table; None where nobody has a name."""
         return None

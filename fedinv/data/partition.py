@@ -1,6 +1,6 @@
-"""How the records are spread over the clients.
+"""Partitions of the records over the clients.
 
-The four usual ways are written out here, since flwr-datasets, which offers them too, asks a lot for them: installing
+The four usual ones are written out here, because flwr-datasets, which offers them too, is costly: installing
 it grows a fresh environment from 26 to 528 MB and 48 packages, importing it takes 2.4 s, and its partitioners want the
 table as a Hugging Face Dataset.
 """
@@ -17,6 +17,7 @@ from fedinv.errors import RequestError, nearest
 from fedinv.task.columns import Continuous, Image
 
 Rows = NDArray[np.int64]
+"""Positions of records in the table, int64 (n,)."""
 
 
 class Iid(BaseModel):
@@ -25,6 +26,7 @@ class Iid(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["iid"] = "iid"
+    """Selects this partition, and with it the keys that the table may have."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
         """Return each client's rows, disjoint, none empty. Raises RequestError for more clients than records."""
@@ -38,8 +40,9 @@ class Dirichlet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["dirichlet"]
+    """Selects this partition, and with it the keys that the table may have."""
     alpha: float = Field(gt=0, allow_inf_nan=False)
-    """Concentration: 0.1 leaves most clients with one class, 100 is nearly iid."""
+    """Concentration of the Dirichlet distribution: 0.1 leaves most clients with one class, 100 is nearly iid."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
         """Return each client's rows, disjoint, none empty.
@@ -60,17 +63,18 @@ class Dirichlet(BaseModel):
 
 
 class ByColumn(BaseModel):
-    """Each client gets one value of a column, or a share of it: hospitals by ward, banks by purpose.
+    """Each client gets the records of one value of a column, or a part of them: hospitals by ward, banks by purpose.
 
-    Clients are apportioned to the values by how common they are; with more values than clients, a client gets several.
-    A column of numbers is cut into one range a client, at its quantiles.
+    Values get clients in proportion to their frequency; with more values than clients, a client gets several values.
+    A column of numbers is divided at its quantiles into one range per client.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["by-column"]
+    """Selects this partition, and with it the keys that the table may have."""
     column: str
-    """A column of the table, or its label."""
+    """Name of the column by which records are assigned: one of the table's, or its label."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
         """Return each client's rows, disjoint, none empty.
@@ -116,8 +120,9 @@ class Quantity(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["quantity"]
+    """Selects this partition, and with it the keys that the table may have."""
     exponent: float = Field(default=1.0, ge=0, le=10)
-    """0 is equal sizes, 1 is Zipf's law."""
+    """Exponent of the power law of sizes: 0 is equal sizes, 1 is Zipf's law."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
         """Return each client's rows, disjoint, none empty. Raises RequestError for more clients than records."""
@@ -128,16 +133,17 @@ class Quantity(BaseModel):
 
 
 class Drawn(BaseModel):
-    """Each client's records are drawn for it alone, when it is first asked for them: for federations of any size.
+    """Each client's records are drawn when they are first needed, so that a federation may be of any size.
 
-    Only for sources that can draw records (hospital, bank). `data.records` people are drawn beside, and all held out.
+    Only for sources that can draw records (hospital, bank). The `data.records` people of the table are all held out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["drawn"]
+    """Selects this partition, and with it the keys that the table may have."""
     each: int = Field(default=64, gt=0)
-    """Records of a client."""
+    """Number of records that each client holds."""
 
 
 Partition = Annotated[Iid | Dirichlet | ByColumn | Quantity | Drawn, Field(discriminator="kind")]
@@ -152,13 +158,13 @@ def _enough(table: Table, clients: int) -> None:
 
 
 def _ranges(values: NDArray[Any], order: Rows, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
-    """Each client's rows: one range of the values (n,), ties in the order (n,) given."""
+    """Rows of each client: one range of the values (n,), ties broken by their place in `order` (n,)."""
     ranked = order[np.argsort(np.asarray(values, np.float64)[order], kind="stable")]
     return tuple(rng.permutation(part) for part in np.array_split(ranked, clients))
 
 
 def _proportions(alpha: float, clients: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(clients,) a Dirichlet draw; where alpha is so small that every gamma draw underflows, one client's alone."""
+    """Draw shares (clients,) from a Dirichlet; if alpha is so small that all draws underflow, one client gets all."""
     drawn: NDArray[np.float64] = rng.standard_gamma(alpha, clients)
     if not drawn.any():
         drawn[rng.integers(clients)] = 1.0
@@ -168,13 +174,13 @@ def _proportions(alpha: float, clients: int, rng: np.random.Generator) -> NDArra
 
 
 def _deal(count: int, proportions: NDArray[np.float64]) -> Rows:
-    """(count,) the owner of each of `count` records dealt out in these proportions, in order of the owners."""
+    """Owners (count,) of records that are assigned in these proportions, in order of the owners."""
     ends = np.floor(np.cumsum(proportions) * count + 0.5)
     return np.minimum(np.searchsorted(ends, np.arange(count), side="right"), len(proportions) - 1)
 
 
 def _apportion(sizes: Sequence[int], clients: int) -> list[int]:
-    """Clients a group: one each, and every further one where the records a client are most; never more than records."""
+    """Number of clients per group: one each, further ones where records per client are most; none is left empty."""
     given = [1] * len(sizes)
     for _ in range(clients - len(sizes)):
         crowding = [size / share if share < size else 0.0 for size, share in zip(sizes, given, strict=True)]
@@ -183,7 +189,7 @@ def _apportion(sizes: Sequence[int], clients: int) -> list[int]:
 
 
 def _shares(owner: Rows, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
-    """Each client's rows in random order; one left with none takes a random record of the largest."""
+    """Rows of each client in random order; a client without records takes a random one of the largest client."""
     sizes = np.bincount(owner, minlength=clients)
     for client in np.flatnonzero(sizes == 0):
         largest = int(np.argmax(sizes))

@@ -1,4 +1,4 @@
-"""Turns a scenario's data into what each party holds: every client its share, the judge everything."""
+"""A scenario's records: each client's share, and the held-out rest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,57 +18,58 @@ from fedinv.federation.streams import stream
 from fedinv.task.schema import Schema
 
 KEPT_CLIENTS = 1000
-"""Clients whose drawn records are kept in memory."""
+"""Number of clients whose drawn records are cached in memory."""
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]
-"""A client's inputs (n, width) and labels (n,), drawn for it alone."""
+"""Draws the records of a client, by its number: inputs (n, width) and labels (n,)."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """All people of a scenario, split into the clients' shares and a hold-out that nobody trains on."""
+    """All people of a scenario, split into the clients' shares and held-out records that nobody trains on."""
 
     table: Table
+    """Records with their labels and identities."""
     inputs: Tensor
-    """float32 (people, width), encoded."""
+    """Encoded records, float32 (people, width)."""
     labels: Tensor
-    """int64 (people,), or float32 standardized targets."""
+    """Labels: int64 classes (people,), or standardized numbers, float32 (people,)."""
     shares: tuple[NDArray[np.int64], ...]
-    """Rows of each client, disjoint; empty for one whose records are drawn when asked for and not in the table."""
+    """Rows of each client, disjoint; empty for a client whose records are drawn on demand and not in the table."""
     holdout: NDArray[np.int64]
-    """Rows kept for measuring utility."""
+    """Rows that no client holds: for measuring utility, and for the attacker's auxiliary records."""
     draw: Draw | None = None
-    """Where records are drawn when asked for."""
+    """Draws a client's records on demand; None where all records are in the table."""
     each: int = 0
-    """How many a client then has."""
+    """Records per client that are drawn on demand; 0 where all records are in the table."""
 
     @property
     def schema(self) -> Schema:
-        """Of all records."""
+        """Schema of the records."""
         return self.table.schema
 
     def records(self, client: int) -> tuple[Tensor, Tensor]:
-        """Inputs (n, width) and labels (n,) of a client."""
+        """Return the inputs (n, width) and labels (n,) of a client."""
         if self.draw is not None:
             return self.draw(client)
         rows = torch.from_numpy(self.shares[client])
         return self.inputs.index_select(0, rows), self.labels.index_select(0, rows)
 
     def held(self, client: int) -> int:
-        """How many records a client has."""
+        """Number of records that a client holds."""
         return self.each or len(self.shares[client])
 
     @property
     def holds(self) -> dict[int, int]:
-        """How many records each client has."""
+        """Number of records of each client, by client."""
         return {client: self.held(client) for client in range(len(self.shares))}
 
 
 @lru_cache(maxsize=2)
 def population(data: Dataset, seed: int, clients: int, records_per_client: int | None) -> Population:
-    """Load, hold out, partition. Pure in its arguments, and cached because every client of a process asks for it.
+    """Load the data, hold records out, and partition the rest. Pure in its arguments; cached, as each client calls it.
 
-    Raises RequestError when the data are unusable or cannot be split over so many clients.
+    Raises RequestError for unusable data, and for more clients than records.
     """
     table = data.load(seed)
     if isinstance(data.partition, Drawn):
@@ -94,7 +95,7 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
 def _drawn(
     data: Dataset, partition: Drawn, table: Table, seed: int, clients: int, records_per_client: int | None
 ) -> Population:
-    """A population of which nothing but the hold-out is there; the clients' records are drawn when asked for."""
+    """A population whose table holds the held-out records alone; the clients' records are drawn on demand."""
     if type(data).draw is Dataset.draw:
         drawing = [kind for kind, source in plugins.loaded("datasets").items() if source.draw is not Dataset.draw]
         raise RequestError(
@@ -120,7 +121,7 @@ def _drawn(
 
 
 def joined(people: Population, data: Dataset, seed: int, clients: Sequence[int]) -> Population:
-    """The population with the drawn records of these clients in its table; as it is where none are drawn."""
+    """Add the drawn records of these clients to the population's table; unchanged where none are drawn on demand."""
     if people.draw is None:
         return people
     drawn = [_of(data, seed, client, people.each) for client in clients]

@@ -12,23 +12,24 @@ from fedinv.task.schema import Schema
 
 @dataclass(frozen=True)
 class Table:
-    """Records with their labels, and beside them, never trained on, who the people are."""
+    """Records with their labels, and the identities of the people, which are never trained on."""
 
     schema: Schema
+    """Columns of the records and their published statistics."""
     columns: Mapping[str, NDArray[Any]]
-    """The records column by column, each value one that the schema can encode."""
+    """Values (n,) or pixels (n, pixels) by column; the schema can encode all of them."""
     labels: NDArray[Any]
-    """(n,) int64 index into schema.classes, or float64 numbers in the unit of schema.target."""
+    """Labels (n,): int64 positions in schema.classes, or float64 numbers in the unit of schema.target."""
     identities: Mapping[str, NDArray[Any]] | None = None
-    """Name, birth date, postcode ... of each person, column by column; None where the source has none."""
+    """Identities of the people, such as name, birth date and postcode, by column; None where the source has none."""
     notes: tuple[str, ...] = ()
-    """What was done to the data that a reader must know: missing values filled, rows dropped."""
+    """Remarks for readers: missing values that were filled, rows that were dropped."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.int64]) -> Self:
-        """The records at these positions, in this order."""
+        """Return the records at these positions, in this order."""
         people = self.identities
         return replace(
             self,

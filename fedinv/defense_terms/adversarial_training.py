@@ -1,4 +1,4 @@
-"""Adversarial training's terms: how a record is moved to where the network's loss is higher.
+"""Adversarial training: moves records to where the network's loss is higher.
 
 Madry, Makelov, Schmidt, Tsipras, Vladu 2018 (Towards deep learning models resistant to adversarial attacks), section 2.
 """
@@ -12,10 +12,10 @@ from fedinv.task.loss import loss
 def perturbed(
     network: nn.Sequential, records: Tensor, labels: Tensor, radius: float, steps: int, step: float
 ) -> Tensor:
-    """Records (n, d) moved uphill on the loss by `steps` signed steps of length `step`, at most `radius` in each input.
+    """Move records (n, d) up the loss by `steps` signed steps of length `step`, by at most `radius` in each input.
 
     Projected gradient descent within a box around each record; `labels` are classes (n,), probabilities (n, classes) or
-    standardized targets (n,). The result carries no gradient.
+    standardized targets (n,). The result is detached from the graph.
     """
     moved = records
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Central noise: what the server that adds it and the clients who are charged for it must agree on."""
+"""Parameters of central noise, which the server adds and the clients are charged for."""
 
 from pydantic import BaseModel, Field
 
@@ -7,18 +7,19 @@ from fedinv.privacy.events import PrivacyEvent
 
 
 class CentralNoise(BaseModel):
-    """The keys of central-dp."""
+    """Keys of central-dp in a scenario, without `kind`."""
 
     clip: float = Field(default=1.0, gt=0)
-    """Norm to which each update is cut."""
+    """Norm to which each update is clipped, in units of the model's weights."""
     noise_multiplier: float | None = Field(default=None, ge=0)
-    """Standard deviation of the sum's noise over the clipping norm; 1 where neither it nor an epsilon is given."""
+    """Standard deviation of the noise on the sum, in multiples of `clip`. Default: what epsilon needs, else 1."""
     epsilon: float | None = Field(default=None, gt=0)
-    """Budget of the whole run: the noise is calibrated for it."""
+    """Privacy budget of the whole run, for which the noise is calibrated unless noise_multiplier is given."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def event(self, clients: int, cohort: int, rounds: int) -> PrivacyEvent:
-        """What one round costs, of `cohort` clients drawn from all in secret, calibrated for all rounds."""
+        """Charge of one round, its `cohort` drawn in secret from `clients`, its noise calibrated for all rounds."""
         event = PrivacyEvent(
             noise_multiplier=0.0,
             sampling_rate=cohort / clients,

@@ -1,7 +1,7 @@
-"""Vectors that add up while they are encrypted: CKKS, by TenSEAL (Microsoft SEAL), which is an optional dependency.
+"""Additively homomorphic encryption of vectors (CKKS) by TenSEAL (Microsoft SEAL), an optional dependency.
 
 Cheon, Kim, Kim, Song 2017. Polynomials of degree 4096 over moduli of 55 and 54 bits: 128 bits of security by the
-homomorphic encryption standard (Albrecht et al. 2018, table 1, allows 109 bits), one level, which is for sums alone.
+homomorphic encryption standard (Albrecht et al. 2018, table 1, allows 109 bits), one level, which suffices for sums.
 """
 
 import importlib
@@ -16,42 +16,44 @@ from pydantic import Field
 from fedinv.strict import Strict
 
 RECORD = "homomorphic"
-"""Name of the record that a round's messages carry: its `stage` is keys, encrypt or open."""
+"""Name of the record in a round's messages; its `stage` is keys, encrypt or open."""
 INSTALL = "needs TenSEAL, which is not installed: pip install 'fedinv[homomorphic]'"
 SLOTS = 2048
-"""Values in one ciphertext."""
+"""Number of values in one ciphertext."""
 _MODULI = (55, 54)
 
 
 class CkksTerms(Strict):
-    """What a scenario says of homomorphic encryption beside its kind."""
+    """Keys of homomorphic encryption in a scenario, without `kind`."""
 
     scale_bits: int = Field(default=40, ge=24, le=46)
-    """Values are encoded in steps of 2^-scale_bits: more of them leave less room, 2^(53 - scale_bits) over the clients
-    of a round for an entry of the update times the client's weight over max_weight."""
+    """Bits of resolution: values are encoded in steps of 2^-scale_bits. More bits leave a smaller range: an entry of
+    the update, times the client's weight over max_weight, may be at most 2^(53 - scale_bits) over the clients of a
+    round; a client that exceeds it is left out."""
     rounding_bits: int = Field(default=20, ge=8, le=40)
-    """The holder of the key rounds the opened sum to steps of 2^-rounding_bits."""
+    """Bits of resolution of the decrypted sum: the key holder rounds it to steps of 2^-rounding_bits, which hides the
+    noise of the ciphertext."""
     max_weight: float | None = Field(default=None, gt=0)
-    """What a client can count at most in the mean, in records. Where it is absent, what the training table tells: the
-    batch size under fedsgd, records_per_client, or 1000."""
+    """Largest weight of a client in the mean, in records; a client that weighs more is left out of the round. Default:
+    the batch size under fedsgd, records_per_client under fedavg, else 1000."""
 
     def heaviest(self, limit: float | None) -> float:
-        """What a client can count at most, where the training table sets this limit."""
+        """Largest weight of a client, in records: max_weight, else the training table's `limit`, else 1000."""
         return self.max_weight or limit or 1000.0
 
 
 def terms(defense: Mapping[str, Any]) -> CkksTerms:
-    """Read the terms from a scenario's table of the defense."""
+    """Read the parameters from the defense's table in a scenario."""
     return CkksTerms.model_validate({key: value for key, value in defense.items() if key != "kind"})
 
 
 def installed() -> bool:
-    """Whether TenSEAL is there."""
+    """Whether TenSEAL is installed."""
     return find_spec("tenseal") is not None
 
 
 def keys(scale_bits: int) -> tuple[bytes, bytes]:
-    """A fresh secret key, and the public key that belongs to it; values are encoded in steps of 2^-scale_bits."""
+    """Generate a secret key and its public key, serialized; values are encoded in steps of 2^-scale_bits."""
     tenseal = _tenseal()
     context = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 2 * SLOTS, coeff_mod_bit_sizes=list(_MODULI))
     context.global_scale = 2.0**scale_bits
@@ -61,7 +63,7 @@ def keys(scale_bits: int) -> tuple[bytes, bytes]:
 
 
 def largest(scale_bits: int, terms: int) -> float:
-    """Largest absolute value of which so many add up without leaving the modulus, with a factor of 2 to spare."""
+    """Largest absolute value of each of `terms` summands whose sum stays within the modulus, with a margin of 2."""
     return 2.0 ** (_MODULI[0] - scale_bits - 2) / terms
 
 
@@ -74,7 +76,7 @@ def encrypt(public: bytes, values: NDArray[np.float64]) -> list[bytes]:
 
 
 class Sum:
-    """Adds up encrypted vectors of one length as they come, without the secret key."""
+    """Adds up encrypted vectors of `count` values one by one, without the secret key."""
 
     def __init__(self, public: bytes, count: int) -> None:
         self._context = _tenseal().context_from(public)
@@ -82,24 +84,24 @@ class Sum:
         self._total: list[Any] = []
 
     def add(self, ciphertexts: Sequence[bytes]) -> None:
-        """Add one more. Raises ValueError for what is no encrypted vector of this length."""
+        """Add one vector's ciphertexts. Raises ValueError for what is no encrypted vector of this length."""
         try:
             loaded = [_tenseal().ckks_vector_from(self._context, one) for one in ciphertexts]
             sizes = [one.size() for one in loaded]
             total = [a + b for a, b in zip(self._total, loaded, strict=True)] if self._total else loaded
-        except Exception as error:  # SEAL raises whatever comes to it
+        except Exception as error:  # SEAL raises many types
             raise ValueError(f"ciphertexts that cannot be added ({type(error).__name__})") from error
         if sizes != self._sizes:
             raise ValueError(f"ciphertexts of {sum(sizes)} values instead of {sum(self._sizes)}")
         self._total = total
 
     def ciphertexts(self) -> list[bytes]:
-        """The sum, encrypted."""
+        """Ciphertexts of the sum, serialized."""
         return [one.serialize() for one in self._total]
 
 
 def decrypt(secret: bytes, ciphertexts: Sequence[bytes]) -> NDArray[np.float64]:
-    """The values again, with an error of about 1e-9 for steps of 2^-40."""
+    """Decrypt to float64 (n,), with an error of about 1e-9 for steps of 2^-40."""
     tenseal = _tenseal()
     context = tenseal.context_from(secret)
     parts = [tenseal.ckks_vector_from(context, one).decrypt() for one in ciphertexts]

@@ -1,4 +1,4 @@
-"""PRECODE's terms: the variational bottleneck that server and clients both put into the model."""
+"""PRECODE: the variational bottleneck that server and clients both put into the model."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,3 +1,4 @@
-"""Quantization's terms: how many entries share one scale."""
+"""Quantization: the number of entries that share one scale."""
 
 BUCKET = 512
+"""Entries of a bucket, which share one scale."""

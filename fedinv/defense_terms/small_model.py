@@ -1,4 +1,4 @@
-"""Which weights a pruned model keeps: what its clients train and what everyone can tell from the weights sent."""
+"""Which weights a pruned model keeps: its clients train them, and anyone can compute them from the weights sent."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def kept(weights: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Bool by parameter: of each weight (tensors of two dimensions or more) the entries of largest size, of biases all.
+    """Masks (bool) by parameter: a weight's `share` of entries that are largest in absolute value; all of a bias.
 
-    Entries that are 0 are never kept, so that what was pruned once stays pruned.
+    A weight is a tensor of two dimensions or more. Entries that are 0 are never kept, so that a pruned entry stays
+    pruned.
     """
     found = {}
     for name, tensor in weights.items():

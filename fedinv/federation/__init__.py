@@ -1,1 +1,1 @@
-"""What passes between server and clients: what they agreed on, and how tensors travel."""
+"""The protocol between server and clients: what they agree on, and how weights and updates are sent."""

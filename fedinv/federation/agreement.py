@@ -1,6 +1,6 @@
 """The public part of a scenario: what the server and its clients agree on before the first round.
 
-It names no data source, so the server can read it without getting at anything that produces a record.
+It names no data source, so that the server can read it without access to anything that produces a record.
 """
 
 from collections.abc import Mapping
@@ -18,60 +18,74 @@ Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", 
 
 
 class Federation(Strict):
-    """Who takes part, and how often."""
+    """Number of clients, how many take part in a round, and number of rounds."""
 
     clients: int = Field(gt=0)
+    """Clients in the whole federation; each holds its own records."""
     clients_per_round: int | None = Field(default=None, gt=0)
-    """All of them when absent."""
+    """Clients that take part in each round, drawn without replacement from the seed. Default: all of them."""
     rounds: int = Field(gt=0)
+    """Rounds of training. Each round adds to the cost in privacy of a defense that adds noise."""
     round_seconds: float = Field(default=3600.0, gt=0)
-    """How long the server waits for a round's replies; who is later is left out."""
+    """Seconds for which the server waits for a round's replies; clients that reply later are left out of it."""
 
     @property
     def participants(self) -> int:
-        """Clients in each round."""
+        """Number of clients that take part in each round."""
         return self.clients_per_round or self.clients
 
 
 class TrainingTable(Strict):
-    """How a client trains."""
+    """Local training: what each client does with its records in a round."""
 
     algorithm: Literal["fedsgd", "fedavg"]
+    """Federated SGD ("fedsgd") takes one step on one batch a round, and its update is -lr times a gradient. Federated
+    averaging ("fedavg") goes `epochs` times over all of a client's records."""
     epochs: int = Field(default=1, gt=0)
+    """Passes over a client's records in a round; fedsgd ignores it."""
     batch_size: int = Field(default=8, gt=0)
+    """Records in a batch, at most all that the client holds; their expected number where dp-sgd draws batches."""
     records_per_client: int | None = Field(default=None, gt=0)
+    """Largest number of records that a client holds; the rest of its share is unused. Default: no limit."""
     lr: float = Field(default=0.05, gt=0)
+    """Learning rate: length of a step over that of the gradient."""
     optimizer: Literal["sgd"] = "sgd"
+    """Optimizer of local training: stochastic gradient descent, the only one."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the previous step that is added to each step; it starts from zero in every round."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Multiple of the weights that is added to each gradient (L2 regularization)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where clients that are trained together are trained: "auto" takes a GPU where there is one."""
+    """Device for clients that are trained in one stacked tensor: "auto" takes a GPU where there is one."""
 
     @property
     def settings(self) -> Training:
-        """What local training needs to know."""
+        """The settings of local training as a plain value."""
         return Training(self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay)
 
     @property
     def heaviest(self) -> float | None:
-        """What a client can count at most in the mean, in records; None where nothing limits it."""
+        """Largest weight of a client in the mean, in records; None where the table sets no limit."""
         most = self.batch_size if self.algorithm == "fedsgd" else self.records_per_client
         return None if most is None else float(most)
 
 
 class Server(Strict):
-    """What kind of server it is: "curious" follows the protocol and looks at what it gets, "malicious" need not."""
+    """Whether the server follows the protocol, and how it deviates from it where it does not."""
 
     kind: Literal["curious", "malicious"] = "curious"
+    """An honest-but-curious server ("curious") follows the protocol and analyzes what it receives; a malicious one
+    ("malicious") may deviate from it by the other keys of this table."""
     repeat: int = Field(default=1, gt=0)
-    """A malicious server sends the first round's weights in so many rounds, to average the noise of its clients'
-    answers away; it goes on training from what the last of them gave."""
+    """Rounds in which a malicious server sends the same initial weights, so that it can average the noise of the
+    replies away; training goes on from the last of them. 1 does not deviate."""
     unmask: bool = False
-    """A malicious server opens each update behind secagg-plus: it tells all clients that their neighbors are present
-    and that they dropped out, and gets the shares of both secrets. Clients whose check_lists is on refuse."""
+    """True: a malicious server reveals each update behind secagg-plus. It tells all clients that their neighbors are
+    present and that they dropped out, and receives the shares of both secrets. Clients with check_lists refuse."""
 
     overflow: bool = False
-    """A malicious server sends weights at which one record in particular, if it is there, makes numbers overflow."""
+    """True: a malicious server sends weights at which one particular record, if a client holds it, makes the gradient
+    overflow, which reveals its membership."""
 
     @model_validator(mode="after")
     def _follows_the_protocol(self) -> "Server":
@@ -85,24 +99,30 @@ class Server(Strict):
 
 
 class Watch(Strict):
-    """Which rounds, and how many of a round's clients, the attacker looks at."""
+    """Observed rounds, and the number of clients that are observed in each."""
 
     rounds: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1,), min_length=1)
+    """Rounds whose updates are attacked, counted from 1."""
     clients: int = Field(default=1, gt=0)
+    """Clients of each such round whose updates are attacked, the first of the round by number. Secure aggregation
+    leaves one observation a round, the sum over all its clients."""
 
 
 class Attacker(Strict):
-    """What the attacker sees and what it knows beside that."""
+    """The attacker's observations and background knowledge."""
 
     watch: Watch = Watch()
+    """Rounds and clients whose updates are attacked."""
     knows: tuple[Known, ...] = ("architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses")
+    """Facts that are revealed to attacks; what is not listed is withheld, and attacks that need it do not run. Only
+    adaptive attacks are told "defenses"."""
     auxiliary: int = Field(default=0, ge=0)
-    """Records of the same population, held by no client, that the attacker has: to train shadow models or generators
-    on. They are taken from the records that are held out."""
+    """Number of records of the same population, held by no client, that the attacker has, to train shadow models or
+    generators on. They are taken from the held-out records."""
 
 
 class Agreement(BaseModel):
-    """What the server reads of a scenario; the tables that are none of its business are passed over."""
+    """The tables of a scenario that the server reads; all others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -114,7 +134,7 @@ class Agreement(BaseModel):
     server: Server = Server()
     attacker: Attacker = Attacker()
     defenses: tuple[Mapping[str, Any], ...] = ()
-    """As the scenario writes them: the server has a part of its own in some."""
+    """Defenses as the scenario writes them: the server carries out its part of some."""
 
     @model_validator(mode="before")
     @classmethod
@@ -122,7 +142,7 @@ class Agreement(BaseModel):
         return with_model_keys(document)
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
-        """What the scenario writes of a defense; None where it is not on."""
+        """Keys of a defense as the scenario writes them; None where the scenario does not use it."""
         return next((defense for defense in self.defenses if defense.get("kind") == kind), None)
 
 

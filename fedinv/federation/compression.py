@@ -1,10 +1,10 @@
-"""Tensors in few bytes, without loss: those with many zeros, and those with few distinct values.
+"""Lossless compression of tensors with many zeros or few distinct values.
 
 The bytes are one letter and then
-Z: a bit for each entry, whether it is not zero; then the values of those, as a tensor of their own
-V: the values of a float32 array, as they are
-L: blocks of 512 entries, each with the number of its distinct values, these values, and an index of as few bits as they
-need for each entry
+Z: one bit per entry, 1 where it is not zero; then the nonzero entries, as a tensor in form V or L
+V: the values of a float32 array, uncompressed
+L: blocks of 512 entries, each with the number of its distinct values, these values, and per entry an index of as few
+bits as they need
 """
 
 import math
@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORM = "fedinv.compact"
-"""What Flower calls the serialization of such an array."""
+"""Name of this serialization in Flower's `Array.stype`."""
 BLOCK = 512
+"""Entries per block of form L."""
 MOST = 256
-"""Distinct values of a block."""
+"""Largest number of distinct values in a block of form L; an array with more in any block is sent uncompressed."""
 
 
 def encode(values: NDArray[np.float32]) -> bytes | None:
-    """The smallest form of a float32 array; None where plain bytes are no larger."""
+    """Compress a float32 array into its smallest form; None where that is no smaller than the plain bytes."""
     if values.dtype != np.float32 or values.size < 64:
         return None
     flat = np.ascontiguousarray(values).reshape(-1)
@@ -35,7 +36,7 @@ def encode(values: NDArray[np.float32]) -> bytes | None:
 
 
 def decode(data: bytes, dtype: np.dtype[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The array again. Raises ValueError for bytes that are not of this form or not of this shape."""
+    """Decompress to a float32 array of this shape. Raises ValueError for bytes of another form or size."""
     count = math.prod(shape)
     if dtype != np.float32 or count > 8 * len(data):
         raise ValueError("compact bytes do not fit the array's shape")
@@ -74,7 +75,7 @@ def _inner(data: bytes, count: int) -> NDArray[np.float32]:
 
 
 def _levels(flat: NDArray[np.float32]) -> bytes | None:
-    """Blocks of few distinct values; None as soon as one has too many."""
+    """Form L of the entries (n,); None where a block has more than MOST distinct values."""
     parts = [b"L"]
     for start in range(0, len(flat), BLOCK):
         block = flat[start : start + BLOCK]
@@ -88,7 +89,7 @@ def _levels(flat: NDArray[np.float32]) -> bytes | None:
 
 
 def _width(levels: int) -> int:
-    """Bits of an index among so many levels."""
+    """Number of bits that an index of `levels` values needs."""
     return max(1, (levels - 1).bit_length())
 
 

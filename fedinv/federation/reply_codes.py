@@ -1,8 +1,8 @@
-"""Error codes of fedinv's own in Flower's replies."""
+"""Error codes in Flower's replies that fedinv defines."""
 
 DECLINED = 1001
-"""Code of a client's error reply that says it stays out of the round: its privacy budget is spent."""
+"""Error code of a client that leaves a round out because its privacy budget is spent."""
 HALTED = 1002
-"""Code of the reply that a secure aggregation notes down for a client whose round came to no sum."""
+"""Error code recorded for each client of a round in which secure aggregation failed to produce a sum."""
 GONE = 1003
-"""Code of the reply that the server notes down for a client whose node vanished."""
+"""Error code recorded for a client whose node disconnected."""

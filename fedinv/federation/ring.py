@@ -1,4 +1,4 @@
-"""Updates as whole numbers modulo 2^64, in which masks cancel exactly."""
+"""Updates as fixed-point integers modulo 2^64, where masks cancel exactly."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 FRACTION_BITS = 40
-"""Fixed-point fraction of an element of the ring modulo 2^64: a resolution of 1e-12, a range of 8 million."""
+"""Fraction bits of an integer modulo 2^64: a resolution of 1e-12 and a range of +-8 million."""
 SECAGG_FRACTION_BITS = 18
-"""The same modulo 2^32, where SecAgg+ adds up: 22 bits over the clipping range of +-8."""
+"""Fraction bits of an integer modulo 2^32, as SecAgg+ sums them: 22 bits over a clipping range of +-8."""
 
 
 def to_ring(update: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Scale an update by its weight and turn it into integers modulo 2^64.
+    """Multiply an update by its weight and encode it as fixed-point integers modulo 2^64 (int64).
 
-    Raises ValueError for values that the ring cannot hold: non-finite, or too large to add up.
+    Raises ValueError for values that are not finite, or 2^22 and more in size, whose sum could wrap around.
     """
     limit = 2.0 ** (62 - FRACTION_BITS)
     ring = {}
@@ -27,7 +27,7 @@ def to_ring(update: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
 
 
 def from_ring(ring: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Turn ring elements back into float32 values, divided by the weight."""
+    """Decode fixed-point integers to float32 values, divided by the weight."""
     return {name: (_signed(tensor) / weight).float() for name, tensor in ring.items()}
 
 
@@ -38,5 +38,5 @@ def _signed(element: Tensor) -> Tensor:
 
 
 def is_ring(update: Mapping[str, Tensor]) -> bool:
-    """Whether an update has the form that masking gives it: int64 modulo 2^64, or uint32 modulo 2^32."""
+    """Whether all tensors are fixed-point integers: int64 modulo 2^64, or uint32 modulo 2^32."""
     return all(tensor.dtype in (torch.int64, torch.uint32) for tensor in update.values())

@@ -1,4 +1,4 @@
-"""A client's local training as values: its batches, its part in a round, and the update that comes of it."""
+"""A client's local training as values: its batches, its participation in a round, and its update."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Update = dict[str, Tensor]
-"""LOCAL MINUS GLOBAL by parameter name: float32, or int64 ring elements after secure aggregation's masking."""
+"""LOCAL MINUS GLOBAL by parameter name: float32, or int64 fixed-point integers after masking, see `ring`."""
 
 
 @dataclass(frozen=True)
@@ -26,47 +26,49 @@ class Training:
 
 @dataclass(frozen=True)
 class Participation:
-    """A client's part in one round, as far as privacy depends on it."""
+    """A client's participation in one round, as far as privacy depends on it."""
 
     records: int = 1
-    """That it holds."""
+    """Records that this client holds."""
     batch_size: int = 1
-    """Records that a step uses, or is expected to use; never more than it holds."""
+    """Records of a local step, expected ones under Poisson sampling; at most all that the client holds."""
     steps: int = 1
-    """Local steps."""
+    """Local steps of the round."""
     rounds: int = 1
-    """That it may be asked to take part in, over the whole run."""
+    """Rounds of the whole run, each of which the client may take part in."""
     clients: int = 1
-    """There are."""
+    """Clients in the whole federation."""
     cohort: int = 1
     """Clients of this round."""
     heaviest: float | None = None
-    """What any client can count at most in the mean, in records; None where nothing limits it."""
+    """Largest weight of any client in the mean, in records; None where nothing limits it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one local step trains on."""
+    """The inputs and targets of one local step."""
 
     inputs: Tensor
-    """float32 (n, width)."""
+    """Encoded records, float32 (n, width)."""
     targets: Tensor
-    """float32 (n, classes) probabilities, or (n,) standardized targets."""
+    """Class probabilities, float32 (n, classes), or standardized numbers, float32 (n,)."""
 
 
 Augment = Callable[[Batch], Batch]
 Masks = Callable[[int, int], Tensor]
-"""(records, units) -> factor of each unit of a hidden layer for each record, drawn anew at each call."""
+"""Draws dropout masks: (records, units) -> factor of each hidden unit for each record, new ones at each call."""
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """What dp-sgd does to the gradients of a step: cut each record's to a norm, add noise to their sum."""
+    """DP-SGD's treatment of a step's gradients: each record's is clipped, noise is added to their sum."""
 
     clip: float
+    """Norm to which each record's gradient is clipped, in the gradient's unit."""
     noise_multiplier: float
+    """Standard deviation of the noise on the sum, as a multiple of `clip`."""
     guard: bool = True
-    """Whether records whose gradient is not finite are dropped."""
+    """True: records whose gradient is not finite are dropped from the sum."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,21 @@ class Job:
     """One client's local training in one round."""
 
     network: nn.Sequential
-    """Holds the global weights on entry; training may change it."""
+    """The global model; `plain_sgd` trains it in place, stacked training leaves it unchanged."""
     inputs: Tensor
-    """float32 (n, width): the client's records, encoded."""
+    """The client's records, encoded: float32 (n, width)."""
     labels: Tensor
-    """int64 (n,) classes, or float32 (n,) standardized targets."""
+    """The records' labels: int64 classes (n,), or standardized numbers, float32 (n,)."""
     batches: tuple[NDArray[np.int64], ...]
-    """Which records each local step uses, in order; a batch may be empty under Poisson sampling."""
+    """Positions of the records of each local step, in order; a batch may be empty under Poisson sampling."""
     training: Training
     rng: np.random.Generator
     augment: Augment | None = None
-    """What the defenses do to each batch before it is trained on; None where they do nothing."""
+    """Change of each batch that the defenses make before it is trained on; None for none."""
     masks: Masks | None = None
-    """What they do to the hidden units, where the client is trained along with others."""
+    """Dropout masks of the defenses, used by stacked training alone; None for none."""
     clipping: Clipping | None = None
-    """What they do to the records' gradients, likewise."""
+    """Clipping and noise of the defenses, used by stacked training alone; None for none."""
     taken: Participation = Participation()
 
 

@@ -1,4 +1,4 @@
-"""How weights and updates travel: Flower records, and the ring in which masked updates add up."""
+"""Weights and updates as Flower records, and their weighted mean."""
 
 import io
 import math
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 
 def record(content: RecordDict, name: str, kind: type[Kind]) -> Kind:
-    """A record of a message's content; `content.array_records[name]` copies all of them to find one.
+    """Return one record of a message's content, without the copy of all records that `array_records[name]` makes.
 
     Raises KeyError where it is missing, TypeError where it is of another kind.
     """
@@ -31,16 +31,16 @@ def record(content: RecordDict, name: str, kind: type[Kind]) -> Kind:
 
 
 def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """Turn tensors by name into a Flower record, order kept."""
-    packed = ArrayRecord()  # from a dict it would make every Array twice, by item it would check each at length
+    """Turn tensors by name into a Flower record, in the same order."""
+    packed = ArrayRecord()  # its constructor would make every Array twice, its item setter would check each at length
     packed.__dict__["_data"].update({name: _array(tensor.numpy(force=True)) for name, tensor in tensors.items()})
     return packed
 
 
 def pack_small(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """The same, each tensor in the smallest form that loses nothing: fewer bytes where it has zeros or few levels.
+    """Turn tensors by name into a Flower record, losslessly compressed where they have zeros or few distinct values.
 
-    `unpack` reads it; Flower's own strategies do not.
+    `unpack` reads it; Flower's own strategies cannot.
     """
     packed = ArrayRecord()
     for name, tensor in tensors.items():
@@ -53,21 +53,21 @@ def pack_small(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 
 def unpack(record: ArrayRecord) -> dict[str, Tensor]:
-    """Turn a Flower record into tensors of their own memory, order kept. Raises ValueError for bytes it cannot read."""
+    """Copy a Flower record into tensors, in the same order. Raises ValueError for bytes that cannot be read."""
     return {name: torch.from_numpy(_values(array).copy()) for name, array in record.items()}
 
 
 def view(record: ArrayRecord) -> dict[str, Tensor]:
-    """Like `unpack`, on the record's own bytes: quicker, and not to be written to."""
+    """Turn a Flower record into tensors on its own memory: faster than `unpack`, and read-only."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's word that the bytes are not to be written to
+        warnings.simplefilter("ignore")  # torch warns that the memory is read-only
         return {name: torch.from_numpy(_values(array)) for name, array in record.items()}
 
 
 def _array(values: NDArray[Any]) -> Array:
-    """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
+    """Make the array that `flwr.app.Array(values)` makes, with the .npy header cached."""
     data = b"".join((_header(values.dtype, values.shape), np.ascontiguousarray(values).data))
-    array = Array.__new__(Array)  # its constructor, for all that it may be given, takes ten times as long
+    array = Array.__new__(Array)  # its constructor accepts several kinds of arguments and takes ten times as long
     array.__dict__.update(dtype=_name(values.dtype), shape=values.shape, stype="numpy.ndarray", data=data)
     return array
 
@@ -84,7 +84,7 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _values(array: Array) -> NDArray[Any]:
-    """What `array.numpy()` reads; the header is parsed only if it is not the one expected."""
+    """Read what `array.numpy()` reads; the .npy header is parsed only if it is not the expected one."""
     if array.stype == compression.FORM:
         return compression.decode(array.data, np.dtype(array.dtype), tuple(array.shape))
     dtype, shape = _dtype(array.dtype), tuple(array.shape)
@@ -94,12 +94,12 @@ def _values(array: Array) -> NDArray[Any]:
 
 
 def size(record: ArrayRecord) -> int:
-    """Bytes of the arrays as they are serialized."""
+    """Number of bytes of all arrays of a record, as serialized."""
     return sum(len(array.data) for array in record.values())
 
 
 def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:
-    """Say why a received update cannot be used, or None if it can."""
+    """Return why a received update cannot be used, as the end of a sentence; None if it can."""
     if list(update) != list(sent):
         return f"sent parameters {list(update)} instead of {list(sent)}"
     for name, tensor in update.items():
@@ -107,7 +107,7 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
             return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
         if tensor.dtype not in (torch.float32, torch.int64, torch.uint32):
             return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
-    # a finite sum has only finite terms; the other way round needs the closer look
+    # a finite sum has finite terms alone; if it is not finite, each tensor is checked
     if not is_ring(update) and not math.isfinite(torch.cat([tensor.flatten() for tensor in update.values()]).sum()):
         for name, tensor in update.items():
             if not bool(torch.isfinite(tensor).all()):
@@ -116,16 +116,16 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
 
 
 def weighted_mean(updates: Iterable[Mapping[str, Tensor]], weights: Iterable[float]) -> dict[str, Tensor]:
-    """The mean of updates by weight, summed in the order given; ring elements are summed modulo 2^64.
+    """Weighted mean of updates, summed in the order given; fixed-point integers are summed modulo 2^64.
 
-    Ring elements carry their weights already, see `to_ring`.
+    Fixed-point integers are multiplied by their weights already, see `to_ring`.
     """
     updates, weights = list(updates), list(weights)
     total = math.fsum(weights)
     if all(is_ring(update) for update in updates):
         ring = {name: torch.stack([u[name] for u in updates]).sum(0) for name in updates[0]}
         return from_ring(ring, total)
-    # in double precision, so that what all clients agree on is kept to the last digit
+    # in double precision, so that an entry that is equal for all clients keeps its last digit
     mean = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in updates[0].items()}
     for update, weight in zip(updates, weights, strict=True):
         for name, tensor in update.items():

@@ -1,1 +1,1 @@
-"""Claims against the truth: it knows both, and never an attack by name."""
+"""Judges claims and answers against the truth; it never depends on an attack's name."""

@@ -1,4 +1,4 @@
-"""Whether an attack knows when it is right: the confidence of its claims against the truth."""
+"""Calibration of an attack: the confidence of its claims against how often they are right."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,13 @@ from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Calibration, CalibrationBin
 
 BINS = 10
+"""Number of bins of equal width into which confidences are grouped."""
 
 
 def confidences(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The confidence of each claim (k,), and whether it is right (k,): the record that it stands for is recovered.
+    """Return the confidence of each claim (k,), and whether the record that it is matched with is recovered (k,).
 
-    A claim that stands for no true record is wrong; a confidence that is no number is none.
+    A claim that is matched with no true record is wrong; a confidence that is not a number counts as 0.
     """
     stated, right = [np.empty(0)], [np.empty(0, dtype=bool)]
     for verdict in verdicts:
@@ -28,7 +29,7 @@ def confidences(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], NDArr
 
 
 def calibration(stated: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration | None:
-    """Group claims (k,) by their confidence in ten equal steps, passing over empty ones; None where there is no claim.
+    """Group claims (k,) by confidence into BINS bins, without empty ones; None without claims.
 
     The expected calibration error is Guo et al. 2017's (On calibration of modern neural networks, equation 5), the
     Brier score is the mean squared distance of confidence and truth (Brier 1950).

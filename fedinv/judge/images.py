@@ -1,4 +1,4 @@
-"""How like the truth a claimed image is: PSNR and SSIM."""
+"""Similarity of claimed images to true ones: PSNR and SSIM."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 from fedinv.task.columns import Image
 
 MOST = 100.0
-"""Decibels at which PSNR is cut off: the error is then below 1e-5 of the range, about a float32's."""
+"""Largest PSNR, decibels: the root mean square error is then 1e-5 of the range, near float32's precision."""
 SMALLEST = 6
-"""Pixels across an image at which SSIM's window of 11 x 11 fits it, borders reflected."""
+"""Smallest height and width, pixels, at which SSIM's window of 11 x 11 fits an image with reflected borders."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Likeness of n pairs of images."""
+    """Similarity of n pairs of images."""
 
     psnr: NDArray[np.float64]
-    """(n,) peak signal-to-noise ratio in decibels of the pixels' range, at most MOST."""
+    """Peak signal-to-noise ratio (n,), decibels of the pixels' range, at most MOST."""
     ssim: NDArray[np.float64]
-    """(n,) structural similarity (Wang et al. 2004), -1 to 1; NaN for images below 6 x 6."""
+    """Structural similarity (n,) (Wang et al. 2004), -1 to 1; NaN for images below 6 x 6."""
 
 
 def quality(claimed: NDArray[np.float64], true: NDArray[np.float64], image: Image) -> Quality:
-    """Compare images (n, pixels) one by one, in the column's own unit."""
+    """Compare claimed images (n, pixels) with true ones row by row; both in the column's own unit."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     if not len(true):
@@ -37,14 +37,14 @@ def quality(claimed: NDArray[np.float64], true: NDArray[np.float64], image: Imag
     )
     if min(image.down, image.across) < SMALLEST:
         return Quality(_decibels(error), np.full(len(true), np.nan))
-    alike = structural_similarity_index_measure(ours, theirs, data_range=(0.0, 1.0), reduction="none")
-    return Quality(_decibels(error), np.asarray(torch.as_tensor(alike).reshape(-1).numpy()))
+    similarity = structural_similarity_index_measure(ours, theirs, data_range=(0.0, 1.0), reduction="none")
+    return Quality(_decibels(error), np.asarray(torch.as_tensor(similarity).reshape(-1).numpy()))
 
 
 def pair(claimed: NDArray[np.float64], true: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Match claims (k, pixels) one to one to true images (n, pixels) by least squared error (Kuhn 1955).
 
-    Returns the rows of either side, equally many.
+    Returns the matched rows of the claims and of the true images, min(k, n) each.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist

@@ -1,4 +1,4 @@
-"""Which claimed record stands for which true one, and which of its fields are right."""
+"""Matches claimed records with true ones and compares their fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ EXACT = 1e-3
 
 @dataclass(frozen=True)
 class Match:
-    """One victim's true records beside what was claimed of them."""
+    """Matching of n true records with the claims about them, field by field."""
 
     claim: NDArray[np.int64]
-    """(n,): the claim that stands for each true record, -1 where there is none."""
+    """Position of the claim that is matched with each true record, int64 (n,); -1 for none."""
     right: NDArray[np.bool_]
-    """(n, fields): False throughout where nothing was claimed."""
+    """Whether each field of the matched claim is right, bool (n, fields); False without a claim."""
     exact: NDArray[np.bool_]
-    """(n,)"""
+    """Whether all fields of the matched claim are right to EXACT standard deviations, bool (n,)."""
 
     @property
     def claimed(self) -> NDArray[np.bool_]:
-        """(n,): whether anything was claimed of a record."""
+        """Whether each true record is matched with a claim, bool (n,)."""
         return self.claim >= 0
 
     @property
     def recovered(self) -> NDArray[np.bool_]:
-        """(n,): every field right."""
+        """Whether every field of each true record is right, bool (n,)."""
         return np.asarray(self.right.all(axis=1))
 
 
 def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> Match:
-    """Match claims (k, width) one to one to true records (n), so that the most fields are right.
+    """Match claims (k, width) one to one with n true records, so that the most fields are right.
 
     A categorical field is right if it is equal, a continuous one if it is within `tolerance` standard deviations after
-    clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties go to the nearer record. An image's fields are
+    clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties are broken by distance. An image's fields are
     its pixels, and images are matched by least squared error.
     """
     if schema.image is not None:
@@ -67,7 +67,7 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
 
 
 def _match_images(claims: NDArray[np.float64], truth: NDArray[np.float64], std: float, tolerance: float) -> Match:
-    """Match claimed (k, pixels) to true images (n, pixels)."""
+    """Match claimed images (k, pixels) with true ones (n, pixels)."""
     rows, columns = pair(claims, truth)
     away = np.abs(claims[rows] - truth[columns]) / std
     claim, right, exact = np.full(len(truth), -1), np.zeros(truth.shape, dtype=bool), np.zeros(len(truth), dtype=bool)
@@ -76,9 +76,9 @@ def _match_images(claims: NDArray[np.float64], truth: NDArray[np.float64], std: 
 
 
 def distances(claims: Mapping[str, NDArray[Any]], truth: Columns, schema: Schema) -> NDArray[np.float64]:
-    """Distance of each claimed field from each true one, (k, n, fields).
+    """Distance of each field of k claims from that of n true records, (k, n, fields).
 
-    Standard deviations for a continuous column; 0 or infinity, equal or not, for a categorical one.
+    In standard deviations for a continuous column; 0 if equal and infinity if not for a categorical one.
     """
     parts = []
     for column in schema.columns:

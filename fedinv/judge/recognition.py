@@ -1,4 +1,4 @@
-"""A network of the judge's own that says which class an image is of."""
+"""A classifier of images that the judge trains itself, to test whether claimed images show their class."""
 
 from dataclasses import dataclass
 
@@ -15,30 +15,35 @@ from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema
 
 STEPS = 200
+"""Number of training steps."""
 BATCH = 32
+"""Images in a training batch."""
 SMALLEST = 8
+"""Smallest height and width, pixels, for a convolutional network; a perceptron reads smaller images."""
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A trained network, and how good it is."""
+    """A trained classifier and its accuracy on held-out images."""
 
     network: nn.Sequential
+    """Network from encoded images (n, width) to logits (n, classes)."""
     right: int
-    """Held-out images whose class it tells."""
+    """Number of held-out images that it classifies right."""
     asked: int
+    """Number of held-out images."""
 
     def classes(self, inputs: Tensor) -> NDArray[np.int64]:
-        """(n,) classes of encoded images (n, width)."""
+        """Classify encoded images (n, width): int64 (n,)."""
         with torch.no_grad():
             return np.asarray(self.network(inputs).argmax(1).numpy(), np.int64)
 
 
 def recognizer(schema: Schema, training: Sample, held_out: Sample, seed: int) -> Recognizer:
-    """Train on images that are shifted by up to two pixels, rescaled in contrast and noised. Deterministic.
+    """Train on images with random shifts of up to two pixels, contrast, brightness and noise. Deterministic.
 
-    A convolutional network for images of 8 x 8 and more, whatever the federation trains; its weights are drawn by
-    `seed`, which must not be the federation's.
+    It is a convolutional network for images of 8 x 8 and more, whatever the federation trains. Its initial weights are
+    drawn from `seed`, which must not be the federation's.
     """
     small = min(schema.shape[1:]) < SMALLEST
     model = Mlp(hidden=(128,)) if small else Convnet(channels=(16, 32, 64))

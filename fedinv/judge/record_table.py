@@ -1,4 +1,4 @@
-"""records.parquet: every true record beside what was claimed of it."""
+"""records.parquet: every true record beside the claim that is matched with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from fedinv.task.columns import Continuous, Image
 
 
 def table(tried: Tried, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
-    """One attack's rows: who it is about, the true, the claimed and the right fields, and whom the claim leads to."""
+    """Table of one attack, a row per true record: the person, true, claimed and right fields, and the person linked."""
     parts = [
         _rows(tried, observation.last.round, observation.clients, verdict, people)
         for (observation, _), verdict in zip(tried.said, verdicts, strict=True)
@@ -24,7 +24,7 @@ def table(tried: Tried, verdicts: Sequence[Verdict], people: Population) -> pa.T
 
 
 def to_parquet(tables: Iterable[pa.Table]) -> bytes:
-    """All attacks' rows as one Parquet file's content."""
+    """Write the rows of all attacks as the content of one Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
     return bytes(sink.getvalue())
@@ -69,7 +69,7 @@ def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict,
 def _image(
     verdict: Verdict, truth: NDArray[np.float64], image: Image, claims: Mapping[str, Any]
 ) -> dict[str, pa.Array]:
-    """What one row holds of an image: its pixels as one list, true and claimed, and how like they are."""
+    """Columns of an image: true and claimed pixels as lists, the share of right ones, PSNR and SSIM."""
     found, claimed, kind = verdict.match, verdict.match.claimed, pa.list_(pa.float32())
     columns = {
         f"true:{image.name}": pa.array(list(truth.astype(np.float32)), kind),
@@ -83,6 +83,6 @@ def _image(
 
 
 def _masked(values: Any, claim: Any, claimed: Any, kind: pa.DataType) -> pa.Array:
-    """The claimed values in the order of the true records, null where nothing was claimed."""
+    """Claimed values in the order of the true records, null without a claim."""
     listed = values.tolist()
     return pa.array([listed[c] if has else None for c, has in zip(claim, claimed, strict=True)], kind)

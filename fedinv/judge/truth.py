@@ -1,4 +1,4 @@
-"""The truth behind an observation, derived from the scenario and never from a message."""
+"""The true records behind an observation, derived from the scenario and never from a message."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from fedinv.scenario.scenario import Scenario
 
 @lru_cache(maxsize=2)
 def population_of(scenario: Scenario) -> Population:
-    """The scenario's people and who holds whose record; of records drawn on demand, those in watched rounds."""
+    """The scenario's population; of records drawn on demand, those of watched clients are in its table."""
     federation, seed, watch = scenario.federation, scenario.seed, scenario.attacker.watch
     people = population(scenario.data, seed, federation.clients, scenario.training.records_per_client)
     summed = any(defense.secure_aggregation for defense in scenario.defenses)
@@ -28,7 +28,7 @@ def population_of(scenario: Scenario) -> Population:
 
 
 def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], round_: int) -> NDArray[np.int64]:
-    """Rows of the population that these clients' updates of a round were computed from."""
+    """Rows of the population from which these clients' updates of a round were computed."""
     used = []
     for client in clients:
         share = people.shares[client]
@@ -40,9 +40,9 @@ def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], 
 
 
 def held_out(scenario: Scenario, people: Population) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that no client holds: those that the attacker is given, and the others.
+    """Split the rows that no client holds into the attacker's auxiliary records and the others.
 
-    Raises RequestError where it is promised more than there are.
+    Raises RequestError for as many auxiliary records as are held out, or more.
     """
     wanted = scenario.attacker.auxiliary
     if wanted >= len(people.holdout):
@@ -55,6 +55,6 @@ def held_out(scenario: Scenario, people: Population) -> tuple[NDArray[np.int64],
 
 
 def auxiliary(scenario: Scenario, people: Population) -> Sample | None:
-    """The records that the scenario gives the attacker; None where it gives none."""
+    """The attacker's auxiliary records, encoded; None where the scenario grants none."""
     rows, _ = held_out(scenario, people)
     return Sample(people.inputs[rows], people.labels[rows]) if len(rows) else None

@@ -1,4 +1,4 @@
-"""What the trained model is good for on records that no client holds: area under the ROC curve, or share explained."""
+"""Utility of the trained model on held-out records: area under the ROC curve, or explained share of variance."""
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from fedinv.results.run import Interval
 def auc(
     network: nn.Module, inputs: Tensor, labels: Tensor, rng: np.random.Generator, resamples: int = 1000
 ) -> tuple[float, Interval]:
-    """AUC with its 95 % bootstrap interval over records; the mean over one-against-rest for several classes.
+    """AUC with its 95 % bootstrap interval over records; the mean over one-against-rest AUCs for several classes.
 
-    A network that returns non-finite scores tells nothing: 0.5. A class that is absent from the labels is passed over.
+    A network that returns non-finite scores gets 0.5. Classes that are absent from the labels are left out.
     """
     with torch.no_grad():
         scores = torch.softmax(network(inputs).double(), dim=1).numpy()
@@ -34,10 +34,10 @@ def auc(
 def r2(
     network: nn.Module, inputs: Tensor, targets: Tensor, rng: np.random.Generator, resamples: int = 1000
 ) -> tuple[float, Interval]:
-    """Share of the targets' variance that is explained, with its 95 % bootstrap interval over records.
+    """Explained share of the targets' variance (R2), with its 95 % bootstrap interval over records.
 
-    1 is perfect, 0 what their mean does, and it is negative for worse. A network that returns predictions that are not
-    finite tells nothing: 0, as do targets that are all the same.
+    1 is perfect, 0 is as good as predicting the mean, and negative values are worse. Non-finite predictions and targets
+    that are all equal get 0.
     """
     with torch.no_grad():
         predicted = network(inputs).double()[:, 0].numpy()
@@ -57,7 +57,7 @@ def r2(
 def _weighted_auc(
     score: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The Mann-Whitney statistic for each row of record weights (r, n); NaN where a class has no weight."""
+    """AUC by the Mann-Whitney statistic for each row of record weights (r, n); NaN where a class has no weight."""
     up, down = score[positive], score[~positive]
     wins = (up[:, None] > down[None, :]) + 0.5 * (up[:, None] == down[None, :])
     for_up, for_down = weights[:, positive], weights[:, ~positive]

@@ -1,4 +1,4 @@
-"""Claims judged against the truth, beside what a guesser without the update would have got."""
+"""Judges claims of records against the truth, and a guess that saw no update by the same measures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,39 +15,49 @@ from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Images, Mean, Rate
 
 _DRAWS = 20
+"""Number of times that the random guess is drawn; its rates are averaged over them."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One observation's claim with the rows of the population that it is about."""
+    """A claim about one observation, with the true records behind it."""
 
     claim: Claim
+    """Claim of the attack."""
     rows: NDArray[np.int64]
+    """Rows of the true records in the population, int64 (n,)."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judged case."""
+    """A case judged against the truth, record by record."""
 
     case: Case
+    """Claim and true records."""
     match: Match
+    """Matching of claims with true records."""
     filled: NDArray[np.bool_]
-    """(n, fields): right fields, the best guess standing in where nothing was claimed."""
+    """Whether each field is right, bool (n, fields); for records without a claim, whether the best guess is."""
     linked: NDArray[np.int64]
-    """(n,): the person to whom the claim leads, -1 where nothing was claimed."""
+    """Row of the person nearest to the claim, int64 (n,); -1 without a claim."""
     quality: Quality | None = None
-    """Of images, the best guess standing in where nothing was claimed; None for a table."""
+    """Similarity of images, that of the best guess for records without a claim; None for a table."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The rates of one attack over all its cases."""
+    """Rates of one attack over all its cases."""
 
     field_accuracy: Rate
+    """Share of right fields, the best guess standing in for records without a claim."""
     recovered: Rate
+    """Share of true records with every field right."""
     exact: Rate
+    """Share of true records with every field right to `EXACT` standard deviations."""
     reidentified: Rate
+    """Share of true records whose claim is nearest to the right person."""
     images: Images | None = None
+    """Similarity of images; None for tables and without records."""
 
 
 def judge(
@@ -55,9 +65,9 @@ def judge(
 ) -> tuple[tuple[Verdict, ...], Rates]:
     """Judge one attack's cases (at least one).
 
-    Where an attack claims fewer records than there are, the guesser speaks for it in `field_accuracy`: an attacker
-    who has nothing is no worse than one who never saw an update. The other rates count claims only. The prior is the
-    better of two guessers: the commonest value of every column, or draws from the published marginals.
+    Records without a claim are scored by the guess in `field_accuracy` and `images`: an attacker without claims is no
+    worse than one without an update. The other rates count claims alone. The prior is the better of two guesses: the
+    most frequent value of every column, or draws from the published marginals.
     """
     schema = people.table.schema
     guesses = _guesses(cases, people, rng)
@@ -68,8 +78,8 @@ def judge(
     by_draws = float(np.mean([_accuracy(d) for d in drawn]))
     filler = constant if _accuracy(constant) >= by_draws else drawn[0]
     verdicts = tuple(
-        _fill(_judge_one(case, people, tolerance), guess, alike)
-        for case, guess, alike in zip(cases, filler, _likest(constant, drawn), strict=True)
+        _fill(_judge_one(case, people, tolerance), guess, image_guess)
+        for case, guess, image_guess in zip(cases, filler, _most_similar(constant, drawn), strict=True)
     )
 
     def prior(rate: str) -> float:
@@ -77,8 +87,8 @@ def judge(
         return max(_share(constant, rate), of_draws)
 
     sizes = np.array([len(v.case.rows) for v in verdicts], dtype=float)
-    seen = [v for v in verdicts if len(v.filled)]  # a batch drawn at random may be empty
-    if len(seen) == 1:  # a single victim: nothing to resample but its records
+    seen = [v for v in verdicts if len(v.filled)]  # a Poisson-sampled batch may be empty
+    if len(seen) == 1:  # one case alone: resample its records instead of cases
         interval = bootstrap_mean(seen[0].filled.mean(1), np.ones(len(seen[0].filled)), rng)
     else:
         interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), sizes[sizes > 0], rng)
@@ -109,7 +119,7 @@ def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
     found = match(case.claim.records, truth.columns, people.table.schema, tolerance)
     linked = np.full(len(case.rows), -1)
     if len(case.claim.records):
-        # decoded and encoded again: a valid record, as one would look it up in a register of all people
+        # decoded and encoded again into a valid record, as one would look it up in a register of all people
         schema = people.table.schema
         claimed = schema.encode(schema.decode(case.claim.records))
         nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
@@ -118,7 +128,7 @@ def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
 
 
 def _quality(case: Case, found: Match, people: Population) -> Quality | None:
-    """How like the truth the claimed images are; a record of which nothing is claimed has NaN."""
+    """Similarity of the claimed images to the true ones; NaN without a claim, None for a table."""
     image = people.table.schema.image
     if image is None:
         return None
@@ -146,18 +156,18 @@ def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
     return np.concatenate([getattr(v.quality, name) for v in verdicts])
 
 
-def _likest(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
-    """The guesser whose images are most like the true ones; the constant one for tables."""
+def _most_similar(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
+    """Verdicts of the guess whose images have the higher mean PSNR; those of the constant guess for tables."""
     if constant[0].quality is None or not any(len(v.filled) for v in constant):
         return constant
     of_draws = float(np.mean([_measured(d, "psnr").mean() for d in drawn]))
     return constant if float(_measured(constant, "psnr").mean()) >= of_draws else drawn[0]
 
 
-def _fill(verdict: Verdict, guess: Verdict, alike: Verdict) -> Verdict:
-    """Let the guessers speak for the records of which nothing was claimed: one for fields, one for images' likeness."""
+def _fill(verdict: Verdict, guess: Verdict, image_guess: Verdict) -> Verdict:
+    """Score records without a claim by the guesses: `guess` fills right fields, `image_guess` fills PSNR and SSIM."""
     filled = np.where(verdict.match.claimed[:, None], verdict.match.right, guess.match.right)
-    found, other = verdict.quality, alike.quality
+    found, other = verdict.quality, image_guess.quality
     if found is not None and other is not None:
         silent = ~verdict.match.claimed
         found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))
@@ -165,7 +175,7 @@ def _fill(verdict: Verdict, guess: Verdict, alike: Verdict) -> Verdict:
 
 
 def _guesses(cases: Sequence[Case], people: Population, rng: np.random.Generator) -> list[list[Claim]]:
-    """Claims of the constant guesser first, then of the one who draws from the marginals."""
+    """Claims of the constant guess, then `_DRAWS` times those of the random guess from the marginals."""
     schema, sizes = people.table.schema, [len(case.rows) for case in cases]
     constant = [Claim(schema.guess(n), torch.zeros(n)) for n in sizes]
     return [constant, *([Claim(schema.draw(n, rng), torch.zeros(n)) for n in sizes] for _ in range(_DRAWS))]

@@ -1,1 +1,1 @@
-"""Differential privacy: what is charged, what is claimed of it, and what attacks bound from below."""
+"""Differential privacy: charges, accountants, claims, and lower bounds measured by attacks."""

@@ -1,4 +1,4 @@
-"""The accountants themselves, apart from what is claimed by them: importing them takes a second.
+"""The accountants, in a module of their own because importing them takes a second.
 
 Koskela et al. 2020; Doroshenko et al. 2022 (the discretization is pessimistic, so epsilon is an upper bound).
 """
@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from fedinv.privacy.events import PrivacyEvent
 
 FINE, COARSE = 1e-4, 1e-3
-"""Steps in which privacy loss is counted, rounded up: the coarse ones are ten times as quick and never claim less."""
+"""Discretization intervals of privacy loss, rounded up: the coarse one is ten times as fast and never claims less."""
 
 _NEIGHBORS = {
     "add-or-remove-one": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
@@ -25,12 +25,12 @@ _NEIGHBORS = {
 
 @lru_cache(maxsize=1024)
 def composed(events: tuple[PrivacyEvent, ...], delta: float, step: float = FINE) -> float:
-    """Epsilon of events at a delta; infinite when any of them adds no noise."""
+    """Epsilon of composed events at a delta, privacy loss discretized by `step`; infinite where one has no noise."""
     if any(event.noise_multiplier == 0 for event in events):
         return math.inf
     neighbors = _NEIGHBORS[events[0].neighbors]
     if any(event.sampling == "fixed-size" and event.sampling_rate < 1 for event in events):
-        # of replaced units RDP takes the noise over what one replacement moves, two clipping norms; PLD over one norm
+        # for replaced units RDP expects the noise over the sensitivity, two clipping norms; PLD over one norm
         shift = 2 if events[0].neighbors == "replace-one" else 1
         spent, scale = RdpAccountant(neighboring_relation=neighbors), 1 / shift
     else:
@@ -52,9 +52,9 @@ def _sampled(event: PrivacyEvent, gaussian: dp_accounting.DpEvent) -> dp_account
 
 @lru_cache(maxsize=256)
 def noise_for(event: PrivacyEvent, epsilon: float) -> float:
-    """The least noise multiplier at which an event, all its steps, costs at most epsilon at its delta.
+    """The least noise multiplier at which all steps of an event cost at most epsilon at its delta.
 
-    To 0.1 %, on the safe side. Raises ValueError where even a noise of 10,000 is not enough.
+    Exact to 0.1 %, rounded up. Raises ValueError where even a noise of 10,000 is not enough.
     """
 
     def above(log_noise: float) -> float:

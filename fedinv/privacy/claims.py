@@ -1,4 +1,4 @@
-"""From the ledger to the epsilon that may be claimed: all rounds composed, by privacy loss distributions.
+"""The epsilon that a ledger supports, composed over all rounds by privacy loss distributions.
 
 Koskela et al. 2020; Doroshenko et al. 2022 (the discretization is pessimistic, so epsilon is an upper bound).
 """
@@ -13,7 +13,7 @@ from fedinv.results.run import Privacy
 
 
 def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
-    """Compose one client's events at a delta. Infinite when any of them adds no noise.
+    """Epsilon of one client's composed events at a delta; infinite when any of them adds no noise.
 
     By privacy loss distributions; by Renyi divergences where a sample of fixed size was drawn, for which no tighter
     account is known (Wang, Balle, Kasiviswanathan 2019). Raises ValueError for events whose neighboring relations or
@@ -27,7 +27,7 @@ def epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
 
 
 def accountant(events: Iterable[PrivacyEvent]) -> Literal["PLD", "RDP"]:
-    """How these events are composed."""
+    """Accountant that composes these events: RDP for samples of fixed size, PLD for all others."""
     return "RDP" if any(_fixed(event) for event in events) else "PLD"
 
 
@@ -36,9 +36,9 @@ def _fixed(event: PrivacyEvent) -> bool:
 
 
 def calibrated(event: PrivacyEvent, noise_multiplier: float | None, rounds: int) -> PrivacyEvent:
-    """An event of one round with the noise that was asked for, else that which keeps its budget over all rounds.
+    """Return one round's event with this noise multiplier, else the least one that keeps its budget over all rounds.
 
-    Without either the noise multiplier is 1.
+    Without a noise multiplier and a budget the noise multiplier is 1.
     """
     if noise_multiplier is not None:
         return replace(event, noise_multiplier=noise_multiplier)
@@ -51,9 +51,10 @@ def calibrated(event: PrivacyEvent, noise_multiplier: float | None, rounds: int)
 
 
 def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequence[str]) -> Privacy:
-    """What may be claimed for every client: the epsilon of the one that spent most.
+    """The guarantee that holds for every client: the epsilon of the client that spent most.
 
-    With several mechanisms each gives a guarantee of its own: the smallest epsilon is claimed, the note tells all.
+    `ledger` holds each client's charges, by client. Several mechanisms give a guarantee each: the smallest epsilon is
+    claimed, and the note lists all of them.
     """
     spent: dict[str, dict[tuple[PrivacyEvent, ...], None]] = {}
     for charges in ledger.values():
@@ -68,7 +69,7 @@ def claim(ledger: Mapping[str, Iterable[Mapping[str, object]]], defenses: Sequen
         for mechanism, distinct in spent.items()
     }
     finite = {mechanism: pair for mechanism, pair in claims.items() if math.isfinite(pair[0])}
-    if any(events[0].against_server for _, events in finite.values()):  # the one that counts here
+    if any(events[0].against_server for _, events in finite.values()):  # only these count where any holds
         finite = {mechanism: pair for mechanism, pair in finite.items() if pair[1][0].against_server}
     if not finite:
         return Privacy(unit=None, epsilon=None, delta=None, accountant=None, note=_no_claim(defenses, bool(claims)))

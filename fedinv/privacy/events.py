@@ -1,4 +1,4 @@
-"""What one round of a mechanism is charged to a client's ledger."""
+"""A mechanism's charge to a client's ledger for one round."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,19 +19,24 @@ class PrivacyEvent:
     """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
 
     noise_multiplier: float
-    """Noise's standard deviation over the clipping norm; 0 is no privacy at all."""
+    """Standard deviation of the noise as a multiple of the clipping norm; 0 gives an infinite epsilon."""
     sampling_rate: float
-    """Chance that a step uses the unit; 1 where it always does."""
+    """Probability that a step uses a given unit; 1 where all are used."""
     steps: int
+    """Number of steps that are composed."""
     delta: float
+    """Delta at which epsilon is stated, a probability."""
     unit: Literal["example", "client"]
+    """Protected unit: one record ("example"), or all records of a client ("client")."""
     neighbors: Literal["add-or-remove-one", "replace-one"]
+    """Neighboring relation: data sets that differ by one unit more, or by one unit's content."""
     mechanism: str
+    """Kind of the defense that is charged."""
     sampling: Literal["poisson", "fixed-size"] = "poisson"
-    """How the sample is drawn: each unit by itself, or so many of them without replacement."""
+    """Sampling scheme: each unit independently ("poisson"), or a fixed number without replacement ("fixed-size")."""
     population: int = 0
-    """Units that a sample of fixed size is drawn from."""
+    """Number of units from which a sample of fixed size is drawn; unused for Poisson sampling."""
     budget: float | None = None
-    """Epsilon that may be spent in all."""
+    """Largest epsilon over the whole run; a client stops taking part before it is exceeded. None: no limit."""
     against_server: bool = True
-    """Whether the server, too, sees nothing but what the noise protects."""
+    """True: the guarantee holds against the server; False: only against those who see the models alone."""

@@ -1,4 +1,4 @@
-"""A client's ledger: what each mechanism was charged over all rounds, kept in Flower's node state."""
+"""A client's ledger: the charges of each mechanism over all rounds, kept in Flower's node state."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,17 @@ Ledger = tuple[PrivacyEvent, ...]
 
 
 def read(text: str) -> Ledger:
-    """The ledger from its JSON text; empty text is an empty ledger."""
+    """Read a ledger from its JSON text; empty text gives an empty ledger."""
     return tuple(PrivacyEvent(**event) for event in json.loads(text or "[]"))
 
 
 def write(ledger: Ledger) -> str:
-    """The ledger as JSON text."""
+    """Write a ledger as JSON text."""
     return json.dumps([vars(event) for event in ledger])
 
 
 def charge(ledger: Ledger, events: Iterable[PrivacyEvent]) -> Ledger:
-    """The ledger with more events; those that differ in nothing but their steps are one entry."""
+    """Return the ledger with more events; events that differ in their steps alone are merged and their steps added."""
     steps = {replace(event, steps=0): event.steps for event in ledger}
     for event in events:
         key = replace(event, steps=0)
@@ -30,7 +30,7 @@ def charge(ledger: Ledger, events: Iterable[PrivacyEvent]) -> Ledger:
 
 
 def overspent(ledger: Ledger, more: Sequence[PrivacyEvent]) -> str | None:
-    """Say why a round that is charged these events would overdraw a budget; None where it would not."""
+    """Return why a round charged with the events `more` would exceed a privacy budget; None if it would not."""
     for event in more:
         if event.budget is None:
             continue

@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon, measured: whoever guesses too well who was in has seen more than the claim allows."""
+"""Measured lower bounds on epsilon: membership of canaries is guessed better than the true epsilon would allow."""
 
 import math
 from dataclasses import dataclass
@@ -9,26 +9,29 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 Scores = NDArray[np.float64]
+"""One score per canary (m,), higher where it is likelier to be present."""
 GUESSED = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
-"""Shares of the canaries that are guessed, surest first; the others are left open."""
+"""Shares of the canaries that are guessed, those with the most extreme scores first; no guess is made on the others."""
 LEVEL = 0.05
-"""Chance that any of the bounds lies above the truth, both methods together."""
+"""Probability that a bound exceeds the true epsilon, over both methods together."""
 HIGHEST = 50.0
-"""Epsilon beyond which nothing is told apart."""
+"""Largest epsilon that is reported as a bound."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A measured epsilon that the truth is not below, but with a chance of LEVEL / 2."""
+    """A lower bound on epsilon that holds with probability 1 - LEVEL / 2."""
 
     epsilon: float
+    """Measured lower bound; 0 where nothing was shown."""
     guesses: int
-    """That it rests on."""
+    """Number of guesses behind the bound."""
     right: int
+    """Number of right guesses among them."""
 
 
 def chance_of(right: int, guesses: int, canaries: int, epsilon: float, delta: float) -> float:
-    """Greatest chance of so many right guesses under (epsilon, delta)-DP with coins tossed for all canaries.
+    """Greatest probability of `right` or more right guesses under (epsilon, delta)-DP, a fair coin for each canary.
 
     Steinke, Nasr, Jagielski 2023 (Privacy auditing with one training run), theorem 5.2: P[Bin >= v] + 2 m delta max
     over i of P[v > Bin >= v - i] / i, Bin of `guesses` trials at e^eps / (1 + e^eps).
@@ -43,10 +46,10 @@ def chance_of(right: int, guesses: int, canaries: int, epsilon: float, delta: fl
 
 
 def one_run(scores: Scores, present: NDArray[np.bool_], delta: float, level: float = LEVEL / 2) -> Bound:
-    """Steinke et al. 2023's bound, which assumes nothing, from one run's scores (m,) and coins (m,).
+    """Steinke et al. 2023's bound from one run's scores (m,) and coins (m,), without assumptions on the mechanism.
 
-    The highest scores are guessed to be in and the lowest out, of several numbers of guesses that are fixed beforehand;
-    each has its share of the level, so that their best is a bound at `level`.
+    The highest scores are guessed present and the lowest absent, for several numbers of guesses fixed beforehand; each
+    takes an equal part of `level`, so that the largest of their bounds holds at `level`.
     """
     canaries, best = len(scores), Bound(0.0, 0, 0)
     order = np.argsort(-scores, kind="stable")
@@ -68,7 +71,7 @@ def one_run(scores: Scores, present: NDArray[np.bool_], delta: float, level: flo
 
 
 def gaussian(scores: Scores, present: NDArray[np.bool_], delta: float, level: float = LEVEL / 2) -> Bound:
-    """A bound for noise that is Gaussian: Cohen's d of the scores less its error is the mu of a mu-GDP mechanism.
+    """Bound for Gaussian noise: Cohen's d of the scores, less its standard error's margin, as mu of a mu-GDP mechanism.
 
     Dong, Roth, Su 2022 (Gaussian differential privacy), corollary 2.13, from mu to epsilon; the standard error of d is
     Hedges and Olkin 1985's.

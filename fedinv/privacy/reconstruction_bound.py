@@ -1,4 +1,4 @@
-"""What differential privacy promises against one who knows all but one record: a bound on telling which record it was.
+"""Upper bound, by differential privacy, on an informed attacker's chance to identify the one record it does not know.
 
 Balle, Cherubin, Hayes 2022; Hayes, Mahloujifar, Balle 2023 (Bounding training data reconstruction in DP-SGD).
 """
@@ -11,20 +11,20 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import minimize_scalar
 
 Run = tuple[float, int]
-"""Sampling rate and number of steps at it."""
+"""Sampling rate and number of steps at that rate."""
 
 
 def reconstruction_bound(
     kappa: float, noise_multiplier: float, sampling_rate: float = 1.0, steps: int = 1, more: Sequence[Run] = ()
 ) -> float:
-    """Greatest chance that any informed attacker names the record, who names it with chance `kappa` without looking.
+    """Greatest probability that an informed attacker identifies a record that it would guess with probability `kappa`.
 
-    gamma = min over eps of e^eps kappa + delta(eps), of the mechanism with the record against the one without it, both
-    of known noise (Hayes et al. 2023, theorem 2). It holds for every record in the batch's place: what is compared is
-    each candidate with no candidate, a shift by one clipping norm, and by concavity the mean over candidates keeps the
-    bound. Gaussian steps of another sampling rate, at the same noise, are composed by `more`. Closed form where every
-    rate is 1: Phi(Phi^-1(kappa) + sqrt(steps) / noise_multiplier). Privacy loss distributions are rounded upward, so
-    that the bound holds. Raises ValueError for a kappa outside (0, 1].
+    gamma = min over eps of e^eps kappa + delta(eps), of the mechanism with the record against the one without it, at
+    the same noise (Hayes et al. 2023, theorem 2). It holds for every choice of the record: each candidate is compared
+    with its absence, a shift by one clipping norm, and by concavity the mean over candidates keeps the bound. `more`
+    adds Gaussian steps of other sampling rates at the same noise. Closed form where every rate is 1:
+    Phi(Phi^-1(kappa) + sqrt(steps) / noise_multiplier). Privacy loss distributions are rounded upward, so that the
+    bound holds. Raises ValueError for a kappa outside (0, 1].
     """
     if not 0 < kappa <= 1:
         raise ValueError(f"kappa must be above 0 and at most 1, not {kappa}")
@@ -44,7 +44,7 @@ def reconstruction_bound(
         whole = whole.compose(other)
 
     def gamma(eps: float) -> float:
-        # the larger of both directions: never below the one that is needed
+        # the larger of both directions, never below either
         return math.exp(eps) * kappa + float(whole.get_delta_for_epsilon(eps))
 
     grid = np.linspace(-5, math.log(1 / kappa), 60)

@@ -1,4 +1,4 @@
-"""What a run and an assessment look like in a terminal."""
+"""Prints runs, assessments, audits and comparisons in a terminal."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from fedinv.results.run import Rate, Results
 from fedinv.results.wording import hits, measure_text
 
 SHOWN = 10
-"""Clients that were left out, named one by one."""
+"""Clients left out of a round that are listed one by one; beyond, only their number is printed."""
 STACK = 20
 """Letters of a stack's name that stay on one line."""
 
@@ -78,7 +78,7 @@ def bars(shown: bool) -> Iterator[Steps]:
 
 
 def show_run(results: Results, report: str) -> None:
-    """Print a run's verdict, a line for each attack, and where its report is."""
+    """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
     heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
@@ -113,7 +113,7 @@ def show_run(results: Results, report: str) -> None:
 
 
 def show_assessment(found: Assessment) -> None:
-    """The risk card: what was found in words, then a line for each change."""
+    """Print the risk card: the findings as sentences, then a table with a line for each change."""
     console = Console()
     for said in found.findings:
         console.print(f"- {said}", highlight=False, markup=False)
@@ -131,7 +131,7 @@ def show_assessment(found: Assessment) -> None:
 
 
 def show_audit(found: Audit) -> None:
-    """Print the verdict and a line for each epsilon."""
+    """Print an audit's verdict and a line for each epsilon: claimed, the ledger's, and the lower bounds."""
     console = Console()
     style = "bold red" if found.verdict == "FAIL" else "bold"
     console.print(f"\n{found.says}\n", style=style, highlight=False, markup=False)
@@ -146,7 +146,7 @@ def show_audit(found: Audit) -> None:
 
 
 def show_comparison(found: Comparison) -> None:
-    """Print the recommendation, the table, and what is dominated."""
+    """Print the recommendation, the table, the stacks that are dominated, and those that failed."""
     console = Console()
     console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
     console.print(comparison_table(found, console.width))
@@ -205,13 +205,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> T
     """A table of at most `width` columns of text, its cells broken at spaces where they must be, never inside a word.
 
     Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to
-    the columns from the left, up to their longest cell. Words that do not fit together make the table wider.
+    those columns first that need least to have no cell broken. Words that do not fit together make the table wider.
     """
     texts = [[head, *(row[position] for row in rows)] for position, head in enumerate(heads)]
     widths = [max((cell_len(word) for text in column for word in text.split()), default=1) for column in texts]
     left = width - sum(widths) - len(widths)
-    for position, column in enumerate(texts):
-        more = min(max(0, left), max(map(cell_len, column)) - widths[position])
+    needs = [max(map(cell_len, column)) - wide for column, wide in zip(texts, widths, strict=True)]
+    for position in sorted(range(len(widths)), key=needs.__getitem__):
+        more = min(max(0, left), needs[position])
         widths[position] += more
         left -= more
     columns = [Column(head, overflow="fold", width=wide) for head, wide in zip(heads, widths, strict=True)]

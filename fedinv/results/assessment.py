@@ -1,4 +1,4 @@
-"""What an assessment finds, as typed values: one leak for each variation of a scenario, and what they say together."""
+"""assessment.json as typed values: the leak of each variation of a scenario, and the findings."""
 
 import math
 from typing import Literal
@@ -11,45 +11,51 @@ Axis = Literal["as it is", "model", "training", "data", "attacker", "defense"]
 
 
 class VariationLeak(BaseModel):
-    """What one variation gave away; None where no attack could tell."""
+    """Leakage of one variation of the scenario; a measure is None where no attack could take it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     axis: Axis
+    """Part of the scenario that was varied; "as it is" for the scenario itself."""
     change: str
+    """Variation in words, as tables and plots show it."""
     complexity: int
+    """Change in complexity: 1 where the model is more complex or trains longer, -1 where less so, else 0."""
     run: str
-    """The folder of its run, inside the assessment's."""
+    """Folder of the variation's run, relative to the assessment's folder."""
     records: Rate | None
-    """Records rebuilt in full, by the worst attack."""
+    """Share of the records that the strongest attack recovered in full."""
     attribute: Rate | None
-    """Values told of the first sensitive column, all else about a person being known, by the client's update."""
+    """Share of right values of the first sensitive column, inferred from the client's update and all other fields."""
     columns: dict[str, Rate] = {}
-    """The same for each sensitive column that was asked for."""
+    """Share of right values, likewise, of each sensitive column that was asked for, by column."""
     membership: Rate | None
-    """AUC of telling members from others by the trained model's loss; its prior is 0.5."""
+    """AUC of membership inference by the trained model's loss; its prior is 0.5."""
     utility: Utility
+    """Quality of the trained model on held-out records."""
     gap: float
-    """The model's metric on the clients' records less that on held-out ones: how far it has overfitted."""
+    """Overfitting: the model's metric on the clients' records minus that on held-out records."""
 
 
 class Assessment(BaseModel):
-    """assessment.json: every variation's leak, and what they say together."""
+    """The content of assessment.json: the leak of every variation, and the findings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scenario: str
+    """Name of the scenario."""
     seed: int
+    """Seed of all runs."""
     findings: list[str]
-    """Sentences, the gravest first."""
+    """Findings as sentences, the gravest first."""
     unusual: Rate | None
-    """Records rebuilt of the quarter of people least like anyone else; its prior is that of the most usual quarter."""
+    """Share of recovered records in the most unusual quarter of people; its prior is that of the most usual quarter."""
     leaks: list[VariationLeak]
-    """The scenario as it is first."""
+    """Leak of every variation, the scenario as it is first."""
 
 
 def change(base: Rate, other: Rate) -> tuple[float, Interval]:
-    """How much a rate differs from the base's, with its 95 % interval (Newcombe 1998, method 10)."""
+    """Difference of a rate from the base's, with its 95 % interval (Newcombe 1998, method 10)."""
     apart = other.value - base.value
     low = math.hypot(other.value - other.ci95[0], base.ci95[1] - base.value)
     high = math.hypot(other.ci95[1] - other.value, base.value - base.ci95[0])
@@ -57,7 +63,7 @@ def change(base: Rate, other: Rate) -> tuple[float, Interval]:
 
 
 def effect(base: Rate | None, other: Rate | None) -> str:
-    """A change of a rate in points with its interval, as "-12.5 (-21.0 to -3.9)"; a dash where it has none."""
+    """Difference of two rates in points with its 95 % interval, as "-12.5 (-21.0 to -3.9)"; "-" where one is None."""
     if base is None or other is None:
         return "-"
     apart, (low, high) = change(base, other)

@@ -1,4 +1,4 @@
-"""audit.json as typed values: a claimed epsilon beside what canaries measured."""
+"""audit.json as typed values: a claimed epsilon and the lower bounds measured with canaries."""
 
 from typing import Literal
 
@@ -8,22 +8,29 @@ Verdict = Literal["FAIL", "not contradicted"]
 
 
 class Audit(BaseModel):
-    """audit.json: what is claimed beside what was measured."""
+    """The content of audit.json: the claimed epsilon and the measured lower bounds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scenario: str
+    """Name of the scenario."""
     unit: Literal["example", "client"]
+    """Unit that epsilon protects, and that a canary is: one record, or all of a client."""
     claimed: float
+    """Claimed epsilon, which is audited."""
     quoted: bool
-    """Whether the claim is the scenario's own, and not the ledger's."""
+    """True: the claim is the scenario's `audit.claimed_epsilon`; False: it is the ledger's."""
     ledger: float | None
-    """What the ledger says."""
+    """Epsilon by the ledger; None where it claims none."""
     delta: float
+    """Delta at which all epsilons are stated, a probability."""
     canaries: int
+    """Number of canaries."""
     lower_bounds: dict[str, float]
-    """By method; both hold together with 95 % confidence."""
+    """Measured lower bounds on epsilon, by method; all hold together with 95 % confidence."""
     right: dict[str, tuple[int, int]]
-    """Right guesses of all, by method."""
+    """Number of right guesses and of all guesses, by method."""
     verdict: Verdict
+    """Outcome: "FAIL" where a lower bound exceeds the claim, else "not contradicted"."""
     says: str
+    """Verdict in one sentence."""

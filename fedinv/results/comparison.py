@@ -1,4 +1,4 @@
-"""comparison.json as typed values: what each stack of defenses lets through under each attack, and what it costs."""
+"""comparison.json as typed values: the leakage of each set of defenses under each attack, and its costs."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from fedinv.results.run import Interval, Measure, Rate, Results
 
 Cells = dict[tuple[str, int], Results | str]
-"""By stack and seed: its results, or why there are none."""
+"""Results of each run by set of defenses and seed, or the reason why it failed."""
 Variant = Literal["static", "adaptive"]
 
 
@@ -16,90 +16,113 @@ class _Record(BaseModel):
 
 
 class DefenseLeak(_Record):
-    """What one attack in one variant got past one stack of defenses, over all seeds."""
+    """Leakage of one attack in one variant under one set of defenses, over all seeds."""
 
     attack: str
+    """Kind of the attack."""
     variant: Variant
+    """Attacker's knowledge of the defenses: "static" has none, "adaptive" knows and uses them."""
     leakage: float
-    """Of what a guesser gets wrong the share that the attacker gets right: 0 is a guess, 1 is everything."""
+    """Share of what a guess gets wrong that the attacker gets right: 0 is no better than a guess, 1 is everything."""
     ci95: Interval
+    """95 % interval of the leakage."""
     recovered: Rate | None
-    """Records with every field right; None for an attack that does not rebuild records."""
+    """Share of records with every field right; None for an attack that does not reconstruct records."""
     fields: Rate | None
-    """Fields right."""
+    """Share of right fields; None for an attack that does not reconstruct records."""
     measure: Measure | None = None
-    """What another attack is measured by; the mean over the seeds."""
+    """First measure of an attack that does not reconstruct records, averaged over the seeds; None for others."""
     seconds: float
-    """Of one run's attack."""
+    """Duration of the attack in one run, seconds, averaged over the seeds."""
     verdict: Literal["leaks", "not measurable", "attack too weak"]
-    """"attack too weak": it gets nothing without any defense either, so nothing is known of this one."""
+    """Meaning of the leakage. "leaks" and "not measurable": its interval lies above 0, or not. "attack too weak": the
+    attack gains nothing without defenses either, so that it says nothing about this one."""
 
 
 class Cost(_Record):
-    """A mean over the seeds with its 95 % interval (Student's); a single seed has none."""
+    """A mean over the seeds with its 95 % interval."""
 
     value: float
+    """Mean over the seeds."""
     ci95: Interval | None
+    """95 % interval of the mean (Student's t); None for a single seed."""
 
 
 class Row(_Record):
-    """One stack of defenses."""
+    """Leaks and costs of one set of defenses."""
 
     defenses: str
+    """Set of defenses in short syntax; "none" for the row without defenses."""
     runs: list[str]
-    """The folders of its runs, one a seed."""
+    """Folders of the runs, one per seed."""
     leaks: list[DefenseLeak]
+    """Leak under each attack and variant."""
     utility: Cost
+    """Model's metric on held-out records."""
     lost: Cost
-    """Of the model's metric, against the same seed without defenses."""
+    """Loss of the model's metric against the same seed without defenses."""
     epsilon: float | None
-    """The largest over the seeds; None without a guarantee."""
+    """Largest epsilon over the seeds; None where any of them has no guarantee."""
     unit: str | None
+    """Unit that epsilon protects: "example" or "client"; None without a guarantee."""
     against_server: bool
+    """True: the guarantee holds against the server; False: only against those who see the models alone."""
     bytes_up: float
+    """Bytes that all clients sent to the server, averaged over the seeds."""
     bytes_ratio: float
-    """To the bytes without defenses."""
+    """Bytes sent, as a multiple of those without defenses."""
     seconds: float
-    """Of training."""
+    """Duration of training in seconds, averaged over the seeds."""
     seconds_ratio: float
+    """Duration of training, as a multiple of that without defenses."""
     failed: list[str]
-    """Why seeds are missing."""
+    """Reasons why seeds are missing."""
 
     @property
     def worst(self) -> DefenseLeak | None:
-        """The attack, static or adaptive, that got most, of those that are strong enough to tell."""
+        """Largest leak under any attack in any variant that is not too weak; None if all are."""
         strong = [leak for leak in self.leaks if leak.verdict != "attack too weak"]
         return max(strong, key=lambda leak: leak.leakage, default=None)
 
     @property
     def guaranteed(self) -> bool:
-        """Whether differential privacy holds against the server."""
+        """Whether differential privacy is guaranteed against the server."""
         return self.epsilon is not None and self.against_server
 
 
 class Domination(_Record):
-    """A stack that no one should take, and the one that is better."""
+    """A dominated set of defenses, and the better one."""
 
     defenses: str
+    """Dominated set of defenses."""
     by: str
+    """Set of defenses that is better."""
     says: str
+    """Reason in one sentence."""
 
 
 class Comparison(_Record):
-    """comparison.json: the whole matrix and what follows from it."""
+    """The content of comparison.json: all sets of defenses under all attacks, and a recommendation."""
 
     scenario: str
+    """Name of the scenario."""
     seeds: list[int]
+    """Seeds of the runs of each set of defenses."""
     metric: str
+    """Metric of utility: "auc" or "r2"."""
     attacks: list[str]
+    """Kinds of the attacks."""
     rows: list[Row]
-    """Without defenses first."""
+    """One row per set of defenses, that without defenses first."""
     failed: dict[str, str]
-    """Stacks of which no seed ran, and why."""
+    """Reasons by set of defenses for those of which no run succeeded."""
     dominated: list[Domination]
+    """Dominated sets of defenses."""
     limit: float
-    """Of the metric, what may be lost at most."""
+    """Largest loss of the metric that the recommendation accepts."""
     recommendation: str
+    """Recommended set of defenses, in sentences."""
 
 
 NONE = "none"
+"""Name of the set without defenses."""

@@ -1,4 +1,4 @@
-"""Uncertainty: no rate without its interval."""
+"""Confidence intervals of rates and means."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from fedinv.results.run import Interval
 
 
 def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """The exact binomial interval (Clopper and Pearson 1934); (0, 1) when nothing was tried."""
+    """Exact binomial interval of a share (Clopper and Pearson 1934); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
     from scipy.stats import beta
@@ -21,7 +21,7 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
 def bootstrap_mean(
     values: NDArray[np.float64], weights: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000
 ) -> Interval:
-    """Percentile interval (Efron 1979) of the weighted mean of `values` (n,), resampled n at a time."""
+    """95 % percentile bootstrap interval (Efron 1979) of the weighted mean of `values` (n,); (0, 1) for none."""
     if len(values) == 0:
         return 0.0, 1.0
     drawn = rng.integers(len(values), size=(resamples, len(values)))

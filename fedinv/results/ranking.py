@@ -1,4 +1,4 @@
-"""Which of several attacks and inferences is the worst case."""
+"""The worst case among several attacks and inferences."""
 
 from collections.abc import Sequence
 
@@ -6,45 +6,45 @@ from fedinv.results.run import AttackResult, InferenceResult, Rate
 
 
 def severity(attack: AttackResult) -> tuple[float, bool, float]:
-    """How bad an attack is: what it recovered above the guesser first, then its fields above the guesser.
+    """Sort key of an attack's severity: recovered records above the prior, claims at all, right fields above the prior.
 
-    An attack that claims nothing scores the guesser's fields, so any that claims something goes before it.
+    An attack without claims scores the guess's fields, so that any attack with claims ranks above it.
     """
     return max(0.0, _above(attack.recovered)), attack.claimed > 0, _above(attack.field_accuracy)
 
 
 def worst_case(attacks: Sequence[AttackResult]) -> AttackResult:
-    """The attack (of at least one) by which the server learned most."""
+    """The most severe of one or more attacks, see `severity`."""
     return max(attacks, key=severity)
 
 
 def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:
-    """The attack (of at least one) that got most single fields right above the guesser."""
+    """The one of one or more attacks whose share of right fields exceeds its prior most."""
     return max(attacks, key=lambda attack: _above(attack.field_accuracy))
 
 
 def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
-    """The attack that traced the largest share of its records to the right person; None where nobody has a name."""
+    """The attack that re-identified the largest share of records; None where nobody has a name."""
     named = [attack for attack in attacks if attack.reidentified is not None]
     return max(named, key=lambda attack: attack.reidentified.value if attack.reidentified else 0.0, default=None)
 
 
-def worst_told(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
-    """Of all that answered the same question the attack, static or adaptive, that told most above the guess."""
+def worst_inferences(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
+    """For each question, the answered inference, static or adaptive, that exceeds its prior most."""
     worst: dict[str, InferenceResult] = {}
     for one in inferences:
         name = f"{one.asks} {one.parameters.get('column')}"
-        if one.answered and (name not in worst or _told(one) > _told(worst[name])):
+        if one.answered and (name not in worst or _gain(one) > _gain(worst[name])):
             worst[name] = one
     return list(worst.values())
 
 
 def exceeds_guess(one: InferenceResult) -> bool:
-    """Whether any of its measures lies above the guess by more than its interval."""
+    """Whether any measure of an inference exceeds its prior by more than its 95 % interval."""
     return any((m.ci95[1] < m.prior) if m.lower_leaks else (m.ci95[0] > m.prior) for m in one.measures)
 
 
-def _told(one: InferenceResult) -> float:
+def _gain(one: InferenceResult) -> float:
     if not one.measures:
         return 0.0
     first = one.measures[0]

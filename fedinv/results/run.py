@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Interval = tuple[float, float]
+"""Lower and upper end of a confidence interval."""
 
 
 class _Record(BaseModel):
@@ -12,243 +13,313 @@ class _Record(BaseModel):
 
 
 class Rate(_Record):
-    """A measured share with what it was measured on."""
+    """A measured share with its interval and prior."""
 
     value: Annotated[float, Field(ge=0, le=1)]
+    """Share that is right, 0 to 1."""
     count: int
-    """Fields or records that the share is of."""
+    """Number of fields or records that were judged."""
     ci95: Interval
+    """95 % confidence interval of the share."""
     prior: Annotated[float, Field(ge=0, le=1)]
-    """The same judge on the best guess without any update."""
+    """Share that the best guess without any update gets right, by the same judge."""
 
 
 class Mean(_Record):
-    """A measured mean with what it was measured on."""
+    """A measured mean with its interval and prior."""
 
     value: float
+    """Mean over the records."""
     count: int
-    """Records."""
+    """Number of records that were judged."""
     ci95: Interval
+    """95 % confidence interval of the mean."""
     prior: float
-    """The same judge on the best guess without any update."""
+    """Mean of the best guess without any update, by the same judge."""
 
 
 class Images(_Record):
-    """How like the true images the claimed ones are; the guess stands in where nothing was claimed."""
+    """Similarity of the claimed images to the true ones; the guess is judged where nothing was claimed."""
 
     psnr: Mean
-    """Peak signal-to-noise ratio, decibels of the pixels' range, at most 100."""
+    """Peak signal-to-noise ratio in decibels of the pixels' range, at most 100; higher is more similar."""
     ssim: Mean | None
     """Structural similarity (Wang et al. 2004, Gaussian window of 11 x 11, borders reflected), -1 to 1; None for images
-    too small for the window, below 6 x 6."""
+    below 6 x 6, which the window does not fit."""
 
 
 class CalibrationBin(_Record):
     """The claims whose confidence lies in [low, high), the last bin's at 1 too."""
 
     low: float
+    """Lower end of the bin's confidences, inclusive."""
     high: float
+    """Upper end of the bin's confidences, exclusive but for 1."""
     claimed_mean: float
-    """Their mean confidence."""
+    """Mean confidence of the claims, 0 to 1."""
     right: float
-    """Share of them that were recovered; a claim that stands for no true record is wrong."""
+    """Share of the claims that are recovered records; a claim that is matched with no true record is wrong."""
     count: int
+    """Number of claims."""
     ci95: Interval
-    """Of the share right."""
+    """95 % confidence interval of the share of right claims."""
 
 
 class Calibration(_Record):
     """An attack's confidence in its claims against the truth, over all its claims."""
 
     bins: list[CalibrationBin]
-    """Of ten equal steps, those that hold claims."""
+    """Bins with claims, of ten bins of equal width."""
     expected_calibration_error: Annotated[float, Field(ge=0, le=1)]
-    """Mean distance of a bin's confidence from its share right, weighted by claims: 0 is honest."""
+    """Mean distance of a bin's confidence from its share of right claims, weighted by claims; 0 is calibrated."""
     brier: Annotated[float, Field(ge=0, le=1)]
-    """Mean squared distance of a claim's confidence from 1 where it is right, from 0 where it is not."""
+    """Brier score: mean squared distance of a claim's confidence from 1 where it is right, from 0 where it is wrong."""
 
 
 class Control(_Record):
-    """What an attack gets from the same federation without defenses: a defense is believed only if this leaks."""
+    """Success of the same attack without defenses: only if this leaks does a lower rate speak for the defense."""
 
     field_accuracy: Rate
+    """Share of right fields."""
     recovered: Rate
+    """Share of records with every field right."""
 
 
 class AttackResult(_Record):
-    """One attack on all its observations, judged."""
+    """Results of one reconstruction attack over all its observations."""
 
     kind: str
+    """Kind of the attack."""
     variant: Literal["static", "adaptive"]
-    """static: not told of the defenses; adaptive: told, and using it."""
+    """Attacker's knowledge of the defenses: "static" has none, "adaptive" knows and uses them."""
     target: Literal["client", "sum"]
-    """Whether single clients' updates were attacked, or the sum that secure aggregation gives."""
+    """Attacked updates: those of single clients, or the sum that secure aggregation reveals."""
     parameters: dict[str, Any]
+    """Parameters of the attack, as in a scenario."""
     observations: int
+    """Number of attacked updates or sums."""
     records: int
-    """True records behind the observations."""
+    """Number of true records behind the observations."""
     claimed: int
-    """Records that the attack claimed."""
+    """Number of records that the attack claimed."""
     seconds: float
+    """Duration of the attack in seconds, over all observations."""
     field_accuracy: Rate
+    """Share of right fields of all true records; the guess is judged where nothing was claimed."""
     recovered: Rate
+    """Share of true records of which every field was claimed right, within the tolerance."""
     exact: Rate
+    """Share of true records of which every field was claimed right to 0.001 standard deviations."""
     images: Images | None = None
-    """None where the records are no images, or where there were none."""
+    """Similarity of images; None for tables, and where there were no records."""
     reidentified: Rate | None = None
-    """Records traced back to the one named person among all; None where nobody has a name."""
+    """Share of true records whose claim is nearest to the right person among all; None where nobody has a name."""
     calibration: Calibration | None = None
-    """None where nothing was claimed."""
+    """Calibration of the attack's confidence; None where nothing was claimed."""
     chance: float | None = None
-    """Share that a random choice among all people would name right."""
+    """Share that choosing a person at random would re-identify, 1 / people; None where nobody has a name."""
     undefended: Control | None = None
-    """The same attack on the same federation without defenses; None where the scenario has none."""
+    """Success of the attack on the same federation without defenses; None where the scenario has none."""
     mismatch: float | None = None
-    """Mean relative distance between the updates and their re-computation from the claims."""
+    """Mean relative distance between the updates and those recomputed from the claims, 0 to 1; None if not computed."""
     notes: list[str] = []
-    """What the attack said of itself, each once."""
+    """Remarks of the attack, each once: why records are missing, which knowledge was lacking."""
 
 
 class Measure(_Record):
-    """One thing that an inference is measured by, beside a guess that saw no update and no model."""
+    """One measure of an inference, with the value of a guess that saw neither update nor model."""
 
     name: str
-    """In words, such as "right value" or "TPR at 1 % FPR"."""
+    """Name of the measure in words, such as "right value" or "TPR at 1 % FPR"."""
     value: float
+    """Measured value."""
     count: int
-    """People, records or trials that it is of."""
+    """Number of people, records or trials that were judged."""
     ci95: Interval
+    """95 % confidence interval of the value."""
     prior: float
+    """Value of the best guess without update and model."""
     share: bool = True
-    """Whether it is a share of `count`; else a number in the unit that its name says."""
+    """True: the value is a share, 0 to 1; False: a number in the unit that the name gives."""
     lower_leaks: bool = False
-    """Whether lower values leak more, as for a distance."""
+    """True: lower values leak more, as for an error; False: higher values leak more."""
     bound: float | None = None
-    """What theory says it cannot exceed under the differential privacy that was guaranteed."""
+    """Upper bound on the value by the guaranteed differential privacy; None where there is none."""
 
 
 class Curve(_Record):
-    """A receiver operating characteristic: false positives against true ones, no further left than counts allow."""
+    """A receiver operating characteristic, from the lowest false-positive rate that the negatives support."""
 
     false_positives: list[float]
+    """False-positive rate of each point, ascending."""
     true_positives: list[float]
+    """True-positive rate of each point."""
     positives: int
+    """Number of members."""
     negatives: int
+    """Number of others."""
 
 
 class Pair(_Record):
-    """A true image beside one that was made of it."""
+    """A true image and the claimed one."""
 
     caption: str
+    """Caption of the pair."""
     shape: tuple[int, int, int]
-    """Channels, down, across."""
+    """Shape of both images: channels, height, width."""
     true: list[float]
-    """Values of all pixels between 0 and 1, channel by channel."""
+    """Pixels of the true image, 0 to 1, channel by channel."""
     claimed: list[float]
+    """Pixels of the claimed image, 0 to 1, channel by channel."""
 
 
 class Exhibit(_Record):
-    """A few of the inferences beside the truth, to be looked at: a table, or pairs of images."""
+    """Examples of inferences beside the truth, for readers: a table, or pairs of images."""
 
     title: str
+    """Heading of the examples."""
     columns: list[str] = []
+    """Headings of the table's columns."""
     rows: list[list[str]] = []
+    """Cells of the table, row by row."""
     right: list[bool | None] = []
-    """By row, where a row is right or wrong."""
+    """Whether each row is right; None for a row that is neither."""
     images: list[Pair] = []
+    """Pairs of a true and a claimed image."""
 
 
 class InferenceResult(_Record):
-    """One attack that tells something else than single records' fields, judged."""
+    """Results of one attack that infers something else than records, such as membership or an attribute."""
 
     kind: str
+    """Kind of the attack."""
     variant: Literal["static", "adaptive"]
+    """Attacker's knowledge of the defenses: "static" has none, "adaptive" knows and uses them."""
     target: Literal["client", "sum", "model"]
+    """Attacked data: single clients' updates, the sum that secure aggregation reveals, or the trained model."""
     asks: str
+    """Question that the attack answers, such as "membership"."""
     parameters: dict[str, Any]
+    """Parameters of the attack, as in a scenario."""
     observations: int
+    """Number of attacked updates, sums or models."""
     answered: int
-    """Observations about which the attack had an answer."""
+    """Number of observations for which the attack gave an answer."""
     seconds: float
+    """Duration of the attack in seconds, over all observations."""
     says: str
-    """What was inferred, beside the guess, in the words of a sentence."""
+    """Inference and prior in words: the end of a sentence that begins with the attack."""
     measures: list[Measure]
+    """Measures of the inference, the most revealing first."""
     undefended: list[Measure] | None = None
-    """The same on the same federation without defenses; None where the scenario has none."""
+    """Measures of the attack on the same federation without defenses; None where the scenario has none."""
     curve: Curve | None = None
+    """ROC curve of a membership test; None for others."""
     exhibits: list[Exhibit] = []
+    """Examples for readers."""
     notes: list[str] = []
+    """Remarks of the attack, each once."""
 
 
 class LeftOutClient(_Record):
-    """A reply that was not used."""
+    """A client's reply that was left out of a round."""
 
     round: int
+    """Round of the reply, counted from 1."""
     client: int
+    """Number of the client."""
     reason: str
+    """Reason why the reply was left out."""
 
 
 class FederationResult(_Record):
-    """What the training took."""
+    """Size and costs of the training."""
 
     clients: int
+    """Number of clients."""
     rounds: int
+    """Number of rounds."""
     parameters: int
+    """Number of the model's parameters."""
     bytes_up: int
+    """Bytes that all clients sent to the server over all rounds."""
     seconds: float
+    """Duration of the training in seconds."""
     records: int
-    """Records that all clients hold together."""
+    """Number of records that all clients hold together."""
     left_out: list[LeftOutClient] = []
+    """Replies that were left out, by round."""
     trained: str = ""
-    """In what way, where the engine has several."""
+    """Way of local training, where the engine has several; else empty."""
 
 
 class Undefended(_Record):
-    """The same federation without defenses."""
+    """Utility of the same federation without defenses."""
 
     value: float
+    """Metric of the model."""
     ci95: Interval
+    """95 % confidence interval of the metric."""
 
 
 class Utility(_Record):
-    """What the trained model is good for, on records that no client holds."""
+    """Utility of the trained model, on records that no client holds."""
 
     metric: Literal["auc", "r2"]
-    """Area under the ROC curve of classes, or the share of a number's variance that is explained."""
+    """Metric: area under the ROC curve for classes ("auc"), explained share of variance for a number ("r2")."""
     value: float
+    """Metric of the model; 1 is best, 0.5 (auc) or 0 (r2) is no better than chance or the mean."""
     ci95: Interval
+    """95 % confidence interval of the metric over records."""
     count: int
+    """Number of held-out records."""
     undefended: Undefended | None = None
+    """Utility of the same federation without defenses; None where the scenario has none."""
 
 
 class Privacy(_Record):
-    """What the ledger claims over all rounds: the client that spent most."""
+    """Differential-privacy guarantee by the ledgers, of the client that spent most over all rounds."""
 
     unit: Literal["example", "client"] | None
+    """Unit that epsilon protects: one record ("example") or all of a client's; None without a guarantee."""
     epsilon: float | None
+    """Epsilon over all rounds, an upper bound; None without a guarantee."""
     delta: float | None
+    """Delta of the guarantee, a probability; None without one."""
     accountant: str | None
+    """Accountant that composed the rounds: "PLD" or "RDP"; None without a guarantee."""
     neighbors: str | None = None
+    """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
-    """Whether it holds against the server, or only against those who see nothing but the models."""
+    """True: the guarantee holds against the server; False: only against those who see the models alone."""
     lower_bounds: dict[str, float] = {}
+    """Measured lower bounds on epsilon by method, where the run was audited; else empty."""
     note: str
+    """Basis of the guarantee, or the reason why there is none, in words."""
 
 
 class Results(_Record):
-    """The whole outcome of a run."""
+    """The content of results.json: everything that a run found."""
 
     scenario: str
+    """Name of the scenario."""
     engine: str
+    """Engine that ran the federation."""
     seed: int
+    """Seed from which all randomness is derived."""
     versions: dict[str, str]
+    """Versions of fedinv, Python and the main packages, by name."""
     federation: FederationResult
+    """Size and costs of the training."""
     utility: Utility
+    """Utility of the trained model."""
     privacy: Privacy
+    """Differential-privacy guarantee of the run."""
     attacks: list[AttackResult]
+    """Results of the attacks that reconstruct records."""
     inferences: list[InferenceResult] = []
-    """What attacks told that is no record's fields: attributes, membership, classes, labels, properties."""
+    """Results of the attacks that infer attributes, membership, classes, labels or properties."""
     notes: list[str] = []
-    """What a reader must know of the data."""
+    """Remarks: missing values that were filled, rows that were dropped, what is sent in the clear."""
     headline: str
-    """The verdict in one sentence: the worst case over attacks."""
+    """Verdict in one sentence: the worst case over attacks."""

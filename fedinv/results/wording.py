@@ -6,12 +6,12 @@ from fedinv.results.run import Measure, Privacy, Rate, Utility
 
 
 def hits(rate: Rate) -> int:
-    """How many of a rate's count are right."""
+    """Number of hits behind a rate: its value times its count."""
     return round(rate.value * rate.count)
 
 
 def percent(share: float) -> str:
-    """A share as "41.0 %"; what is neither nothing nor all never reads as if it were."""
+    """A share as "41.0 %"; only 0 reads "0.0 %" and only 1 reads "100.0 %"."""
     if 0 < share < 0.0005:
         return "<0.1 %"
     if 0.9995 <= share < 1:
@@ -20,7 +20,7 @@ def percent(share: float) -> str:
 
 
 def measure_text(measure: Measure, at: float | None = None) -> tuple[str, str, str | None]:
-    """A measure's value (or another of its scale, `at`), the guess, and the bound where there is one."""
+    """A measure's value (or `at` instead), its prior and its bound in its unit, as texts; None for no bound."""
 
     def text(value: float) -> str:
         return percent(value).replace(" ", "") if measure.share else f"{value:.3g}"
@@ -36,18 +36,19 @@ def epsilon_text(epsilon: float) -> str:
 
 
 def unit_text(privacy: Privacy) -> str:
-    """What an epsilon protects: one record, or all of a client."""
+    """Unit that an epsilon protects: "record" or "client"."""
     return "record" if privacy.unit == "example" else "client"
 
 
 def metric_text(utility: Utility) -> str:
-    """What the model's use is measured by."""
+    """Name of the utility metric: AUC or R²."""
     return "AUC" if utility.metric == "auc" else "R\u00b2"
 
 
 UNITS = {"example": "record", "client": "client"}
+"""Words for the units that epsilon protects, by the name of the unit in results."""
 
 
 def points(value: float) -> str:
-    """A difference of a metric in points, of which 1 has 100."""
+    """A difference of a metric in points (hundredths), as "1.5 points"."""
     return f"{100 * value:.1f} points"

@@ -1,4 +1,4 @@
-"""A run from scenario to report: train, attack, judge, write. Each stage picks up what an earlier stop left behind."""
+"""A run from scenario to report: train, attack, judge, write. Each stage resumes where a stopped run left it."""
 
 import json
 import time
@@ -29,18 +29,18 @@ ENGINES = ("inline", "ray", "deployment")
 
 
 def quiet(_: str) -> Progress:
-    """Progress bars for a caller who wants no progress shown."""
+    """Open a progress bar that shows nothing."""
     return lambda _: None
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
+    """Raise RequestError for an unknown engine or data that cannot be used, before anything is written."""
     _engine(engine)
     held_out(scenario, population_of(scenario))
 
 
 def new_folder(name: str) -> Path:
-    """runs/<name>-<n> with the first free n; it is not made."""
+    """The path runs/<name>-<n> with the first n, from 1, that does not exist; the folder is not created."""
     number = 1
     while (found := Path("runs") / f"{name}-{number}").exists():
         number += 1
@@ -48,7 +48,7 @@ def new_folder(name: str) -> Path:
 
 
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
-    """The folder of a new run, or of an unfinished one of the same scenario, with scenario.toml written.
+    """The absolute path of a new run's folder, or an unfinished one's of the same scenario, with scenario.toml written.
 
     Without `out`: runs/<scenario>-<n> with the first free n. Raises RequestError for a folder that holds anything else.
     """
@@ -72,7 +72,7 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
 def run(
     scenario: Scenario, folder: Path, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT
 ) -> Results:
-    """Run a scenario in its folder to results.json and report.html; an unfinished run goes on where it stopped.
+    """Run a scenario in its folder up to results.json and report.html; an unfinished run resumes where it stopped.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
@@ -84,9 +84,10 @@ def run(
 def cell(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet
 ) -> Results:
-    """Train a scenario in its folder and attack it, doing only what was not done before.
+    """Train a scenario in its folder and attack it, skipping the training and attacks that the folder already holds.
 
-    `plain` is the finished run of the same scenario without defenses, which is not trained and attacked again.
+    `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
+    attacked again.
     """
     run = TrainedRun(scenario, RunFolder(folder))
     if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
@@ -104,7 +105,7 @@ def cell(
 
 
 def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBars = quiet) -> Results:
-    """Attack a finished run once more, and add the verdict to its results.
+    """Attack a finished run with one more attack, and add its verdict to the results.
 
     Raises RequestError for an unknown attack or setting, or a folder that holds no finished run.
     """
@@ -127,12 +128,12 @@ def read_results(folder: RunFolder) -> Results:
 
 
 def _parameters(results: Results) -> list[dict[str, object]]:
-    """The parameters of every attack that was run, each variant's."""
+    """The parameters of every attack in the results, once for each variant."""
     return [*(one.parameters for one in results.attacks), *(one.parameters for one in results.inferences)]
 
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
-    """An attack from its kind and settings. Raises RequestError naming the nearest right spelling."""
+    """An attack from its parameters, `kind` among them. Raises RequestError naming the nearest right spelling."""
     kind = str(parameters.get("kind"))
     model = plugins.load("attacks", kind)
     try:
@@ -151,7 +152,7 @@ def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Progr
 
 
 def log(folder: RunFolder, event: str, **facts: object) -> None:
-    """Append an event to the run's log."""
+    """Append an event with its time and facts to the run's log. Raises RunError naming the file."""
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
     try:
         with folder.log.open("a", encoding="utf-8") as file:
@@ -161,7 +162,7 @@ def log(folder: RunFolder, event: str, **facts: object) -> None:
 
 
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
-    """An engine's entry."""
+    """The function that trains on an engine. Raises RequestError for an unknown one or one that is not installed."""
     if name not in ENGINES:
         raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
     try:
@@ -176,22 +177,22 @@ def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Optio
 
 
 def _trained_by(folder: RunFolder) -> str:
-    """The engine that trained a run; "flower" for one that `flwr run` left here."""
+    """The engine that trained a run, by its log; "flower" for a run that was trained by `flwr run`."""
     lines = folder.log.read_text(encoding="utf-8").splitlines() if folder.log.is_file() else []
     events = [json.loads(line) for line in lines]
     return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
 
 
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
-    """Train the federation, and once more without its defenses where it has any."""
-    torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
+    """Train the federation, and a second one without defenses where it has any."""
+    torch.set_num_threads(1)  # local training's tensors are small: more threads are slower
     _train(run, engine, bars("training"), options)
     if run.undefended is not None:
         _train(run.undefended, engine, bars("training without defenses"), options)
 
 
 def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -> None:
-    """Train unless the ledger, written last, shows that it was done."""
+    """Train unless the ledger, which is written last, shows that the training is complete."""
     scenario, folder = run.scenario, run.folder
     if folder.is_trained:
         progress(1.0)
@@ -205,8 +206,8 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
 
     def on_reply(round_: int) -> None:
         nonlocal replies
-        replies = min(replies + 1, round_ * scenario.federation.participants)  # less again where it started over
-        progress(min(1.0, replies / expected))  # where a stopped run starts over, more than expected reply
+        replies = min(replies + 1, round_ * scenario.federation.participants)  # decreases where it starts over
+        progress(min(1.0, replies / expected))  # a run that starts over gets more replies
 
     folder.root.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)

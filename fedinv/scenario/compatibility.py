@@ -1,4 +1,4 @@
-"""Which defenses make sense together, and in which order."""
+"""Which defenses can be used together, and in which order."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ def offered(fits: Callable[[type[Defense]], bool]) -> str:
 
 
 def stacking(defenses: Sequence[Defense]) -> str | None:
-    """Why these defenses make no sense together in this order; None where they do."""
+    """Return why these defenses cannot be used together in this order, as one line; None where they can."""
     noisy: str | None = None
     for before, defense in enumerate(defenses):
         later = defenses[before + 1 :]

@@ -1,4 +1,4 @@
-"""Scenario files: the shipped ones by name, others by path, and ``dotted.key=value`` changes to them."""
+"""Scenario files: shipped ones by name, others by path, and ``dotted.key=value`` overrides of their keys."""
 
 import tomllib
 from collections.abc import Sequence
@@ -16,20 +16,21 @@ if not SHIPPED.is_dir():
 
 
 def shipped() -> dict[str, Path]:
-    """The scenarios that come with fedinv, by name."""
+    """The files of the scenarios that come with fedinv, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 def summaries() -> dict[str, str]:
-    """What each shipped scenario is about: the first comment line of its file."""
+    """One line on each shipped scenario, by name: the first comment line of its file."""
     return {name: path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for name, path in shipped().items()}
 
 
 def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
-    """Read a scenario's document and apply overrides. Returns it with its file.
+    """Read a scenario's document by name or path and apply overrides. Returns it and the path of its file.
 
-    A relative data.path is taken from the scenario file's folder. Raises RequestError for a scenario that is not
-    there, not readable or not TOML, and for an override that fits nowhere.
+    The path of a run's folder stands for its scenario.toml. A relative data.path is resolved against the scenario
+    file's folder. Raises RequestError for a scenario that does not exist, cannot be read or is not TOML, and for an
+    override whose key leads into a list or a value.
     """
     path = find(name_or_path)
     found = read(path)
@@ -79,12 +80,12 @@ def loads(text: str, where: str) -> dict[str, Any]:
 
 
 def override(document: dict[str, Any], setting: str) -> None:
-    """Apply ``dotted.key=value`` in place; the value is TOML, or a bare word. Raises RequestError, see `change`."""
+    """Apply ``dotted.key=value`` to a document in place. Raises RequestError, see `parse_setting` and `change`."""
     change(document, *parse_setting(setting))
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
-    """Split ``dotted.key=value`` into the key and the value, which is TOML or a bare word.
+    """Split ``dotted.key=value`` into key and value; a value that is not TOML is taken as a string.
 
     Raises RequestError for a text without a key or without "=".
     """

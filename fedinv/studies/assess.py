@@ -1,6 +1,6 @@
-"""How vulnerable is this federation, and why? Varies a scenario one thing at a time, attacks each variation, compares.
+"""Assesses how vulnerable a federation is, and why: varies a scenario one thing at a time and attacks each variation.
 
-Three axes: the model's complexity, the sensitivity of the data, the attacker's strength; and what a defense would do.
+It varies the model's complexity, the training, the data, the attacker's strength, and adds a defense.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,16 +27,17 @@ class Variation:
     """A scenario in which one thing is changed."""
 
     axis: Axis
+    """What is varied: the model, the training, the data, the attacker, or the defense."""
     change: str
-    """In words, such as "layers a quarter as wide"."""
+    """The change in words, such as "layers a quarter as wide"."""
     changes: Mapping[str, Any]
-    """Of the scenario's document, by dotted key."""
+    """New values of the scenario's document by dotted key."""
     complexity: int = 0
-    """1 where the model is more complex or fits longer, -1 where less."""
+    """1 where the model is more complex or trained longer, -1 where less so, else 0."""
 
 
 def variations(scenario: Scenario) -> Iterator[Variation]:
-    """The scenario as it is, then one change at a time; those that make no sense for it are left out."""
+    """The scenario as it is, then one change at a time; changes that do not apply to it are left out."""
     model, training, watch = scenario.model, scenario.training, scenario.attacker.watch
     yield Variation("as it is", "the scenario as it is", {})
     hidden = list(model.widths)
@@ -79,7 +80,7 @@ def variations(scenario: Scenario) -> Iterator[Variation]:
 
 
 def varied(scenario: Scenario, variation: Variation) -> Scenario:
-    """The scenario with a variation's change, under the cheap attacks. Raises RequestError where it does not hold."""
+    """The scenario with a variation's change, under the quick attacks. Raises RequestError where it is not valid."""
     document = scenario.model_dump(mode="json", exclude_none=True)
     for key, value in variation.changes.items():
         *tables, name = key.split(".")
@@ -94,7 +95,8 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
 def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[VariationLeak]:
     """Run every variation in a folder of its own, on as many processes as asked for; those that are done are read.
 
-    Raises RunError for a scenario that does not even run as it is; another variation that fails is left out.
+    Returns their leaks, the scenario as it is first; another variation that fails is left out. Raises RequestError or
+    RunError where the scenario as it is cannot be used or fails.
     """
     tasks = []
     for number, variation in enumerate(variations(scenario)):
@@ -144,7 +146,7 @@ def _of_columns(document: dict[str, Any], scenario: Scenario, every: bool) -> li
 
 
 def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
-    """Run one variation, in a process of its own."""
+    """Run one variation in its folder, or read it where it is finished; runs in a process of the pool."""
     from fedinv.runs import run
     from fedinv.scenario.reading import loads
 
@@ -155,7 +157,9 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
         run.check(scenario, "inline")
         results = run.run(scenario, run.open_folder(scenario, folder))
     told = [one for one in results.inferences if one.answered and one.measures]
-    told.sort(key=lambda one: one.measures[0].value - one.measures[0].prior)  # of several variants the worst stays
+    told.sort(
+        key=lambda one: one.measures[0].value - one.measures[0].prior
+    )  # the dictionary keeps the worst of several variants
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
     members = [_rate(one) for one in told if one.asks == "membership"]
     asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
@@ -195,7 +199,7 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
 
 
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
-    """The single change that lowers the records rebuilt most; None where nothing leaked or nothing helped."""
+    """The single change that lowers the share of records recovered most, measurably; None where there is none."""
     base = leaks[0].records
     if base is None:
         return None

@@ -1,4 +1,4 @@
-"""Audits a claim: canaries in the scenario's own training, and what could be told of them from what it let out."""
+"""Audits a privacy claim: plants canaries in the scenario's own training and tests how well they can be detected."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
 ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
+"""Names of the two lower bounds in results and reports."""
 
 
 def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
-    """Train with canaries in a folder of its own, and hold what can be told of them against the claim.
+    """Train with canaries in a folder, and hold the lower bounds of epsilon that they give against the claim.
 
-    Raises RequestError where nothing is claimed.
+    A finished training in the folder is used again. Raises RequestError where nothing is claimed.
     """
     claimed = _claimed(scenario)
     audited = _audited(scenario, claimed.event.unit)
@@ -100,7 +101,11 @@ def _claimed(scenario: Scenario) -> _Claimed:
 
 
 def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario:
-    """The scenario with canaries; of whole clients as many as are wanted, at a small model: their updates are made."""
+    """The scenario with canaries planted and all rounds and clients watched, without attacks.
+
+    Where privacy is claimed per client it has `audit.clients` clients of one record each and a small model, as canary
+    clients send a crafted update and train nothing.
+    """
     document = scenario.model_dump(mode="json", exclude_none=True)
     document |= {"attacks": [], "audit": {"plant": "records" if unit == "example" else "clients"}}
     if unit == "client":
@@ -116,7 +121,7 @@ def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario
 
 
 def note(found: Audit, folder: Path) -> None:
-    """Write the bounds into a finished run's results, and its page again."""
+    """Write an audit's lower bounds into a finished run's results.json, and render its report again."""
     from fedinv.report import render
     from fedinv.runs.run import read_results
 

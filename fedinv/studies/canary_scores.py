@@ -1,4 +1,4 @@
-"""Scores by which an audit tells canaries that took part from those that did not."""
+"""Scores by which an audit separates canaries that took part from those that did not."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -24,10 +24,14 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load
 
 Coins = NDArray[np.bool_]
+"""Whether each canary took part, bool (m,), as the coin tosses decided."""
 
 
 def client_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
-    """How far each canary client's direction was taken, over all rounds; (m,), the same twice, and the coins."""
+    """How far the models or updates moved along each canary client's direction, summed over all rounds.
+
+    Returns the scores (m,) twice, as linear scores and as likelihoods, and the coins (m,).
+    """
     clients = range(scenario.federation.clients)
     present = np.array([toss(scenario.seed, client) for client in clients])
     like = observations.read_sent(folder.observations, 1)
@@ -46,7 +50,10 @@ def client_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tu
 
 
 def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[Tensor]:
-    """What came out of each round: the sum's mean, or the models' difference where the server adds the noise."""
+    """The mean that each round releases, float64 (parameters,).
+
+    That of the sum, or, where the server adds the noise, the difference of successive models.
+    """
     if not defense.by_server:
         for seen in observations.read(folder.observations):
             if len(seen.clients) > 1:
@@ -99,7 +106,7 @@ def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tu
 
 
 def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Defense) -> tuple[Scores, Scores]:
-    """How often each canary was used in one update, estimated by least squares, and the estimates' variances."""
+    """Times that each canary was used in one update, estimated by least squares, (m,), and the variances (m,)."""
     training, client, held = scenario.training.settings, seen.clients[0], len(planted.labels)
     taken = scenario.participation(held)
     clipping = defense.clipping(taken)
@@ -110,7 +117,7 @@ def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Def
     used = np.bincount(np.concatenate(batches), minlength=held).astype(np.float64)
     gradients = _clipped(_network(scenario, seen.last.sent), planted, clip).double()
     total = -_flat(seen.last.received).double() * (taken.batch_size / training.lr)
-    # everyone's part but the canaries' is known to the auditor
+    # the auditor knows the contributions of all records but the canaries
     known = torch.from_numpy(np.where(np.isin(np.arange(held), planted.canaries), 0.0, used))
     ways = gradients[planted.canaries]
     least = 1e-4 * clip**2 * torch.eye(len(ways), dtype=torch.float64)
@@ -121,7 +128,7 @@ def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Def
 
 
 def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scores) -> Scores:
-    """Log likelihood ratio that a canary was drawn with the scenario's chances, against never."""
+    """Log likelihood ratio (m,): drawn by Poisson sampling at the scenario's rate against never drawn."""
     taken = scenario.participation(records)
     times = np.arange(taken.steps + 1)
     chances = binom.logpmf(times, taken.steps, taken.batch_size / taken.records)

@@ -1,7 +1,7 @@
 """Runs the matrix of a comparison: every stack of defenses with every seed, each under all attacks, over processes.
 
-A cell is a run folder named by its content, kept from one comparison to the next: a second one that adds a defense or
-an attack does only what is new.
+A cell is a run folder named by a hash of its scenario, kept from one comparison to the next: a second one that adds a
+defense or an attack runs only what is new.
 """
 
 import json
@@ -66,7 +66,7 @@ class Plan:
 
 
 def cell_folder(scenario: Scenario, cache: Path) -> Path:
-    """Where a cell's run is kept: named by its content, whatever the scenario is called and is attacked by."""
+    """The folder of a cell's run, named by a hash of fedinv's version and the scenario without name and attacks."""
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
     text = json.dumps([__version__, content], sort_keys=True)
     return cache / sha256(text.encode()).hexdigest()[:16]
@@ -138,7 +138,7 @@ def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
 
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
-    """Run one cell, in a process of its own."""
+    """Run one cell; runs in a process of the pool."""
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
@@ -147,7 +147,7 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 
 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
-    """Attacks by kind with settings, as `gradient-matching:restarts=4`; the scenario's own settings where it has them.
+    """Attacks by kind with settings, as `gradient-matching:restarts=4`, on top of the scenario's own settings.
 
     Without any: those of the scenario that rebuild records, and those that every comparison runs on such a model.
     Raises RequestError naming the nearest right spelling, and where nothing is left to attack with.

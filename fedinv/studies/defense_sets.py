@@ -30,15 +30,20 @@ def usual() -> list[str]:
 
 @dataclass(frozen=True)
 class Stack:
-    """Defenses that are on together, in this order; none at all is a stack, too."""
+    """Defenses that are on together, in this order; a stack may be empty."""
 
     name: str
+    """Text that names the stack on a command line and in tables."""
     defenses: tuple[dict[str, Any], ...] = ()
+    """The defenses' tables, as a scenario's [[defenses]]."""
     knobs: tuple[str, ...] = ()
-    """Settings of the training beside them, as `training.batch_size=32`."""
+    """Overrides of the scenario's training, as `training.batch_size=32`."""
 
     def on(self, scenario: Scenario) -> Scenario:
-        """The scenario with these defenses instead of its own. Raises RequestError where they cannot be had."""
+        """The scenario with this stack in place of its own defenses, without attacks.
+
+        Raises RequestError where the scenario cannot have it.
+        """
         document = scenario.undefended().model_dump(mode="json", exclude_none=True)
         document |= {"defenses": list(self.defenses), "attacks": []}
         for knob in self.knobs:
@@ -47,7 +52,7 @@ class Stack:
 
 
 def stacks(texts: Sequence[str]) -> list[Stack]:
-    """Stacks of their names, each once. Raises RequestError naming the nearest right spelling."""
+    """The stacks of these texts, each once, without the empty one. Raises RequestError naming the nearest spelling."""
     return [stack(text) for text in dict.fromkeys(map(str.strip, texts)) if text != NONE]
 
 

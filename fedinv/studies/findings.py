@@ -1,4 +1,4 @@
-"""The risk card of a scenario: what leaks, to whom, why, and which single change lowers it most, all of it measured."""
+"""The risk card of a scenario: what leaks, what it depends on, and which single change lowers it most, as measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from fedinv.studies.assess import most_helpful
 
 
 def assessment(scenario: Scenario, folder: Path, leaks: Sequence[VariationLeak]) -> Assessment:
-    """Draw the conclusions from all variations that were run."""
+    """The conclusions from all variations that were run, whose folders lie in `folder`; the base must be the first."""
     unusual = _unusual(folder / leaks[0].run)
     depends = (_complexity(leaks), _columns(leaks[0]), _unusualness(unusual), *_attacker(leaks))
     findings = [_as_it_is(leaks[0]), _help(leaks), *depends]
@@ -53,7 +53,7 @@ def _as_it_is(base: VariationLeak) -> str:
 
 
 def _complexity(leaks: Sequence[VariationLeak]) -> str:
-    """The claim that a more complex model is easier to attack, put to the test."""
+    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested."""
     base, told = leaks[0], []
     for name in ("records", "attribute", "membership"):
         more = less = level = 0
@@ -81,7 +81,10 @@ def _columns(base: VariationLeak) -> str:
 
 
 def _unusual(folder: Path) -> Rate | None:
-    """Whether the people least like others are rebuilt more often, by the worst record attack of a run."""
+    """Share recovered, by a run's worst attack, of the quarter of people farthest from their nearest neighbor.
+
+    Its prior is that of the quarter nearest to theirs. None with fewer than eight records.
+    """
     scenario, path = read(str(RunFolder(folder).scenario)), RunFolder(folder).records
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Work spread over processes, each of one thread: what assessments and comparisons run on."""
+"""Spreads the runs of assessments and comparisons over processes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,20 +18,20 @@ Key = TypeVar("Key")
 
 
 class Pool(Generic[Key]):
-    """Tasks under way, by key."""
+    """Tasks that run in the processes of one machine, by key."""
 
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self._executor = executor
         self._running: dict[Future[Any], Key] = {}
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
-        """Start a function of a module, or put it in line."""
+        """Queue a module's function, to run where a process is free."""
         self._running[self._executor.submit(function, *arguments)] = key
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
-        """Each task's key and result, or the RequestError or RunError that it ended with, as they finish.
+        """Yield each task's key and its result, or the RequestError or RunError that it raised, as tasks finish.
 
-        More may be submitted meanwhile. Raises RunError when a process was killed from outside.
+        More may be submitted meanwhile. Raises any other exception of a task, BrokenProcessPool when a process died.
         """
         while self._running:
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)

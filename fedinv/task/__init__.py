@@ -1,1 +1,1 @@
-"""What is learned, known to everyone: the columns of a record, the networks, and the loss."""
+"""The learning task, which server, clients and attackers all know: columns, networks and loss."""

@@ -1,4 +1,4 @@
-"""The typed columns of a table and the statistics that are published of each: numbers, categories, images."""
+"""The typed columns of a table (numbers, categories, images) and the statistics that are published of each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -19,32 +19,40 @@ class Continuous(BaseModel):
 
     kind: Literal["continuous"] = "continuous"
     name: str
+    """Name of the column."""
     mean: float
+    """Mean of the population's values, in the column's own unit."""
     std: float = Field(gt=0)
+    """Standard deviation of the population's values, in the column's own unit."""
     low: float
+    """Smallest value in the population; decoded values are clamped to it."""
     high: float
+    """Largest value in the population; decoded values are clamped to it."""
     mode: float
     """Center of the densest region, in the column's own unit: the best constant guess."""
     integer: bool = False
+    """True: decoded values are rounded to whole numbers."""
     unit: str = ""
+    """Unit of the values, as reports print it."""
     sensitive: bool = False
+    """True: disclosure of the column harms; attribute inference asks for the first such column by default."""
 
     @property
     def width(self) -> int:
-        """Network inputs taken: one."""
+        """Number of network inputs: one."""
         return 1
 
     @property
     def guess(self) -> tuple[float, ...]:
-        """The best constant guess without any update, encoded."""
+        """The best constant guess without any update, `mode`, standardized."""
         return ((self.mode - self.mean) / self.std,)
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """(n,) numbers to (n, 1) standardized inputs."""
+        """Standardize numbers (n,) to inputs (n, 1)."""
         return ((np.asarray(values, np.float64) - self.mean) / self.std)[:, None]
 
     def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
-        """(n, 1) inputs to (n,) numbers, clamped to the range and rounded where the column holds integers."""
+        """Turn inputs (n, 1) back into numbers (n,), clamped to [low, high] and, for integer columns, rounded."""
         numbers = np.nan_to_num(inputs[:, 0], posinf=1e30, neginf=-1e30)
         values = np.clip(numbers * self.std + self.mean, self.low, self.high)
         return np.round(values) if self.integer else values
@@ -57,10 +65,13 @@ class Categorical(BaseModel):
 
     kind: Literal["categorical"] = "categorical"
     name: str
+    """Name of the column."""
     values: tuple[str, ...] = Field(min_length=1)
+    """All values that a record may have, in the order of the one-hot inputs."""
     frequencies: tuple[float, ...]
-    """Share of each value in the population."""
+    """Share of each value in the population, 0 to 1."""
     sensitive: bool = False
+    """True: disclosure of the column harms; attribute inference asks for the first such column by default."""
 
     @model_validator(mode="after")
     def _one_frequency_a_value(self) -> "Categorical":
@@ -70,17 +81,17 @@ class Categorical(BaseModel):
 
     @property
     def width(self) -> int:
-        """Network inputs taken: one a value."""
+        """Number of network inputs: one per value."""
         return len(self.values)
 
     @property
     def guess(self) -> tuple[float, ...]:
-        """The best constant guess without any update, encoded: the commonest value."""
+        """The best constant guess without any update, the most frequent value, one-hot."""
         top = int(np.argmax(self.frequencies))
         return tuple(float(i == top) for i in range(self.width))
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """(n,) values to (n, k) one-hot rows. Raises ValueError for a value that the column does not list."""
+        """Turn values (n,) into one-hot rows (n, k). Raises ValueError for a value that the column does not list."""
         index = {value: i for i, value in enumerate(self.values)}
         unknown = sorted({str(v) for v in values} - index.keys())
         if unknown:
@@ -89,52 +100,57 @@ class Categorical(BaseModel):
         return rows
 
     def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
-        """(n, k) scores to (n,) values: the largest wins."""
+        """Turn scores (n, k) into values (n,): the value with the largest score."""
         chosen: NDArray[Any] = np.asarray(self.values, dtype=object)[np.argmax(np.nan_to_num(inputs), axis=1)]
         return chosen
 
 
 class Image(BaseModel):
-    """A picture, all of a record: each pixel is fed to the network standardized, channel by channel, row by row."""
+    """An image, the only column of its records; pixels are standardized and read channel by channel, row by row."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["image"] = "image"
     name: str
+    """Name of the column."""
     channels: int = Field(gt=0)
+    """Color channels: 1 for gray, 3 for color."""
     down: int = Field(gt=0)
     """Pixels from top to bottom."""
     across: int = Field(gt=0)
     """Pixels from left to right."""
     mean: float
-    """Of the population's pixels."""
+    """Mean of the population's pixel values."""
     std: float = Field(gt=0)
+    """Standard deviation of the population's pixel values."""
     low: float
+    """Pixel value of black."""
     high: float
-    """Black and white."""
+    """Pixel value of white."""
     sensitive: bool = True
+    """True: disclosure of the images harms."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
+        """Shape of one image: (channels, height, width)."""
         return self.channels, self.down, self.across
 
     @property
     def width(self) -> int:
-        """Network inputs taken: one a pixel and channel."""
+        """Number of network inputs: one per pixel and channel."""
         return self.channels * self.down * self.across
 
     @property
     def guess(self) -> tuple[float, ...]:
-        """The best constant guess from what is published, encoded: the mean pixel everywhere."""
+        """The best constant guess without any update, the mean pixel everywhere, standardized."""
         return (0.0,) * self.width
 
     def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """(n, pixels) values to standardized inputs of the same shape."""
+        """Standardize pixel values (n, pixels) to inputs of that shape."""
         return (np.asarray(values, np.float64) - self.mean) / self.std
 
     def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
-        """(n, pixels) inputs to values within [low, high]."""
+        """Turn inputs (n, pixels) back into pixel values, clamped to [low, high]."""
         numbers = np.nan_to_num(inputs, posinf=1e30, neginf=-1e30)
         return np.clip(numbers * self.std + self.mean, self.low, self.high)
 
@@ -145,7 +161,7 @@ Column = Annotated[Continuous | Categorical | Image, Field(discriminator="kind")
 def fit_continuous(
     name: str, values: NDArray[Any], *, integer: bool = False, unit: str = "", sensitive: bool = False
 ) -> Continuous:
-    """Publish the statistics of a column of numbers (n,). A constant column gets a standard deviation of 1."""
+    """Compute the published statistics of a numeric column (n,). A constant column gets a standard deviation of 1."""
     numbers = np.asarray(values, np.float64)
     std = float(numbers.std()) or 1.0
     return Continuous(
@@ -164,7 +180,7 @@ def fit_continuous(
 def fit_categorical(
     name: str, values: NDArray[Any], *, order: Sequence[str] | None = None, sensitive: bool = False
 ) -> Categorical:
-    """Publish the values of a column (n,) of strings, in the order given or sorted, and how often each occurs."""
+    """Compute the published values and frequencies of a column of strings (n,); values in `order`, or sorted."""
     found, counts = np.unique(np.asarray(values, dtype=str), return_counts=True)
     share = dict(zip(found.tolist(), (counts / counts.sum()).tolist(), strict=True))
     kept = tuple(order) if order is not None else tuple(share)
@@ -172,7 +188,7 @@ def fit_categorical(
 
 
 def _densest(numbers: NDArray[np.float64], radius: float) -> float:
-    """Center of the window of half-width `radius` that holds most of the numbers."""
+    """Center of the interval of half-width `radius` that contains the most of the numbers (n,)."""
     ordered = np.sort(numbers)
     held = np.searchsorted(ordered, ordered + 2 * radius, side="right") - np.arange(len(ordered))
     start = int(np.argmax(held))

@@ -1,4 +1,4 @@
-"""What networks are trained to make small."""
+"""The two losses: cross-entropy for classes, squared error for a numeric label."""
 
 from typing import Literal
 
@@ -9,9 +9,10 @@ Loss = Literal["cross-entropy", "squared-error"]
 
 
 def loss(outputs: Tensor, labels: Tensor, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
-    """Cross-entropy of logits (n, classes), squared error of outputs (n, 1).
+    """Cross-entropy of logits (n, classes), or squared error of outputs (n, 1).
 
-    Labels are int64 (n,) or probabilities float (n, classes) for the one, targets float (n,) for the other.
+    The labels decide: int64 classes (n,) or probabilities float (n, classes) give the cross-entropy, standardized
+    targets float (n,) the squared error.
     """
     if labels.is_floating_point() and labels.ndim == 1:
         return mse_loss(outputs[:, 0], labels, reduction=reduction)

@@ -22,10 +22,10 @@ TABULAR = tuple(model.model_fields["kind"].default for model in get_args(AnyMode
 
 
 def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:
-    """Build a network of FLAT inputs (n, width) -> logits (n, outputs) with fresh weights.
+    """Build a network from flat inputs (n, width) to logits (n, outputs), its weights drawn from the seed.
 
-    They depend on the seed alone, and the global generator stays untouched. Raises ValueError where the model cannot
-    read records of this shape.
+    The weights depend on the seed alone; torch's global generator is not advanced. Raises ValueError where the model
+    cannot read records of this shape.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -33,10 +33,10 @@ def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequenti
 
 
 def load(model: AnyModel, shape: Shape, outputs: int, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    """Build a network around these weights and buffers by name, see `state`; it takes their memory over.
+    """Build a network that uses these weights and buffers, by name as in `state`, without copying them.
 
-    It is in training mode. Raises RuntimeError for weights of other names or shapes, ValueError where the model cannot
-    read records of this shape.
+    Training it changes the tensors given. It is in training mode. Raises RuntimeError for weights of other names or
+    shapes, ValueError where the model cannot read records of this shape.
     """
     network = copy.deepcopy(_without_weights(model, shape, outputs))
     counts = {name: torch.tensor(0) for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
@@ -45,7 +45,7 @@ def load(model: AnyModel, shape: Shape, outputs: int, weights: Mapping[str, Tens
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
-    """What travels of a network: its parameters and its float buffers, by name, not copied.
+    """A network's parameters and float buffers by name, not copied: what is sent between server and clients.
 
     A batch normalization's running_mean and running_var are among them, its count of batches is not.
     """

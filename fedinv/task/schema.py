@@ -23,11 +23,13 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     columns: tuple[Column, ...] = Field(min_length=1)
+    """Columns of a record, without the label, in the order of the network's inputs."""
     label: str
+    """Name of the column that is predicted."""
     classes: tuple[str, ...] = ()
-    """At least two; none where the label is a number."""
+    """Names of the label's classes, two or more, in the order of the network's outputs; empty for a numeric label."""
     target: Continuous | None = None
-    """The label's statistics where it is a number, learned standardized; None where it is a class."""
+    """Statistics of a numeric label, by which it is standardized for training; None where the label is a class."""
 
     @model_validator(mode="after")
     def _classes_or_a_number(self) -> "Schema":
@@ -43,28 +45,28 @@ class Schema(BaseModel):
 
     @property
     def image(self) -> Image | None:
-        """The image that a record is, None for a table."""
+        """The image column of a data set of images; None for a table."""
         first = self.columns[0]
         return first if isinstance(first, Image) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one record: (width,) for a table, (channels, height, width) for an image."""
+        """Shape of one record: (width,) for a table, (channels, height, width) for an image."""
         return (self.width,) if self.image is None else self.image.shape
 
     @property
     def outputs(self) -> int:
-        """Number of network outputs: one a class, one for a number."""
+        """Number of network outputs: one per class, or one for a numeric label."""
         return len(self.classes) or 1
 
     @property
     def loss(self) -> Loss:
-        """What a network of these records is trained by."""
+        """Loss by which the network is trained: cross-entropy for classes, squared error for a numeric label."""
         return "cross-entropy" if self.target is None else "squared-error"
 
     @property
     def fields(self) -> int:
-        """What of a record is judged by itself: columns, or an image's pixels."""
+        """Number of fields of a record that are judged one by one: its columns, or the values of an image's pixels."""
         return len(self.columns) if self.image is None else self.width
 
     @property
@@ -74,13 +76,13 @@ class Schema(BaseModel):
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each column lies among the inputs."""
+        """Slice of the network inputs that each column occupies."""
         ends = np.cumsum([column.width for column in self.columns]).tolist()
         return tuple(slice(end - column.width, end) for end, column in zip(ends, self.columns, strict=True))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names."""
+        """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
 
     def encode(self, records: Columns) -> Tensor:
@@ -95,17 +97,17 @@ class Schema(BaseModel):
         return torch.from_numpy(self.target.encode(labels)[:, 0]).float()
 
     def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
-        """Turn a tensor (n, width) of any scores into valid records: the inverse of `encode` on its image."""
+        """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding."""
         table = inputs.detach().double().cpu().numpy()
         return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
 
     def guess(self, count: int) -> Tensor:
-        """The best constant guess of a record without any update, `count` times: float32 (count, width)."""
+        """The best constant guess of a record from the schema alone, `count` times, encoded: float32 (count, width)."""
         row = [value for column in self.columns for value in column.guess]
         return torch.tensor(row, dtype=torch.float32).repeat(count, 1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Independent draws from the published marginals: float32 (count, width)."""
+        """Draw records column by column from the published marginals, encoded: float32 (count, width)."""
         parts = [
             np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
             if isinstance(c, Categorical)
@@ -116,7 +118,7 @@ class Schema(BaseModel):
 
 
 def _normal(column: Continuous | Image, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Standard normal numbers (count, width); an image's are pink noise, alike in all channels, as pictures are smooth.
+    """Standard normal numbers (count, width); for images pink noise, equal in all channels, as pictures are smooth.
 
     Pink: sums of noise on grids from one patch to all pixels, each of the same variance (Field 1987: 1/f spectra).
     """

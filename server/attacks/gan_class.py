@@ -1,4 +1,4 @@
-"""A generator trained against all rounds' models."""
+"""Trains a generator against the models of all rounds."""
 
 from typing import ClassVar, Literal
 
@@ -17,33 +17,38 @@ from ..inversion.matching.relaxation import relax
 class GanClass(Attack):
     """Trains a generator against the models of all rounds and draws samples of each class.
 
-    Threat model: a server that watches one client over several rounds (Wang et al. 2019, mGAN-AI) and, round by round,
-    takes the model that the client sent back as the discriminator of a conditional generator (Hitaj, Ateniese,
-    Perez-Cruz 2017, section 5): made records shall be of their class under it. What keeps them plausible are the
-    published means and variances, and where the scenario grants auxiliary records a second discriminator that tells
-    made from real ones. It needs the architecture and the schema.
+    Threat model: an honest-but-curious server that watches one client over several rounds. It needs the architecture
+    and the schema; auxiliary records help.
 
-    A classifier knows what tells its classes apart and little else, so samples are typical of a class rather than of
-    anybody; where classes differ among clients they are typical of the victim's. It fails on labels that are numbers,
-    behind masks, and on models that learned nothing.
+    Claims: samples of each class, not records of single people. A classifier knows what separates its classes and
+    little else, so samples are typical of a class rather than of anybody; where classes differ among clients they are
+    typical of the victim's.
+
+    Papers: round by round, the model that the client sent back is the discriminator of a conditional generator (Hitaj,
+    Ateniese, Perez-Cruz 2017, section 5; Wang et al. 2019, mGAN-AI, for one client's updates): the model shall assign
+    generated records to their class. The published means and variances keep them plausible, and, where the scenario
+    grants auxiliary records, a second discriminator that separates generated from real ones.
+
+    Fails on labels that are numbers, behind masks, and on models that learned nothing.
     """
 
     kind: Literal["gan-class"] = "gan-class"
+    """Selects this attack: a generator trained against all rounds' models."""
     last_only: ClassVar[bool] = True
     samples: int = Field(default=50, ge=1, le=1000)
-    """Records drawn of each class."""
+    """Records generated of each class, 1 to 1000."""
     iterations: int = Field(default=1500, ge=1, le=1_000_000)
-    """Steps of the generator over all rounds."""
+    """Steps of the generator's training over all rounds together, 1 to 1000000."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which training stops; a limit that is hit makes results machine-dependent."""
 
     @property
     def asks(self) -> Asks:
-        """What a class looks like."""
+        """Classes: what the records of each class look like."""
         return "classes"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """`samples` records of each class, labeled, with the last model's own probability as confidence."""
+        """Claim `samples` labeled records of each class, with the last model's probability of it as confidence."""
         model, schema = knows.model, knows.schema
         if model is None or schema is None:
             return nothing("the architecture is withheld" if model is None else "the schema is withheld")

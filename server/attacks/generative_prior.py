@@ -1,4 +1,4 @@
-"""Searches a generator's noise for the update's records."""
+"""Searches a generator's latents for the update's records."""
 
 from typing import ClassVar, Literal
 
@@ -19,35 +19,45 @@ from ..inversion.matching.presets import settled
 from ..inversion.matching.relaxation import relax
 
 DRAWS = 512
-"""Records drawn to estimate the network's mean answer."""
+"""Records drawn to estimate the network's mean output probabilities."""
 
 
 class GenerativePrior(Attack):
-    """Searches the noise of a generator, trained on other people's records, until its batch explains the update.
+    """Searches the latents of a generator, trained on other people's records, until its batch explains the update.
 
     Threat model: a server with one update and with records of the same population that no client holds
-    (`attacker.auxiliary`); it also needs the architecture and the schema. A conditional variational autoencoder is
-    trained on them, then the latents of a whole batch are searched whose records' gradient points as the update does
-    (Zhang et al. 2020, GMI, equation 4; Li et al. 2022, GGL, equation 5), all restarts at once. Records so stay
-    plausible where an update tells little, as behind noise or in large batches: there it gets fields right that
-    follow from others. It claims no whole records that its generator cannot make, so where an update tells everything
-    `exact` and `row-space` are better.
+    (`attacker.auxiliary`); it also needs the architecture and the schema.
+
+    Claims: as many records as the update covers, each one that the generator can make.
+
+    Papers: a conditional variational autoencoder is trained on the auxiliary records, then the latents of a whole batch
+    are searched whose records' gradient has the update's direction (Zhang et al. 2020, GMI, equation 4; Li et al. 2022,
+    GGL, equation 5), all restarts at once. Records so stay plausible where an update reveals little, as behind noise or
+    in large batches: there it gets fields right that follow from others.
+
+    Fails on labels that are numbers, and on records that its generator cannot make, so where an update reveals
+    everything `exact` and `row-space` are better.
     """
 
     kind: Literal["generative-prior"] = "generative-prior"
+    """Selects this attack: a search in a generator's latents."""
     adapts_to: ClassVar[frozenset[str]] = answered("noise")
     training: int = Field(default=2000, ge=1)
-    """Steps of the generator's training."""
+    """Steps of the generator's training, 1 or more."""
     iterations: int = Field(default=300, ge=1)
+    """Steps of the search in the latents, 1 or more."""
     restarts: int = Field(default=8, ge=1, le=256)
+    """Batches of latents that are searched side by side, 1 to 256; the best is claimed."""
     lr: float = Field(default=0.05, gt=0)
+    """Step length of the search in the latents, above 0."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which the generator's training stops; a limit that is hit makes results
+    machine-dependent."""
     most_records: int = Field(default=64, ge=1)
-    """Larger batches are not tried."""
+    """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim as many records as the update covers."""
+        """Claim as many records as the update covers, or none, with a note why."""
         against = answer(seen, knows)
         last, schema, real = against.seen.last, knows.schema, knows.auxiliary
         if real is None or not len(real):

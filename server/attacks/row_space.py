@@ -1,4 +1,4 @@
-"""Finds each record alone in the spans; needs the architecture."""
+"""Finds each record by itself in the spans; needs the architecture."""
 
 from typing import ClassVar, Literal
 
@@ -14,30 +14,37 @@ from ..inversion.row_space.search import SpanBudget
 
 
 class RowSpace(Attack):
-    """Row-space search: each record alone must lie in the spans of the first two layers' updates.
+    """Row-space search: each record by itself must lie in the spans of the first two layers' updates.
 
-    A batch's update of a linear layer has the records' inputs to that layer as rows of its row space (Dimitrov et al.
-    2024, SPEAR, section 3; Petrov et al. 2024, DAGER, section 3), so that a record can be looked for by itself: its
-    discrete columns by local search, its numbers by Gauss-Newton. A curious server needs the architecture (a perceptron
-    of any activation) and fewer records than the second layer has units; the schema helps, and can be done without.
-    After one step the spans are exact and so are the records; after several the second layer's are taken halfway, and
-    numbers are approximate. Fails on noise, and where one wide hidden layer sees more records than they have columns.
+    Threat model: an honest-but-curious server with one update of one client (or one sum of updates). It needs the
+    architecture (a perceptron of any activation) and fewer records than the second layer has units; the schema helps,
+    and can be done without.
+
+    Claims: whole records that lie in the spans. After a single step the spans are exact and so are the records; after
+    several the second layer's are computed halfway between the two models, and numbers are approximate.
+
+    Papers: a batch's update of a linear layer has the records' inputs to that layer in its row space (Dimitrov et al.
+    2024, SPEAR, section 3; Petrov et al. 2024, DAGER, section 3), so that a record can be searched by itself: its
+    discrete columns by local search, its numbers by Gauss-Newton.
+
+    Fails on noise, and where one wide hidden layer sees more records than they have columns.
     """
 
     kind: Literal["row-space"] = "row-space"
+    """Selects this attack: the row-space search."""
     adapts_to: ClassVar[frozenset[str]] = answered(
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
     tried_in_turn: ClassVar[int | None] = 20
     compared: ClassVar[bool] = True
     starts: int = Field(default=SpanBudget.starts, ge=1, le=1000)
-    """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
+    """Starting records drawn in a round for each one not yet found, 1 to 1000; doubled after a round without any."""
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)
-    """Rounds without a new record after which the search ends."""
+    """Rounds in a row without a new record after which the search ends, 1 to 1000."""
     seconds: float = Field(default=SpanBudget.seconds, gt=0)
-    """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
-    """Larger batches are not tried."""
+    """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
@@ -45,7 +52,7 @@ class RowSpace(Attack):
         return model.perceptron and len(model.widths) > 0
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim the records whose equations hold, and say in the notes why others are missing."""
+        """Claim the records whose equations hold, and note why others are missing."""
         against, budget = answer(seen, knows), SpanBudget(self.starts, self.rounds, self.seconds, self.most_records)
         last = against.seen.last
         noise = against.distortion(last).spread

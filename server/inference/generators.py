@@ -1,4 +1,4 @@
-"""Small generators of records: noise and a class go in, records of the schema's form come out."""
+"""Small conditional generators: networks that turn noise and a class into a valid record of the schema."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +15,12 @@ from ..inversion.matching.relaxation import Relaxation
 from .representatives import average
 
 NOISE = 16
-"""Numbers of noise that a record is made of."""
+"""Dimension of the noise from which a record is generated."""
 WIDTH = 128
+"""Units of each hidden layer."""
 TEMPERATURE = 0.3
-"""Of the softmax of a one-hot group (Jang et al. 2017): low, so that samples are nearly whole categories."""
+"""Temperature of the Gumbel softmax over a one-hot group (Jang et al. 2017): low, so that samples are nearly one-hot.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,20 @@ class Generator:
     second: nn.Linear
     last: nn.Linear
     relaxation: Relaxation
+    """Map from the network's outputs to valid records."""
     classes: int
+    """Number of classes that a record can be generated for."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that is trained."""
+        """All trainable parameters."""
         return [p for layer in (self.first, self.second, self.last) for p in layer.parameters()]
 
     def __call__(self, noise: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Records (n, width) of noise (n, NOISE) and classes (n,). With a generator, categories are drawn (Gumbel)."""
+        """Records (n, width) from noise (n, NOISE) and classes (n,).
+
+        With a random generator categories are sampled by the Gumbel softmax, without one they are probabilities.
+        """
         given = torch.cat([noise, one_hot(labels, self.classes).float()], 1)
         hidden = self.first(given).relu()
         hidden = hidden + self.second(hidden).relu()
@@ -51,7 +58,7 @@ class Generator:
 
 
 def generator_of(relaxation: Relaxation, classes: int, seed: int) -> Generator:
-    """A fresh generator; the global generator of random numbers stays untouched."""
+    """A newly initialized generator; torch's global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         given = NOISE + classes
@@ -64,30 +71,31 @@ class Duration:
     """How long a generator is trained."""
 
     steps: int
+    """Most steps of the optimizer."""
     seconds: float
-    """Wall clock after which training ends wherever it is."""
+    """Wall-clock seconds after which training stops."""
 
 
 @dataclass(frozen=True)
 class Guides:
-    """What tells a generator how plausible its records are."""
+    """Models and data against which a generator is trained."""
 
     discriminators: Sequence[nn.Module]
     """The models of successive rounds, at least one."""
     schema: Schema
-    """Whose published means and variances a batch should have."""
+    """The schema whose published means and variances a batch should have."""
     auxiliary: Sample | None
-    """Real records, for a discriminator of real and made ones."""
+    """Real records, for a discriminator of real and generated ones; None: there is no such discriminator."""
 
 
 def train_by_model(
     made: Generator, guides: Guides, duration: Duration, generator: torch.Generator, progress: Progress
 ) -> int:
-    """Train a generator to please the models of successive rounds; returns the steps that were taken.
+    """Train a generator against the models of successive rounds; returns the number of steps taken.
 
-    Each discriminator for an equal part of the steps: the class's loss under it, the distance of a batch's means and
-    variances from the published ones, and, where there are real records, a discriminator of real and made
-    (Goodfellow et al. 2014, the non-saturating loss).
+    Each model is the discriminator for an equal part of the steps. The loss adds up the class's loss under it, the
+    distance of a batch's means and variances from the published ones, and, where there are auxiliary records, that of a
+    discriminator of real and generated records (Goodfellow et al. 2014, the non-saturating loss).
     """
     discriminators, auxiliary = guides.discriminators, guides.auxiliary
     optimizer = torch.optim.Adam(made.parameters, lr=2e-3, betas=(0.5, 0.9))
@@ -129,10 +137,10 @@ def train_by_model(
 def train_on_records(
     made: Generator, real: Sample, duration: Duration, generator: torch.Generator, progress: Progress
 ) -> int:
-    """Train a generator as the decoder of a conditional variational autoencoder; returns the steps that were taken.
+    """Train a generator as the decoder of a conditional variational autoencoder; returns the number of steps taken.
 
-    Kingma and Welling 2014, Sohn et al. 2015; as in TVAE (Xu et al. 2019) cross-entropy of categories and squares of
-    numbers.
+    Kingma and Welling 2014, Sohn et al. 2015; the loss, as in TVAE (Xu et al. 2019), is cross-entropy for categories
+    and squared error for numbers.
     """
     width = made.relaxation.width
     hot = made.relaxation.groups.any(1)
@@ -161,20 +169,23 @@ def train_on_records(
 
 @dataclass(frozen=True)
 class LatentDescent:
-    """What is minimized over a generator's noise, and how far."""
+    """What is minimized over a generator's noise, in how many steps of which length."""
 
     misfit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    """Values (restarts,) and slopes (restarts, n, width) of batches (restarts, n, width) with labels (restarts, n)."""
+    """Function from batches (restarts, n, width) with labels (restarts, n) to values (restarts,) and slopes (restarts,
+    n, width)."""
     steps: int
+    """Steps of Adam."""
     lr: float
+    """Learning rate of Adam."""
 
 
 def search_latent(
     made: Generator, descent: LatentDescent, labels: Tensor, generator: torch.Generator, progress: Progress
 ) -> tuple[Tensor, Tensor]:
-    """Latents whose records explain an update: records (restarts, n, width) and misfits (restarts,).
+    """Search latents whose records explain an update; returns records (restarts, n, width) and misfits (restarts,).
 
-    `labels` are (restarts, n). Adam on the noise, which is drawn towards the normal it was trained with (Zhang et al.
+    `labels` are (restarts, n). Adam on the noise, with a pull towards the standard normal of training (Zhang et al.
     2020, GMI; Li et al. 2022, GGL).
     """
     restarts, n = labels.shape

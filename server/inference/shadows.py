@@ -1,4 +1,4 @@
-"""Shadow models: many perceptrons trained at once on subsets of the same records, stacked in one tensor."""
+"""Shadow models: many networks trained at once on subsets of the same records, their weights stacked in one tensor."""
 
 import math
 from dataclasses import dataclass
@@ -14,20 +14,21 @@ from fedinv.task.models import build
 
 @dataclass(frozen=True)
 class ShadowTraining:
-    """How each shadow is trained."""
+    """How each shadow model is trained."""
 
     steps: int
+    """Steps of SGD."""
     batch: int
     """Records in each step, drawn with replacement."""
     lr: float
+    """Learning rate of SGD."""
 
 
 def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTraining, seed: int) -> dict[str, Tensor]:
-    """Train as many networks as `inside` (shadows, people) has rows, each on those people that its row marks.
+    """Train as many networks as `inside` (shadows, people) has rows, each on the people that its row marks.
 
-    Plain SGD, each shadow with batches of its own, from one and the same
-    start; returns parameters (shadows, ...) by name. That the federation averages clients' models is left out: in
-    expectation an averaged round moves like its clients' mean gradient.
+    Plain SGD from one initialization, each shadow with batches of its own; returns parameters (shadows, ...) by name.
+    Averaging over clients is not simulated: in expectation an averaged round moves like its clients' mean gradient.
     """
     assert knows.model is not None and knows.schema is not None
     network = build(knows.model, knows.schema.shape, knows.schema.outputs, seed)
@@ -50,7 +51,10 @@ def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTr
 
 
 def confidences(knows: Knowledge, weights: dict[str, Tensor], people: Sample) -> Tensor:
-    """(networks, people): log odds of the true class, log p - log(1 - p) (Carlini et al. 2022, section V-B)."""
+    """Log odds of the true class, log p - log(1 - p), of each person by each network, float64 (networks, people).
+
+    Carlini et al. 2022, section V-B; at most 50.
+    """
     assert knows.model is not None and knows.schema is not None
     network = build(knows.model, knows.schema.shape, knows.schema.outputs, 0)
 

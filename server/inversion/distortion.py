@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Distortion:
-    """What the known defenses did to one update; as it stands: nothing."""
+    """Effect of the known defenses on one update; with every default there is none."""
 
     noise: float = 0.0
-    """Standard deviation of the noise that was drawn for each coordinate of the update."""
+    """Standard deviation of the noise that was added to each coordinate of the update."""
     rounding: float = 0.0
-    """Standard deviation of the error that rounding left in each coordinate of the update."""
+    """Standard deviation of the rounding error in each coordinate of the update."""
     record_clip: float = math.inf
     """Norm to which each record's gradient was clipped before the gradients were summed."""
     update_clip: float = math.inf
@@ -32,9 +32,9 @@ class Distortion:
         return math.hypot(self.noise, self.rounding)
 
     def rescales(self, length: float) -> bool:
-        """Whether clipping may have shortened an update of this length (its noise taken off) by an unknown factor."""
+        """Whether clipping may have scaled an update of this norm, without its noise, by an unknown factor."""
         return self.record_clip < math.inf or length > 0.9 * self.update_clip
 
 
 UNDISTORTED = Distortion()
-"""No defense is known of: the update is the gradients' sum as training left it."""
+"""The distortion where no defense is known: the update is taken as training left it."""

@@ -1,4 +1,4 @@
-"""What the attacker's knowledge says of a client's local training: its steps, their length, and the network."""
+"""What follows from the attacker's knowledge for a client's local training: its steps, their length, the network."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def single_step(knows: Knowledge, records: int) -> bool:
 
 
 def local_steps(knows: Knowledge, records: float) -> int | None:
-    """Number of steps that a client with these records took; None where too little is known."""
+    """Number of steps that a client with `records` records took; None where epochs or batch size are withheld."""
     if knows.algorithm == "fedsgd":
         return 1
     if knows.epochs is None or knows.batch_size is None:
@@ -28,9 +28,9 @@ def local_steps(knows: Knowledge, records: float) -> int | None:
 
 
 def step_length(knows: Knowledge, records: int) -> float | None:
-    """Learning rate summed over a client's local steps; None where too little is known.
+    """Learning rate summed over a client's local steps; None where the rate or the number of steps is not known.
 
-    With momentum m step t of T counts (1 - m^(T - t)) / (1 - m) times, as its gradient lives on.
+    With momentum m step t of T has the weight (1 - m^(T - t)) / (1 - m), as its gradient goes into later steps too.
     """
     steps, m = local_steps(knows, records), knows.momentum or 0.0
     if knows.lr is None or steps is None:
@@ -41,7 +41,10 @@ def step_length(knows: Knowledge, records: int) -> float | None:
 
 
 def decay(knows: Knowledge, records: int) -> float:
-    """What known weight decay alone would add to a weight of 1: training is linear in it."""
+    """Change of a weight of 1 by known weight decay alone, to be subtracted from the update; 0 without weight decay.
+
+    Training is linear in it, so that any weight changes in proportion.
+    """
     steps = local_steps(knows, records)
     if not knows.weight_decay or knows.lr is None or steps is None:
         return 0.0
@@ -54,16 +57,16 @@ def decay(knows: Knowledge, records: int) -> float:
 
 @dataclass(frozen=True)
 class Course:
-    """What T local steps of SGD with momentum m and weight decay make of the weights.
+    """The weights after each of T local steps of SGD with momentum and weight decay, as coefficients.
 
-    Before step t they are kept[t] W0 - sum over s of moved[t, s] g_s, with g_s the mean gradient of step s's batch; at
-    T they are those that come back.
+    After t steps they are kept[t] W0 - sum over s of moved[t, s] g_s, with W0 the weights that were sent and g_s the
+    mean gradient of step s's batch; after T they are the client's model.
     """
 
     kept: Tensor
-    """float64 (T + 1,)."""
+    """Coefficients of the weights that were sent, float64 (T + 1,)."""
     moved: Tensor
-    """float64 (T + 1, T)."""
+    """Coefficients of the steps' gradients, subtracted, float64 (T + 1, T)."""
 
     @property
     def steps(self) -> int:
@@ -72,7 +75,10 @@ class Course:
 
 
 def course(steps: int, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Course:
-    """v_t = m v_(t-1) + g_t + decay W_(t-1), W_t = W_(t-1) - lr v_t, as McMahan et al. 2017, algorithm 1."""
+    """The course of `steps` local steps: v_t = m v_(t-1) + g_t + decay W_(t-1), W_t = W_(t-1) - lr v_t.
+
+    McMahan et al. 2017, algorithm 1, with momentum m and weight decay.
+    """
     # in the basis (W0, -g_1, ..., -g_T)
     weights, velocity = np.zeros(steps + 1), np.zeros(steps + 1)
     weights[0] = 1.0
@@ -87,7 +93,7 @@ def course(steps: int, lr: float, momentum: float = 0.0, weight_decay: float = 0
 
 
 def shuffled_batches(knows: Knowledge, records: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Positions, int64, of the records in each local step: all at once, or each epoch in a random order of batches.
+    """Yield the rows, int64, of each local step's batch: all records for fedsgd, else epochs of shuffled batches.
 
     Raises ValueError where the epochs or the batch size are withheld.
     """
@@ -101,10 +107,10 @@ def shuffled_batches(knows: Knowledge, records: int, rng: np.random.Generator) -
 
 
 def gradient_weights(last: Exchange, single: bool, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """The weights at which the update is taken for a gradient: after a `single` step as they were sent, else halfway.
+    """The weights at which an update is treated as a gradient: for a `single` step those sent, else those halfway.
 
-    Halfway is the mean of the weights that were sent and those that came back. Raises ValueError where the update does
-    not have the parameters that were sent.
+    Halfway is the mean of the model that was sent and the client's. Raises ValueError where the update does not have
+    the parameters that were sent.
     """
     if single:
         return {name: tensor.to(dtype, copy=True) for name, tensor in last.sent.items()}
@@ -114,9 +120,9 @@ def gradient_weights(last: Exchange, single: bool, dtype: torch.dtype = torch.fl
 
 
 def known_network(model: AnyModel, weights: Weights, schema: Schema | None = None) -> nn.Sequential:
-    """The network that the client trained, at copies of these weights, in training mode.
+    """The network of a known architecture with copies of these weights, in training mode.
 
-    Without the schema the numbers of inputs and outputs are read off the first and the last parameter. Raises
+    Without the schema the numbers of inputs and outputs are those of the first and the last parameter. Raises
     ValueError where the weights are not of that architecture.
     """
     shapes = [tensor.shape for tensor in weights.values()]

@@ -1,4 +1,4 @@
-"""Trains again on a claim: the check of an attack that needs no truth."""
+"""Recomputes the update from a claim: an attack's check of itself that needs no truth."""
 
 import math
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ def recompute_update(
 
     records (n, inputs) in the network's encoding, labels (n,) int64 classes, or floating-point targets, whose loss is
     the squared error. FedSGD takes one step on all of them; FedAvg repeats the local epochs with a random order of
-    batches, one of the many that are plausible. `count` is the number of records that the client trained on, where it
-    is more than the claimed ones: FedSGD's mean is taken over it. Raises ValueError naming the knowledge that is
-    missing or does not fit.
+    batches, one of many possible. `count` is the number of records that the client trained on, where more than the
+    claimed ones: FedSGD's gradient is divided by it. Raises ValueError naming the knowledge that is missing or does not
+    fit.
     """
     model, lr, algorithm = knows.model, knows.lr, knows.algorithm
     if model is None or lr is None or algorithm is None:
@@ -43,10 +43,10 @@ def recompute_update(
     velocity: dict[str, Tensor] = {}
     update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for rows in shuffled_batches(knows, len(records), rng):
-        off = loss(network(records[rows]), labels[rows])
+        value = loss(network(records[rows]), labels[rows])
         if algorithm == "fedsgd" and count is not None:
-            off = off * (len(records) / count)
-        gradients = torch.autograd.grad(off, list(weights.values()))
+            value = value * (len(records) / count)
+        gradients = torch.autograd.grad(value, list(weights.values()))
         with torch.no_grad():
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
                 step = gradient + (knows.weight_decay or 0.0) * weight
@@ -59,10 +59,10 @@ def recompute_update(
 
 
 def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:
-    """Distance of two updates over all parameters, relative to the observed one: 0 the same, 1 as good as nothing.
+    """Distance of two updates over all parameters, relative to the observed one's norm: 0 if equal, 1 for zeros.
 
     Infinite where the observed update is zero and the other is not.
     """
-    apart = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
+    distance = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
     size = math.sqrt(sum(float(t.double().square().sum()) for t in observed.values()))
-    return apart / size if size > 0 else (math.inf if apart > 0 else 0.0)
+    return distance / size if size > 0 else (math.inf if distance > 0 else 0.0)

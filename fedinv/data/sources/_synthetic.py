@@ -1,4 +1,4 @@
-"""What the synthetic sources share: who the people are, draws from a causal model, the data dictionary of a table."""
+"""Functions for synthetic sources: identities, draws from a causal model, and the schema of a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 Strings = NDArray[np.str_]
 
 YEAR = 2024
-"""The records are of 31 December of this year, so that a birth year gives an age."""
+"""Year at whose end the records were taken: birth years follow from ages."""
 
 
 def identities(rng: np.random.Generator, age: Floats, female: NDArray[np.bool_]) -> dict[str, Strings]:
-    """Name, birth date (ISO) and postcode of each person; `age` (n,) in whole years.
+    """Make a name, birth date (ISO) and postcode for each person; `age` (n,) in whole years.
 
-    Faker is slow, so it fills pools of names (common ones more than once) from which numpy draws. A full name may occur
-    twice, as among real people; together with birth date and postcode it does not.
+    Faker is slow, so that it fills pools of names, common ones more than once, from which numpy draws. A full name may
+    occur twice, as among real people; together with birth date and postcode it hardly does.
     """
     from faker import Faker
 
@@ -41,14 +41,14 @@ def identities(rng: np.random.Generator, age: Floats, female: NDArray[np.bool_])
 
 
 def pick(rng: np.random.Generator, values: Sequence[str], scores: Mapping[str, Floats | float], count: int) -> Strings:
-    """Draw one of `values` a row, (n,), with probability proportional to exp(score); each score is (n,) or a number."""
+    """Draw one of `values` per row (n,), with probability proportional to exp(score); a score is (n,) or one number."""
     table = np.stack([np.broadcast_to(np.asarray(scores[value], np.float64), count) for value in values], axis=1)
     drawn: Strings = np.asarray(values)[np.argmax(table + rng.gumbel(size=table.shape), axis=1)]
     return drawn
 
 
 def effect(values: Strings, effects: Mapping[str, float]) -> Floats:
-    """(n,) the effect of each row's value; zero for a value that is not listed."""
+    """Effect of each row's value (n,); zero for a value that is not listed."""
     total = np.zeros(len(values))
     for value, size in effects.items():
         total[values == value] = size
@@ -56,13 +56,13 @@ def effect(values: Strings, effects: Mapping[str, float]) -> Floats:
 
 
 def measured(values: NDArray[Any], low: float, high: float | Floats, decimals: int = 0) -> Floats:
-    """(n,) numbers as a record holds them: within a possible range, rounded to the instrument's resolution."""
+    """Values (n,) as a record holds them: clipped to the possible range, rounded to the instrument's decimals."""
     rounded: Floats = np.clip(np.asarray(values, np.float64), low, high)
     return rounded.round(decimals) + 0.0  # no negative zero
 
 
 def chance(rng: np.random.Generator, log_odds: Floats) -> NDArray[np.int64]:
-    """(n,) 0 or 1, drawn with these log-odds."""
+    """Draw 0 or 1 per row (n,) with these log-odds of 1."""
     return (rng.logistic(size=len(log_odds)) < log_odds).astype(np.int64)
 
 
@@ -75,7 +75,7 @@ def dictionary(
     sensitive: frozenset[str],
     label: str,
 ) -> Schema:
-    """Publish the schema of a table: `values` lists each categorical column's, `units` each continuous column's."""
+    """Compute the schema of a table; `values` lists categorical columns' values, `units` continuous columns' units."""
     return Schema(
         columns=tuple(
             fit_categorical(name, column, order=values[name], sensitive=name in sensitive)

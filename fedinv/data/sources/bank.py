@@ -77,7 +77,7 @@ class Bank(Dataset):
 
     source: Literal["bank"]
     records: int = Field(default=2000, ge=20, le=1_000_000)
-    """Applicants, one loan each."""
+    """Number of applicants, one loan each."""
 
     def load(self, seed: int) -> Table:
         """Draw the applicants: (records,) rows that depend on the seed and the count alone."""
@@ -94,7 +94,7 @@ class Bank(Dataset):
         return _applicants(rng, count)
 
     def name(self, rng: np.random.Generator, columns: Columns) -> Columns:
-        """Name, birth date, postcode and account of each."""
+        """Make a name, birth date, postcode and account number for each applicant."""
         accounts = 10**9 + rng.choice(9 * 10**9, len(columns["age"]), replace=False)
         return identities(rng, columns["age"], columns["sex"] == "female") | {"account": accounts.astype(str)}
 

@@ -14,14 +14,14 @@ from fedinv.task.schema import Schema
 
 
 class BreastCancer(Dataset):
-    """Biopsies with the label `diagnosis` (Street, Wolberg and Mangasarian 1993); nobody's name comes with them."""
+    """Biopsies with the label `diagnosis` (Street, Wolberg and Mangasarian 1993); they come without names."""
 
     people = "biopsy records"
     parties = "clinics"
 
     source: Literal["breast-cancer"]
     records: int | None = Field(default=None, ge=20)
-    """Biopsies to use, drawn at random; all 569 when it is not given."""
+    """Number of biopsies, drawn at random. Default: all 569."""
 
     def load(self, seed: int) -> Table:
         """Return the biopsies in a random order. Raises RequestError when more are asked for than there are."""

@@ -1,4 +1,4 @@
-"""A table of your own (CSV): types inferred, gaps filled and said."""
+"""A table of your own (CSV): types are inferred, missing values filled and reported."""
 
 import csv
 import re
@@ -18,18 +18,22 @@ from fedinv.task.columns import Categorical, Continuous, fit_categorical, fit_co
 from fedinv.task.schema import Schema
 
 MISSING = "(missing)"
+"""Category of a missing value in a categorical column."""
 ABSENT = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?", "inf", "-inf", "Inf", "-Inf")
-"""Cells that hold no value. "none" and "unknown" do: they are answers."""
+"""Cells that count as missing. "none" and "unknown" do not: they are answers."""
 MOST_VALUES = 50
+"""Largest number of different values of a categorical column, or of classes."""
 MOST_NUMERIC_CLASSES = 20
+"""Largest number of different numbers that a label may hold to be read as classes."""
 LARGEST = 1e100
+"""Largest absolute value of a number."""
 
 Texts = NDArray[np.object_]
-"""Texts as Python objects: a fixed-width array would take the room of the longest cell for each."""
+"""Texts as Python objects: a fixed-width array would take the memory of the longest cell for each."""
 
 
 class Csv(Dataset):
-    """A CSV file (UTF-8, header in the first row), one person a row.
+    """A CSV file (UTF-8, header in the first row) with one person per row.
 
     A column of numbers is continuous, unless it holds at most two different ones; every other column is categorical.
     A label of numbers is a class where it holds at most 20 different ones, else a number to be predicted as such.
@@ -37,27 +41,29 @@ class Csv(Dataset):
 
     source: Literal["csv"]
     path: Path
-    """The file; a relative path starts at the scenario's folder."""
+    """Path of the file; a relative path starts at the scenario's folder."""
     label: str
-    """The column to predict."""
+    """Name of the column to predict."""
     task: Literal["classification", "regression"] | None = None
-    """Whether the label is a class or a number; a number, when it is not given, if it holds more than 20 of them."""
+    """Type of the label: a class ("classification") or a number ("regression"). Default: regression for a label of more
+    than 20 different numbers."""
     drop: tuple[str, ...] = ()
-    """Columns to leave out."""
+    """Names of columns to leave out."""
     categorical: tuple[str, ...] = ()
-    """Columns to read as categories although they hold numbers."""
+    """Names of columns to read as categories although they hold numbers."""
     continuous: tuple[str, ...] = ()
-    """Columns to read as numbers although they hold only two."""
+    """Names of columns to read as numbers although they hold at most two different ones."""
     sensitive: tuple[str, ...] = ()
-    """Columns whose disclosure harms."""
+    """Names of columns whose disclosure harms; attribute inference asks for the first of them by default."""
     identify: tuple[str, ...] = ()
-    """Columns that say who the person is: kept beside the record, never trained on."""
+    """Names of columns that identify the person: never trained on, used to name the victims of re-identification."""
     records: int | None = Field(default=None, ge=2)
-    """Rows to use, drawn at random; all of them when it is not given."""
+    """Number of rows to use, drawn at random. Default: all of them."""
     delimiter: Literal[",", ";", "\t", "|"] = ","
+    """Character between the cells of a row."""
 
     def load(self, seed: int) -> Table:
-        """Read the file. Raises RequestError, one line naming the file and the remedy, for what cannot be used."""
+        """Read the file. Raises RequestError, one line with the file and the remedy, for unusable content."""
         cells, notes = _read(self.path, self.delimiter)
         self._check_names(tuple(cells))
         rows = np.flatnonzero(cells[self.label] != "")
@@ -95,7 +101,7 @@ class Csv(Dataset):
         )
 
     def _check_names(self, known: tuple[str, ...]) -> None:
-        """Raise RequestError for a column that the file does not have and for one that is asked for in two ways."""
+        """Raise RequestError for a column that the file does not have, or that two keys name."""
         asked: Mapping[str, tuple[str, ...]] = {
             "label": (self.label,),
             "drop": self.drop,
@@ -114,7 +120,7 @@ class Csv(Dataset):
                     raise RequestError(f"data.{key}: column {name!r} is in data.{role[name]} too, keep one of the two")
 
     def _label(self, texts: Texts) -> tuple[Continuous | None, tuple[str, ...], NDArray[Any]]:
-        """The statistics of a label of numbers and its values, or the classes in order and the index of each row's."""
+        """Return a numeric label's statistics, () and its values (n,); or None, the classes and each row's class."""
         found, codes = np.unique(texts, return_inverse=True)
         numbers = _numbers(found)
         several = numbers is not None and len(np.unique(numbers)) > MOST_NUMERIC_CLASSES
@@ -140,7 +146,7 @@ class Csv(Dataset):
     def _classes(
         self, found: Texts, codes: NDArray[np.int64], numbers: NDArray[np.float64] | None
     ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """The label's classes in order, and the index of each row's."""
+        """Return the label's classes in order, and the position of each row's class (n,)."""
         if numbers is not None and len(found) > MOST_NUMERIC_CLASSES:
             raise RequestError(
                 f"data.label: column {self.label!r} of {self.path} holds {len(found)} different numbers, too many for "
@@ -159,7 +165,7 @@ class Csv(Dataset):
         return tuple(found[order].tolist()), np.asarray(place[codes.ravel()], np.int64)
 
     def _column(self, name: str, texts: Texts) -> tuple[Continuous | Categorical | None, NDArray[Any], list[str]]:
-        """One column's spec (None: it cannot be used), its values with the gaps filled, and notes of what was done."""
+        """Return a column's statistics (None: dropped), its values with missing ones filled, and notes on both."""
         present = texts != ""
         gaps = int(len(texts) - present.sum())
         numbers = None if name in self.categorical else _numbers(texts[present])
@@ -206,7 +212,7 @@ class Csv(Dataset):
 
 
 def _numbers(texts: Texts) -> NDArray[np.float64] | None:
-    """(n,) the texts as finite numbers; None where there is none or one of them is something else."""
+    """Read all texts (n,) as finite numbers; None where there are no texts or one is no finite number."""
     if any("_" in text for text in texts):  # Python would read 1_000 as a number
         return None
     try:
@@ -217,7 +223,7 @@ def _numbers(texts: Texts) -> NDArray[np.float64] | None:
 
 
 def _read(path: Path, delimiter: str) -> tuple[dict[str, Texts], list[str]]:
-    """The file's columns as trimmed texts, "" where there is no value, and notes of the columns left out."""
+    """Read the file's columns as trimmed texts, "" for missing values, with notes on columns that are dropped."""
     import pyarrow as pa
     from pyarrow import compute
     from pyarrow import csv as arrow
@@ -255,7 +261,7 @@ def _read(path: Path, delimiter: str) -> tuple[dict[str, Texts], list[str]]:
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
-    """The column names on one line each, trimmed; "" for a column without one."""
+    """Read the column names, trimmed and each on one line; "" for a column without a name."""
     if path.is_dir():
         raise RequestError(f"{path}: is a folder, give a CSV file in data.path")
     try:
@@ -281,7 +287,7 @@ def _header(path: Path, delimiter: str) -> list[str]:
 
 
 def _explain(error: str) -> str:
-    """One line of what Arrow found wrong, without the content of the row."""
+    """Reword Arrow's error as one line with a remedy, without the content of the row."""
     row = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", error)
     if row:
         number, expected, got = row.groups()

@@ -18,7 +18,7 @@ from fedinv.task.schema import Schema
 class Digits(Dataset):
     """Digits written by 43 people, with the label `digit` (Alpaydin and Kaynak 1998, UCI, their test set).
 
-    Ink goes from 0 to 1. Larger sizes are the same pictures, smoothly enlarged: no detail is added.
+    Ink goes from 0 to 1. Larger sizes are the same images, interpolated bilinearly.
     """
 
     people = "digit images"
@@ -26,11 +26,11 @@ class Digits(Dataset):
 
     source: Literal["digits"]
     records: int | None = Field(default=None, ge=20)
-    """Images to use, drawn at random; all 1,797 when it is not given."""
+    """Number of images, drawn at random. Default: all 1,797."""
     size: Literal[8, 16, 32] = 8
-    """Pixels down and across."""
+    """Height and width of an image, pixels."""
     channels: Literal[1, 3] = 1
-    """1: gray; 3: gray three times, for models of color images."""
+    """Color channels: 1 for gray; 3 for three equal ones, for models of color images."""
 
     def load(self, seed: int) -> Table:
         """Return the images in a random order. Raises RequestError when more are asked for than there are."""

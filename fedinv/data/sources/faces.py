@@ -15,7 +15,7 @@ from fedinv.task.schema import Schema
 
 Numbers = NDArray[np.float64]
 Traits = Mapping[str, Numbers]
-"""By name, one row an image: (n,) sizes and places, the face 2 wide and 2 high at most, or (n, 3) colors."""
+"""Traits by name, one row per image: sizes and places (n,), in a plane from -1 to 1, or colors (n, 3), 0 to 1."""
 
 SKINS = ((0.96, 0.83, 0.73), (0.92, 0.74, 0.60), (0.80, 0.60, 0.44), (0.62, 0.43, 0.30), (0.42, 0.28, 0.20))
 HAIRS = (
@@ -43,11 +43,11 @@ class Faces(Dataset):
 
     source: Literal["faces"]
     persons: int = Field(default=20, ge=2, le=1000)
-    """People, each of them a class."""
+    """Number of people, each a class of the label."""
     portraits: int = Field(default=20, ge=2, le=1000)
-    """Images of each person."""
+    """Number of images of each person."""
     size: Literal[16, 32] = 32
-    """Pixels down and across."""
+    """Height and width of an image, pixels."""
 
     def load(self, seed: int) -> Table:
         """Return the portraits in a random order, equally many of each person."""
@@ -74,7 +74,7 @@ class Faces(Dataset):
 
 
 def _person(n: int, rng: np.random.Generator) -> Traits:
-    """The traits that stay."""
+    """Draw the traits that all portraits of a person share, for n people."""
 
     def between(low: float, high: float) -> Numbers:
         return rng.uniform(low, high, n)
@@ -115,7 +115,7 @@ def _person(n: int, rng: np.random.Generator) -> Traits:
 
 
 def _moment(n: int, rng: np.random.Generator) -> Traits:
-    """What differs from one portrait to the next."""
+    """Draw the traits that differ between the portraits of a person, for n portraits."""
     return {
         "x": rng.normal(0, 0.035, n),
         "y": rng.normal(0, 0.03, n),
@@ -134,7 +134,7 @@ def _moment(n: int, rng: np.random.Generator) -> Traits:
 
 
 def draw(t: Traits, size: int) -> Numbers:
-    """Paint portraits of these traits: (n, 3, size, size) in [0, 1], edges as soft as a pixel."""
+    """Paint portraits with these traits: (n, 3, size, size) in [0, 1], edges about one pixel wide."""
     traits = {name: np.asarray(v, float)[:, None, None] if v.ndim == 1 else v for name, v in t.items()}
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     across, down = (
@@ -158,23 +158,23 @@ class _Brush:
         self.canvas, self.soft = canvas, soft
 
     def cover(self, inside: Numbers) -> Numbers:
-        """How much of a pixel a shape covers, from the signed depth of the pixel inside it."""
+        """Share of a pixel that a shape covers, 0 to 1, from the pixel's signed depth inside it."""
         return np.asarray(0.5 + 0.5 * np.tanh(inside / self.soft))
 
     def lay(self, share: Numbers, color: Numbers) -> None:
-        """Mix a color (n, 3) in, by a share (n, size, size)."""
+        """Blend a color (n, 3) into the canvas by a share (n, size, size)."""
         self.canvas += share[:, None] * (color[:, :, None, None] - self.canvas)
 
 
 def _ellipse(x: Numbers, y: Numbers, wide: Numbers | float, tall: Numbers | float) -> Numbers:
-    """Depth inside an ellipse around the origin, to first order at its edge, in units of the plane."""
+    """Signed depth inside an ellipse around the origin, accurate to first order at its edge, in units of the plane."""
     radius = np.sqrt(np.square(x / wide) + np.square(y / tall)) + 1e-6
     steep = np.sqrt(np.square(x / np.square(wide)) + np.square(y / np.square(tall))) + 1e-6
     return np.asarray((1 - radius) * radius / steep)
 
 
 def _behind(paint: _Brush, t: Traits, x: Numbers, y: Numbers) -> None:
-    """Shirt, neck and the hair that falls behind the face."""
+    """Paint shirt, neck and the hair behind the face."""
     paint.lay(paint.cover(_ellipse(x, y - 1.25, 0.88, 0.50)), t["shirt"])
     back = _ellipse(x, y + 0.10, t["wide"] + t["volume"], t["tall"] + 0.8 * t["volume"])
     fall = np.minimum(t["wide"] + t["volume"] - np.abs(x), np.minimum(y + 0.1, t["length"] - y))
@@ -185,7 +185,7 @@ def _behind(paint: _Brush, t: Traits, x: Numbers, y: Numbers) -> None:
 
 
 def _head(paint: _Brush, t: Traits, x: Numbers, y: Numbers) -> None:
-    """Face, ears, beard and the hair above the forehead."""
+    """Paint face, ears, beard and the hair above the forehead."""
     ears = np.maximum(*(_ellipse(x - side * t["wide"], y - 0.02, 0.07, 0.13) for side in (-1, 1)))
     paint.lay(paint.cover(ears), 0.9 * t["skin"])
     wide = t["wide"] * (1 + t["jaw"] * np.clip(y, 0, 1))
@@ -203,7 +203,7 @@ def _head(paint: _Brush, t: Traits, x: Numbers, y: Numbers) -> None:
 
 
 def _features(paint: _Brush, t: Traits, x: Numbers, y: Numbers) -> None:
-    """Eyes, brows, nose, mouth, mustache and glasses, which move as the head turns."""
+    """Paint eyes, brows, nose, mouth, mustache and glasses, which move as the head turns."""
     dark = np.broadcast_to([0.05, 0.05, 0.06], t["skin"].shape)
     white = np.broadcast_to([0.95, 0.95, 0.93], t["skin"].shape)
     size, high = t["eye_size"], t["eye_high"]

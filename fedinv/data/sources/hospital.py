@@ -82,7 +82,7 @@ class Hospital(Dataset):
 
     source: Literal["hospital"]
     records: int = Field(default=2000, ge=20, le=1_000_000)
-    """Patients, one stay each."""
+    """Number of patients, one stay each."""
 
     def load(self, seed: int) -> Table:
         """Draw the patients: (records,) rows that depend on the seed and the count alone."""
@@ -99,7 +99,7 @@ class Hospital(Dataset):
         return _patients(rng, count)
 
     def name(self, rng: np.random.Generator, columns: Columns) -> Columns:
-        """Name, birth date and postcode of each."""
+        """Make a name, birth date and postcode for each patient."""
         return identities(rng, columns["age"], columns["sex"] == "female")
 
 
@@ -250,7 +250,7 @@ def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]]
         + effect(psychiatric, {"depression": 0.5, "psychosis": 1.1})
         + effect(insurance, {"none": 0.6, "medicaid": 0.4, "private": -0.4})
     )
-    readmitted = chance(rng, 0.9 * returns)  # less sure than the sum: what brings people back is mostly unseen
+    readmitted = chance(rng, 0.9 * returns)  # noisier than the sum: most causes of readmission are not recorded
 
     columns: dict[str, NDArray[Any]] = {
         "age": age,

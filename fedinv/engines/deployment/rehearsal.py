@@ -1,7 +1,7 @@
 """A deployment on this machine to rehearse on: a SuperLink and SuperNodes, started by `fedinv up`, ended by `down`.
 
-What was started is noted down with the time at which each process began, so that no stranger's process that got the
-same number later is ever touched.
+deployment.json records each process with its start time, so that another process that got the same id later is never
+signaled.
 """
 
 import json
@@ -29,14 +29,15 @@ from fedinv.errors import RequestError, RunError
 from fedinv.storage import files
 
 NAME = "fedinv"
-"""Of the SuperLink in Flower's configuration."""
+"""Name of the SuperLink's entry in Flower's configuration."""
 START_SECONDS = 120.0
-"""For each process that is to come up, which on few or busy cores they do one after another; none is waited for that
-ended."""
+"""Seconds that each process may take to come up; on few or busy cores they do so one after another. One that ended is
+not waited for."""
 END_SECONDS = 10.0
-"""For processes to be gone, once when they were asked to end and once more when they were killed."""
+"""Seconds that processes may take to end after SIGTERM, and once more after SIGKILL."""
 
 Tell = Callable[[str], None]
+"""Function that is called with a line on what is being done."""
 
 
 class Process(BaseModel):
@@ -45,36 +46,41 @@ class Process(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     what: str
+    """Name of the process for people, such as "SuperNode 3"."""
     pid: int
+    """Process id."""
     began: int
-    """Clock ticks after the machine's start, as the kernel tells it."""
+    """Start time of the process in the kernel's clock ticks after boot, which tells it from later ones of its id."""
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs, it and no other of the same number."""
+        """Whether this very process is running, not another of the same id."""
         return _began(self.pid) == self.began
 
 
 class Deployment(BaseModel):
-    """What `fedinv up` started."""
+    """A SuperLink and the SuperNodes that `fedinv up` started."""
 
     model_config = ConfigDict(frozen=True)
 
     address: str
+    """Address of the SuperLink, host:port."""
     tls: bool
+    """Whether connections are encrypted and SuperNodes authenticated by their keys."""
     superlink: Process
     nodes: tuple[Process, ...] = ()
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """All, those that depend on others first."""
+        """All processes, SuperNodes before the SuperLink that they depend on."""
         return (*self.nodes, self.superlink)
 
 
 def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
-    """Start a SuperLink and so many SuperNodes on loopback.
+    """Start a SuperLink and `clients` SuperNodes on loopback, and record them in the folder `at`.
 
-    Raises RequestError where one is up, RunError when one does not come up; then all are ended again.
+    Raises RequestError where a deployment is up already, RunError when a process does not come up, after which all are
+    ended again.
     """
     before = read(at)
     if before is not None and any(process.alive for process in before.processes):
@@ -104,7 +110,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
 
 
 def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
-    """Start the SuperNodes that are missing to so many, and wait until all of them are known to the SuperLink."""
+    """Start SuperNodes until there are `clients` of them, and wait until the SuperLink reports all as online."""
     tell(f"starting {clients - len(there.nodes)} SuperNodes")
     missing = range(len(there.nodes), clients)
     if there.tls:
@@ -125,7 +131,7 @@ def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
 
 
 def down(at: Path) -> list[str]:
-    """End what was started here and still runs, children first; returns what was ended. Harmless where nothing is."""
+    """End every recorded process that runs, and its descendants; returns the names of those ended, perhaps none."""
     found = read(at)
     running = [process for process in (found.processes if found is not None else ()) if process.alive]
     family = [pid for process in running for pid in (process.pid, *_descendants(process.pid))]
@@ -139,13 +145,13 @@ def down(at: Path) -> list[str]:
 
 
 def read(at: Path) -> Deployment | None:
-    """What is noted down here; None where nothing is."""
+    """The deployment that is recorded in a folder; None where none is. Raises RunError for a damaged record."""
     path = at / "deployment.json"
     return Deployment.model_validate(files.read_json(path)) if path.is_file() else None
 
 
 def flower(at: Path, *arguments: str) -> dict[str, Any]:
-    """Run Flower's command against the deployment, return its answer. Raises RunError with what it complains of."""
+    """Run a command of `flwr` against the deployment; returns its JSON answer. Raises RunError with Flower's error."""
     command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]
     done = subprocess.run(command, cwd=at, env=environment(at), capture_output=True, text=True)  # noqa: S603
     try:
@@ -158,9 +164,9 @@ def flower(at: Path, *arguments: str) -> dict[str, Any]:
 
 
 def environment(at: Path) -> dict[str, str]:
-    """Of Flower's processes: a home of their own, nothing fetched, one thread each, the two roles within reach.
+    """Environment of Flower's processes: a FLWR_HOME of their own, no downloads, one thread, both roles importable.
 
-    They start one another by name, so this environment's commands come first: nobody need have activated it.
+    They start one another by name, so this Python's commands come first on the PATH: nobody need have activated it.
     """
     home = roles.folder("clients").parent
     paths = [] if home.name == "_roles" else [str(home)]
@@ -178,7 +184,7 @@ def environment(at: Path) -> dict[str, str]:
 
 
 def configure(at: Path, address: str, authority: Path | None) -> None:
-    """Tell Flower's commands of a SuperLink; without its authority's certificate nothing is encrypted."""
+    """Write Flower's configuration with a SuperLink; without its authority's certificate nothing is encrypted."""
     link: dict[str, Any] = {"address": address}
     link |= {"insecure": True} if authority is None else {"root-certificates": str(authority.resolve())}
     files.write(at / "flower" / "config.toml", tomli_w.dumps({"superlink": {"default": NAME, NAME: link}}))
@@ -200,7 +206,7 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    threading.Thread(target=started.wait, daemon=True).start()  # or it would stay a zombie while this process runs
+    threading.Thread(target=started.wait, daemon=True).start()  # else it stays a zombie while this process runs
     began = _began(started.pid)
     if began is None:
         raise RunError(f"the {what} ended at once: see {at / 'logs'}")
@@ -270,7 +276,7 @@ def listens(port: int) -> bool:
 
 
 def _began(pid: int) -> int | None:
-    """When a process began; None for one that is gone or a zombie."""
+    """Start time of a process in the kernel's clock ticks after boot; None for one that has ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):

@@ -1,7 +1,7 @@
-"""What an attack may be asked: one file a question, named after it.
+"""The questions that an attack may be asked, in a file each, named after the question.
 
-Each has `ask`, what the attacker is handed, and `judge`, what it said against the truth. They know claims and answers,
-never an attack by name.
+Each file has `ask`, which makes what the attacker is given, and `judge`, which compares its answers with the truth.
+They depend on claims and answers, never on an attack's name.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,67 +26,76 @@ Target = Literal["client", "sum", "model"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a judge knows: everything."""
+    """The judge's knowledge, which includes the truth."""
 
     scenario: Scenario
+    """Scenario of the run."""
     people: Population
+    """All records, and which client holds them."""
     attack: Attack
+    """Attack that is judged."""
     network: Callable[[], nn.Sequential]
     """Loads the trained model."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One attack in one variant on all observations that it was for."""
+    """One attack in one variant, with its output on every observation."""
 
     attack: Attack
+    """Attack with its parameters."""
     variant: Variant
-    """static: not told of the defenses; adaptive: told, and using it."""
+    """Attacker's knowledge of the defenses: "static" has none, "adaptive" knows and uses them."""
     target: Target
-    """Whether single clients' updates, the sum of a secure aggregation, or the trained model was attacked."""
+    """Attacked data: single clients' updates, the sum of a secure aggregation, or the trained model."""
     said: tuple[tuple[Observation, Claim | Answer], ...]
-    """Each observation with what the attack said of it."""
+    """Observations, each with the attack's claim or answer."""
     seconds: float
-    """Of all its runs together."""
+    """Duration of all runs of the attack together, seconds."""
 
     @property
     def notes(self) -> list[str]:
-        """What the attack said of itself, each note once."""
+        """Remarks of the attack on all observations, each once."""
         return list(dict.fromkeys(note for _, one in self.said for note in one.notes))
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What an attack said about one observation, beside what it was asked."""
+    """An attack's answer about one observation."""
 
     seen: Observation
+    """Observation that was attacked."""
     question: Question | None
+    """Question that the attack was given; None where it was given none."""
     answer: Answer | Claim
+    """Answer or claim of the attack."""
 
 
 class Finding(Protocol):
-    """What a judge found of one attack."""
+    """A judge's verdict on one attack."""
 
     def result(self, tried: Tried, control: "Finding | None") -> AttackResult | InferenceResult:
-        """The finding as it is published; `control` is the same attack's on the federation without defenses."""
+        """Return the entry of results.json; `control` is the finding on the same attack without defenses."""
 
     def table(self, tried: Tried) -> pa.Table | None:
-        """Every true record beside what was claimed of it; None for what is not about single records' fields."""
+        """Return a row for every true record with its claim; None for questions that are not about records."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What was inferred beyond single records' fields, judged."""
+    """Verdict on an inference about something else than records."""
 
     says: str
-    """In the words of a sentence that begins with "it": what was inferred, beside the guess."""
+    """Inference and prior in words: the end of a sentence that begins with "it"."""
     measures: Sequence[Measure]
-    """The one that reveals most first."""
+    """Measures of the inference, the most revealing first."""
     curve: Curve | None = None
+    """ROC curve of a membership test; None for other questions."""
     exhibits: Sequence[Exhibit] = ()
+    """Examples for readers."""
 
     def result(self, tried: Tried, control: Finding | None) -> InferenceResult:
-        """The inference as it is published, with the measures of the undefended one beside it."""
+        """Return the entry of results.json, with the measures of the undefended federation."""
         said = [one for _, one in tried.said]
         return InferenceResult(
             kind=tried.attack.kind,
@@ -106,23 +115,23 @@ class Inference:
         )
 
     def table(self, tried: Tried) -> None:
-        """None: an inference is about no single record's fields."""
+        """Return None: there are no claims of records."""
 
 
 class Judge(Protocol):
-    """A module of this package, named after the question that it judges."""
+    """A module of this package that poses and judges the question that it is named after."""
 
     def ask(self, setting: Setting, seen: Observation) -> Question | None:
-        """What the attacker is asked about an observation, and handed for it; None where there is nothing to hand."""
+        """Make the question about an observation, with what the attacker is given for it; None where it is nothing."""
 
     def judge(self, setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
-        """Answers (at least one) against the truth. One without rows is no answer: the guess speaks for it."""
+        """Compare one or more answers with the truth. An answer without rows is scored as the guess, or left out."""
 
 
 def column_of(setting: Setting) -> Column:
-    """The column that an attack is about: the one it names, else the first sensitive one.
+    """The column that an attack infers: the one it names, else the first sensitive one, else the first.
 
-    Raises RequestError for one that is not there.
+    Raises RequestError for a column that the table does not have.
     """
     schema = setting.people.table.schema
     wanted = getattr(setting.attack, "column", None)
@@ -133,6 +142,6 @@ def column_of(setting: Setting) -> Column:
 
 
 def judge_of(asks: Asks) -> Judge:
-    """The judge of what an attack is asked, imported when it is needed."""
+    """Import the module of a question on first use."""
     module: Judge = import_module(f"{__name__}.{asks.replace('-', '_')}")
     return module

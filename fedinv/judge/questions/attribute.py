@@ -1,4 +1,4 @@
-"""One unknown field of people whose other fields the attacker knows: how often is its value told?"""
+"""Attribute inference: how often is an unknown field of people inferred whose other fields the attacker knows?"""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,15 @@ from fedinv.task.columns import Categorical, Column
 from fedinv.task.schema import Schema
 
 PEOPLE = 500
-"""Asked about the trained model, drawn from all clients."""
+"""Number of people about whom an attack on the trained model is asked, drawn from all clients."""
 GRID = 41
-"""Values of a number that are offered, evenly spread over its range."""
+"""Number of candidate values of a continuous column, evenly spaced over its range."""
 SHOWN = 6
+"""Number of people in the table of examples."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """All fields and the labels of people in the training, the asked column taken out."""
+    """Give the records and labels of people who were trained on, with the inputs of the asked column set to 0."""
     schema = setting.people.table.schema
     if schema.image is not None:
         return None
@@ -35,7 +36,7 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Share of the people whose value is told, beside the commonest value or the densest region of the marginals."""
+    """Measure the share of right values; the prior is the most frequent value, or the mode of a number."""
     if setting.people.table.schema.image is not None:
         return Inference("told no attribute: the records are images", [])
     schema, column = setting.people.table.schema, column_of(setting)
@@ -101,7 +102,7 @@ def _evenly(
     guessed: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> Measure:
-    """The mean over the values that occur: a rare one counts as much as a common one."""
+    """Mean accuracy over the values that occur (balanced accuracy): rare ones count as much as frequent ones."""
     counts = np.bincount(truth, minlength=column.width)
     weights = 1 / counts[truth]
     value, prior = (float(np.average(v, weights=weights)) if len(v) else 0.0 for v in (right, guessed))
@@ -115,7 +116,7 @@ def _evenly(
 
 
 def _imputed(setting: Setting, rows: NDArray[np.int64], column: Column, schema: Schema) -> NDArray[np.bool_] | None:
-    """What one gets without the model, from the records that the attacker has (Jayaraman and Evans 2022)."""
+    """Whether imputation from the auxiliary records alone gets each value right (n,) (Jayaraman and Evans 2022)."""
     granted, _ = held_out(setting.scenario, setting.people)
     if not len(granted):
         return None

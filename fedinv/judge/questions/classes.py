@@ -1,4 +1,4 @@
-"""Representatives of a model's classes: how like the class's people are they?"""
+"""Class representatives: how similar are they to the people of their class?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +19,9 @@ from fedinv.task.columns import Categorical, Image
 from fedinv.task.schema import Schema
 
 SHOWN = 8
+"""Number of pairs of images that are shown."""
 RAREST = 0.05
-"""Least standard deviation by which an input's difference is divided: rarer values would outweigh all others."""
+"""Smallest standard deviation by which an input's difference is divided, so that rare values do not outweigh others."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class Portraits:
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """Nothing is handed over."""
+    """Return None: the attacker needs nothing beyond the observation and its knowledge."""
     return None
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Representatives against the means of the classes' true training records, beside the population's.
+    """Compare representatives with the means of their class's training records; the prior is the mean of all classes.
 
-    Of images also: how many a network of the judge's own takes for the right class.
+    For images it also counts how many the judge's own classifier recognizes.
     """
     schema, people = setting.people.table.schema, setting.people
     if not schema.classes:
@@ -56,12 +57,12 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     truth = Sample(people.inputs[rows], people.labels[rows])
     claims = [one.answer for one in heard if isinstance(one.answer, Claim) and one.answer.labels is not None]
     records, labels = _of(claims, truth, schema)
-    if not len(records):  # the guess speaks: the population's mean or mode for each class
+    if not len(records):  # without a claim the guess is scored: the mean or mode of all classes
         labels = torch.from_numpy(np.unique(truth.labels.numpy()))
         records = _center(truth.records, schema).repeat(len(labels), 1)
     drawn = Sample(records, labels)
     several = len(labels) > len(set(labels.tolist()))
-    if several:  # samples of each class stand for their mean
+    if several:  # several records of a class are scored by their mean
         labels = torch.tensor(sorted(set(labels.tolist())))
         records = torch.stack([drawn.records[drawn.labels == c].mean(0) for c in labels])
     means = torch.stack([_center(truth.records[truth.labels == c], schema) for c in labels])
@@ -77,13 +78,13 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _held(setting: Setting, heard: Sequence[Heard]) -> list[NDArray[np.int64]]:
-    """Rows of the clients that were watched; of all where the trained model was."""
+    """Rows of each watched client; of every client where the trained model was attacked."""
     watched = {client for one in heard if one.seen.last.received for client in one.seen.clients}
     return [setting.people.shares[client] for client in sorted(watched)] or list(setting.people.shares)
 
 
 def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor, Tensor]:
-    """Claimed records and their classes, of classes that have people."""
+    """Claimed records (n, width) and labels (n,) of classes that occur in the truth."""
     if not claims or not sum(len(claim.records) for claim in claims):
         return torch.zeros(0, schema.width), torch.zeros(0, dtype=torch.long)
     records = torch.cat([claim.records for claim in claims])
@@ -93,7 +94,7 @@ def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor,
 
 
 def _center(records: Tensor, schema: Schema) -> Tensor:
-    """(width,): means of numbers and pixels, the commonest of values."""
+    """Center of records (n, width): means of numbers and pixels, the most frequent category one-hot; (width,)."""
     mean = records.mean(0)
     for column, at in zip(schema.columns, schema.slices, strict=True):
         if isinstance(column, Categorical):
@@ -168,7 +169,7 @@ def _table(setting: Setting, portraits: Portraits, rng: np.random.Generator) -> 
 
 
 def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> NDArray[np.bool_]:
-    """(n, columns): where a value is the mode, or a number within the tolerance of the mean."""
+    """Whether each field is the mode, or within `tolerance` of the mean for a number: bool (n, columns)."""
     parts = [
         claimed[:, at].argmax(1) == true[:, at].argmax(1)
         if isinstance(column, Categorical)
@@ -179,7 +180,10 @@ def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> 
 
 
 def _direction(portraits: Portraits, rng: np.random.Generator) -> Measure | None:
-    """Correlation over the inputs of how two representatives differ with how the two classes' means do."""
+    """Correlation, over inputs, of the two representatives' difference with that of their classes' means.
+
+    None unless the classes are exactly 0 and 1.
+    """
     labels, records, truth = portraits.labels, portraits.records, portraits.truth
     if sorted(labels.tolist()) != [0, 1]:
         return None

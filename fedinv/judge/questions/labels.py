@@ -1,4 +1,4 @@
-"""Label counts: how much of a batch's labels is told."""
+"""Label inference: how many of a batch's labels does the inferred count of each class get right?"""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ from fedinv.results.run import Exhibit, Measure
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """Nothing is handed over."""
+    """Return None: the attacker needs nothing beyond the observation and its knowledge."""
     return None
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Share of the labels that counts get right, beside counts in the published proportions."""
+    """Measure the share of labels that the counts get right; the prior is that of counts in the population's shares."""
     people, classes = setting.people, setting.people.table.schema.classes
     shares = np.bincount(people.labels.numpy(), minlength=len(classes)) / len(people.labels)
     right, guessed, sizes, rows = [], [], [], []
@@ -51,7 +51,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _rounded(counts: NDArray[np.float64], total: int) -> NDArray[np.int64]:
-    """Whole numbers that sum to the total, largest remainders first."""
+    """Round counts to whole numbers that sum to `total`, by largest remainders."""
     whole: NDArray[np.int64] = np.floor(counts).astype(np.int64)
     for at in np.argsort(whole - counts)[: total - whole.sum()]:
         whole[at] += 1

@@ -1,4 +1,4 @@
-"""A line-up: how often is the one candidate named who was in the batch, beside what theory allows?"""
+"""Line-up: how often is the one candidate identified who was in the batch, and how often does theory allow it?"""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,16 @@ from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Exhibit, Measure
 
 CANDIDATES = 10
+"""Number of candidates where the attack sets none."""
 SHOWN = 8
+"""Number of line-ups in the table of examples."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """One record of the batch among people that no client holds, shuffled, and the rest of the batch.
+    """Give one record of the batch, shuffled among records that no client holds, and the rest of the batch.
 
-    Which of the batch, and in which place, depends on the seed, the client and the round alone. None for an empty batch
-    and for sums of clients.
+    The choice and the order depend on the seed, the client and the round alone. None for an empty batch, for sums of
+    clients, and where too few records are held out.
     """
     drawn = _drawn(setting, seen)
     if drawn is None:
@@ -36,10 +38,10 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Share of the line-ups that name the right one, one line-up an observation; beside 1/n and the theory's bound.
+    """Measure the share of line-ups, one per observation, with the right answer; the prior is 1 / candidates.
 
-    Several targets of one batch share its noise, and line-ups over a growing set of the same rounds share theirs: of
-    the latter only each client's last one counts.
+    Line-ups of one client over a growing set of rounds share their noise: where every step uses all records, only each
+    client's last one counts. The measure's bound follows from differential privacy.
     """
     tried, named, bounds, rows = 0, 0, list[float | None](), list[list[str]]()
     right = list[bool]()
@@ -49,7 +51,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         if drawn is None:
             continue
         answered = isinstance(one.answer, Answer) and len(one.answer.scores) > 0
-        # silence is worth a guess: the first in a shuffled row
+        # without an answer the guess is scored: the first in a shuffled row
         told = int(one.answer.scores[0].argmax()) if isinstance(one.answer, Answer) and answered else 0
         tried += 1
         named += told == drawn[2]
@@ -83,7 +85,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _drawn(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:
-    """Rows of the candidates, of the rest of the batch, and the true one's place."""
+    """Rows of the candidates and of the rest of the batch, and the true candidate's place; None for no line-up."""
     if len(seen.clients) != 1 or not seen.last.received:
         return None
     batch = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
@@ -99,7 +101,7 @@ def _drawn(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDAr
 
 
 def _independent(setting: Setting, heard: Sequence[Heard]) -> list[Heard]:
-    """Those that share no noise."""
+    """Answers that share no noise: each client's last where fedsgd's batches hold all its records, else all."""
     latest: dict[tuple[int, ...], Heard] = {}
     for one in heard:
         known = latest.get(one.seen.clients)

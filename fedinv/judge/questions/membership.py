@@ -1,4 +1,4 @@
-"""Membership: who of the candidates was in the training? ROC, AUC, and true positives where false ones are rare."""
+"""Membership inference: which candidates were trained on? ROC, AUC, and true positives at low false-positive rates."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,25 @@ from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Curve, Interval, Measure
 
 PEOPLE = 1000
-"""At most as many members, and at most as many others, are asked about."""
+"""Largest number of members, and of others, that are asked about per observation."""
 RARE = (0.01, 0.001)
-"""False positive rates at which true positives are counted."""
+"""False-positive rates at which true positives are reported."""
 FEWEST = 10
-"""False positives that a rate must allow: with n others no rate below FEWEST / n is stated."""
+"""Smallest number of false positives that a rate must allow: with n others no rate below FEWEST / n is reported."""
 POINTS = 400
+"""Number of points of the ROC curve."""
 RESAMPLES = 1000
+"""Number of bootstrap resamples."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """Members and others in an order that tells nothing."""
+    """Give members and others in random order."""
     rows, _ = _candidates(setting, seen)
     return Question(people=Sample(setting.people.inputs[rows], setting.people.labels[rows]))
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """The answers about all observations together, beside chance. One without an answer is not counted."""
+    """Compare the scores of all observations together with the truth; observations without an answer are left out."""
     scores, member, people = [], [], []
     for one in heard:
         if isinstance(one.answer, Answer) and len(one.answer.scores):
@@ -42,7 +44,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     score, truth = np.concatenate(scores), np.concatenate(member)
     who = np.concatenate(people)
     inside, outside = score[truth], score[~truth]
-    # whoever is asked about in several observations is one person: people are drawn anew, not attempts
+    # the same person may be scored in several observations: people are resampled, not scores
     drawn = list(zip(_redrawn(inside, who[truth], rng), _redrawn(outside, who[~truth], rng), strict=True))
     members, others = len(np.unique(who[truth])), len(np.unique(who[~truth]))
     wins = _auc(inside, outside)
@@ -81,7 +83,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows of the candidates, and who of them is a member; members and others are equally many where they can be."""
+    """Rows of the candidates (n,), up to PEOPLE members and PEOPLE others in random order, and who is a member (n,)."""
     if seen.last.received:
         members = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
     else:
@@ -95,14 +97,14 @@ def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64],
 
 
 def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
-    """Mann-Whitney: how often a member scores above another, ties counting half."""
+    """AUC by the Mann-Whitney statistic: how often a member scores above a non-member, ties counting half."""
     ordered = np.sort(outside)
     above = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
     return float(above.mean() / (2 * len(outside)))
 
 
 def _found(inside: NDArray[np.float64], outside: NDArray[np.float64], rate: float) -> int:
-    """Members above the threshold that `rate` of the others exceed."""
+    """Number of members above the threshold that a share `rate` of the others exceeds."""
     threshold = np.sort(outside)[::-1][int(rate * len(outside))]
     return int((inside > threshold).sum())
 
@@ -110,7 +112,7 @@ def _found(inside: NDArray[np.float64], outside: NDArray[np.float64], rate: floa
 def _redrawn(
     scores: NDArray[np.float64], people: NDArray[np.int64], rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """The scores with as many people drawn anew, each with all of theirs."""
+    """Bootstrap resamples of the scores (n,) by person: a drawn person contributes all of their scores."""
     order = np.argsort(people, kind="stable")
     _, starts = np.unique(people[order], return_index=True)
     own = np.split(scores[order], starts[1:])
@@ -120,14 +122,14 @@ def _redrawn(
 
 
 def _interval(share: float, members: int, drawn: Sequence[float]) -> Interval:
-    """Of the members found: Clopper-Pearson, widened by what the threshold owes to the few others that set it."""
+    """Clopper-Pearson interval of the share of members found, widened to the bootstrap's, as few set the threshold."""
     low, high = clopper_pearson(round(share * members), members)
     least, most = np.quantile(drawn, [0.025, 0.975])
     return min(low, float(least)), max(high, float(most))
 
 
 def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64], members: int, others: int) -> Curve:
-    """Points from the rarest false positives that counts allow to all."""
+    """ROC curve from the lowest false-positive rate that the number of others supports up to 1."""
     least = min(1.0, FEWEST / others)
     rates = np.geomspace(least, 1, POINTS)
     descending = np.sort(outside)[::-1]

@@ -1,4 +1,4 @@
-"""A statistic of a client's people, the share with a condition: how far off is it told?"""
+"""Property inference: how large is the error of the inferred share of a client's people with a condition?"""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 
 SHOWN = 8
+"""Number of observations in the table of examples."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """The column and the value whose share is asked for."""
+    """Give the column and the encoded value whose share is asked for; None for images."""
     if setting.people.table.schema.image is not None:
         return None
     column = column_of(setting)
@@ -24,7 +25,7 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
-    """Mean absolute error of the share over observations, beside that of the share in the population."""
+    """Measure the mean absolute error of the share; the prior is the error of the share in the whole population."""
     schema = setting.people.table.schema
     if schema.image is not None:
         return Inference("told no share: the records are images", [])
@@ -68,7 +69,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _condition(setting: Setting, column: Column) -> torch.Tensor:
-    """(width,): the value one-hot, or the population's mean."""
+    """Condition as inputs of the column (width,): a category one-hot, or 0 for a number above its mean."""
     if not isinstance(column, Categorical):
         return torch.zeros(1)
     wanted = getattr(setting.attack, "value", None)

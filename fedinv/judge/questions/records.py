@@ -1,4 +1,4 @@
-"""Single records: which fields of whom did the attack rebuild?"""
+"""Reconstruction: how many records, and how many of their fields, does the attack reconstruct?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,17 @@ from fedinv.results.run import AttackResult, Control
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Claims of records, judged one observation after the other."""
+    """Verdict on a reconstruction attack over all its observations."""
 
     verdicts: tuple[Verdict, ...]
+    """Verdict on each observation's claim, in order."""
     rates: Rates
+    """Rates over all observations."""
     people: Population
+    """All records, and which client holds them."""
 
     def result(self, tried: Tried, control: Finding | None) -> AttackResult:
-        """The rates as they are published, beside those of the same attack without defenses."""
+        """Return the entry of results.json, with the rates of the same attack without defenses."""
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
         named = self.people.table.identities is not None
@@ -53,20 +56,20 @@ class Reconstruction:
         )
 
     def table(self, tried: Tried) -> pa.Table:
-        """Every true record beside what was claimed of it."""
+        """Return a row for every true record with its claim."""
         return record_table.table(tried, self.verdicts, self.people)
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """None: an attack on records is handed nothing but the observation and its knowledge."""
+    """Return None: the attacker needs nothing beyond the observation and its knowledge."""
     return None
 
 
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Reconstruction:
-    """Claims against the records that the updates were computed from; `rng` is not used.
+    """Compare claims with the records from which the updates were computed; `rng` is not used.
 
-    The guesses and the resampling draw on one stream for all attacks of a scenario, so that attacks are compared on the
-    same draws.
+    Guesses and resampling draw from a stream that is the same for all attacks of a scenario, so that attacks are
+    compared on the same draws.
     """
     cases = [
         Case(one.answer, true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round))

@@ -1,4 +1,4 @@
-"""Many made records of each class: how near do they come to anybody, and do they tell how the class is made up?"""
+"""Generated records: how close are they to true ones, and do they reveal a class's shares of sensitive values?"""
 
 import numpy as np
 import torch
@@ -12,14 +12,19 @@ from fedinv.task.columns import Categorical, Column
 from fedinv.task.schema import Schema
 
 DRAWS = 1000
-"""Records drawn from the published marginals, the guess."""
+"""Number of records drawn from the published marginals as the guess."""
 SHOWN = 3
+"""Number of generated records in the table of examples."""
 
 
 def samples(
     made: Sample, truth: Sample, schema: Schema, tolerance: float, rng: np.random.Generator
 ) -> tuple[list[Measure], Exhibit]:
-    """Made records beside draws from the published marginals: fields of the nearest true record, sensitive columns."""
+    """Compare generated records (n,) with true ones; the prior is that of draws from the published marginals.
+
+    Returns the fields in common with the nearest true record, complete copies, the shares of sensitive values in each
+    class, and a table of the nearest pairs.
+    """
     drawn = schema.draw(DRAWS, rng)
     ours, nearest = _nearest(made.records, truth.records, schema, tolerance)
     guessed, _ = _nearest(drawn, truth.records, schema, tolerance)
@@ -49,7 +54,7 @@ def samples(
 def _nearest(
     records: Tensor, truth: Tensor, schema: Schema, tolerance: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Most fields (n,) that a record has in common with any true one, and which one that is."""
+    """Largest number of fields in common with a true record (n,), and the position of that record (n,)."""
     common = torch.zeros(len(records), len(truth), dtype=torch.int64)
     for column, at in zip(schema.columns, schema.slices, strict=True):
         if isinstance(column, Categorical):
@@ -61,33 +66,34 @@ def _nearest(
 
 
 def _makeup(column: Categorical, made: Sample, truth: Sample, schema: Schema, rng: np.random.Generator) -> Measure:
-    """How far samples have a sensitive column's values in the class's true shares: 1 less total variation."""
+    """Similarity of a sensitive column's shares to the true ones: 1 minus total variation, averaged over classes."""
     at = schema.slices[schema.names.index(column.name)]
     published = np.array(column.frequencies) / sum(column.frequencies)
     classes = sorted(set(made.labels.tolist()))
 
-    def alike(shares: NDArray[np.float64], c: int) -> float:
+    def similarity(shares: NDArray[np.float64], c: int) -> float:
         true = truth.records[truth.labels == c][:, at].double().mean(0).numpy()
         return float(1 - np.abs(shares - true).sum() / 2)
 
     values = {c: made.records[made.labels == c][:, at].double().numpy() for c in classes}
     resampled = [
-        np.mean([alike(v[rng.integers(len(v), size=len(v))].mean(0), c) for c, v in values.items()]) for _ in range(500)
+        np.mean([similarity(v[rng.integers(len(v), size=len(v))].mean(0), c) for c, v in values.items()])
+        for _ in range(500)
     ]
     low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
     return Measure(
         name=f"likeness of {column.name}'s shares in a class",
-        value=float(np.mean([alike(v.mean(0), c) for c, v in values.items()])),
+        value=float(np.mean([similarity(v.mean(0), c) for c, v in values.items()])),
         count=len(made),
         ci95=(low, high),
-        prior=float(np.mean([alike(published, c) for c in classes])),
+        prior=float(np.mean([similarity(published, c) for c in classes])),
     )
 
 
 def _exhibit(
     made: Sample, truth: Sample, schema: Schema, nearest: NDArray[np.int64], common: NDArray[np.int64]
 ) -> Exhibit:
-    """The samples that come nearest to anybody, beside whom they come nearest to."""
+    """Table of the generated records with most fields in common with a true one, beside that one."""
     best = np.argsort(-common, kind="stable")[:SHOWN]
     told, true = schema.decode(made.records[best]), schema.decode(truth.records[nearest[best]])
     rows, right = [], []

@@ -4,16 +4,16 @@ import torch
 from torch import Tensor, nn
 
 WIDTH = 256
-"""Numbers that pass through it where the scenario does not say."""
+"""Width of a bottleneck, in numbers, where the scenario gives none."""
 BETA = 1e-3
-"""Weight of the divergence in the loss, as in Scheliga, Maeder, Seeland 2022 (PRECODE), section 4.2."""
+"""Weight of the bottleneck's divergence in the loss, as in Scheliga, Maeder, Seeland 2022 (PRECODE), section 4.2."""
 
 
 class Bottleneck(nn.Module):
-    """Maps (n, width) to as many numbers through a random draw of few: mean + std * normal, in training.
+    """Encodes (n, width) into a random draw of `narrow` numbers, mean + std * normal, and decodes it to (n, width).
 
     Alemi, Fischer, Dillon, Murphy 2017 (Deep variational information bottleneck), as Scheliga et al. 2022 place it.
-    Without a generator, and in evaluation, the mean is passed on.
+    Without a generator, and in evaluation, the mean is decoded instead of a draw.
     """
 
     def __init__(self, width: int, narrow: int) -> None:
@@ -22,10 +22,10 @@ class Bottleneck(nn.Module):
         self.decode = nn.Linear(narrow, width)
         self.generator: torch.Generator | None = None
         self.divergence: Tensor | float = 0.0
-        """From the standard normal, of the last batch, in nats; the mean over its records."""
+        """Kullback-Leibler divergence of the draws from a standard normal, in nats, averaged over the last batch."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Draw and decode."""
+        """Encode, draw and decode hidden units (n, width); remembers the batch's divergence for `penalty`."""
         mean, spread = self.encode(hidden).chunk(2, -1)
         std = torch.nn.functional.softplus(spread)
         if not self.training or self.generator is None:
@@ -37,7 +37,7 @@ class Bottleneck(nn.Module):
 
 
 def penalty(network: nn.Module) -> Tensor | float:
-    """What a network's bottlenecks add to the loss of the batch that passed last."""
+    """Term that a network's bottlenecks add to the last batch's loss: BETA times their divergence; 0 without any."""
     total: Tensor | float = 0.0
     for layer in network.modules():
         if isinstance(layer, Bottleneck):

@@ -19,8 +19,9 @@ class Lenet(Architecture):
     images: ClassVar[bool] = True
 
     kind: Literal["lenet"] = "lenet"
+    """Selects this network, and with it the keys that the table may have."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order. Raises ValueError for what is no image of at least 8 x 8."""
@@ -46,11 +47,14 @@ class Convnet(Architecture):
     images: ClassVar[bool] = True
 
     kind: Literal["convnet"] = "convnet"
+    """Selects this network, and with it the keys that the table may have."""
     channels: tuple[Whole, ...] = Field(default=(32, 64, 128, 128), min_length=1)
-    """Of each block."""
+    """Output channels of each block's convolution; as many blocks as numbers."""
     norm: Literal["none", "batch"] = "none"
+    """Normalization after each convolution. Batch normalization mixes the records of a batch, so that defenses that
+    clip each record's gradient refuse it; its running statistics travel with the update."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     @property
     def no_own_gradients(self) -> str | None:

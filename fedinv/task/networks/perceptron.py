@@ -28,10 +28,13 @@ class Mlp(Architecture):
     perceptron: ClassVar[bool] = True
 
     kind: Literal["mlp"] = "mlp"
+    """Selects this network, and with it the keys that the table may have."""
     hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1)
+    """Units of each hidden layer, from the input on; wide first layers reveal more records to analytic attacks."""
     activation: Activation = "relu"
+    """Activation after each hidden layer."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -53,8 +56,9 @@ class Logistic(Architecture):
     perceptron: ClassVar[bool] = True
 
     kind: Literal["logistic"] = "logistic"
+    """Selects this network, and with it the keys that the table may have."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
-    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""

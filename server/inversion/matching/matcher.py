@@ -1,4 +1,4 @@
-"""The Objective that fits an exchange: a closed form for chains of linear layers, torch.func for other networks."""
+"""Builds the Objective for an exchange: closed form for chains of linear layers, torch.func for other networks."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,22 +23,23 @@ Matcher = Chain | Network
 
 CPU = torch.device("cpu")
 RAREST = 0.02
-"""Least standard deviation by which a one-hot input is divided."""
+"""Floor of the standard deviation by which a one-hot input is divided."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """How the exchange is matched, and what of it is left out."""
+    """The objectives by which an exchange is matched, and facts of its update."""
 
     objective: Matcher
+    """The objective to search by, as the preset wants it."""
     plain: Matcher
-    """The cosine distance of the gradients as they are, without any prior."""
+    """The cosine distance of the gradients as they are, without standardization, scales or priors."""
     bias: Tensor
-    """float32 (outputs,): the last layer's bias' update, or of length 0 where it has none."""
+    """Update of the last layer's bias, float32 (outputs,); empty where it has none or it was not sent."""
     parameters: int
-    """Numbers that training changes: buffers do not count."""
+    """Number of coordinates that depend on the gradient, without buffers."""
     length: float
-    """Of the update."""
+    """Norm of the update, without buffers."""
 
 
 def matching(
@@ -132,7 +133,7 @@ def matching(
 
 
 def fades(knows: Knowledge) -> bool:
-    """Whether the network that is known has units that saturate."""
+    """Whether the known network has units that saturate (sigmoid, tanh); False where it is not known."""
     if knows.model is None or knows.schema is None:
         return False
     try:
@@ -167,10 +168,10 @@ def _last_bias(network: nn.Sequential, update: Weights) -> Tensor:
 
 
 def _statistics(last: Exchange, knows: Knowledge, network: nn.Sequential) -> tuple[Statistics, ...]:
-    """Means and variances of the client's batches where its running statistics' update crossed the wire, else as sent.
+    """Means and variances of the client's batches where the running statistics' update was sent, else the old ones.
 
-    After T steps of momentum m the running value is (1 - m)^T of the old one, and the rest the batches': exact for one
-    step, a weighted mean over the batches for several.
+    After T steps of momentum m the running value is (1 - m)^T of the old one plus the rest of the batches': exact for a
+    single step, a weighted mean over the batches for several.
     """
     steps, found = local_steps(knows, last.records) or 1, []
     for stem, momentum in normalizations(network):

@@ -63,8 +63,8 @@ def test_known_records_lose_their_attraction():
     records, equations = _case()
     hidden = torch.cat([equations.hidden(records[:3]), torch.ones(3, 1, dtype=torch.float64)], 1)
     basis = torch.linalg.qr(hidden.T).Q
-    fresh = equations.at_hidden.fresh
-    rest = torch.linalg.svd(fresh - (fresh @ basis) @ basis.T, full_matrices=False)[2][:2]
+    unexplained = equations.at_hidden.unexplained
+    rest = torch.linalg.svd(unexplained - (unexplained @ basis) @ basis.T, full_matrices=False)[2][:2]
     aimed = Equations(
         equations.weight, equations.bias, "relu", equations.at_inputs, Block(equations.at_hidden.equations, rest)
     )
