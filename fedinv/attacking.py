@@ -11,8 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fedinv import files
+from fedinv import claim_checks, files
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
+from fedinv.blame import PluginError, blamed, returned
 from fedinv.errors import RunError
 from fedinv.scenario import Scenario
 from fedinv.schema import Schema
@@ -97,7 +98,7 @@ def run_attack(
 ) -> Outcome:
     """Run one attack on the observations it is for; claims that are already there are read, not made again.
 
-    Raises RunError naming the attack when it fails.
+    Raises RunError naming the attack, its file and its line when it fails or claims what cannot be a claim.
     """
     schema, adaptive = read_schema(folder), assault.variant == "adaptive"
     aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
@@ -117,7 +118,7 @@ def run_attack(
             held = min((handed.holds.get(client, 1) for client in observation.clients), default=1)
             knows = scenario.knowledge(schema, adaptive=adaptive, records=held)
             asked = replace(knows, auxiliary=handed.auxiliary, question=handed.ask(observation))
-            claim = _attack(scenario, assault, observation, asked, _part(progress, index, len(aimed)))
+            claim = _attack(scenario, schema, assault, observation, asked, _part(progress, index, len(aimed)))
             took = time.perf_counter() - begun
             _write(path, claim, took)
         seconds += took
@@ -127,17 +128,33 @@ def run_attack(
 
 
 def _attack(
-    scenario: Scenario, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
+    scenario: Scenario, schema: Schema, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
 ) -> Claim | Answer:
-    rng = stream(scenario.seed, "attack", assault.attack.kind, *seen.clients, seen.last.round)
+    """The attack's claim about one observation, checked. Raises RunError with the attack's file and line."""
+    attack, plugin = assault.attack, type(assault.attack)
+    rng = stream(scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
+    name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
+    before = _versions(seen, knows)
     try:
-        with wall():
-            return assault.attack.run(seen, knows, rng, progress)
-    except Exception as error:
-        raise RunError(
-            f"attack {assault.attack.kind} failed on round {seen.last.round}, client {seen.clients[0]}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        with blamed(name, plugin), wall():
+            found = attack.run(seen, knows, rng, progress)
+        fault = claim_checks.wrong(found, attack.asks, knows.question, schema)
+        if fault is None and _versions(seen, knows) != before:
+            fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"
+        if fault is not None:
+            raise returned(name, plugin, fault)
+    except PluginError as error:
+        raise RunError(str(error)) from error
+    return found
+
+
+def _versions(seen: Observation, knows: Knowledge) -> list[int]:
+    """How often each tensor that an attack is given was changed in place, as torch counts it."""
+    tensors = [t for one in seen.exchanges for weights in (one.sent, one.received) for t in weights.values()]
+    asked = knows.question
+    people = [knows.auxiliary] if asked is None else [knows.auxiliary, asked.people, asked.others]
+    tensors += [tensor for sample in people if sample is not None for tensor in (sample.records, sample.labels)]
+    return [tensor._version for tensor in tensors]
 
 
 def _part(progress: Progress, index: int, total: int) -> Progress:

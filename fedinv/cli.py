@@ -235,7 +235,7 @@ def list_(
 
     groups: dict[str, Any] = {
         "scenarios": library.summaries,
-        **{group: lambda g=group: _summaries(plugins.available(g)) for group in ("attacks", "defenses", "datasets")},
+        **{group: lambda g=group: plugins.listing(g) for group in ("attacks", "defenses", "datasets")},
     }
     if what not in groups:
         raise RequestError(f"list {what}: there is no such list{nearest(what, groups)}")
@@ -259,10 +259,6 @@ def main() -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("stopped", 1)
-
-
-def _summaries(found: Any) -> dict[str, str]:
-    return {kind: plugin.summary for kind, plugin in found.items()}
 
 
 def _indented(text: str, start: int, across: int) -> str:

@@ -199,10 +199,9 @@ def loads(text: str) -> Scenario:
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
     try:
-        kinds = _kinds(document)
+        model = _model(*_kinds(document))
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
-    model = _model(*kinds)
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -210,9 +209,9 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all plugins that are installed, for editors."""
+    """The JSON Schema of a scenario over all plugins that are installed and can be loaded, for editors."""
     return _model(
-        tuple(plugins.available("datasets")), tuple(plugins.available("defenses")), tuple(plugins.available("attacks"))
+        plugins.loadable("datasets"), plugins.loadable("defenses"), plugins.loadable("attacks")
     ).model_json_schema()
 
 
