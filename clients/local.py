@@ -14,6 +14,7 @@ from fedinv.sampling import local_batches
 from fedinv.scenario import Scenario
 from fedinv.streams import stream
 
+from . import hooks
 from .training import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
@@ -36,7 +37,8 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
     job = alone(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
-        run = defense.wrap_training(run)
+        if type(defense).wrap_training is not Defense.wrap_training:
+            run = hooks.wrapped_training(defense, run)
     update = run(job)
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
@@ -50,7 +52,8 @@ def alone(scenario: Scenario, people: Population, client: int, round_: int, rece
         planted = plant(inputs, labels, received, seed, client, scenario.server.overflow)
         inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
     for position, defense in enumerate(scenario.defenses):
-        received = defense.wrap_network(received, stream(seed, "network", position, client, round_))
+        if type(defense).wrap_network is not Defense.wrap_network:
+            received = hooks.wrapped_network(defense, received, stream(seed, "network", position, client, round_))
     return Job(
         network=received,
         inputs=inputs,
@@ -84,8 +87,8 @@ def beside(
                 training=settings,
                 rng=stream(seed, "training", client, round_) if clipping else _NO_DRAWS,
                 taken=taken,
-                masks=next((d.masks(stream(seed, "network", at, client, round_)) for at, d in masking), None),
-                clipping=next((defense.clipping(taken) for defense in clipping), None),
+                masks=next((hooks.masks(d, stream(seed, "network", at, client, round_)) for at, d in masking), None),
+                clipping=next((hooks.clipping(defense, taken) for defense in clipping), None),
             )
         )
     return jobs
@@ -103,7 +106,7 @@ def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: i
 
     def augment(batch: Batch) -> Batch:
         for defense, rng in changing:
-            batch = defense.augment(batch, received, rng)
+            batch = hooks.augmented(defense, batch, received, rng)
         return batch
 
     return augment

@@ -13,8 +13,7 @@ from typing import Literal
 
 from fedinv import claim_checks, files
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
-from fedinv.blame import PluginError, blamed, returned
-from fedinv.errors import RunError
+from fedinv.blame import blamed, returned
 from fedinv.scenario import Scenario
 from fedinv.schema import Schema
 from fedinv.streams import stream
@@ -98,7 +97,7 @@ def run_attack(
 ) -> Outcome:
     """Run one attack on the observations it is for; claims that are already there are read, not made again.
 
-    Raises RunError naming the attack, its file and its line when it fails or claims what cannot be a claim.
+    Raises PluginError, a RunError, with the attack's file and line when it fails or claims what cannot be a claim.
     """
     schema, adaptive = read_schema(folder), assault.variant == "adaptive"
     aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
@@ -130,21 +129,18 @@ def run_attack(
 def _attack(
     scenario: Scenario, schema: Schema, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
 ) -> Claim | Answer:
-    """The attack's claim about one observation, checked. Raises RunError with the attack's file and line."""
+    """The attack's claim about one observation, checked. Raises PluginError with the attack's file and line."""
     attack, plugin = assault.attack, type(assault.attack)
     rng = stream(scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
-    try:
-        with blamed(name, plugin), wall():
-            found = attack.run(seen, knows, rng, progress)
-        fault = claim_checks.wrong(found, attack.asks, knows.question, schema)
-        if fault is None and _versions(seen, knows) != before:
-            fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"
-        if fault is not None:
-            raise returned(name, plugin, fault)
-    except PluginError as error:
-        raise RunError(str(error)) from error
+    with blamed(name, plugin), wall():
+        found = attack.run(seen, knows, rng, progress)
+    fault = claim_checks.wrong(found, attack.asks, knows.question, schema)
+    if fault is None and _versions(seen, knows) != before:
+        fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"
+    if fault is not None:
+        raise returned(name, plugin, fault)
     return found
 
 

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
 
+from fedinv.errors import RunError
 
-class PluginError(Exception):
+
+class PluginError(RunError):
     """A plugin raised, or returned something that it must not: one line that names its kind, its file and its line."""
 
 
@@ -40,16 +42,18 @@ def place(file: Path | None, error: BaseException | None = None, otherwise: str 
 
 
 @contextmanager
-def blamed(what: str, plugin: type) -> Iterator[None]:
+def blamed(what: str, plugin: type, *passing: type[Exception]) -> Iterator[None]:
     """Turn what is raised in the block into a PluginError that begins with `what` and names the plugin's file and line.
 
-    A PluginError passes as it is: it names the plugin further inside.
+    A PluginError passes as it is, as it names the plugin further inside, and so do the errors of the types `passing`.
     """
     try:
         yield
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, passing):
+            raise
         where = place(file_of(plugin), error, plugin.__module__)
         raise PluginError(f"{what} failed at {where}: {one_line(error)}") from error
 

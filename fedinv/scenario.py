@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, create_model, model
 
 from fedinv import library, plugins
 from fedinv.attack import Attack, Knowledge
+from fedinv.blame import PluginError, blamed
 from fedinv.bottleneck import with_bottleneck
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense, Participation
@@ -126,7 +127,8 @@ class Scenario(Strict):
                     'records of a batch: use norm = "none"'
                 )
         for defense in self.defenses:
-            misfit = defense.misfit(federation.participants)
+            with blamed(f"defense {defense.kind!r}", type(defense)):
+                misfit = defense.misfit(federation.participants)
             if misfit is not None:
                 raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
         refusal = stacking(self.defenses)
@@ -173,12 +175,17 @@ class Scenario(Strict):
             weight_decay=training.weight_decay if lr else None,
             batch_size=training.batch_size if "batch-size" in knows else None,
             epochs=training.epochs if "epochs" in knows else None,
-            defenses=tuple(d.known(taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
+            defenses=tuple(_known(d, taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
         )
 
     def to_toml(self) -> str:
         """The resolved scenario, every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _known(defense: Defense, taken: Participation) -> dict[str, Any]:
+    with blamed(f"defense {defense.kind!r}", type(defense)):
+        return defense.known(taken)
 
 
 def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -206,6 +213,8 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestError(f"{where}: {explain(error, model, document)}") from None
+    except PluginError as error:
+        raise RequestError(f"{where}: {error}") from error
 
 
 def json_schema() -> dict[str, Any]:
