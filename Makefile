@@ -38,7 +38,7 @@ check: install   ## lint, types and the wall between clients and server
 	@$(BIN)/lint-imports
 
 schemas: install ## write the JSON Schemas of scenarios and results
-	@$(BIN)/python -m fedinv.schemas
+	@$(BIN)/python -m fedinv.scenario.json_schemas
 
 bench: install   ## measure what the README states
 	@$(BIN)/python -m benchmarks

@@ -18,12 +18,13 @@ from torch.nn.functional import cross_entropy
 from benchmarks.attacking import Score, attacked, build
 from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation
-from fedinv.defense import Job, Training
+from fedinv.data.batches import local_batches
+from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import Match, match
-from fedinv.models import Mlp
-from fedinv.models import build as network_of
-from fedinv.sampling import local_batches
-from fedinv.schema import Categorical, Column, Continuous, Schema
+from fedinv.task.columns import Categorical, Column, Continuous
+from fedinv.task.models import build as network_of
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
 
 FOLDER = Path(__file__).parent / "adult_batches"
 LR = 0.1

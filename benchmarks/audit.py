@@ -9,9 +9,9 @@ import torch
 
 from fedinv import plugins
 from fedinv.defense import Defense, Sending
-from fedinv.intervals import clopper_pearson
-from fedinv.judge.audit import Scores, gaussian, one_run
-from fedinv.privacy import epsilon
+from fedinv.privacy.claims import epsilon
+from fedinv.privacy.lower_bounds import Scores, gaussian, one_run
+from fedinv.results.intervals import clopper_pearson
 
 RUNS, CANARIES, ROUNDS, ENTRIES = 200, 200, 4, 400
 

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.peers import breaching_driver
 from fedinv.attack import Exchange, Knowledge, Observation
-from fedinv.models import Mlp
+from fedinv.task.networks.perceptron import Mlp
 from server.attacks.gradient_matching import GradientMatching
 from server.inversion.network import Network, differentiable
 from server.inversion.optimize import Descent, Problem, descend

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from fedinv import plugins, roles
 from fedinv.attack import Answer, Attack, Exchange, Observation, Question, Sample
 from fedinv.data.population import Population
-from fedinv.defense import Job
-from fedinv.intervals import clopper_pearson
-from fedinv.judge.bounds import reconstruction_bound
+from fedinv.federation.training import Job
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
-from fedinv.scenario import Scenario, read
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
+from fedinv.results.intervals import clopper_pearson
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import build, state
 
 TRIALS = 1000
 BATCH = 8

@@ -17,11 +17,13 @@ import torch
 from flwr.app import ArrayRecord
 
 from benchmarks.peers import workload
-from fedinv import roles, wire
+from fedinv import roles
 from fedinv.engines import inline
+from fedinv.federation import wire
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
-from fedinv.scenario import Scenario, loads
+from fedinv.scenario.reading import loads
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import build, state
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 SPARE = 100

@@ -8,10 +8,10 @@ from benchmarks.attacking import attacked, build
 from benchmarks.victims import Victim, victim
 from fedinv import roles
 from fedinv.attack import Exchange, Observation
-from fedinv.defense import Job
-from fedinv.models import load
-from fedinv.sampling import local_batches
-from fedinv.streams import stream
+from fedinv.data.batches import local_batches
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Job
+from fedinv.task.models import load
 
 SEEDS = 2
 PLAIN = {"simulate": 0}

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Observation
+from fedinv.data.batches import local_batches, used_records
 from fedinv.data.population import Population
-from fedinv.defense import Job
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
-from fedinv.sampling import local_batches, used_records
-from fedinv.scenario import Scenario, read
-from fedinv.streams import stream
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import build, state
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,17 @@ from functools import lru_cache, partial
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedinv import wire
 from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
-from fedinv.federation import DECLINED
-from fedinv.scenario import Scenario, loads, read
-from fedinv.schema import Schema
-from fedinv.streams import stream
+from fedinv.federation import wire
+from fedinv.federation.reply_codes import DECLINED
+from fedinv.federation.streams import stream
+from fedinv.privacy import ledger as ledgers
+from fedinv.scenario.reading import loads, read
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.schema import Schema
 
 from . import hooks, local
-from . import ledger as ledgers
 from .cohort import Cohort
 
 

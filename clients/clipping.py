@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from fedinv.defense import Update
+from fedinv.federation.training import Update
 
 
 def clipped(update: Update, norm: float) -> Update:

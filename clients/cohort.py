@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from flwr.app import ArrayRecord
 
-from fedinv import wire
-from fedinv.defense import Defense, Job, Update
-from fedinv.scenario import Scenario
+from fedinv.defense import Defense
+from fedinv.federation import wire
+from fedinv.federation.training import Job, Update
+from fedinv.scenario.scenario import Scenario
 
 from . import stacked
 from .local import beside, everyone, network

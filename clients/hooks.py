@@ -22,7 +22,7 @@ from fedinv.defense import (
     Sending,
     Update,
 )
-from fedinv.models import state
+from fedinv.task.models import state
 
 
 def protected(defense: Defense, update: Update, sending: Sending) -> Update:

@@ -6,13 +6,14 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor, nn
 
-from fedinv.canaries import plant, planted_update
+from fedinv.data.batches import local_batches
+from fedinv.data.canaries import plant, planted_update
 from fedinv.data.population import Population, population
-from fedinv.defense import Augment, Batch, Defense, Job, LocalTraining, Update
-from fedinv.models import load
-from fedinv.sampling import local_batches
-from fedinv.scenario import Scenario
-from fedinv.streams import stream
+from fedinv.defense import Defense
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import load
 
 from . import hooks
 from .training import plain_sgd

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from flwr.app import ArrayRecord, Context, Message
 
-from fedinv import wire
-from fedinv.defense import Defense, Participation, Sending
-from fedinv.streams import stream
+from fedinv.defense import Defense, Sending
+from fedinv.federation import wire
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Participation
 
 Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 

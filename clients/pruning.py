@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fedinv.defense import Update
+from fedinv.federation.training import Update
 
 
 def threshold(values: Tensor, keep: float) -> float:

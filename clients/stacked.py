@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from fedinv.defense import Job, Update
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
+from fedinv.federation.training import Job, Update
 
 CHUNK_BYTES = 1_500_000
 """Of stacked weights that are trained at once: as many as a core's cache holds beside their gradients."""

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedinv.bottleneck import penalty
-from fedinv.defense import Batch, Job, Update
-from fedinv.loss import loss
-from fedinv.models import state
+from fedinv.federation.training import Batch, Job, Update
+from fedinv.task.loss import loss
+from fedinv.task.models import state
+from fedinv.task.networks.bottleneck import penalty
 
 
 def plain_sgd(job: Job) -> Update:

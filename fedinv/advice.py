@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from fedinv.comparison import Domination, Row
-from fedinv.headline import epsilon_text
-from fedinv.stacks import NONE
+from fedinv.results.comparison import NONE, Domination, Row
+from fedinv.results.wording import UNITS, epsilon_text, points
 
 
 def dominated(found: Sequence[Row]) -> list[Domination]:
@@ -69,13 +68,7 @@ def _instead(told: Sequence[Row]) -> str:
     return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(cheapest.lost.value)}."
 
 
-UNITS = {"example": "record", "client": "client"}
 UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
-
-
-def points(value: float) -> str:
-    """A difference of a metric in points, of which 1 has 100."""
-    return f"{100 * value:.1f} points"
 
 
 def _dominates(one: Row, other: Row) -> bool:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedinv import files, plugins
+from fedinv import plugins
 from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.headline import worst_case
 from fedinv.judge.truth import everyone
 from fedinv.pool import pool
-from fedinv.results import InferenceResult, Rate, Results
-from fedinv.risk import Axis, Leak, change
-from fedinv.scenario import Scenario, parse
+from fedinv.results.assessment import Axis, Leak, change
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import InferenceResult, Rate, Results
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
 def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     """Run one variation, in a process of its own."""
     from fedinv import run
-    from fedinv.scenario import loads
+    from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
     if (folder / "results.json").is_file():
@@ -171,9 +173,9 @@ def _rate(told: InferenceResult) -> Rate:
 def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     import numpy as np
 
+    from fedinv.federation.streams import stream
     from fedinv.inferring import trained_network
     from fedinv.judge.utility import auc, r2
-    from fedinv.streams import stream
 
     people = everyone(scenario)
     held = np.concatenate(people.shares)

@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import torch
 
 from fedinv.assessing import most_helpful
-from fedinv.headline import hits, metric_text, percent
-from fedinv.intervals import clopper_pearson
 from fedinv.judge.truth import everyone
-from fedinv.results import Rate
-from fedinv.risk import Assessment, Leak, change, effect
-from fedinv.scenario import Scenario, read
+from fedinv.results.assessment import Assessment, Leak, change, effect
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Rate
+from fedinv.results.wording import hits, metric_text, percent
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
 
 
 def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:

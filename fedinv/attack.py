@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedinv.models import AnyModel
-from fedinv.schema import Schema
+from fedinv.task.models import AnyModel
+from fedinv.task.schema import Schema
 
 Weights = Mapping[str, Tensor]
 Progress = Callable[[float], None]

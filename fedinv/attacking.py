@@ -11,12 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fedinv import claim_checks, files
+from fedinv import claim_checks
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
 from fedinv.blame import blamed, returned
-from fedinv.scenario import Scenario
-from fedinv.schema import Schema
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.task.schema import Schema
 from fedinv.wall import wall
 
 Variant = Literal["static", "adaptive"]

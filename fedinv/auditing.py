@@ -8,50 +8,29 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fedinv import files, observations, privacy
 from fedinv.attack import Observation
 from fedinv.attacking import Steps
-from fedinv.canaries import Planted, direction, plant, toss
+from fedinv.data.batches import local_batches
+from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
-from fedinv.judge.audit import Bound, Scores, gaussian, one_run
 from fedinv.judge.truth import everyone
-from fedinv.loss import loss
-from fedinv.models import load
-from fedinv.sampling import local_batches
-from fedinv.scenario import Scenario, parse
+from fedinv.privacy import claims
+from fedinv.privacy.lower_bounds import Bound, Scores, gaussian, one_run
+from fedinv.results.audit import Audit, Verdict
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files, observations
+from fedinv.task.loss import loss
+from fedinv.task.models import load
 
-Verdict = Literal["FAIL", "not contradicted"]
 Coins = NDArray[np.bool_]
 ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
-
-
-class Audit(BaseModel):
-    """audit.json: what is claimed beside what was measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scenario: str
-    unit: Literal["example", "client"]
-    claimed: float
-    quoted: bool
-    """Whether the claim is the scenario's own, and not the ledger's."""
-    ledger: float | None
-    """What the ledger says."""
-    delta: float
-    canaries: int
-    lower_bounds: dict[str, float]
-    """By method; both hold together with 95 % confidence."""
-    right: dict[str, tuple[int, int]]
-    """Right guesses of all, by method."""
-    verdict: Verdict
-    says: str
 
 
 def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
@@ -69,7 +48,7 @@ def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
+    ledger = claims.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
     scoring = steps("scoring canaries")
     scores = _client_scores(audited, folder, defense) if unit == "client" else _record_scores(audited, folder)
     linear, likely, present = scores
@@ -269,7 +248,7 @@ def _flat(tensors: Mapping[str, Tensor]) -> Tensor:
 def note(found: Audit, folder: Path) -> None:
     """Write the bounds into a finished run's results, and its page again."""
     from fedinv.report import render
-    from fedinv.results import Results
+    from fedinv.results.run import Results
 
     results = Results.model_validate(files.read_json(folder / "results.json"))
     measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Claim, Question
-from fedinv.schema import Schema
+from fedinv.task.schema import Schema
 
 CLAIMED: frozenset[Asks] = frozenset({"records", "classes"})
 """What is answered by a Claim; all else by an Answer."""

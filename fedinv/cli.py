@@ -16,7 +16,7 @@ from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
     from fedinv.attacking import Steps
-    from fedinv.results import Results
+    from fedinv.results.run import Results
 
 app = typer.Typer(
     name="fedinv",
@@ -50,7 +50,7 @@ def run(
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
     from fedinv import run as runs
     from fedinv.engines import Options
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
 
     options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
     declared = read(scenario, settings or [])
@@ -77,7 +77,7 @@ def attack(
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
     from fedinv import run as runs
-    from fedinv.library import override
+    from fedinv.storage.documents import override
 
     parameters: dict[str, Any] = {}
     for setting in settings or []:
@@ -96,12 +96,13 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
-    from fedinv import files, terminal
     from fedinv import run as runs
+    from fedinv import terminal
     from fedinv.assessing import assess as vary
     from fedinv.assessment import assessment
     from fedinv.report.assessment import render
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
+    from fedinv.storage import files
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -141,7 +142,7 @@ def compare(
     from fedinv import comparing
     from fedinv import run as runs
     from fedinv.report import comparison as report
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
     from fedinv.stacks import USUAL, stacks
 
     declared = read(scenario, settings or [])
@@ -171,9 +172,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
-    from fedinv import auditing, files
+    from fedinv import auditing
     from fedinv import run as runs
-    from fedinv.scenario import read
+    from fedinv.scenario.reading import read
+    from fedinv.storage import files
 
     declared = read(scenario, settings or [])
     runs.check(declared, "inline")
@@ -200,18 +202,18 @@ def up(
     at: AtFolder = Path(".fedinv"),
 ) -> None:
     """Start a deployment on this machine, for fedinv run --engine deployment."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    started = deploying.up(at, clients, tls, lambda line: typer.echo(line, err=True))
+    started = rehearsal.up(at, clients, tls, lambda line: typer.echo(line, err=True))
     typer.echo(f"up on {started.address} with {len(started.nodes)} SuperNodes; end it with: fedinv down")
 
 
 @app.command()
 def down(at: AtFolder = Path(".fedinv")) -> None:
     """End the deployment that fedinv up started, and nothing else."""
-    from fedinv import deploying
+    from fedinv.engines.deployment import rehearsal
 
-    ended = deploying.down(at)
+    ended = rehearsal.down(at)
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
@@ -230,11 +232,12 @@ def list_(
     what: Annotated[str, typer.Argument(help="scenarios, attacks, defenses or datasets")], as_json: AsJson = False
 ) -> None:
     """List what there is to choose from, one line each."""
-    from fedinv import library, plugins
+    from fedinv import plugins
     from fedinv.errors import nearest
+    from fedinv.storage import documents
 
     groups: dict[str, Any] = {
-        "scenarios": library.summaries,
+        "scenarios": documents.summaries,
         **{group: lambda g=group: plugins.listing(g) for group in ("attacks", "defenses", "datasets")},
     }
     if what not in groups:

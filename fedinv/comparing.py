@@ -13,13 +13,13 @@ from typing import Any
 
 from fedinv import __version__, advice, comparison, run
 from fedinv.attack import Attack, Progress
-from fedinv.comparison import Cells, Comparison
 from fedinv.errors import RequestError, RunError
-from fedinv.headline import metric_text
 from fedinv.pool import pool
-from fedinv.results import Results
-from fedinv.scenario import Scenario
-from fedinv.stacks import NONE, Stack
+from fedinv.results.comparison import NONE, Cells, Comparison
+from fedinv.results.run import Results
+from fedinv.results.wording import metric_text
+from fedinv.scenario.scenario import Scenario
+from fedinv.stacks import Stack
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
@@ -116,7 +116,7 @@ def compare(
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
     """Run one cell, in a process of its own."""
-    from fedinv.scenario import loads
+    from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
     run.check(scenario, "inline")
@@ -129,7 +129,7 @@ def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
     RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
-    from fedinv.library import override
+    from fedinv.storage.documents import override
 
     own = {attack.kind: attack for attack in scenario.attacks}
     if not texts:

@@ -6,108 +6,12 @@ from itertools import product
 from statistics import fmean, stdev
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
 from fedinv.attack import Attack
-from fedinv.intervals import clopper_pearson
-from fedinv.results import AttackResult, InferenceResult, Interval, Measure, Rate, Results
-from fedinv.stacks import NONE
-
-Cells = dict[tuple[str, int], Results | str]
-"""By stack and seed: its results, or why there are none."""
-Variant = Literal["static", "adaptive"]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Leak(_Record):
-    """What one attack in one variant got past one stack of defenses, over all seeds."""
-
-    attack: str
-    variant: Variant
-    leakage: float
-    """Of what a guesser gets wrong the share that the attacker gets right: 0 is a guess, 1 is everything."""
-    ci95: Interval
-    recovered: Rate | None
-    """Records with every field right; None for an attack that does not rebuild records."""
-    fields: Rate | None
-    """Fields right."""
-    measure: Measure | None = None
-    """What another attack is measured by; the mean over the seeds."""
-    seconds: float
-    """Of one run's attack."""
-    verdict: Literal["leaks", "not measurable", "attack too weak"]
-    """"attack too weak": it gets nothing without any defense either, so nothing is known of this one."""
-
-
-class Cost(_Record):
-    """A mean over the seeds with its 95 % interval (Student's); a single seed has none."""
-
-    value: float
-    ci95: Interval | None
-
-
-class Row(_Record):
-    """One stack of defenses."""
-
-    defenses: str
-    runs: list[str]
-    """The folders of its runs, one a seed."""
-    leaks: list[Leak]
-    utility: Cost
-    lost: Cost
-    """Of the model's metric, against the same seed without defenses."""
-    epsilon: float | None
-    """The largest over the seeds; None without a guarantee."""
-    unit: str | None
-    against_server: bool
-    bytes_up: float
-    bytes_ratio: float
-    """To the bytes without defenses."""
-    seconds: float
-    """Of training."""
-    seconds_ratio: float
-    failed: list[str]
-    """Why seeds are missing."""
-
-    @property
-    def worst(self) -> Leak | None:
-        """The attack, static or adaptive, that got most, of those that are strong enough to tell."""
-        strong = [leak for leak in self.leaks if leak.verdict != "attack too weak"]
-        return max(strong, key=lambda leak: leak.leakage, default=None)
-
-    @property
-    def guaranteed(self) -> bool:
-        """Whether differential privacy holds against the server."""
-        return self.epsilon is not None and self.against_server
-
-
-class Domination(_Record):
-    """A stack that no one should take, and the one that is better."""
-
-    defenses: str
-    by: str
-    says: str
-
-
-class Comparison(_Record):
-    """comparison.json: the whole matrix and what follows from it."""
-
-    scenario: str
-    seeds: list[int]
-    metric: str
-    attacks: list[str]
-    rows: list[Row]
-    """Without defenses first."""
-    failed: dict[str, str]
-    """Stacks of which no seed ran, and why."""
-    dominated: list[Domination]
-    limit: float
-    """Of the metric, what may be lost at most."""
-    recommendation: str
+from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Variant
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import AttackResult, InferenceResult, Interval, Rate, Results
 
 
 def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence[Attack]) -> list[Row]:
@@ -157,8 +61,8 @@ def labels(attacks: Sequence[Attack]) -> list[str]:
 
 
 def _leaks(
-    ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str], control: Mapping[str, Leak] | None
-) -> Iterable[Leak]:
+    ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str], control: Mapping[str, DefenseLeak] | None
+) -> Iterable[DefenseLeak]:
     variants: tuple[Variant, ...] = ("static", "adaptive")
     for (attack, name), variant in product(zip(attacks, labels, strict=True), variants):
         parameters = attack.model_dump(mode="json")
@@ -170,10 +74,12 @@ def _leaks(
             yield _of_measures(name, variant, [one for one in others if one.measures], control)
 
 
-def _of_records(name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, Leak] | None) -> Leak:
+def _of_records(
+    name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, DefenseLeak] | None
+) -> DefenseLeak:
     fields, recovered = _pooled([a.field_accuracy for a in found], exact=False), _pooled([a.recovered for a in found])
     leakage, interval = above_guess(fields.value, fields.ci95, fields.prior)
-    return Leak(
+    return DefenseLeak(
         attack=name,
         variant=variant,
         leakage=leakage,
@@ -186,8 +92,8 @@ def _of_records(name: str, variant: Variant, found: Sequence[AttackResult], cont
 
 
 def _of_measures(
-    name: str, variant: Variant, found: Sequence[InferenceResult], control: Mapping[str, Leak] | None
-) -> Leak:
+    name: str, variant: Variant, found: Sequence[InferenceResult], control: Mapping[str, DefenseLeak] | None
+) -> DefenseLeak:
     first = [one.measures[0] for one in found]
     mean = fmean(m.value for m in first)
     half = math.sqrt(sum(((m.ci95[1] - m.ci95[0]) / 2) ** 2 for m in first)) / len(first)
@@ -199,7 +105,7 @@ def _of_measures(
         leakage, interval = (prior - mean) / prior, ((prior - mean - half) / prior, (prior - mean + half) / prior)
     else:
         leakage, interval = above_guess(mean, pooled.ci95, prior)
-    return Leak(
+    return DefenseLeak(
         attack=name,
         variant=variant,
         leakage=leakage,
@@ -221,7 +127,7 @@ def above_guess(value: float, interval: Interval, prior: float) -> tuple[float, 
 
 
 def _verdict(
-    interval: Interval, name: str, control: Mapping[str, Leak] | None
+    interval: Interval, name: str, control: Mapping[str, DefenseLeak] | None
 ) -> Literal["leaks", "not measurable", "attack too weak"]:
     if control is not None and (name not in control or control[name].verdict != "leaks"):
         return "attack too weak"

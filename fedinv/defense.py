@@ -6,95 +6,26 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from flwr.app import Context, Message
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-Update = dict[str, Tensor]
-"""LOCAL MINUS GLOBAL by parameter name: float32, or int64 ring elements after secure aggregation's masking."""
+from fedinv.federation.training import Batch, Clipping, Job, LocalTraining, Masks, Participation, Update
+from fedinv.privacy.events import PrivacyEvent
 
-
-@dataclass(frozen=True)
-class Training:
-    """Plain stochastic gradient descent as the scenario declares it."""
-
-    algorithm: Literal["fedsgd", "fedavg"]
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-
-
-@dataclass(frozen=True)
-class Participation:
-    """A client's part in one round, as far as privacy depends on it."""
-
-    records: int = 1
-    """That it holds."""
-    batch_size: int = 1
-    """Records that a step uses, or is expected to use; never more than it holds."""
-    steps: int = 1
-    """Local steps."""
-    rounds: int = 1
-    """That it may be asked to take part in, over the whole run."""
-    clients: int = 1
-    """There are."""
-    cohort: int = 1
-    """Clients of this round."""
-    heaviest: float | None = None
-    """What any client can count at most in the mean, in records; None where nothing limits it."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one local step trains on."""
-
-    inputs: Tensor
-    """float32 (n, width)."""
-    targets: Tensor
-    """float32 (n, classes) probabilities, or (n,) standardized targets."""
-
-
-Augment = Callable[[Batch], Batch]
-Masks = Callable[[int, int], Tensor]
-"""(records, units) -> factor of each unit of a hidden layer for each record, drawn anew at each call."""
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """What dp-sgd does to the gradients of a step: cut each record's to a norm, add noise to their sum."""
-
-    clip: float
-    noise_multiplier: float
-    guard: bool = True
-    """Whether records whose gradient is not finite are dropped."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One client's local training in one round."""
-
-    network: nn.Sequential
-    """Holds the global weights on entry; training may change it."""
-    inputs: Tensor
-    """float32 (n, width): the client's records, encoded."""
-    labels: Tensor
-    """int64 (n,) classes, or float32 (n,) standardized targets."""
-    batches: tuple[NDArray[np.int64], ...]
-    """Which records each local step uses, in order; a batch may be empty under Poisson sampling."""
-    training: Training
-    rng: np.random.Generator
-    augment: Augment | None = None
-    """What the defenses do to each batch before it is trained on; None where they do nothing."""
-    masks: Masks | None = None
-    """What they do to the hidden units, where the client is trained along with others."""
-    clipping: Clipping | None = None
-    """What they do to the records' gradients, likewise."""
-    taken: Participation = Participation()
-
-
-LocalTraining = Callable[[Job], Update]
+__all__ = [
+    "Batch",
+    "CallNext",
+    "Carrying",
+    "Clipping",
+    "Defense",
+    "Job",
+    "LocalTraining",
+    "Masks",
+    "Participation",
+    "PrivacyEvent",
+    "Sending",
+    "Update",
+]
 
 
 @dataclass(frozen=True)
@@ -111,7 +42,7 @@ class Sending:
     rng: np.random.Generator
     weight: float = 1.0
     """What the update counts in the cohort's mean: its records, or 1 where every client counts alike."""
-    taken: Participation = Participation()
+    taken: Participation = field(default_factory=Participation)
     memory: MutableMapping[str, Tensor] = field(default_factory=dict)
     """What this defense keeps of this client from round to round."""
 
@@ -126,29 +57,6 @@ class Carrying:
 
 
 CallNext = Callable[[Message, Context], Message]
-
-
-@dataclass(frozen=True)
-class PrivacyEvent:
-    """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
-
-    noise_multiplier: float
-    """Noise's standard deviation over the clipping norm; 0 is no privacy at all."""
-    sampling_rate: float
-    """Chance that a step uses the unit; 1 where it always does."""
-    steps: int
-    delta: float
-    unit: Literal["example", "client"]
-    neighbors: Literal["add-or-remove-one", "replace-one"]
-    mechanism: str
-    sampling: Literal["poisson", "fixed-size"] = "poisson"
-    """How the sample is drawn: each unit by itself, or so many of them without replacement."""
-    population: int = 0
-    """Units that a sample of fixed size is drawn from."""
-    budget: float | None = None
-    """Epsilon that may be spent in all."""
-    against_server: bool = True
-    """Whether the server, too, sees nothing but what the noise protects."""
 
 
 class Defense(BaseModel):

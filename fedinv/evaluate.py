@@ -6,20 +6,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from fedinv import __version__, attacking, files, observations, privacy
+from fedinv import __version__, attacking
 from fedinv.attack import Attack, Claim, Observation
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
 from fedinv.engines import inline
+from fedinv.federation.streams import stream
 from fedinv.headline import headline
 from fedinv.inferring import inferences, trained, trained_network
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.questions.records import Case, Rates, Verdict, judge
 from fedinv.judge.truth import auxiliary, true_rows
 from fedinv.judge.utility import auc, r2
-from fedinv.judge.verdict import Case, Rates, Verdict, judge
+from fedinv.privacy import claims as privacy
 from fedinv.report import render
-from fedinv.results import (
+from fedinv.results.run import (
     AttackResult,
     Control,
     FederationResult,
@@ -29,8 +31,8 @@ from fedinv.results import (
     Undefended,
     Utility,
 )
-from fedinv.scenario import Scenario
-from fedinv.streams import stream
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files, observations
 
 
 def evaluate(

@@ -1,13 +1,14 @@
 """The verdict of a run in one sentence: the worst case over attacks, beside what a guesser gets and what it cost."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results import AttackResult, InferenceResult, Measure, Privacy, Rate, Utility
+from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_names, worst_told
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
+from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
 
 if TYPE_CHECKING:
-    from fedinv.scenario import Scenario
+    from fedinv.scenario.scenario import Scenario
 
 
 def headline(
@@ -26,7 +27,7 @@ def headline(
     records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
-    told = [one.says for one in worst_told(inferences) if _above_guess(one)]
+    told = [one.says for one in worst_told(inferences) if exceeds_guess(one)]
     if not attacks and told:
         return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
     if not attacks and inferences:
@@ -50,96 +51,6 @@ def headline(
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
     return _sentence([*parts, *(f"it {said}" for said in told), *_control(attacks), *price])
-
-
-def severity(attack: AttackResult) -> tuple[float, bool, float]:
-    """How bad an attack is: what it recovered above the guesser first, then its fields above the guesser.
-
-    An attack that claims nothing scores the guesser's fields, so any that claims something goes before it.
-    """
-    return max(0.0, _above(attack.recovered)), attack.claimed > 0, _above(attack.field_accuracy)
-
-
-def worst_case(attacks: Sequence[AttackResult]) -> AttackResult:
-    """The attack (of at least one) by which the server learned most."""
-    return max(attacks, key=severity)
-
-
-def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:
-    """The attack (of at least one) that got most single fields right above the guesser."""
-    return max(attacks, key=lambda attack: _above(attack.field_accuracy))
-
-
-def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
-    """The attack that traced the largest share of its records to the right person; None where nobody has a name."""
-    named = [attack for attack in attacks if attack.reidentified is not None]
-    return max(named, key=lambda attack: attack.reidentified.value if attack.reidentified else 0.0, default=None)
-
-
-def worst_told(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
-    """Of all that answered the same question the attack, static or adaptive, that told most above the guess."""
-    worst: dict[str, InferenceResult] = {}
-    for one in inferences:
-        name = f"{one.asks} {one.parameters.get('column')}"
-        if one.answered and (name not in worst or _told(one) > _told(worst[name])):
-            worst[name] = one
-    return list(worst.values())
-
-
-def _above_guess(one: InferenceResult) -> bool:
-    """Whether any of its measures lies above the guess by more than its interval."""
-    return any((m.ci95[1] < m.prior) if m.lower_leaks else (m.ci95[0] > m.prior) for m in one.measures)
-
-
-def _told(one: InferenceResult) -> float:
-    if not one.measures:
-        return 0.0
-    first = one.measures[0]
-    return first.prior - first.value if first.lower_leaks else first.value - first.prior
-
-
-def hits(rate: Rate) -> int:
-    """How many of a rate's count are right."""
-    return round(rate.value * rate.count)
-
-
-def percent(share: float) -> str:
-    """A share as "41.0 %"; what is neither nothing nor all never reads as if it were."""
-    if 0 < share < 0.0005:
-        return "<0.1 %"
-    if 0.9995 <= share < 1:
-        return ">99.9 %"
-    return f"{100 * share:.1f} %"
-
-
-def measure_text(measure: Measure, at: float | None = None) -> tuple[str, str, str | None]:
-    """A measure's value (or another of its scale, `at`), the guess, and the bound where there is one."""
-
-    def text(value: float) -> str:
-        return percent(value).replace(" ", "") if measure.share else f"{value:.3g}"
-
-    bound = None if measure.bound is None else text(measure.bound)
-    return text(measure.value if at is None else at), text(measure.prior), bound
-
-
-def epsilon_text(epsilon: float) -> str:
-    """An epsilon rounded up, as it is an upper bound: one decimal, two below 1."""
-    digits = 1 if epsilon >= 1 else 2
-    return f"{math.ceil(round(epsilon * 10**digits, 6)) / 10**digits:.{digits}f}"
-
-
-def unit_text(privacy: Privacy) -> str:
-    """What an epsilon protects: one record, or all of a client."""
-    return "record" if privacy.unit == "example" else "client"
-
-
-def metric_text(utility: Utility) -> str:
-    """What the model's use is measured by."""
-    return "AUC" if utility.metric == "auc" else "R\u00b2"
-
-
-def _above(rate: Rate) -> float:
-    return rate.value - rate.prior
 
 
 def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:

@@ -5,16 +5,17 @@ from pathlib import Path
 
 from torch import nn
 
-from fedinv import attacking, files, observations
+from fedinv import attacking
 from fedinv.attack import Answer, Attack, Observation, Progress
 from fedinv.attacking import Steps
 from fedinv.data.population import Population
-from fedinv.judge.inference import Finding, Heard, Setting, judge_of
+from fedinv.federation.streams import stream
+from fedinv.judge.questions import Finding, Heard, Setting, judge_of
 from fedinv.judge.truth import auxiliary
-from fedinv.models import load
-from fedinv.results import InferenceResult
-from fedinv.scenario import Scenario
-from fedinv.streams import stream
+from fedinv.results.run import InferenceResult
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files, observations
+from fedinv.task.models import load
 
 
 def inferences(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from fedinv.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from fedinv.cluster import Cluster
+    from fedinv.studies.ray_workers import Cluster
 
 Key = TypeVar("Key")
 
@@ -56,7 +56,7 @@ def pool(
         if jobs is not None:
             raise RequestError("--jobs: a Ray cluster runs as many as it has CPUs, leave --jobs or --ray-address out")
         os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or under `uv run` Ray ships the working folder
-        from fedinv.cluster import cluster
+        from fedinv.studies.ray_workers import cluster
 
         with cluster(ray_address) as work:
             yield work

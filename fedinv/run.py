@@ -9,16 +9,18 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from fedinv import __version__, files, plugins
+from fedinv import __version__, plugins
 from fedinv.attack import Attack, Progress
 from fedinv.attacking import Steps
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.evaluate import evaluate
-from fedinv.faults import explain
 from fedinv.judge.truth import everyone, held_out
-from fedinv.results import Results
-from fedinv.scenario import Scenario, read
+from fedinv.results.run import Results
+from fedinv.scenario.mistakes import explain
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
 
 ENGINES = ("inline", "ray", "deployment")
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
-from fedinv.library import override
-from fedinv.scenario import Scenario, parse
+from fedinv.results.comparison import NONE
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage.documents import override
 
 USUAL = (
     "dp-sgd",
@@ -20,7 +22,6 @@ USUAL = (
     "label-smoothing",
 )
 """What is compared where nothing else is asked for."""
-NONE = "none"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from rich.console import Console
 from rich.table import Table
 
-from fedinv.headline import hits, measure_text
 from fedinv.report.reading import labels
-from fedinv.results import Rate, Results
-from fedinv.risk import Assessment
+from fedinv.results.assessment import Assessment
+from fedinv.results.run import Rate, Results
+from fedinv.results.wording import hits, measure_text
 
 SHOWN = 10
 """Clients that were left out, named one by one."""

@@ -18,9 +18,9 @@ _FORBIDDEN = (
     "fedinv.evaluate",
     "fedinv.inferring",
     "fedinv.judge",
-    "fedinv.library",
+    "fedinv.storage.documents",
     "fedinv.run",
-    "fedinv.sampling",
+    "fedinv.data.batches",
     "fedinv.scenario",
 )
 

@@ -13,11 +13,12 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv import files, library, wire
 from fedinv.errors import RunError
-from fedinv.federation import Agreement
-from fedinv.models import build, state
-from fedinv.schema import Schema
+from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
+from fedinv.storage import documents, files
+from fedinv.task.models import build, state
+from fedinv.task.schema import Schema
 
 from . import aggregation
 from .strategy import LeftOut, WiretapFedAvg
@@ -59,7 +60,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _document(scenario: str) -> dict[str, Any]:
-    return library.loads(scenario, "scenario") if "\n" in scenario else library.document(scenario)[0]
+    return documents.loads(scenario, "scenario") if "\n" in scenario else documents.document(scenario)[0]
 
 
 def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:

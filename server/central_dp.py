@@ -8,7 +8,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 from torch import Tensor
 
-from fedinv import wire
+from fedinv.federation import wire
 
 Update = Mapping[str, Tensor]
 EPS = torch.finfo(torch.float32).eps

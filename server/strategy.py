@@ -10,10 +10,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from fedinv import observations, wire
-from fedinv.central import CentralNoise
-from fedinv.federation import DECLINED, GONE, HALTED, Agreement, round_clients
-from fedinv.streams import stream
+from fedinv.defense_terms.central_dp import CentralNoise
+from fedinv.federation import ring, wire
+from fedinv.federation.agreement import Agreement, round_clients
+from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
+from fedinv.federation.streams import stream
+from fedinv.storage import observations
 
 from .aggregation import Summed
 from .central_dp import noised_mean
@@ -97,7 +99,7 @@ class WiretapFedAvg(Strategy):
                 if client in used:
                     one = used[client]
                     observations.write_update(self.folder, server_round, [client], one.records, one.update)
-        masked, unusable = [wire.is_ring(one.update) for one in used.values()], None
+        masked, unusable = [ring.is_ring(one.update) for one in used.values()], None
         if summed is not None:
             self.bytes_up = before + summed.bytes_up
             unusable = summed.halted if summed.mean is None else None

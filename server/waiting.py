@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
-from fedinv.federation import GONE
+from fedinv.federation.reply_codes import GONE
 
 LOOK_SECONDS = 5.0
 """Between looks at which nodes are still there; one that is missed at two of them is gone."""

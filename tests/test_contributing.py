@@ -10,8 +10,9 @@ import torch
 from fedinv import attacking, plugins
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.defense import Sending
-from fedinv.scenario import loads
-from fedinv.schema import Continuous, Schema
+from fedinv.scenario.reading import loads
+from fedinv.task.columns import Continuous
+from fedinv.task.schema import Schema
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.__main__ import NAMES
-from fedinv import library, plugins, run
-from fedinv.scenario import loads, read
+from fedinv import plugins, run
+from fedinv.scenario.reading import loads, read
+from fedinv.storage import documents
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n(.*?)```", README, re.S)
@@ -38,7 +39,7 @@ def test_ten_lines_take_in_a_table_never_seen(tmp_path):
 
 
 def test_everything_on_offer_is_named():
-    for kind in [*plugins.available("attacks"), *plugins.available("defenses"), *library.shipped()]:
+    for kind in [*plugins.available("attacks"), *plugins.available("defenses"), *documents.shipped()]:
         assert f"`{kind}`" in README
     for source in plugins.available("datasets"):
         assert source in BLOCKS[0]

@@ -7,12 +7,11 @@ projected gradient descent within a box.
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import nn
 
 from fedinv.defense import Batch, Defense
-from fedinv.loss import loss
+from fedinv.defense_terms.adversarial_training import perturbed
 
 
 class AdversarialTraining(Defense):
@@ -31,11 +30,5 @@ class AdversarialTraining(Defense):
 
     def augment(self, batch: Batch, network: nn.Sequential, rng: np.random.Generator) -> Batch:
         """Move the batch's records uphill, beginning where they are."""
-        moved = batch.inputs
-        for _ in range(self.steps):
-            at = moved.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(loss(network(at), batch.targets, reduction="sum"), at)
-            moved = batch.inputs + (at.detach() + self.step * slope.sign() - batch.inputs).clamp(
-                -self.radius, self.radius
-            )
-        return Batch(moved.detach(), batch.targets)
+        moved = perturbed(network, batch.inputs, batch.targets, self.radius, self.steps, self.step)
+        return Batch(moved, batch.targets)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
 
 from ..clipping import clipped, noised
 

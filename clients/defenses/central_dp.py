@@ -6,8 +6,8 @@ Flower's DifferentialPrivacyServerSideFixedClipping carries it out.
 
 from typing import Literal
 
-from fedinv.central import CentralNoise
 from fedinv.defense import Defense, Participation, PrivacyEvent
+from fedinv.defense_terms.central_dp import CentralNoise
 
 
 class CentralDp(CentralNoise, Defense):

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
-from fedinv.privacy import calibrated
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
+from fedinv.privacy.claims import calibrated
 
 from ..clipping import clipped, noised
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv import wire
 from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
-from fedinv.privacy import calibrated
+from fedinv.federation import ring
+from fedinv.privacy.claims import calibrated
 
 from ..clipping import clipped
 from ..discrete_gaussian import discrete_gaussian
@@ -49,7 +49,7 @@ class DistributedNoise(Defense):
         Raises ValueError for noise that is too fine for the grid.
         """
         entries = sum(tensor.numel() for tensor in update.values())
-        grid = 2.0**wire.FRACTION_BITS
+        grid = 2.0**ring.FRACTION_BITS
         # rounding to the grid may lengthen the update by half a step in every entry
         room = self.clip - math.sqrt(entries) / grid
         std = self._noise(sending.taken) * self.clip / math.sqrt(len(sending.cohort)) * grid

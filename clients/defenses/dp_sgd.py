@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.defense import Clipping, Defense, Job, LocalTraining, Participation, PrivacyEvent, Update
-from fedinv.loss import loss
-from fedinv.privacy import calibrated
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
+from fedinv.privacy.claims import calibrated
+from fedinv.task.loss import loss
 
 from ..training import drawn
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedinv.defense import Defense, Masks
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
 
 
 class Dropout(Defense):

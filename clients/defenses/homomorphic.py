@@ -10,9 +10,10 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from numpy.typing import NDArray
 
-from fedinv import ckks, wire
-from fedinv.ckks import RECORD, CkksTerms
 from fedinv.defense import CallNext, Carrying, Defense, Participation
+from fedinv.defense_terms import homomorphic
+from fedinv.defense_terms.homomorphic import RECORD, CkksTerms
+from fedinv.federation import wire
 
 
 class Homomorphic(CkksTerms, Defense):
@@ -39,7 +40,7 @@ class Homomorphic(CkksTerms, Defense):
 
     def misfit(self, cohort: int) -> str | None:
         """Refuse where TenSEAL is missing."""
-        return None if ckks.installed() else ckks.INSTALL
+        return None if homomorphic.installed() else homomorphic.INSTALL
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters in force, and how many clients the sum is of."""
@@ -53,14 +54,14 @@ class Homomorphic(CkksTerms, Defense):
         asked = message.content.config_records.get(RECORD, ConfigRecord())
         stage = asked.get("stage")
         if stage == "keys":
-            secret, public = ckks.keys(self.scale_bits)
+            secret, public = homomorphic.keys(self.scale_bits)
             context.state[RECORD] = ConfigRecord({"secret": secret})
             return _answer(message, {"public": public})
         if stage == "open":
             kept = context.state.config_records.pop(RECORD, None)
             if kept is None:
                 raise ValueError("its key was used already, or it never had one: nothing is opened twice")
-            values = ckks.decrypt(cast(bytes, kept["secret"]), cast(list[bytes], asked["ciphertexts"]))
+            values = homomorphic.decrypt(cast(bytes, kept["secret"]), cast(list[bytes], asked["ciphertexts"]))
             steps = 2.0**self.rounding_bits
             return _answer(message, {"sum": (np.round(values * steps) / steps).astype("<f8").tobytes()})
         if stage != "encrypt":
@@ -69,8 +70,8 @@ class Homomorphic(CkksTerms, Defense):
         if reply.has_error():
             return reply
         values = _vector(reply, self.heaviest(carrying.taken.heaviest))
-        _check(values, ckks.largest(self.scale_bits, carrying.taken.cohort))
-        encrypted = ConfigRecord({"ciphertexts": ckks.encrypt(cast(bytes, asked["public"]), values)})
+        _check(values, homomorphic.largest(self.scale_bits, carrying.taken.cohort))
+        encrypted = ConfigRecord({"ciphertexts": homomorphic.encrypt(cast(bytes, asked["public"]), values)})
         metrics = reply.content.metric_records["metrics"]
         return Message(RecordDict({RECORD: encrypted, "metrics": metrics}), reply_to=message)
 

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedinv import wire
 from fedinv.defense import Defense, Sending, Update
-from fedinv.streams import stream
+from fedinv.federation.ring import to_ring
+from fedinv.federation.streams import stream
 
 
 class Masking(Defense):
@@ -27,7 +27,7 @@ class Masking(Defense):
         """Mask the update. Raises ValueError for one that is not finite or alone in its cohort."""
         if len(sending.cohort) < 2:
             raise ValueError("masking needs at least two clients in a round: nobody to share a mask with")
-        ring = wire.to_ring(update, sending.weight)
+        ring = to_ring(update, sending.weight)
         for other in sending.cohort:
             if other == sending.client:
                 continue

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from fedinv.bottleneck import WIDTH, Bottleneck
 from fedinv.defense import Defense
-from fedinv.streams import torch_stream
+from fedinv.federation.streams import torch_stream
+from fedinv.task.networks.bottleneck import WIDTH, Bottleneck
 
 
 class Precode(Defense):

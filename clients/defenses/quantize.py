@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.defense import Defense, Sending, Update
-from fedinv.streams import torch_stream
-
-BUCKET = 512
+from fedinv.defense_terms.quantize import BUCKET
+from fedinv.federation.streams import torch_stream
 
 
 class Quantize(Defense):

@@ -16,9 +16,9 @@ from flwr.client.mod import secaggplus_mod
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key, Stage
 from numpy.typing import NDArray
 
-from fedinv import wire
 from fedinv.defense import CallNext, Carrying, Defense, Participation
-from fedinv.secagg import MODULUS, SecaggTerms, terms
+from fedinv.defense_terms.secagg_plus import MODULUS, SecaggTerms, terms
+from fedinv.federation import wire
 
 
 class SecaggPlus(SecaggTerms, Defense):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from fedinv.defense import Defense, Job, LocalTraining, Update
-from fedinv.pruned import kept
+from fedinv.defense_terms.small_model import kept
 
 
 class SmallModel(Defense):

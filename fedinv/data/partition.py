@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.schema import Continuous, Image
+from fedinv.task.columns import Continuous, Image
 
 Rows = NDArray[np.int64]
 

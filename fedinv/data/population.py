@@ -15,8 +15,8 @@ from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
 from fedinv.data.table_checks import loaded
 from fedinv.errors import RequestError
-from fedinv.schema import Schema
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.task.schema import Schema
 
 KEPT_CLIENTS = 1000
 """Clients whose drawn records are kept in memory."""

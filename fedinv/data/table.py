@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.schema import Schema
+from fedinv.task.schema import Schema
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from fedinv.blame import blamed, returned
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.schema import Categorical, Column, Image, Schema
+from fedinv.task.columns import Categorical, Column, Image
+from fedinv.task.schema import Schema
 
 SLACK = 1e-6
 """Share of a column's range by which a number may lie outside it: rounding of the statistics, no mistake."""

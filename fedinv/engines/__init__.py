@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedinv import files, roles
+from fedinv import roles
 from fedinv.engines import DEFAULT, Options
-from fedinv.engines.nodes import NodeStates
+from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RequestError
-from fedinv.scenario import Scenario
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
 
 Config = dict[str, bool | float | int | str]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.intervals import clopper_pearson
-from fedinv.judge.verdict import Verdict
-from fedinv.results import Calibration, CalibrationBin
+from fedinv.judge.questions.records import Verdict
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Calibration, CalibrationBin
 
 BINS = 10
 

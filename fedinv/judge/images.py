@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedinv.schema import Image
+from fedinv.task.columns import Image
 
 MOST = 100.0
 """Decibels at which PSNR is cut off: the error is then below 1e-5 of the range, about a float32's."""

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.judge.images import pair
-from fedinv.schema import Columns, Continuous, Schema
+from fedinv.task.columns import Columns, Continuous
+from fedinv.task.schema import Schema
 
 EXACT = 1e-3
 """Standard deviations within which a continuous field counts as exact."""

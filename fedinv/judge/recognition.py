@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Sample
-from fedinv.models import Convnet, Mlp, build
-from fedinv.schema import Schema
+from fedinv.task.models import build
+from fedinv.task.networks.convolutional import Convnet
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
 
 STEPS = 200
 BATCH = 32

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fedinv.attacking import Outcome
 from fedinv.data.population import Population
-from fedinv.judge.verdict import Verdict
-from fedinv.schema import Continuous, Image
+from fedinv.judge.questions.records import Verdict
+from fedinv.task.columns import Continuous, Image
 
 
 def table(outcome: Outcome, verdicts: Sequence[Verdict], people: Population) -> pa.Table:

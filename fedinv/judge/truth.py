@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Sample
+from fedinv.data.batches import local_batches, used_records
 from fedinv.data.population import Population, joined, population
 from fedinv.errors import RequestError
-from fedinv.federation import round_clients
-from fedinv.sampling import local_batches, used_records
-from fedinv.scenario import Scenario
-from fedinv.streams import stream
+from fedinv.federation.agreement import round_clients
+from fedinv.federation.streams import stream
+from fedinv.scenario.scenario import Scenario
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedinv.results import Interval
+from fedinv.results.run import Interval
 
 
 def auc(

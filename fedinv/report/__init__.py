@@ -9,9 +9,9 @@ def render(folder: Path) -> Path:
     Returns the page's path. Raises RunError naming the file that is missing, damaged or of another run, or that
     cannot be written.
     """
-    from fedinv import files
     from fedinv.report import page, plots
     from fedinv.report.reading import read_run
+    from fedinv.storage import files
 
     run = read_run(folder)
     drawn = plots.draw(run)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedinv import files
-from fedinv.headline import hits, metric_text, percent
-from fedinv.risk import Assessment, effect
+from fedinv.results.assessment import Assessment, effect
+from fedinv.results.wording import hits, metric_text, percent
+from fedinv.storage import files
 
 
 def render(assessed: Assessment, folder: Path) -> Path:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fedinv import files
-from fedinv.advice import UNITS, points
-from fedinv.comparison import Comparison, Leak, Row
-from fedinv.headline import epsilon_text, hits, percent
+from fedinv.results.comparison import Comparison, DefenseLeak, Row
+from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
+from fedinv.storage import files
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,7 +131,7 @@ def write(found: Comparison, folder: Path) -> Path:
     return folder / "comparison.html"
 
 
-def shown(row: Row, attack: str) -> Sequence[Leak]:
+def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:
     """What an attack got past a stack, static first."""
     return [leak for leak in row.leaks if leak.attack == attack]
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.comparison import Comparison, Row
-from fedinv.headline import epsilon_text
 from fedinv.report.plots import BLUE, GRAY, VERMILION, WIDTH, png
-from fedinv.stacks import NONE
+from fedinv.results.comparison import NONE, Comparison, Row
+from fedinv.results.wording import epsilon_text
 
 
 def heat(found: Comparison) -> bytes:

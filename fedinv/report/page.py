@@ -10,17 +10,19 @@ from typing import Any, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fedinv import library
 from fedinv.errors import RequestError
-from fedinv.federation import Known
-from fedinv.headline import epsilon_text, hits, measure_text, metric_text, percent, unit_text, worst_fields, worst_names
+from fedinv.federation.agreement import Known
 from fedinv.report import reading
 from fedinv.report.pictures import drawn as pictured
 from fedinv.report.pictures import pictures
 from fedinv.report.reading import Run
 from fedinv.report.reliability import sentence
-from fedinv.results import Interval, Rate
-from fedinv.scenario import Scenario, read
+from fedinv.results.ranking import worst_fields, worst_names
+from fedinv.results.run import Interval, Rate
+from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import documents
 
 KNOWN = {
     "architecture": "the network's architecture",
@@ -158,9 +160,9 @@ def _commands(run: Run) -> list[tuple[str, str]]:
 
 def _shipped(scenario: Scenario) -> str | None:
     """The name under which fedinv ships this very scenario."""
-    if scenario.name not in library.shipped():
+    if scenario.name not in documents.shipped():
         return None
-    attacks = library.document(scenario.name)[0].get("attacks", ())
+    attacks = documents.document(scenario.name)[0].get("attacks", ())
     if [one["kind"] for one in attacks] != [one.kind for one in scenario.attacks]:  # without importing them
         return None
     try:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.report.reading import Run
-from fedinv.results import Pair
-from fedinv.schema import Image
+from fedinv.results.run import Pair
+from fedinv.task.columns import Image
 
 MOST = 8
 SIDE = 160

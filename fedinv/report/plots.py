@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fedinv.headline import metric_text
 from fedinv.report import reading, reliability, roc
 from fedinv.report.reading import Run
-from fedinv.results import AttackResult, Calibration, Curve, Rate, Utility
+from fedinv.results.run import AttackResult, Calibration, Curve, Rate, Utility
+from fedinv.results.wording import metric_text
 
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
 WIDTH = 5.4

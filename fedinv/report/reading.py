@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from fedinv import files
 from fedinv.errors import RunError
-from fedinv.headline import worst_case
-from fedinv.results import AttackResult, Calibration, InferenceResult, Results
-from fedinv.scenario import Scenario, read
-from fedinv.schema import Column, Continuous, Schema
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import AttackResult, Calibration, InferenceResult, Results
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.task.columns import Column, Continuous
+from fedinv.task.schema import Schema
 
 CARDS = 3
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fedinv.headline import percent
-from fedinv.intervals import clopper_pearson
-from fedinv.results import Calibration
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Calibration
+from fedinv.results.wording import percent
 
 ACROSS = 2
 """Diagrams side by side."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fedinv.results import Curve
+from fedinv.results.run import Curve
 
 STYLES = ("-", "--", ":", "-.")
 

@@ -13,7 +13,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedinv.federation import Agreement
+from fedinv.federation.agreement import Agreement
 
 from ..waiting import ask
 

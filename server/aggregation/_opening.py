@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_public_key
 from numpy.typing import NDArray
 
-from fedinv.secagg import MODULUS
+from fedinv.defense_terms.secagg_plus import MODULUS
 
 Vector = list[NDArray[np.int64]]
 """Quantized weight, then quantized weighted parameters, modulo 2^32."""

@@ -15,9 +15,11 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedinv import ckks, wire
-from fedinv.ckks import RECORD
-from fedinv.federation import HALTED, Agreement
+from fedinv.defense_terms import homomorphic
+from fedinv.defense_terms.homomorphic import RECORD
+from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
+from fedinv.federation.reply_codes import HALTED
 
 from ..waiting import ask
 from . import Gathered, Summed, size
@@ -28,7 +30,7 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
 
     A reply holds the beginning of a client's ciphertext as its update, uint32: all that there is to be read of it.
     """
-    heaviest = ckks.terms(agreement.defense("homomorphic") or {}).heaviest(agreement.training.heaviest)
+    heaviest = homomorphic.terms(agreement.defense("homomorphic") or {}).heaviest(agreement.training.heaviest)
     round_ = _Round(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
     holder, public = round_.keys()
     if not public:
@@ -75,9 +77,9 @@ class _Round:
                     return node, public
         return 0, b""
 
-    def updates(self, public: bytes) -> ckks.Sum:
+    def updates(self, public: bytes) -> homomorphic.Sum:
         """The sum of all encrypted updates that can be added."""
-        total = ckks.Sum(public, sum(tensor.numel() for tensor in self.sent.values()))
+        total = homomorphic.Sum(public, sum(tensor.numel() for tensor in self.sent.values()))
         for reply in self._ask({node: {"stage": "encrypt", "public": public} for node in self.asked}, True):
             node = reply.metadata.src_node_id
             try:
@@ -98,7 +100,7 @@ class _Round:
             self.seen[node] = Message(content, reply_to=self.asked[node])
         return total
 
-    def open(self, holder: int, total: ckks.Sum) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    def open(self, holder: int, total: homomorphic.Sum) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
         """The sum, float64 (parameters,), from the client that can decrypt it."""
         for reply in self._ask({holder: {"stage": "open", "ciphertexts": total.ciphertexts()}}):
             opened = reply.content.config_records.get(RECORD, ConfigRecord()).get("sum")

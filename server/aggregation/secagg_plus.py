@@ -29,9 +29,10 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedinv import wire
-from fedinv.federation import HALTED, Agreement
-from fedinv.secagg import MODULUS, SecaggTerms, terms
+from fedinv.defense_terms.secagg_plus import MODULUS, SecaggTerms, terms
+from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
+from fedinv.federation.reply_codes import HALTED
 
 from ..waiting import ask
 from . import Gathered, Summed, _opening, size

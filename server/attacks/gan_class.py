@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress
-from fedinv.models import load
+from fedinv.task.models import load
 
 from ..inference.generators import NOISE, generator_of, train_by_model
 from ..inversion.relaxation import relax

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Sample, Sees, unanswered
-from fedinv.models import load
+from fedinv.task.models import load
 
 from ..inference.membership import by_gradient, by_likelihood, by_loss
 from ..inference.shadows import confidences, shadows

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees
-from fedinv.models import load
-from fedinv.schema import Schema
+from fedinv.task.models import load
+from fedinv.task.schema import Schema
 
 from ..inference.attribute import attribute
 from ..inference.representatives import (

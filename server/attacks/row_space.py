@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
-from fedinv.models import Mlp, load
+from fedinv.task.models import load
+from fedinv.task.networks.perceptron import Mlp
 
 from ..countermeasures import answered, decoded, granted, looked, rounding
 from ..inversion.activations import Activation

@@ -5,13 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Claim, Knowledge, Observation
-from fedinv.loss import loss
-from fedinv.models import load
-from fedinv.schema import Categorical
+from fedinv.defense_terms.adversarial_training import perturbed
+from fedinv.task.columns import Categorical
+from fedinv.task.models import load
 
 TRIES = 20
 """Times that the record is corrected by what the steps make of it."""
@@ -45,15 +44,6 @@ def decode(
 
     records = whole(claim.records)
     for _ in range(TRIES):
-        moved = _moved(network, records, claim.labels, radius, steps, step)
+        moved = perturbed(network, records, claim.labels, radius, steps, step)
         records = whole(claim.records - (moved - records))
     return replace(claim, records=records, notes=(*claim.notes, "the steps of adversarial training were undone"))
-
-
-def _moved(network: nn.Sequential, records: Tensor, labels: Tensor, radius: float, steps: int, step: float) -> Tensor:
-    moved = records
-    for _ in range(steps):
-        at = moved.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(network(at), labels, reduction="sum"), at)
-        moved = records + (at.detach() + step * slope.sign() - records).clamp(-radius, radius)
-    return moved

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedinv.attack import Claim, Knowledge, Observation
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
 
 PURE = 0.02
 """Distance from 0 or 1 up to which an entry of a one-hot column counts as not mixed."""

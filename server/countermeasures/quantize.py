@@ -7,9 +7,7 @@ from typing import Any
 from torch.nn.functional import pad
 
 from fedinv.attack import Exchange, Knowledge
-
-BUCKET = 512
-"""Entries that share a scale, as the defense is known to take them."""
+from fedinv.defense_terms.quantize import BUCKET
 
 
 def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:

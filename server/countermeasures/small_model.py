@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Exchange, Knowledge
-from fedinv.pruned import kept
+from fedinv.defense_terms.small_model import kept
 
 
 def look(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> Exchange:

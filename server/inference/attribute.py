@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
-from fedinv.loss import loss
-from fedinv.models import load
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.loss import loss
+from fedinv.task.models import load
+from fedinv.task.schema import Schema
 
 from ..inversion.labels import step_length
 from .whitening import Noise, gradients, seen_gradient

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot, softplus
 
 from fedinv.attack import Progress, Sample
-from fedinv.schema import Schema
+from fedinv.task.schema import Schema
 
 from ..inversion.relaxation import Relaxation
 from .representatives import average

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Exchange, Knowledge, Sample
-from fedinv.loss import loss
-from fedinv.models import ACTIVATIONS, load, state
+from fedinv.task.loss import loss
+from fedinv.task.models import load, state
+from fedinv.task.networks.perceptron import ACTIVATIONS
 
 from ..inversion.noise import noise_std, record_clip
 

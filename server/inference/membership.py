@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Sample
-from fedinv.loss import loss
+from fedinv.task.loss import loss
 
 from .whitening import Noise, gradients
 

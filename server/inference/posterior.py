@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Progress, Sample
-from fedinv.schema import Categorical, Column, Schema
+from fedinv.task.columns import Categorical, Column
+from fedinv.task.schema import Schema
 
 from .likelihood import Mechanism
 

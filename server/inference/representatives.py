@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from fedinv.attack import Progress
-from fedinv.schema import Categorical, Image, Schema
+from fedinv.task.columns import Categorical, Image
+from fedinv.task.schema import Schema
 
 from ..inversion.priors import Prior
 from ..inversion.relaxation import Relaxation

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Knowledge, Sample
-from fedinv.loss import loss
-from fedinv.models import build
+from fedinv.task.loss import loss
+from fedinv.task.models import build
 
 
 def shadows(

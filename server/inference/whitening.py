@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Sample
-from fedinv.loss import loss
+from fedinv.task.loss import loss
 
 LEAST = 1e-6
 """Of the largest variance: what lies below is rounding."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedinv.models import Logistic, Mlp
+from fedinv.task.networks.perceptron import Logistic, Mlp
 
 from .activations import Activation, bend, curve
 from .objective import Dense, Distance, Loss, slopes_of

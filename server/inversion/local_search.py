@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
 
 from .activations import Activation, curve
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
-from fedinv.models import load
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.models import load
+from fedinv.task.schema import Schema
 
 from ..countermeasures import only_signs, telling
 from .chain import Chain, Standard, activation_of, directions

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Progress
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
 
 from .first_layer import Factors, FirstLayer
 from .sparse import sparse_directions, sparsest

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Knowledge, Weights
-from fedinv.loss import loss
-from fedinv.models import load
+from fedinv.task.loss import loss
+from fedinv.task.models import load
 
 
 def recompute_update(

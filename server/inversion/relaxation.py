@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
 
 Form = Literal["relaxed", "box", "free"]
 

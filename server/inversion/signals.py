@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Exchange, Knowledge, Weights
-from fedinv.models import AnyModel, load
+from fedinv.task.models import AnyModel, load
 
 from .labels import step_length
 

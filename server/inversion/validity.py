@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fedinv.schema import Categorical, Schema
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
 
 from .first_layer import FirstLayer
 

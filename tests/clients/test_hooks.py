@@ -8,7 +8,8 @@ from torch import nn
 from clients import hooks
 from clients.training import plain_sgd
 from fedinv.blame import PluginError
-from fedinv.defense import Batch, Carrying, Defense, Job, Participation, Sending, Training
+from fedinv.defense import Carrying, Defense, Participation, Sending
+from fedinv.federation.training import Batch, Job, Training
 
 HERE = Path(__file__).name
 UPDATE = {"0.weight": torch.ones(2, 3), "0.bias": torch.ones(2)}

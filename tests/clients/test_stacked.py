@@ -4,10 +4,10 @@ import torch
 
 from clients import local, stacked
 from clients.cohort import Cohort, why_alone
-from fedinv import wire
 from fedinv.data.population import population
-from fedinv.models import build, state
-from fedinv.scenario import loads
+from fedinv.federation import wire
+from fedinv.scenario.reading import loads
+from fedinv.task.models import build, state
 
 TEXT = """
 name = "ragged"

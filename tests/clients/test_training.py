@@ -3,8 +3,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from clients.training import plain_sgd
-from fedinv.defense import Job, Training
-from fedinv.models import Convnet, build, state
+from fedinv.federation.training import Job, Training
+from fedinv.task.models import build, state
+from fedinv.task.networks.convolutional import Convnet
 
 
 def job(network, batches, lr=0.1):

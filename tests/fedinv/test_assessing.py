@@ -6,9 +6,9 @@ from markupsafe import escape
 from fedinv.assessing import assess, most_helpful, variations, varied
 from fedinv.assessment import assessment
 from fedinv.report.assessment import render
-from fedinv.results import Rate, Utility
-from fedinv.risk import Leak, change
-from fedinv.scenario import loads, read
+from fedinv.results.assessment import Leak, change
+from fedinv.results.run import Rate, Utility
+from fedinv.scenario.reading import loads, read
 
 
 def rate(hits, count=64):

@@ -6,7 +6,7 @@ import torch
 from fedinv import attacking
 from fedinv.attack import Attack, Claim, Exchange, Observation, Sample
 from fedinv.errors import RunError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 HERE = Path(__file__).name
 NOTHING = Claim(torch.zeros(0, 1), torch.zeros(0))

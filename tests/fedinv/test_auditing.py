@@ -6,12 +6,13 @@ import torch
 
 from fedinv import roles
 from fedinv.auditing import GAUSSIAN, audit
-from fedinv.canaries import plant
 from fedinv.cli import main
+from fedinv.data.canaries import plant
 from fedinv.errors import RequestError
-from fedinv.models import Mlp, build
 from fedinv.run import quiet
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 
 SMALL = ["federation.clients=10", "audit.clients=100"]
 

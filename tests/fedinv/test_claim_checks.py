@@ -6,7 +6,8 @@ import torch
 
 from fedinv.attack import Answer, Claim, Question, Sample
 from fedinv.claim_checks import wrong
-from fedinv.schema import Continuous, Schema
+from fedinv.task.columns import Continuous
+from fedinv.task.schema import Schema
 
 X = Continuous(name="x", mean=0, std=1, low=-1, high=1, mode=0)
 TABLE = Schema(columns=(X, X.model_copy(update={"name": "z"})), label="y", classes=("a", "b"))

@@ -9,10 +9,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fedinv import library, schemas
 from fedinv.cli import _indented
 from fedinv.engines import inline
-from fedinv.results import Results
+from fedinv.results.run import Results
+from fedinv.scenario import json_schemas
+from fedinv.storage import documents
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'
 MAIN = [sys.executable, "-m", "fedinv.cli"]
@@ -213,15 +214,15 @@ def test_a_damaged_observation_is_named(main, file, tmp_path, monkeypatch):
 
 
 def test_published_schemas_are_up_to_date():
-    for path, content in schemas.published().items():
+    for path, content in json_schemas.published().items():
         assert json.loads(path.read_text()) == json.loads(json.dumps(content)), "run: make schemas"
 
 
 def test_every_shipped_scenario_satisfies_the_published_schema():
     import tomllib
 
-    schema = json.loads((library.SHIPPED / "scenario.schema.json").read_text())
-    for path in library.shipped().values():
+    schema = json.loads((documents.SHIPPED / "scenario.schema.json").read_text())
+    for path in documents.shipped().values():
         jsonschema.validate(tomllib.loads(path.read_text()), schema)
 
 

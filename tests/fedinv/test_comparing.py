@@ -7,7 +7,7 @@ import pytest
 from fedinv import comparing
 from fedinv.errors import RequestError
 from fedinv.report import comparison as report
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.stacks import stacks
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'

@@ -1,14 +1,14 @@
 import pytest
 
 from fedinv import advice, comparison
-from fedinv.comparison import Cost, Leak, Row
-from fedinv.results import Rate
+from fedinv.results.comparison import Cost, DefenseLeak, Row
+from fedinv.results.run import Rate
 
 
 def leak(leakage, half=0.02, attack="exact", variant="adaptive", verdict="leaks"):
     rate = Rate(value=max(0.0, leakage), count=50, ci95=(0, 1), prior=0.0)
     interval = (leakage - half, leakage + half)
-    return Leak(
+    return DefenseLeak(
         attack=attack,
         variant=variant,
         leakage=leakage,

@@ -2,8 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedinv.headline import epsilon_text, headline, percent
-from fedinv.results import AttackResult, Control, Images, Mean, Privacy, Rate, Undefended, Utility
+from fedinv.headline import headline
+from fedinv.results.run import AttackResult, Control, Images, Mean, Privacy, Rate, Undefended, Utility
+from fedinv.results.wording import epsilon_text, percent
 
 NONE = Privacy(unit=None, epsilon=None, delta=None, accountant=None, note="")
 SPENT = Privacy(unit="example", epsilon=6.81, delta=1e-5, accountant="PLD", note="")

@@ -11,10 +11,11 @@ import torch
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from fedinv import files
 from fedinv.cli import app
 from fedinv.report.pictures import png
-from fedinv.schema import Image, Schema
+from fedinv.storage import files
+from fedinv.task.columns import Image
+from fedinv.task.schema import Schema
 
 SCENARIO = """
 name = "pictures"

@@ -6,7 +6,7 @@ from markupsafe import escape
 from fedinv import run
 from fedinv.errors import RequestError
 from fedinv.report import render
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 LABELS = '[[attacks]]\nkind = "labels"\n'
 PROPERTY = '[[attacks]]\nkind = "property"\ncolumn = "smoking"\n'

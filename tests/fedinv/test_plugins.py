@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import plugins, roles, scenario
+from fedinv import plugins, roles
 from fedinv.errors import RequestError
+from fedinv.scenario.reading import loads
 
 ATTACK = '''"""Claims nothing."""
 from typing import Literal
@@ -102,9 +103,9 @@ def test_an_entry_point_that_cannot_be_loaded_is_listed_and_is_one_clear_line_wh
     with pytest.raises(AssertionError, match=f"^cannot be loaded: .*{reason}"):
         raise AssertionError(plugins.listing("attacks")["silent"])
     with pytest.raises(RequestError, match=f"attack 'silent' cannot be loaded: .*{reason}") as caught:
-        scenario.loads(tiny + '[[attacks]]\nkind = "silent"\n')
+        loads(tiny + '[[attacks]]\nkind = "silent"\n')
     assert "\n" not in str(caught.value)
-    assert scenario.loads(tiny + '[[attacks]]\nkind = "exact"\n').attacks[0].kind == "exact"
+    assert loads(tiny + '[[attacks]]\nkind = "exact"\n').attacks[0].kind == "exact"
     assert "silent" not in plugins.loadable("attacks")
 
 

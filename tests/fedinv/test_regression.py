@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from fedinv import files, roles, run
+from fedinv import roles, run
 from fedinv.data.partition import ByColumn, Dirichlet
-from fedinv.defense import Job, Training
 from fedinv.errors import RequestError
+from fedinv.federation.training import Job, Training
 from fedinv.judge.truth import everyone, true_rows
-from fedinv.models import Mlp, build
 from fedinv.report import render
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 
 EXACT = '[[attacks]]\nkind = "exact"\n'
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n'

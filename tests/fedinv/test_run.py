@@ -1,7 +1,7 @@
 import pytest
 
 from fedinv import roles, run
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 EXACT = '[[attacks]]\nkind = "exact"\n'
 BOTH = EXACT + '[[attacks]]\nkind = "gradient-matching"\nrestarts = 2\niterations = 100\nsimulate = 50\n'

@@ -8,10 +8,11 @@ import signal
 
 import pytest
 
-from fedinv import files, run
-from fedinv.engines.nodes import NodeStates
+from fedinv import run
+from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RunError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files
 
 STATEFUL = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 0.5\n[[defenses]]\nkind = "top-k"\n'
 EXACT = '[[attacks]]\nkind = "exact"\n'

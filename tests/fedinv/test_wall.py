@@ -10,7 +10,7 @@ import torch
 from fedinv import attacking
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.errors import RunError
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 from fedinv.wall import WallError, wall
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,8 @@ class Looking(Attack):
 
 
 @pytest.mark.parametrize(
-    "module", ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.sampling", "fedinv.judge.truth"]
+    "module",
+    ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.data.batches", "fedinv.judge.truth"],
 )
 def test_an_attack_that_reaches_for_the_truth_cannot(tiny, tmp_path, module):
     with pytest.raises(RunError, match=f"may not import {module.split('.')[0]}"):

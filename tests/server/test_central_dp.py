@@ -4,8 +4,8 @@ import torch
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import roles, run
-from fedinv.privacy import epsilon
-from fedinv.scenario import loads
+from fedinv.privacy.claims import epsilon
+from fedinv.scenario.reading import loads
 
 noised_mean = roles.load("server", "central_dp").noised_mean
 EXACT = '[[attacks]]\nkind = "exact"\n'

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import files, observations
 from fedinv.engines.inline import train
 from fedinv.errors import RequestError
-from fedinv.privacy import claim
-from fedinv.scenario import loads
+from fedinv.privacy.claims import claim
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 

@@ -4,7 +4,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedinv import roles
-from fedinv.federation import GONE
+from fedinv.federation.reply_codes import GONE
 
 waiting = roles.load("server", "waiting")
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.schema import Schema, fit_categorical, fit_continuous
+from fedinv.task.columns import fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 Floats = NDArray[np.float64]
 Strings = NDArray[np.str_]

@@ -34,7 +34,7 @@ from pydantic import Field
 from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.sources._synthetic import chance, dictionary, effect, identities, measured, pick
 from fedinv.data.table import Table
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 
 SENSITIVE = frozenset({"income", "balance", "savings", "late_payments", "credit_history"})
 

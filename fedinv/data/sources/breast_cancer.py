@@ -8,8 +8,9 @@ from pydantic import Field
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.schema import Schema, fit_continuous
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.task.columns import fit_continuous
+from fedinv.task.schema import Schema
 
 
 class BreastCancer(Dataset):

@@ -13,8 +13,9 @@ from pydantic import Field
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.schema import Categorical, Continuous, Schema, fit_categorical, fit_continuous
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.task.columns import Categorical, Continuous, fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 MISSING = "(missing)"
 ABSENT = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?", "inf", "-inf", "Inf", "-Inf")

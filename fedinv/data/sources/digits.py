@@ -10,8 +10,9 @@ from torch.nn.functional import interpolate
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.schema import Image, Schema
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.task.columns import Image
+from fedinv.task.schema import Schema
 
 
 class Digits(Dataset):

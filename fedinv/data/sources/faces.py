@@ -9,8 +9,9 @@ from pydantic import Field
 
 from fedinv.data.dataset import Dataset
 from fedinv.data.table import Table
-from fedinv.schema import Image, Schema
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
+from fedinv.task.columns import Image
+from fedinv.task.schema import Schema
 
 Numbers = NDArray[np.float64]
 Traits = Mapping[str, Numbers]

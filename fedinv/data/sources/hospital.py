@@ -35,7 +35,7 @@ from pydantic import Field
 from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.sources._synthetic import chance, dictionary, effect, identities, measured, pick
 from fedinv.data.table import Table
-from fedinv.streams import stream
+from fedinv.federation.streams import stream
 
 SENSITIVE = frozenset({"hiv", "substance_use", "psychiatric", "diagnosis", "hba1c"})
 

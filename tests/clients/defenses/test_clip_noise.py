@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedinv import roles
-from fedinv.defense import Participation, Sending
-from fedinv.privacy import epsilon
+from fedinv.defense import Sending
+from fedinv.federation.training import Participation
+from fedinv.privacy.claims import epsilon
 
 ClipNoise = roles.load("clients", "defenses.clip_noise").ClipNoise
 

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import plugins, wire
-from fedinv.defense import Participation, Sending
-from fedinv.privacy import epsilon
+from fedinv import plugins
+from fedinv.defense import Sending
+from fedinv.federation import wire
+from fedinv.federation.ring import FRACTION_BITS
+from fedinv.federation.training import Participation
+from fedinv.privacy.claims import epsilon
 
 Masking = plugins.load("defenses", "masking")
 DistributedNoise = plugins.load("defenses", "distributed-noise")
@@ -32,10 +35,10 @@ def test_what_is_sent_lies_on_the_grid_and_within_the_clip():
     update = {"w": torch.randn(1000, generator=torch.Generator().manual_seed(0))}
     sending = Sending(0, 1, (0, 1), 4, 1, np.random.default_rng(0))
     sent = DistributedNoise(clip=0.25, noise_multiplier=0.0).protect(update, sending)["w"]
-    units = sent * 2.0**wire.FRACTION_BITS
+    units = sent * 2.0**FRACTION_BITS
     assert torch.equal(units, units.round())
     assert 0.2499 < float(sent.norm()) <= 0.25
-    noisy = DistributedNoise(clip=0.25).protect(update, sending)["w"] * 2.0**wire.FRACTION_BITS
+    noisy = DistributedNoise(clip=0.25).protect(update, sending)["w"] * 2.0**FRACTION_BITS
     assert torch.equal(noisy, noisy.round())
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fedinv import roles
-from fedinv.defense import Job, Participation, Training
-from fedinv.models import Mlp, build
-from fedinv.privacy import epsilon
+from fedinv.federation.training import Job, Participation, Training
+from fedinv.privacy.claims import epsilon
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 
 DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
 plain_sgd = roles.load("clients", "training").plain_sgd

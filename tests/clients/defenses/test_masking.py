@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import roles, wire
+from fedinv import roles
 from fedinv.defense import Sending
+from fedinv.federation import ring, wire
 
 Masking = roles.load("clients", "defenses.masking").Masking
 
@@ -52,7 +53,7 @@ def test_the_mask_changes_with_round_and_seed():
 def test_without_one_client_the_sum_is_noise():
     updates = [{"w": torch.ones(50)} for _ in range(3)]
     two = masked(updates, [1, 1, 1])[:2]
-    total = reduce(torch.add, (t["w"] for t in two)).double() / 2**wire.FRACTION_BITS
+    total = reduce(torch.add, (t["w"] for t in two)).double() / 2**ring.FRACTION_BITS
     assert total.abs().median() > 1e4
 
 

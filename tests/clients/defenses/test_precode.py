@@ -2,11 +2,12 @@ import numpy as np
 import torch
 
 from fedinv import plugins
-from fedinv.bottleneck import Bottleneck, penalty
-from fedinv.federation import Agreement
-from fedinv.library import loads as document
-from fedinv.models import Mlp, build, load, state
-from fedinv.scenario import loads
+from fedinv.federation.agreement import Agreement
+from fedinv.scenario.reading import loads
+from fedinv.storage.documents import loads as document
+from fedinv.task.models import build, load, state
+from fedinv.task.networks.bottleneck import Bottleneck, penalty
+from fedinv.task.networks.perceptron import Mlp
 
 Precode = plugins.load("defenses", "precode")
 MODEL = Mlp(hidden=(8,), bottleneck=4)

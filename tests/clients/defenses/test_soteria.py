@@ -4,8 +4,10 @@ import torch
 
 from fedinv import plugins
 from fedinv.errors import RequestError
-from fedinv.models import Lenet, Mlp, build, state
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.task.models import build, state
+from fedinv.task.networks.convolutional import Lenet
+from fedinv.task.networks.perceptron import Mlp
 
 Soteria = plugins.load("defenses", "soteria")
 

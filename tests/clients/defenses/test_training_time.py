@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from fedinv import plugins, roles
-from fedinv.defense import Batch, Job, Training
-from fedinv.loss import loss
-from fedinv.models import Mlp, build, state
+from fedinv.federation.training import Batch, Job, Training
+from fedinv.task.loss import loss
+from fedinv.task.models import build, state
+from fedinv.task.networks.perceptron import Mlp
 
 plain_sgd = roles.load("clients", "training").plain_sgd
 

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from fedinv.data.partition import ByColumn, Dirichlet, Iid, Partition, Quantity
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
-from fedinv.schema import Schema, fit_categorical, fit_continuous
+from fedinv.task.columns import fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 WARDS = ("north", "south", "east", "west")
 

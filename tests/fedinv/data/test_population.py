@@ -6,7 +6,7 @@ from fedinv.data.population import joined, population
 from fedinv.errors import RequestError
 from fedinv.judge.truth import everyone
 from fedinv.plugins import load
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 
 def drawn(source="hospital", **more):

@@ -10,7 +10,8 @@ from fedinv.data.population import population
 from fedinv.data.table import Table
 from fedinv.data.table_checks import loaded, wrong
 from fedinv.errors import RequestError
-from fedinv.schema import Schema, fit_categorical, fit_continuous
+from fedinv.task.columns import fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 HERE = Path(__file__).name
 AGE, SEX = np.array([30.0, 41.0, 52.0]), np.array(["f", "m", "f"])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import observations, run
+from fedinv import run
 from fedinv.engines import inline
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
+from fedinv.storage import observations
 
 ROOT = Path(__file__).parents[3]
 MASKED = '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 0.1\n[[defenses]]\nkind = "masking"\n'

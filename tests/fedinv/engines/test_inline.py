@@ -6,15 +6,16 @@ import torch
 from flwr.app import Message
 from torch.nn.functional import cross_entropy
 
-from fedinv import files, observations, wire
+from fedinv.data.batches import local_batches
 from fedinv.data.population import population
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
+from fedinv.federation import ring
 from fedinv.judge.truth import everyone
-from fedinv.models import build
-from fedinv.sampling import local_batches
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
+from fedinv.task.models import build
 
 FEEDBACK = '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "sign"\n'
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
@@ -87,7 +88,7 @@ def test_masking_hides_each_update_and_changes_nothing_in_the_sum(tiny, tmp_path
     first, hidden = (torch.cat([t.flatten() for t in o.last.received.values()]) for o in (plain[0], single[0]))
     assert abs(float(torch.corrcoef(torch.stack([first, hidden]))[0, 1])) < 0.1
     stored, _ = files.read_tensors(tmp_path / "masked" / "observations" / "round-001-client-0000.safetensors")
-    assert wire.is_ring(stored)
+    assert ring.is_ring(stored)
 
 
 def test_the_ledger_holds_every_round_of_every_client(tiny, tmp_path):
@@ -152,7 +153,7 @@ def misbehave(monkeypatch, scenario, how, **kwargs):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("raise", "the cat ate"), ("nan", "non-finite"), ("shape", "shape"), ("name", "parameters")],
+    [("raise", "the cat ate"), ("nan", "non-finite"), ("shape", "shape"), ("name", "'0.weight' is missing")],
 )
 def test_a_client_that_fails_is_left_out_and_the_run_goes_on(tiny, tmp_path, monkeypatch, how, words):
     inline.train(misbehave(monkeypatch, loads(tiny), how), tmp_path)

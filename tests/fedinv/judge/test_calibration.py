@@ -4,9 +4,9 @@ import torch
 
 from fedinv.attack import Claim
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.questions.records import Case, judge
 from fedinv.judge.truth import everyone, true_rows
-from fedinv.judge.verdict import Case, judge
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 
 def test_honest_claims_are_calibrated_and_boasts_are_not():

@@ -8,8 +8,9 @@ from fedinv.data.sources.digits import Digits
 from fedinv.data.table import Table
 from fedinv.judge.images import MOST, quality
 from fedinv.judge.matching import match
-from fedinv.judge.verdict import Case, judge
-from fedinv.schema import Image, Schema
+from fedinv.judge.questions.records import Case, judge
+from fedinv.task.columns import Image
+from fedinv.task.schema import Schema
 
 
 @pytest.fixture(scope="module")

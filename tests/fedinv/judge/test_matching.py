@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedinv.judge.matching import match
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.schema import Schema
 
 SCHEMA = Schema(
     columns=(

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import files
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.attacking import Assault, Outcome
 from fedinv.data.population import Population
@@ -15,10 +14,12 @@ from fedinv.data.table import Table
 from fedinv.headline import headline
 from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.verdict import Case, judge
-from fedinv.results import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
-from fedinv.scenario import loads
-from fedinv.schema import Schema, fit_categorical, fit_continuous
+from fedinv.judge.questions.records import Case, judge
+from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
+from fedinv.scenario.reading import loads
+from fedinv.storage import files
+from fedinv.task.columns import fit_categorical, fit_continuous
+from fedinv.task.schema import Schema
 
 SCENARIO = """\
 name = "clinic"

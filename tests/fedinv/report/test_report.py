@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import files
 from fedinv.errors import RunError
 from fedinv.report import render
+from fedinv.storage import files
 
 HOSTILE = "<script>alert(1)</script>"
 LEAKED = ("exact", "static", 0.0, 0.97)

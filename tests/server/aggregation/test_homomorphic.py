@@ -3,16 +3,18 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Error, Message
 
-from fedinv import ckks, files, observations, wire
-from fedinv.ckks import RECORD
 from fedinv.data.population import population
+from fedinv.defense_terms import homomorphic
+from fedinv.defense_terms.homomorphic import RECORD
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import loads
+from fedinv.federation import ring, wire
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 
 CKKS = '[[defenses]]\nkind = "homomorphic"\n'
 
-pytestmark = pytest.mark.skipif(not ckks.installed(), reason="TenSEAL is not installed")
+pytestmark = pytest.mark.skipif(not homomorphic.installed(), reason="TenSEAL is not installed")
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_the_sum_is_the_plain_weighted_mean_and_no_update_is_seen(four, tmp_path
     assert distance(total.received, {n: model(tmp_path / "plain")[0][n] - plain[0].sent[n] for n in total.sent}) < 2e-6
     for client, exchange in seen.items():
         stored, _ = files.read_tensors(tmp_path / f"ckks/observations/round-001-client-{client:04}.safetensors")
-        assert wire.is_ring(stored)
+        assert ring.is_ring(stored)
         both = [torch.cat([t.flatten() for t in u.values()]) for u in (exchange.received, plain[client].received)]
         assert abs(float(torch.corrcoef(torch.stack(both))[0, 1])) < 0.1
 
@@ -91,8 +93,8 @@ def test_the_secret_key_never_leaves_its_holder_and_opens_once(four, tmp_path, m
         sent.append((stage, client, message, reply))
 
     intercept(monkeypatch, watch)
-    keys = ckks.keys
-    monkeypatch.setattr(ckks, "keys", lambda bits: kept.append(keys(bits)) or kept[-1])
+    keys = homomorphic.keys
+    monkeypatch.setattr(homomorphic, "keys", lambda bits: kept.append(keys(bits)) or kept[-1])
     write = inline.NodeStates.write
     monkeypatch.setattr(
         inline.NodeStates,
@@ -120,8 +122,8 @@ def test_the_secret_key_never_leaves_its_holder_and_opens_once(four, tmp_path, m
     assert secret not in blobs
     ciphertexts = next(m.content[RECORD]["ciphertexts"] for stage, _, m, _ in sent if stage == "open")
     with pytest.raises(Exception, match="secret_key"):
-        ckks.decrypt(public, ciphertexts)
-    assert np.isfinite(ckks.decrypt(secret, ciphertexts)).all()
+        homomorphic.decrypt(public, ciphertexts)
+    assert np.isfinite(homomorphic.decrypt(secret, ciphertexts)).all()
 
 
 @pytest.mark.parametrize("how", ["error", "garbage", "short", "metrics"])
@@ -189,28 +191,32 @@ def test_a_server_that_asks_for_the_bare_update_gets_none(four, tmp_path, monkey
 
 
 def test_without_tenseal_the_scenario_says_what_to_install(tiny, monkeypatch):
-    monkeypatch.setattr(ckks, "installed", lambda: False)
+    monkeypatch.setattr(homomorphic, "installed", lambda: False)
     with pytest.raises(RequestError, match=r"pip install 'fedinv\[homomorphic\]'") as caught:
         loads(tiny + CKKS + "rounding_bits = 21\n")
     assert "\n" not in str(caught.value)
 
 
 def test_encrypted_vectors_add_up():
-    secret, public = ckks.keys(40)
+    secret, public = homomorphic.keys(40)
     vectors = [np.random.default_rng(i).normal(0, 3, 5000) for i in range(3)]
-    total = ckks.Sum(public, 5000)
+    total = homomorphic.Sum(public, 5000)
     for vector in vectors:
-        total.add(ckks.encrypt(public, vector))
-    assert np.abs(ckks.decrypt(secret, total.ciphertexts()) - sum(vectors)).max() < 1e-7
-    for bad in ([b"nothing"], ckks.encrypt(public, vectors[0])[:-1], ckks.encrypt(public, vectors[0][:4999])):
+        total.add(homomorphic.encrypt(public, vector))
+    assert np.abs(homomorphic.decrypt(secret, total.ciphertexts()) - sum(vectors)).max() < 1e-7
+    for bad in (
+        [b"nothing"],
+        homomorphic.encrypt(public, vectors[0])[:-1],
+        homomorphic.encrypt(public, vectors[0][:4999]),
+    ):
         with pytest.raises(ValueError, match="ciphertexts"):
             total.add(bad)
-    assert np.abs(ckks.decrypt(secret, total.ciphertexts()) - sum(vectors)).max() < 1e-7
-    most = ckks.largest(40, 3)
-    edge = ckks.Sum(public, 2048)
+    assert np.abs(homomorphic.decrypt(secret, total.ciphertexts()) - sum(vectors)).max() < 1e-7
+    most = homomorphic.largest(40, 3)
+    edge = homomorphic.Sum(public, 2048)
     for _ in range(3):
-        edge.add(ckks.encrypt(public, np.full(2048, most)))
-    assert np.abs(ckks.decrypt(secret, edge.ciphertexts()) - 3 * most).max() < 1e-6
+        edge.add(homomorphic.encrypt(public, np.full(2048, most)))
+    assert np.abs(homomorphic.decrypt(secret, edge.ciphertexts()) - 3 * most).max() < 1e-6
 
 
 def test_the_attacker_knows_the_size_of_the_rounding(four, tmp_path):

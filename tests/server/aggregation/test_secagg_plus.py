@@ -5,12 +5,13 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key
 
-from fedinv import files, observations, wire
 from fedinv.attack import Knowledge
 from fedinv.data.population import population
 from fedinv.engines import inline
 from fedinv.errors import RequestError, RunError
-from fedinv.scenario import loads
+from fedinv.federation import ring, wire
+from fedinv.scenario.reading import loads
+from fedinv.storage import files, observations
 
 SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'
 MASKING = '[[defenses]]\nkind = "masking"\n'
@@ -87,7 +88,7 @@ def test_the_sum_is_that_of_masking_up_to_quantization_and_no_update_is_seen(tin
     vector, true = (
         torch.cat([t.flatten().double() for t in u.values()]) for u in (stored, singles(tmp_path / "plain")[0].received)
     )
-    assert wire.is_ring(stored)
+    assert ring.is_ring(stored)
     assert abs(float(torch.corrcoef(torch.stack([vector, true]))[0, 1])) < 0.1
     assert float((vector / 2**32).mean()) == pytest.approx(0.5, abs=0.03)
     assert float((vector / 2**32).std()) == pytest.approx(12**-0.5, rel=0.05)
@@ -196,7 +197,7 @@ def test_clients_that_look_at_the_lists_refuse_to_open(six, tmp_path):
     assert model(tmp_path / "honest")[1]["used"] == 6
     with pytest.raises(RunError, match="both as present and as dropped out"):
         inline.train(loads(six + OPENING + SECAGG + "check_lists = true\n"), tmp_path / "opened")
-    assert all(wire.is_ring(files.read_tensors(p)[0]) for p in (tmp_path / "opened").rglob("round-001-client-*"))
+    assert all(ring.is_ring(files.read_tensors(p)[0]) for p in (tmp_path / "opened").rglob("round-001-client-*"))
 
 
 def test_only_a_malicious_server_opens(tiny):

@@ -3,7 +3,7 @@
 import pytest
 
 from fedinv import run
-from fedinv.scenario import loads
+from fedinv.scenario.reading import loads
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'
 

@@ -7,8 +7,8 @@ import torch
 from fedinv.attack import Exchange, Observation, Sample
 from fedinv.judge.matching import match
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
+from fedinv.task.models import build, state
 from server.attacks.dp_aware import DpAware
 from server.inference.likelihood import mechanism, repeats
 

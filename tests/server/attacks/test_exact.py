@@ -7,8 +7,10 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Exchange, Knowledge, Observation
-from fedinv.models import Logistic, Mlp, build
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.schema import Schema
 from server.attacks.exact import Exact
 
 CATEGORIES = {"sex": 2, "ward": 6, "blood": 8, "drug": 7, "smoking": 3, "discharge": 4}

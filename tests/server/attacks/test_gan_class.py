@@ -5,8 +5,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Exchange, Knowledge, Observation, Sample
-from fedinv.models import Mlp, build
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
 from server.attacks.gan_class import GanClass
 from server.attacks.generative_prior import GenerativePrior
 

@@ -8,8 +8,10 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from fedinv.attack import Exchange, Knowledge, Observation
-from fedinv.models import Convnet, Lenet, build, state
-from fedinv.schema import Image, Schema
+from fedinv.task.columns import Image
+from fedinv.task.models import build, state
+from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.schema import Schema
 from server.attacks.exact import Exact
 from server.attacks.gradient_matching import GradientMatching
 from server.attacks.row_space import RowSpace

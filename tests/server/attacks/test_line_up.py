@@ -6,8 +6,8 @@ import torch
 
 from fedinv.attack import Exchange, Observation, Question, Sample
 from fedinv.judge.truth import everyone
-from fedinv.models import build, state
-from fedinv.scenario import read
+from fedinv.scenario.reading import read
+from fedinv.task.models import build, state
 from server.attacks.line_up import LineUp
 from server.inference.likelihood import mechanism
 
@@ -86,7 +86,7 @@ def test_what_is_withheld_is_said():
 def test_the_fast_gradients_are_those_of_vmap():
     from torch.func import functional_call, grad, vmap
 
-    from fedinv.loss import loss
+    from fedinv.task.loss import loss
 
     seen, knows = lineup("", model="model={kind='mlp',hidden=[8,8],activation='tanh'}")
     given, people = mechanism((seen.last,), knows), knows.question.people

@@ -6,8 +6,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Exchange, Knowledge, Observation, Question, Sample
-from fedinv.models import Mlp, build
-from fedinv.schema import Continuous, Schema
+from fedinv.task.columns import Continuous
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
 from server.attacks.membership import Membership
 from server.inference.shadows import confidences, shadows
 

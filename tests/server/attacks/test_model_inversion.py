@@ -6,9 +6,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge
-from fedinv.models import Logistic, Mlp, build, state
-from fedinv.observations import trained
-from fedinv.schema import Categorical, Continuous, Image, Schema
+from fedinv.storage.observations import trained
+from fedinv.task.columns import Categorical, Continuous, Image
+from fedinv.task.models import build, state
+from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.schema import Schema
 from server.attacks.model_inversion import ModelInversion
 from server.inference.representatives import by_confidence, by_gradient, marginals
 

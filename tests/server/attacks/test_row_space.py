@@ -6,7 +6,7 @@ import torch
 
 from fedinv.attack import Observation
 from fedinv.judge.matching import match
-from fedinv.models import Logistic, Mlp
+from fedinv.task.networks.perceptron import Logistic, Mlp
 from server.attacks.row_space import RowSpace
 from tests.server.attacks.test_exact import SCHEMA, _change, _noisy, _see
 

@@ -2,7 +2,8 @@ import numpy as np
 import torch
 
 from fedinv.attack import Sample
-from fedinv.models import Mlp, build
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from server.inference.whitening import Noise, gradients, seen_gradient
 
 

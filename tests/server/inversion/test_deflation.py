@@ -1,7 +1,8 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedinv.models import Mlp, build
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from server.inversion.attribution import attribute
 from server.inversion.backward import pass_through
 from server.inversion.deflation import shares

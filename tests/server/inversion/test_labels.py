@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge
-from fedinv.models import Mlp, build
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from server.inversion.labels import as_labels, label_counts, label_hypotheses, step_length
 
 

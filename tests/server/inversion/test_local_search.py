@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.schema import Schema
 from server.inversion.local_search import Block, Equations, form, improve, polish
 from server.inversion.spans import span
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.schema import Schema
 from server.inversion.pooling import agreement, align, certainty, determined, pool, pool_by, weights
 from server.inversion.relaxation import relax
 

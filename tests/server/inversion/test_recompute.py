@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Knowledge
-from fedinv.models import Mlp, build
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from server.inversion.recompute import mismatch, recompute_update
 
 MODEL = Mlp(hidden=(12, 8))

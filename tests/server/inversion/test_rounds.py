@@ -5,8 +5,10 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from fedinv.attack import Exchange, Knowledge, Observation
-from fedinv.models import Mlp, build, load, state
-from fedinv.schema import Categorical, Continuous, Schema
+from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.models import build, load, state
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
 from server.inversion.labels import step_length
 from server.inversion.matcher import matching
 from server.inversion.optimize import Descent, Found, Problem, descend

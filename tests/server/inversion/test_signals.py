@@ -3,8 +3,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fedinv.attack import Exchange, Knowledge
-from fedinv.loss import loss
-from fedinv.models import Mlp, build
+from fedinv.task.loss import loss
+from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from server.inversion.signals import label, target
 
 MODEL = Mlp(hidden=(40, 20))

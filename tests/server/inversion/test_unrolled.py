@@ -5,8 +5,9 @@ from torch.nn.functional import mse_loss, one_hot
 
 from fedinv import roles
 from fedinv.attack import Exchange, Knowledge
-from fedinv.defense import Job, Training
-from fedinv.models import Mlp, build, state
+from fedinv.federation.training import Job, Training
+from fedinv.task.models import build, state
+from fedinv.task.networks.perceptron import Mlp
 from server.inversion.chain import Chain, directions
 from server.inversion.objective import dense_layers
 from server.inversion.unrolled import (

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv.schema import Categorical, Continuous, Image, Schema
+from fedinv.task.columns import Categorical, Continuous, Image
+from fedinv.task.schema import Schema
 from server.inversion.first_layer import FirstLayer
 from server.inversion.validity import activity, fault, snap, stray
 

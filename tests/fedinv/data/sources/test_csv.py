@@ -7,7 +7,7 @@ import pytest
 
 from fedinv.data.sources.csv import Csv
 from fedinv.errors import RequestError
-from fedinv.schema import Categorical, Continuous
+from fedinv.task.columns import Categorical, Continuous
 
 HEADER = "who,age,weight,ward,flag,ill\n"
 ROWS = "".join(

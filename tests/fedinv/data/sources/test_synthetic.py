@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedinv.data.sources.bank import Bank
 from fedinv.data.sources.hospital import Hospital
-from fedinv.schema import Categorical, Continuous
+from fedinv.task.columns import Categorical, Continuous
 
 
 def hospital(records=2000):

@@ -1,0 +1,1 @@
+"""What the two sides of one defense must agree on: one file a defense, named after its kind."""

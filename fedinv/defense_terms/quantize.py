@@ -1,0 +1,3 @@
+"""Quantization's terms: how many entries share one scale."""
+
+BUCKET = 512

@@ -1,0 +1,115 @@
+"""A real deployment: the same two apps on a SuperLink and its SuperNodes, as `fedinv up` starts them or as they are."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedinv import __version__, roles
+from fedinv.engines import DEFAULT, Options
+from fedinv.engines.deployment import rehearsal
+from fedinv.errors import RequestError, RunError
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+
+POLL_SECONDS = 0.5
+ASK_SECONDS = 10.0
+"""Between questions to the SuperLink, each of which takes a second."""
+
+OnReply = Callable[[int], None]
+
+
+def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
+    """Run the scenario's federation on a deployment.
+
+    What clients remember between rounds is kept by their SuperNodes for one run of Flower's: where defenses may have
+    them remember, a run that was stopped starts again, and ends as it would have. Raises RequestError where no
+    deployment is up, RunError when the run fails.
+    """
+    at = _joined(scenario, options)
+    if scenario.defenses:
+        for folder in ("checkpoint", "observations"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+    app = at / "flower" / "app"
+    _write_app(app)
+    config = app.parent / "run.toml"
+    files.write(config, tomli_w.dumps({"scenario": scenario.to_toml(), "out": str(out.resolve())}))
+    begun = rehearsal.flower(at, "run", str(app.resolve()), rehearsal.NAME, "--run-config", str(config.resolve()))
+    run = str(begun["run-id"])
+    try:
+        _follow(at, run, scenario, out, on_reply)
+    except KeyboardInterrupt:
+        with suppress(RunError):
+            rehearsal.flower(at, "stop", run, rehearsal.NAME)
+        raise
+
+
+def _joined(scenario: Scenario, options: Options) -> Path:
+    """The folder of the deployment to run on, with as many SuperNodes as the scenario has clients."""
+    at, clients = options.deployment, scenario.federation.clients
+    if options.superlink is not None:
+        joined = at / "joined"
+        rehearsal.configure(joined, options.superlink, options.root_certificates)
+        return joined
+    there = rehearsal.read(at)
+    if there is None:
+        raise RequestError(
+            f"--engine deployment: nothing is up; start it with fedinv up --clients {clients} --tls, "
+            "or name a SuperLink that is there with --superlink HOST:PORT"
+        )
+    dead = [process.what for process in there.processes if not process.alive]
+    if dead:
+        raise RequestError(f"--engine deployment: {', '.join(dead)} ended; start anew with fedinv down and fedinv up")
+    if len(there.nodes) < clients:
+        rehearsal.more(at, there, clients, lambda line: print(f"fedinv: {line}", file=sys.stderr))  # noqa: T201
+    return at
+
+
+def _write_app(folder: Path) -> None:
+    """An app of nothing but the names of our two: they are installed where SuperLink and SuperNodes run."""
+    package = "fedinv._roles." if roles.folder("clients").parent.name == "_roles" else ""
+    declared: dict[str, Any] = {
+        "project": {"name": "fedinv", "version": __version__, "description": "fedinv", "license": "Apache-2.0"},
+        "tool": {
+            "flwr": {
+                "app": {
+                    "publisher": "fedinv",
+                    "components": {"serverapp": f"{package}server.app:app", "clientapp": f"{package}clients.app:app"},
+                    "config": {"scenario": "", "out": ""},
+                }
+            }
+        },
+    }
+    files.write(folder / "pyproject.toml", tomli_w.dumps(declared))
+
+
+def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply) -> None:
+    """Wait for the run's end, telling of each round."""
+    progress, told, asked = out / "checkpoint" / "progress.json", 0, time.monotonic()
+    if progress.is_file():
+        told = int(files.read_json(progress)["round"])
+    while not (out / "ledger.json").is_file():
+        time.sleep(POLL_SECONDS)
+        done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
+        for round_ in range(told + 1, done + 1):
+            for _ in range(scenario.federation.participants):
+                on_reply(round_)
+        told = max(told, done)
+        if time.monotonic() - asked > ASK_SECONDS:
+            asked = time.monotonic()
+            (state,) = rehearsal.flower(at, "list", "--run-id", run, rehearsal.NAME)["runs"]
+            if str(state["status"]).startswith("finished") and not (out / "ledger.json").is_file():
+                raise RunError(_why(at, str(state["status"]), str(state.get("status-details", ""))))
+
+
+def _why(at: Path, status: str, details: str) -> str:
+    """What is known of a run that failed."""
+    log = at / "logs" / "superlink.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    said = [line.split("Error: ", 1)[1] for line in lines if "RunError: " in line or "RequestError: " in line]
+    return said[-1] if said else f"the run on the SuperLink ended as {status} ({details}); see {at / 'logs'}"

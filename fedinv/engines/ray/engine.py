@@ -1,0 +1,106 @@
+"""Flower's own simulation: the same two apps, with Ray spreading the clients over this machine or a cluster.
+
+Flower and Ray run in a process of their own (`ray_driver`), which is told what to do over one pipe and tells how it
+goes over another. What they print is kept in the run's ray.log. However this process ends, the first pipe closes, and
+the other one takes everything it started with it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedinv.engines import DEFAULT, Options, start_over
+from fedinv.errors import RequestError, RunError
+from fedinv.scenario.scenario import Scenario
+
+OnReply = Callable[[int], None]
+"""Called after each client's training with its round."""
+
+LOG = "ray.log"
+
+_ERRORS = {error.__name__: error for error in (RequestError, RunError)}
+
+
+def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
+    """Run the scenario's federation, from its last checkpoint in `out` where there is one.
+
+    What clients remember between rounds lives in the process that ends: where defenses may have them remember, a run
+    that was stopped starts again, and ends as it would have. Raises RequestError for resources that no machine has or
+    a cluster that is not there, RunError when no client can be used or Ray fails.
+    """
+    out = out.resolve()
+    start_over(scenario, out)
+    order = {"scenario": scenario.to_toml(), "out": str(out), "options": _plain(options)}
+    ended: dict[str, Any] = {}
+    with _driver(out, order) as told:
+        for message in told:
+            if "round" in message:
+                on_reply(message["round"])
+            else:
+                ended = message
+    if not ended:
+        raise RunError(f"Flower's simulation on Ray ended unexpectedly; what it said last is in {out / LOG}")
+    if "error" in ended:
+        raise _ERRORS[ended["error"]](" ".join(ended["message"].split()))
+    (out / LOG).unlink(missing_ok=True)
+
+
+@contextmanager
+def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """Start the driver; yield what it tells until it ends. Neither it nor Ray outlives the block."""
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
+    environment = {**os.environ, **_SETTINGS, "PYTHONPATH": paths}
+    command = [sys.executable, "-P", "-c", "from fedinv.engines.ray.driver import main; main()"]
+    out.mkdir(parents=True, exist_ok=True)
+    # Ray's sockets lie in its folder, and a socket's path must be short; it must be empty, as workers import from it
+    scratch = tempfile.TemporaryDirectory(prefix="fedinv-", dir=_short(), ignore_cleanup_errors=True)
+    with scratch as folder, (out / LOG).open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # a group of its own: Ctrl-C is for us, and one signal ends it all
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(order) + "\n")
+                process.stdin.flush()
+            yield map(json.loads, process.stdout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+
+
+_SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # or under `uv run` Ray ships the working folder
+    "RAY_worker_niceness": "0",  # by default its workers give way to everything else on the machine
+}
+
+
+def _short() -> str | None:
+    return "/tmp" if os.access("/tmp", os.W_OK) else None  # noqa: S108
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return {name: value for name, value in asdict(options).items() if name.startswith(("ray_", "client_"))}

@@ -1,0 +1,133 @@
+"""How weights and updates travel: Flower records, and the ring in which masked updates add up."""
+
+import io
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedinv.federation import compression
+from fedinv.federation.ring import from_ring, is_ring
+
+Kind = TypeVar("Kind", ArrayRecord, ConfigRecord, MetricRecord)
+
+
+def record(content: RecordDict, name: str, kind: type[Kind]) -> Kind:
+    """A record of a message's content; `content.array_records[name]` copies all of them to find one.
+
+    Raises KeyError where it is missing, TypeError where it is of another kind.
+    """
+    found = content[name]
+    if not isinstance(found, kind):
+        raise TypeError(f"{name} is no {kind.__name__}")
+    return found
+
+
+def pack(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Turn tensors by name into a Flower record, order kept."""
+    packed = ArrayRecord()  # from a dict it would make every Array twice, by item it would check each at length
+    packed.__dict__["_data"].update({name: _array(tensor.numpy(force=True)) for name, tensor in tensors.items()})
+    return packed
+
+
+def pack_small(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """The same, each tensor in the smallest form that loses nothing: fewer bytes where it has zeros or few levels.
+
+    `unpack` reads it; Flower's own strategies do not.
+    """
+    packed = ArrayRecord()
+    for name, tensor in tensors.items():
+        values = tensor.detach().contiguous().numpy()
+        small = compression.encode(values)
+        packed[name] = (
+            _array(values) if small is None else Array(_name(values.dtype), values.shape, compression.FORM, small)
+        )
+    return packed
+
+
+def unpack(record: ArrayRecord) -> dict[str, Tensor]:
+    """Turn a Flower record into tensors of their own memory, order kept. Raises ValueError for bytes it cannot read."""
+    return {name: torch.from_numpy(_values(array).copy()) for name, array in record.items()}
+
+
+def view(record: ArrayRecord) -> dict[str, Tensor]:
+    """Like `unpack`, on the record's own bytes: quicker, and not to be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's word that the bytes are not to be written to
+        return {name: torch.from_numpy(_values(array)) for name, array in record.items()}
+
+
+def _array(values: NDArray[Any]) -> Array:
+    """What `flwr.app.Array(values)` makes, with the .npy header kept from one call to the next."""
+    data = b"".join((_header(values.dtype, values.shape), np.ascontiguousarray(values).data))
+    array = Array.__new__(Array)  # its constructor, for all that it may be given, takes ten times as long
+    array.__dict__.update(dtype=_name(values.dtype), shape=values.shape, stype="numpy.ndarray", data=data)
+    return array
+
+
+_name = lru_cache(maxsize=16)(str)
+_dtype = lru_cache(maxsize=16)(np.dtype)
+
+
+@lru_cache(maxsize=256)
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    sink = io.BytesIO()
+    np.lib.format.write_array_header_1_0(sink, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    return sink.getvalue()
+
+
+def _values(array: Array) -> NDArray[Any]:
+    """What `array.numpy()` reads; the header is parsed only if it is not the one expected."""
+    if array.stype == compression.FORM:
+        return compression.decode(array.data, np.dtype(array.dtype), tuple(array.shape))
+    dtype, shape = _dtype(array.dtype), tuple(array.shape)
+    if array.data.startswith(head := _header(dtype, shape)):
+        return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape)
+    return np.asarray(array.numpy())
+
+
+def size(record: ArrayRecord) -> int:
+    """Bytes of the arrays as they are serialized."""
+    return sum(len(array.data) for array in record.values())
+
+
+def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:
+    """Say why a received update cannot be used, or None if it can."""
+    if list(update) != list(sent):
+        return f"sent parameters {list(update)} instead of {list(sent)}"
+    for name, tensor in update.items():
+        if tensor.shape != sent[name].shape:
+            return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
+        if tensor.dtype not in (torch.float32, torch.int64, torch.uint32):
+            return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
+    # a finite sum has only finite terms; the other way round needs the closer look
+    if not is_ring(update) and not math.isfinite(torch.cat([tensor.flatten() for tensor in update.values()]).sum()):
+        for name, tensor in update.items():
+            if not bool(torch.isfinite(tensor).all()):
+                return f"sent non-finite values in {name}"
+    return None
+
+
+def weighted_mean(updates: Iterable[Mapping[str, Tensor]], weights: Iterable[float]) -> dict[str, Tensor]:
+    """The mean of updates by weight, summed in the order given; ring elements are summed modulo 2^64.
+
+    Ring elements carry their weights already, see `to_ring`.
+    """
+    updates, weights = list(updates), list(weights)
+    total = math.fsum(weights)
+    if all(is_ring(update) for update in updates):
+        ring = {name: torch.stack([u[name] for u in updates]).sum(0) for name in updates[0]}
+        return from_ring(ring, total)
+    # in double precision, so that what all clients agree on is kept to the last digit
+    mean = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in updates[0].items()}
+    for update, weight in zip(updates, weights, strict=True):
+        for name, tensor in update.items():
+            mean[name].add_(tensor, alpha=weight / total)
+    return {name: tensor.float() for name, tensor in mean.items()}

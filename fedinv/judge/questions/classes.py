@@ -1,0 +1,227 @@
+"""Representatives of a model's classes: how like the class's people are they?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedinv.attack import Claim, Observation, Question, Sample
+from fedinv.judge.images import quality
+from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions.samples import samples
+from fedinv.judge.recognition import recognizer
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Exhibit, Measure, Pair
+from fedinv.task.columns import Categorical, Image
+from fedinv.task.schema import Schema
+
+SHOWN = 8
+RAREST = 0.05
+"""Least standard deviation by which an input's difference is divided: rarer values would outweigh all others."""
+
+
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """Nothing is handed over."""
+    return None
+
+
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+    """Representatives against the means of the classes' true training records, beside the population's.
+
+    Of images also: how many a network of the judge's own takes for the right class.
+    """
+    schema, people = setting.people.table.schema, setting.people
+    if not schema.classes:
+        return Finding("told no class: the label is a number", [])
+    rows = np.concatenate(_held(setting, heard))
+    truth = Sample(people.inputs[rows], people.labels[rows])
+    claims = [one.answer for one in heard if isinstance(one.answer, Claim) and one.answer.labels is not None]
+    records, labels = _of(claims, truth, schema)
+    if not len(records):  # the guess speaks: the population's mean or mode for each class
+        labels = torch.from_numpy(np.unique(truth.labels.numpy()))
+        records = _center(truth.records, schema).repeat(len(labels), 1)
+    drawn = Sample(records, labels)
+    several = len(labels) > len(set(labels.tolist()))
+    if several:  # samples of each class stand for their mean
+        labels = torch.tensor(sorted(set(labels.tolist())))
+        records = torch.stack([drawn.records[drawn.labels == c].mean(0) for c in labels])
+    means = torch.stack([_center(truth.records[truth.labels == c], schema) for c in labels])
+    guesses = _center(truth.records, schema).expand_as(means)
+    if schema.image is not None:
+        return _images(setting, schema.image, truth, labels, records, means, guesses, rng)
+    found = _table(setting, truth, labels, records, means, guesses, rng)
+    if several:
+        measures, shown = samples(drawn, truth, schema, setting.scenario.judge.tolerance, rng)
+        found = replace(found, measures=[*found.measures, *measures], exhibits=[*found.exhibits, shown])
+    return found
+
+
+def _held(setting: Setting, heard: Sequence[Heard]) -> list[NDArray[np.int64]]:
+    """Rows of the clients that were watched; of all where the trained model was."""
+    watched = {client for one in heard if one.seen.last.received for client in one.seen.clients}
+    return [setting.people.shares[client] for client in sorted(watched)] or list(setting.people.shares)
+
+
+def _of(claims: Sequence[Claim], truth: Sample, schema: Schema) -> tuple[Tensor, Tensor]:
+    """Claimed records and their classes, of classes that have people."""
+    if not claims or not sum(len(claim.records) for claim in claims):
+        return torch.zeros(0, schema.width), torch.zeros(0, dtype=torch.long)
+    records = torch.cat([claim.records for claim in claims])
+    labels = torch.cat([claim.labels for claim in claims if claim.labels is not None]).long()
+    held = torch.isin(labels, truth.labels)
+    return records[held].nan_to_num(), labels[held]
+
+
+def _center(records: Tensor, schema: Schema) -> Tensor:
+    """(width,): means of numbers and pixels, the commonest of values."""
+    mean = records.mean(0)
+    for column, at in zip(schema.columns, schema.slices, strict=True):
+        if isinstance(column, Categorical):
+            mean[at] = torch.eye(column.width)[int(mean[at].argmax())]
+    return mean
+
+
+def _images(
+    setting: Setting,
+    image: Image,
+    truth: Sample,
+    labels: Tensor,
+    records: Tensor,
+    means: Tensor,
+    guesses: Tensor,
+    rng: np.random.Generator,
+) -> Finding:
+    schema, people = setting.people.table.schema, setting.people
+    others = Sample(people.inputs[people.holdout], people.labels[people.holdout])
+    eye = recognizer(schema, truth, others, setting.scenario.seed + 1)
+    named = eye.classes(records) == labels.numpy()
+    hits, total, chance = int(named.sum()), len(named), 1 / len(schema.classes)
+    claimed, true, guessed = (image.decode(part.double().numpy()) for part in (records, means, guesses))
+    ours, prior = quality(claimed, true, image), quality(guessed, true, image)
+    measures = [
+        Measure(
+            name="taken for the right class by a network of the judge's own",
+            value=hits / total,
+            count=total,
+            ci95=clopper_pearson(hits, total),
+            prior=chance,
+        ),
+        _mean("PSNR to the class's mean image (dB)", ours.psnr, prior.psnr, rng),
+    ]
+    if not np.isnan(ours.ssim).any():
+        measures.append(_mean("SSIM to the class's mean image", ours.ssim, prior.ssim, rng))
+    says = (
+        f"drew {hits} of {total} classes so that a network of the judge's own, right on {eye.right} of {eye.asked} "
+        f"held-out images, takes the picture for the right one ({hits / total:.1%}, chance {chance:.1%})"
+    )
+    span = image.high - image.low
+    pairs = [
+        Pair(
+            caption=f"{schema.classes[int(labels[i])]}: {'recognized' if named[i] else 'not recognized'}, "
+            f"{ours.psnr[i]:.1f} dB",
+            shape=(image.channels, image.down, image.across),
+            true=((true[i] - image.low) / span).round(3).tolist(),
+            claimed=((claimed[i] - image.low) / span).round(3).tolist(),
+        )
+        for i in range(min(SHOWN, total))
+    ]
+    return Finding(says, measures, exhibits=[Exhibit(title="Mean image of a class, and what was drawn", images=pairs)])
+
+
+def _table(
+    setting: Setting,
+    truth: Sample,
+    labels: Tensor,
+    records: Tensor,
+    means: Tensor,
+    guesses: Tensor,
+    rng: np.random.Generator,
+) -> Finding:
+    schema, tolerance = setting.people.table.schema, setting.scenario.judge.tolerance
+    right, guessed = (_fields(part, means, schema, tolerance) for part in (records, guesses))
+    total, hits = right.size, int(right.sum())
+    measures = [
+        Measure(
+            name="fields of the class's mean or mode right",
+            value=hits / total,
+            count=total,
+            ci95=clopper_pearson(hits, total),
+            prior=float(guessed.mean()),
+        )
+    ]
+    direction = _direction(labels, records, truth, rng)
+    if direction is not None:
+        measures.insert(0, direction)
+    says = (
+        f"told {hits} of {total} fields of what is typical of a class ({right.mean():.1%}, guess {guessed.mean():.1%})"
+    )
+    if direction is not None:
+        says += f"; how the classes differ correlates with the truth by {direction.value:.2f}"
+    return Finding(says, measures, exhibits=[_exhibit(schema, labels, records, means, right)])
+
+
+def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> NDArray[np.bool_]:
+    """(n, columns): where a value is the mode, or a number within the tolerance of the mean."""
+    parts = [
+        claimed[:, at].argmax(1) == true[:, at].argmax(1)
+        if isinstance(column, Categorical)
+        else (claimed[:, at] - true[:, at]).abs()[:, 0] <= tolerance
+        for column, at in zip(schema.columns, schema.slices, strict=True)
+    ]
+    return torch.stack(parts, 1).numpy()
+
+
+def _direction(labels: Tensor, records: Tensor, truth: Sample, rng: np.random.Generator) -> Measure | None:
+    """Correlation over the inputs of how two representatives differ with how the two classes' means do."""
+    if sorted(labels.tolist()) != [0, 1]:
+        return None
+    spread = truth.records.std(0).clamp_min(RAREST)
+    order = labels.argsort()
+    told = (records[order][1] - records[order][0]).double().numpy()
+    differ = truth.records[truth.labels == 1].mean(0) - truth.records[truth.labels == 0].mean(0)
+    told, true = told / spread.numpy(), (differ / spread).double().numpy()
+    draws = rng.integers(len(true), size=(2000, len(true)))
+    samples = [_correlation(told[at], true[at]) for at in draws]
+    low, high = np.quantile(samples, [0.025, 0.975]).tolist()
+    return Measure(
+        name="correlation of the classes' difference with the truth",
+        value=_correlation(told, true),
+        count=len(true),
+        ci95=(low, high),
+        prior=0.0,
+        share=False,
+    )
+
+
+def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    if left.std() == 0 or right.std() == 0:
+        return 0.0
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], rng: np.random.Generator) -> Measure:
+    ci95 = bootstrap_mean(ours, np.ones(len(ours)), rng)
+    value, guess = float(ours.mean()), float(prior.mean())
+    return Measure(name=name, value=value, count=len(ours), ci95=ci95, prior=guess, share=False)
+
+
+def _exhibit(schema: Schema, labels: Tensor, records: Tensor, means: Tensor, right: NDArray[np.bool_]) -> Exhibit:
+    told, true = (schema.decode(part) for part in (records, means))
+    rows, marks = [], []
+    for i, label in enumerate(labels.tolist()):
+        for j, column in enumerate(schema.columns):
+            rows.append([schema.classes[label], column.name, *(_text(side[column.name][i]) for side in (true, told))])
+            marks.append(bool(right[i, j]))
+    return Exhibit(
+        title="What is typical of a class, and what the model says is",
+        columns=[schema.label, "column", "mean or mode", "told"],
+        rows=rows[:60],
+        right=list(marks[:60]),
+    )
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

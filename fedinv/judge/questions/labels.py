@@ -1,0 +1,62 @@
+"""Label counts: how much of a batch's labels is told."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv.attack import Answer, Observation, Question
+from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.truth import true_rows
+from fedinv.results.intervals import bootstrap_mean
+from fedinv.results.run import Exhibit, Measure
+
+
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """Nothing is handed over."""
+    return None
+
+
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+    """Share of the labels that counts get right, beside counts in the published proportions."""
+    people, classes = setting.people, setting.people.table.schema.classes
+    shares = np.bincount(people.labels.numpy(), minlength=len(classes)) / len(people.labels)
+    right, guessed, sizes, rows = [], [], [], []
+    for one in heard:
+        at = true_rows(setting.scenario, people, one.seen.clients, one.seen.last.round)
+        truth = np.bincount(people.labels.numpy()[at], minlength=len(classes))
+        n, guess = len(at), _rounded(shares * len(at), len(at))
+        said = one.answer.scores[0].numpy() if isinstance(one.answer, Answer) and len(one.answer.scores) else guess
+        right.append(np.minimum(truth, said).sum() / max(1, n))
+        guessed.append(np.minimum(truth, guess).sum() / max(1, n))
+        sizes.append(n)
+        rows.append([str(one.seen.clients[0]), str(one.seen.last.round), _listed(truth), _listed(said)])
+    weights, total = np.array(sizes, float), sum(sizes)
+    value, prior = (float(np.average(v, weights=weights)) if total else 0.0 for v in (right, guessed))
+    measure = Measure(
+        name="labels right",
+        value=value,
+        count=total,
+        ci95=bootstrap_mean(np.array(right), weights, rng),
+        prior=prior,
+    )
+    says = f"counted {value:.1%} of {total} labels right (guess {prior:.1%})"
+    shown = Exhibit(
+        title=f"Labels in the batch: {', '.join(classes)}",
+        columns=["client", "round", "true", "counted"],
+        rows=rows[:8],
+        right=[bool(r == 1) for r in right[:8]],
+    )
+    return Finding(says, [measure], exhibits=[shown])
+
+
+def _rounded(counts: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+    """Whole numbers that sum to the total, largest remainders first."""
+    whole: NDArray[np.int64] = np.floor(counts).astype(np.int64)
+    for at in np.argsort(whole - counts)[: total - whole.sum()]:
+        whole[at] += 1
+    return whole
+
+
+def _listed(counts: NDArray[np.int64]) -> str:
+    return ", ".join(str(int(c)) for c in counts)

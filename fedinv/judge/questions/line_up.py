@@ -1,0 +1,140 @@
+"""A line-up: how often is the one candidate named who was in the batch, beside what theory allows?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv.attack import Answer, Observation, Question, Sample
+from fedinv.federation.agreement import round_clients
+from fedinv.federation.streams import stream
+from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.truth import held_out, true_rows
+from fedinv.privacy.reconstruction_bound import reconstruction_bound
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Exhibit, Measure
+
+CANDIDATES = 10
+SHOWN = 8
+
+
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """One record of the batch among people that no client holds, shuffled, and the rest of the batch.
+
+    Which of the batch, and in which place, depends on the seed, the client and the round alone. None for an empty batch
+    and for sums of clients.
+    """
+    drawn = _drawn(setting, seen)
+    if drawn is None:
+        return None
+    rows, others, _ = drawn
+    people = setting.people
+    return Question(
+        people=Sample(people.inputs[rows], people.labels[rows]),
+        others=Sample(people.inputs[others], people.labels[others]),
+    )
+
+
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+    """Share of the line-ups that name the right one, one line-up an observation; beside 1/n and the theory's bound.
+
+    Several targets of one batch share its noise, and line-ups over a growing set of the same rounds share theirs: of
+    the latter only each client's last one counts.
+    """
+    tried, named, bounds, rows = 0, 0, list[float | None](), list[list[str]]()
+    right = list[bool]()
+    size = int(getattr(setting.attack, "candidates", CANDIDATES))
+    for one in _independent(setting, heard):
+        drawn = _drawn(setting, one.seen)
+        if drawn is None:
+            continue
+        answered = isinstance(one.answer, Answer) and len(one.answer.scores) > 0
+        # silence is worth a guess: the first in a shuffled row
+        told = int(one.answer.scores[0].argmax()) if isinstance(one.answer, Answer) and answered else 0
+        tried += 1
+        named += told == drawn[2]
+        right.append(told == drawn[2])
+        bounds.append(_bound(setting, one.seen, size))
+        rows.append([str(one.seen.clients[0]), str(one.seen.last.round), str(drawn[2] + 1), str(told + 1)])
+    if tried == 0:
+        return Finding("named nobody: there was no line-up to answer", [])
+    known = [b for b in bounds if b is not None]
+    bound = float(np.mean(known)) if len(known) == len(bounds) else None
+    measure = Measure(
+        name=f"the one of {size} who was in the batch",
+        value=named / tried,
+        count=tried,
+        ci95=clopper_pearson(named, tried),
+        prior=1 / size,
+        bound=bound,
+    )
+    theory = "" if bound is None else f"; theory says at most {bound:.1%}"
+    says = (
+        f"named the one of {size} who was in the batch {named} of {tried} times "
+        f"({measure.value:.1%}, guess {1 / size:.1%}{theory})"
+    )
+    shown = Exhibit(
+        title=f"Line-ups of {size}: who was in the batch, told by one who knows the rest of it",
+        columns=["client", "round", "true place", "named"],
+        rows=rows[:SHOWN],
+        right=right[:SHOWN],
+    )
+    return Finding(says, [measure], exhibits=[shown])
+
+
+def _drawn(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:
+    """Rows of the candidates, of the rest of the batch, and the true one's place."""
+    if len(seen.clients) != 1 or not seen.last.received:
+        return None
+    batch = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
+    _, outside = held_out(setting.scenario, setting.people)
+    size = int(getattr(setting.attack, "candidates", CANDIDATES))
+    if not len(batch) or len(outside) < size - 1:
+        return None
+    rng = stream(setting.scenario.seed, "line-up", *seen.clients, seen.last.round)
+    target = int(rng.integers(len(batch)))
+    rows = np.append(rng.choice(outside, size - 1, replace=False), batch[target])
+    order = rng.permutation(size)
+    return rows[order], np.delete(batch, target), int(np.flatnonzero(order == size - 1)[0])
+
+
+def _independent(setting: Setting, heard: Sequence[Heard]) -> list[Heard]:
+    """Those that share no noise."""
+    latest: dict[tuple[int, ...], Heard] = {}
+    for one in heard:
+        known = latest.get(one.seen.clients)
+        if known is None or one.seen.last.round > known.seen.last.round:
+            latest[one.seen.clients] = one
+    whole = all(_rate(setting, one.seen) == 1 for one in heard if len(one.seen.clients) == 1)
+    return list(latest.values()) if whole and setting.scenario.training.algorithm == "fedsgd" else list(heard)
+
+
+def _rate(setting: Setting, seen: Observation) -> float:
+    records = setting.people.held(seen.clients[0])
+    return min(1.0, setting.scenario.training.batch_size / records)
+
+
+def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
+    """The bound under what was spent up to this observation; None without differential privacy.
+
+    dp-sgd, one step a round: the earlier rounds count at their sampling rate, this one at 1, as the target is known to
+    have been drawn. clip-noise: every update lies within one clipping norm of zero, whatever the local steps. With both
+    the smaller bound holds.
+    """
+    scenario, client = setting.scenario, seen.clients[0]
+    federation = scenario.federation
+    cohorts = (
+        round_clients(federation.clients, federation.participants, scenario.seed, r)
+        for r in range(1, seen.last.round + 1)
+    )
+    taken = scenario.participation(setting.people.held(client))
+    rounds, found = sum(client in cohort for cohort in cohorts), []
+    for defense in scenario.defenses:
+        noise = float(defense.known(taken).get("noise_multiplier") or 0.0)
+        if noise <= 0:
+            continue
+        if defense.kind == "dp-sgd" and scenario.training.algorithm == "fedsgd":
+            found.append(reconstruction_bound(1 / size, noise, 1.0, 1, more=[(_rate(setting, seen), rounds - 1)]))
+        if defense.kind == "clip-noise":
+            found.append(reconstruction_bound(1 / size, noise, 1.0, rounds))
+    return min(found) if found else None

@@ -1,0 +1,141 @@
+"""Membership: who of the candidates was in the training? ROC, AUC, and true positives where false ones are rare."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv.attack import Answer, Observation, Question, Sample
+from fedinv.federation.streams import stream
+from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.truth import held_out, true_rows
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Curve, Interval, Measure
+
+PEOPLE = 1000
+"""At most as many members, and at most as many others, are asked about."""
+RARE = (0.01, 0.001)
+"""False positive rates at which true positives are counted."""
+FEWEST = 10
+"""False positives that a rate must allow: with n others no rate below FEWEST / n is stated."""
+POINTS = 400
+RESAMPLES = 1000
+
+
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """Members and others in an order that tells nothing."""
+    rows, _ = _candidates(setting, seen)
+    return Question(people=Sample(setting.people.inputs[rows], setting.people.labels[rows]))
+
+
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+    """The answers about all observations together, beside chance. One without an answer is not counted."""
+    scores, member, people = [], [], []
+    for one in heard:
+        if isinstance(one.answer, Answer) and len(one.answer.scores):
+            rows, belong = _candidates(setting, one.seen)
+            scores.append(one.answer.scores[:, 0].double().numpy())
+            member.append(belong)
+            people.append(rows)
+    if not scores:
+        return Finding("told nobody's membership", [])
+    score, truth = np.concatenate(scores), np.concatenate(member)
+    who = np.concatenate(people)
+    inside, outside = score[truth], score[~truth]
+    # whoever is asked about in several observations is one person: people are drawn anew, not attempts
+    drawn = list(zip(_redrawn(inside, who[truth], rng), _redrawn(outside, who[~truth], rng), strict=True))
+    members, others = len(np.unique(who[truth])), len(np.unique(who[~truth]))
+    wins = _auc(inside, outside)
+    low, high = np.quantile([_auc(*pair) for pair in drawn], [0.025, 0.975])
+    measures = [
+        Measure(
+            name="AUC of members against others",
+            value=wins,
+            count=members + others,
+            ci95=(float(low), float(high)),
+            prior=0.5,
+            share=False,
+        )
+    ]
+    left_out = []
+    for rate in RARE:
+        if rate * others < FEWEST:
+            left_out.append(f"{100 * rate:g} %")
+            continue
+        hits = _found(inside, outside, rate)
+        measures.append(
+            Measure(
+                name=f"members found at {100 * rate:g} % false positives",
+                value=hits / len(inside),
+                count=members,
+                ci95=_interval(hits / len(inside), members, [_found(*pair, rate) / len(pair[0]) for pair in drawn]),
+                prior=rate,
+            )
+        )
+    said = f"told members from others with an AUC of {wins:.3f} (chance 0.5)"
+    if len(measures) > 1:
+        said += f" and found {measures[1].value:.1%} of them at {100 * RARE[0]:g} % false positives"
+    if left_out:
+        said += f"; {others} others are too few for {' and '.join(left_out)}"
+    return Finding(said, measures, curve=_curve(inside, outside, members, others))
+
+
+def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows of the candidates, and who of them is a member; members and others are equally many where they can be."""
+    if seen.last.received:
+        members = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
+    else:
+        members = np.concatenate(setting.people.shares)
+    _, others = held_out(setting.scenario, setting.people)
+    rng = stream(setting.scenario.seed, "membership", *seen.clients, seen.last.round)
+    members, others = rng.permutation(members)[:PEOPLE], rng.permutation(others)[:PEOPLE]
+    rows = np.concatenate([members, others])
+    order = rng.permutation(len(rows))
+    return rows[order], (np.arange(len(rows)) < len(members))[order]
+
+
+def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """Mann-Whitney: how often a member scores above another, ties counting half."""
+    ordered = np.sort(outside)
+    above = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(above.mean() / (2 * len(outside)))
+
+
+def _found(inside: NDArray[np.float64], outside: NDArray[np.float64], rate: float) -> int:
+    """Members above the threshold that `rate` of the others exceed."""
+    threshold = np.sort(outside)[::-1][int(rate * len(outside))]
+    return int((inside > threshold).sum())
+
+
+def _redrawn(
+    scores: NDArray[np.float64], people: NDArray[np.int64], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """The scores with as many people drawn anew, each with all of theirs."""
+    order = np.argsort(people, kind="stable")
+    _, starts = np.unique(people[order], return_index=True)
+    own = np.split(scores[order], starts[1:])
+    if all(len(one) == 1 for one in own):
+        return [rng.choice(scores, len(scores)) for _ in range(RESAMPLES)]
+    return [np.concatenate([own[i] for i in rng.integers(len(own), size=len(own))]) for _ in range(RESAMPLES)]
+
+
+def _interval(share: float, members: int, drawn: Sequence[float]) -> Interval:
+    """Of the members found: Clopper-Pearson, widened by what the threshold owes to the few others that set it."""
+    low, high = clopper_pearson(round(share * members), members)
+    least, most = np.quantile(drawn, [0.025, 0.975])
+    return min(low, float(least)), max(high, float(most))
+
+
+def _curve(inside: NDArray[np.float64], outside: NDArray[np.float64], members: int, others: int) -> Curve:
+    """Points from the rarest false positives that counts allow to all."""
+    least = min(1.0, FEWEST / others)
+    rates = np.geomspace(least, 1, POINTS)
+    descending = np.sort(outside)[::-1]
+    allowed = np.minimum((rates * len(outside)).astype(int), len(outside) - 1)
+    found = [(inside > descending[k]).mean() for k in allowed]
+    return Curve(
+        false_positives=rates.tolist(),
+        true_positives=[*(float(f) for f in found[:-1]), 1.0],
+        positives=members,
+        negatives=others,
+    )

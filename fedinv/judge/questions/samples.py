@@ -1,0 +1,114 @@
+"""Many made records of each class: how near do they come to anybody, and do they tell how the class is made up?"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedinv.attack import Sample
+from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.run import Exhibit, Measure
+from fedinv.task.columns import Categorical, Column
+from fedinv.task.schema import Schema
+
+DRAWS = 1000
+"""Records drawn from the published marginals, the guess."""
+SHOWN = 3
+
+
+def samples(
+    made: Sample, truth: Sample, schema: Schema, tolerance: float, rng: np.random.Generator
+) -> tuple[list[Measure], Exhibit]:
+    """Made records beside draws from the published marginals: fields of the nearest true record, sensitive columns."""
+    drawn = schema.draw(DRAWS, rng)
+    ours, nearest = _nearest(made.records, truth.records, schema, tolerance)
+    guessed, _ = _nearest(drawn, truth.records, schema, tolerance)
+    whole = int((ours == len(schema.columns)).sum())
+    shares = ours / len(schema.columns)
+    measures = [
+        Measure(
+            name="fields of the nearest true record that a sample has",
+            value=float(shares.mean()),
+            count=len(ours),
+            ci95=bootstrap_mean(shares, np.ones(len(shares)), rng),
+            prior=float(guessed.mean() / len(schema.columns)),
+        ),
+        Measure(
+            name="samples that are somebody's whole record",
+            value=whole / len(ours),
+            count=len(ours),
+            ci95=clopper_pearson(whole, len(ours)),
+            prior=float((guessed == len(schema.columns)).mean()),
+        ),
+    ]
+    sensitive = [c for c in schema.columns if c.sensitive and isinstance(c, Categorical)]
+    measures += [_makeup(column, made, truth, schema, rng) for column in sensitive]
+    return measures, _exhibit(made, truth, schema, nearest, ours)
+
+
+def _nearest(
+    records: Tensor, truth: Tensor, schema: Schema, tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Most fields (n,) that a record has in common with any true one, and which one that is."""
+    common = torch.zeros(len(records), len(truth), dtype=torch.int64)
+    for column, at in zip(schema.columns, schema.slices, strict=True):
+        if isinstance(column, Categorical):
+            common += records[:, at].argmax(1)[:, None] == truth[:, at].argmax(1)[None]
+        else:
+            common += (records[:, at] - truth[:, at].T).abs() <= tolerance
+    best = common.max(1)
+    return best.values.numpy(), best.indices.numpy()
+
+
+def _makeup(column: Categorical, made: Sample, truth: Sample, schema: Schema, rng: np.random.Generator) -> Measure:
+    """How far samples have a sensitive column's values in the class's true shares: 1 less total variation."""
+    at = schema.slices[schema.names.index(column.name)]
+    published = np.array(column.frequencies) / sum(column.frequencies)
+    classes = sorted(set(made.labels.tolist()))
+
+    def alike(shares: NDArray[np.float64], c: int) -> float:
+        true = truth.records[truth.labels == c][:, at].double().mean(0).numpy()
+        return float(1 - np.abs(shares - true).sum() / 2)
+
+    values = {c: made.records[made.labels == c][:, at].double().numpy() for c in classes}
+    resampled = [
+        np.mean([alike(v[rng.integers(len(v), size=len(v))].mean(0), c) for c, v in values.items()]) for _ in range(500)
+    ]
+    low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+    return Measure(
+        name=f"likeness of {column.name}'s shares in a class",
+        value=float(np.mean([alike(v.mean(0), c) for c, v in values.items()])),
+        count=len(made),
+        ci95=(low, high),
+        prior=float(np.mean([alike(published, c) for c in classes])),
+    )
+
+
+def _exhibit(
+    made: Sample, truth: Sample, schema: Schema, nearest: NDArray[np.int64], common: NDArray[np.int64]
+) -> Exhibit:
+    """The samples that come nearest to anybody, beside whom they come nearest to."""
+    best = np.argsort(-common, kind="stable")[:SHOWN]
+    told, true = schema.decode(made.records[best]), schema.decode(truth.records[nearest[best]])
+    rows, right = [], []
+    for i in range(len(best)):
+        for column in schema.columns:
+            cells = (true[column.name][i], told[column.name][i])
+            rows.append([f"sample {i + 1}", column.name, *(_text(cell, column) for cell in cells)])
+            right.append(bool(_equal(*cells, column)))
+    return Exhibit(
+        title="The samples nearest to anybody, beside that person",
+        columns=["sample", "column", "person", "sample's"],
+        rows=rows,
+        right=list(right),
+    )
+
+
+def _equal(true: object, told: object, column: Column) -> bool:
+    if isinstance(true, float) and isinstance(told, float):
+        return abs(true - told) <= 0.319 * float(getattr(column, "std", 1.0))
+    return bool(true == told)
+
+
+def _text(value: object, column: Column) -> str:
+    return f"{value:.4g} {getattr(column, 'unit', '')}".rstrip() if isinstance(value, float) else str(value)

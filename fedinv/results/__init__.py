@@ -1,0 +1,1 @@
+"""Outcomes as typed values, their intervals, ranking and wording."""

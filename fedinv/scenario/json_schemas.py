@@ -1,0 +1,23 @@
+"""Writes the published JSON Schemas: of a scenario, for editors, and of results.json, for scripts."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedinv.results.run import Results
+from fedinv.scenario import reading
+from fedinv.storage import documents, files
+
+
+def published() -> Mapping[Path, dict[str, Any]]:
+    """Each schema with the file in which it is published."""
+    return {
+        documents.SHIPPED / "scenario.schema.json": reading.json_schema(),
+        documents.SHIPPED / "results.schema.json": Results.model_json_schema(),
+    }
+
+
+if __name__ == "__main__":
+    for path, content in published().items():
+        files.write(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,102 @@
+"""Reads a scenario from TOML and checks it to the last key.
+
+The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only those that a scenario
+names are imported.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, create_model
+
+from fedinv import plugins
+from fedinv.blame import PluginError
+from fedinv.errors import RequestError, nearest
+from fedinv.scenario.mistakes import explain
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import documents
+
+
+def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a shipped scenario by name or any by path, with ``dotted.key=value`` overrides.
+
+    Raises RequestError that names the file, the key and the nearest right spelling.
+    """
+    document, path = documents.document(name_or_path, overrides)
+    return parse(document, str(path))
+
+
+@lru_cache(maxsize=8)
+def loads(text: str) -> Scenario:
+    """Parse a scenario's TOML text: what travels in Flower's run configuration. Cached, as every message asks."""
+    return parse(documents.loads(text, "scenario"), "scenario")
+
+
+def parse(document: Mapping[str, Any], where: str) -> Scenario:
+    """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
+    try:
+        model = _model(*_kinds(document))
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from error
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise RequestError(f"{where}: {explain(error, model, document)}") from None
+    except PluginError as error:
+        raise RequestError(f"{where}: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a scenario over all plugins that are installed and can be loaded, for editors."""
+    return _model(
+        plugins.loadable("datasets"), plugins.loadable("defenses"), plugins.loadable("attacks")
+    ).model_json_schema()
+
+
+@lru_cache(maxsize=32)
+def _model(sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...]) -> type[Scenario]:
+    """The scenario's model, its unions narrowed to these plugins."""
+    fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
+    if defenses:
+        fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
+    if attacks:
+        fields["attacks"] = (tuple[_union("attacks", attacks), ...], ())  # type: ignore[misc]
+    return create_model("Scenario", __base__=Scenario, __doc__=Scenario.__doc__, **fields)
+
+
+def _union(group: plugins.Group, kinds: tuple[str, ...]) -> Any:
+    classes: list[Any] = [plugins.load(group, kind) for kind in kinds]
+    if len(classes) == 1:
+        return classes[0]
+    return Annotated[reduce(or_, classes), Field(discriminator="source" if group == "datasets" else "kind")]
+
+
+def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The plugins that a document names: sources, defenses, attacks."""
+    found: list[tuple[str, ...]] = []
+    groups: tuple[tuple[plugins.Group, str, str], ...] = (
+        ("datasets", "data", "source"),
+        ("defenses", "defenses", "kind"),
+        ("attacks", "attacks", "kind"),
+    )
+    for group, table, key in groups:
+        entries = document.get(table, [])
+        if group == "datasets":
+            if not isinstance(entries, Mapping):
+                raise RequestError("data: is missing, write a table [data] with a source")
+            entries = [entries]
+        elif not isinstance(entries, Sequence) or isinstance(entries, str):
+            raise RequestError(f"{table}: must be a list of tables, write [[{table}]]")
+        kinds: dict[str, None] = {}
+        for index, entry in enumerate(entries):
+            at = table if group == "datasets" else f"{table}.{index}"
+            if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str):
+                raise RequestError(f"{at}.{key}: is missing, write one of {', '.join(plugins.available(group))}")
+            if entry[key] not in plugins.available(group):
+                known = plugins.available(group)
+                raise RequestError(f"{at}.{key}: unknown {key} {entry[key]!r}{nearest(entry[key], known)}")
+            kinds[entry[key]] = None
+        found.append(tuple(sorted(kinds)))
+    return found[0], found[1], found[2]

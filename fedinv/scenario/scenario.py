@@ -1,0 +1,153 @@
+"""A scenario: one experiment's declaration, and what must hold between its tables."""
+
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import Field, SerializeAsAny, model_validator
+
+from fedinv.attack import Attack, Knowledge
+from fedinv.blame import blamed
+from fedinv.data.dataset import Dataset
+from fedinv.defense import Defense
+from fedinv.defense_terms.precode import with_bottleneck
+from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.training import Participation
+from fedinv.scenario.compatibility import stacking
+from fedinv.strict import Strict
+from fedinv.task.models import Model
+from fedinv.task.networks.convolutional import Convnet
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.schema import Schema
+
+
+class AuditTable(Strict):
+    """What an audit is about."""
+
+    claimed_epsilon: float | None = Field(default=None, ge=0)
+    """The epsilon that someone quotes; what the ledger says where absent."""
+    clients: int = Field(default=200, ge=20)
+    """Canaries of an audit of whole clients: so many take part in it."""
+    plant: Literal["nothing", "records", "clients"] = "nothing"
+    """Canaries in the training: only for an audit, which sets it."""
+
+
+class JudgeTable(Strict):
+    """How claims are judged."""
+
+    tolerance: float = Field(default=0.319, gt=0)
+    """Standard deviations within which a continuous field counts as right (TabLeak's, Vero et al. 2023)."""
+
+
+class Scenario(Strict):
+    """One experiment, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    seed: int = Field(default=7, ge=0)
+    data: SerializeAsAny[Dataset]
+    model: Model = Mlp()
+    federation: Federation
+    training: TrainingTable
+    defenses: tuple[SerializeAsAny[Defense], ...] = ()
+    server: Server = Server()
+    attacker: Attacker = Attacker()
+    attacks: tuple[SerializeAsAny[Attack], ...] = ()
+    judge: JudgeTable = JudgeTable()
+    audit: AuditTable = AuditTable()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_bottleneck(cls, document: Any) -> Any:
+        return with_bottleneck(document)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        federation, watch = self.federation, self.attacker.watch
+        if federation.participants > federation.clients:
+            raise ValueError(
+                f"federation.clients_per_round: {federation.participants} is more than the "
+                f"{federation.clients} clients there are"
+            )
+        if max(watch.rounds) > federation.rounds:
+            raise ValueError(
+                f"attacker.watch.rounds: round {max(watch.rounds)} does not happen, "
+                f"federation.rounds is {federation.rounds}"
+            )
+        if watch.clients > federation.participants:
+            raise ValueError(
+                f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
+            )
+        if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
+            raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
+        if self.server.unmask and not any(defense.kind == "secagg-plus" for defense in self.defenses):
+            raise ValueError("server.unmask: there is nothing to unmask without the defense 'secagg-plus'")
+        if self.model.images and not self.data.images:
+            raise ValueError(
+                f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
+                "use mlp or logistic"
+            )
+        for defense in self.defenses:
+            if defense.per_record and isinstance(self.model, Convnet) and self.model.norm == "batch":
+                raise ValueError(
+                    f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
+                    'records of a batch: use norm = "none"'
+                )
+        for defense in self.defenses:
+            with blamed(f"defense {defense.kind!r}", type(defense)):
+                misfit = defense.misfit(federation.participants)
+            if misfit is not None:
+                raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
+        refusal = stacking(self.defenses)
+        if refusal is not None:
+            raise ValueError(f"defenses: {refusal}")
+        return self
+
+    @property
+    def sampling(self) -> Literal["shuffle", "poisson"]:
+        """How local batches are drawn: as the defenses need it."""
+        return "poisson" if any(d.sampling == "poisson" for d in self.defenses) else "shuffle"
+
+    def participation(self, records: int) -> Participation:
+        """A client's part in a round, of so many records that it holds."""
+        training, federation = self.training, self.federation
+        size = min(training.batch_size, records)
+        return Participation(
+            records=records,
+            batch_size=size,
+            steps=1 if training.algorithm == "fedsgd" else training.epochs * -(-records // size),
+            rounds=federation.rounds,
+            clients=federation.clients,
+            cohort=federation.participants,
+            heaviest=training.heaviest,
+        )
+
+    def undefended(self) -> Self:
+        """The same federation with every defense off."""
+        server = self.server.model_copy(update={"unmask": False})
+        model = self.model.model_copy(update={"bottleneck": 0})
+        return self.model_copy(update={"defenses": (), "server": server, "model": model})
+
+    def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
+        """What the attacker is told of a client with so many records. A static one is never told of the defenses."""
+        knows, training = set(self.attacker.knows), self.training
+        lr, taken = "lr" in knows, self.participation(records)
+        return Knowledge(
+            model=self.model if "architecture" in knows else None,
+            loss=schema.loss if "loss" in knows else None,
+            schema=schema if "schema" in knows else None,
+            algorithm=training.algorithm,
+            lr=training.lr if lr else None,
+            momentum=training.momentum if lr else None,
+            weight_decay=training.weight_decay if lr else None,
+            batch_size=training.batch_size if "batch-size" in knows else None,
+            epochs=training.epochs if "epochs" in knows else None,
+            defenses=tuple(_known(d, taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
+        )
+
+    def to_toml(self) -> str:
+        """The resolved scenario, every default written out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _known(defense: Defense, taken: Participation) -> dict[str, Any]:
+    with blamed(f"defense {defense.kind!r}", type(defense)):
+        return defense.known(taken)

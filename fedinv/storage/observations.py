@@ -1,0 +1,60 @@
+"""The wiretap's files: what the server sent and got back, exactly as it crossed the wire.
+
+observations/round-001-sent.safetensors            the global model of a watched round
+observations/round-001-client-0003.safetensors     one client's update
+observations/round-001-sum.safetensors             what secure aggregation lets the server use: the sum
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from fedinv.attack import Exchange, Observation
+from fedinv.federation import ring
+from fedinv.storage import files
+
+
+def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:
+    """Store the global model of a watched round."""
+    files.write_tensors(folder / f"round-{round_:03}-sent.safetensors", weights, {"round": round_})
+
+
+def write_update(folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]) -> None:
+    """Store what one client sent, or the sum over several."""
+    name = f"client-{clients[0]:04}" if len(clients) == 1 else "sum"
+    facts = {"round": round_, "clients": list(clients), "records": records}
+    files.write_tensors(folder / f"round-{round_:03}-{name}.safetensors", update, facts)
+
+
+def read_sent(folder: Path, round_: int) -> dict[str, Tensor]:
+    """The global model of a watched round. Raises RunError naming a file that is damaged or missing."""
+    return files.read_tensors(folder / f"round-{round_:03}-sent.safetensors")[0]
+
+
+def read(folder: Path) -> tuple[Observation, ...]:
+    """Read all observations, by round and client, sums last; each holds the earlier watched rounds of its client.
+
+    Raises RunError naming a file that is damaged.
+    """
+    sent: dict[int, dict[str, Tensor]] = {}
+    seen: dict[tuple[int, ...], list[Exchange]] = {}
+    found: list[Observation] = []
+    for path in sorted(folder.glob("round-*-sent.safetensors")):
+        weights, facts = files.read_tensors(path)
+        sent[int(facts["round"])] = weights
+    for path in sorted(folder.glob("round-*.safetensors")):
+        if path.name.endswith("-sent.safetensors"):
+            continue
+        update, facts = files.read_tensors(path)
+        clients, round_, records = tuple(facts["clients"]), int(facts["round"]), int(facts["records"])
+        received = ring.from_ring(update, records) if ring.is_ring(update) else update
+        key = clients if len(clients) == 1 else ()
+        seen.setdefault(key, []).append(Exchange(round_, sent[round_], received, records))
+        found.append(Observation(clients, tuple(seen[key])))
+    return tuple(sorted(found, key=lambda o: (o.last.round, len(o.clients) > 1, o.clients)))
+
+
+def trained(weights: Mapping[str, Tensor], round_: int, clients: int, records: int) -> Observation:
+    """The trained model as an observation of all clients, of whose update nothing is seen."""
+    return Observation(tuple(range(clients)), (Exchange(round_, weights, {}, records),))

@@ -1,0 +1,1 @@
+"""What is learned, known to everyone: the columns of a record, the networks, and the loss."""

@@ -1,0 +1,53 @@
+"""The networks that a federation trains, built from their declaration alone."""
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.perceptron import Logistic, Mlp, Shape
+
+AnyModel = Mlp | Logistic | Lenet | Convnet
+Model = Annotated[AnyModel, Field(discriminator="kind")]
+
+
+def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:
+    """Build a network of FLAT inputs (n, width) -> logits (n, outputs) with fresh weights.
+
+    They depend on the seed alone, and the global generator stays untouched. Raises ValueError where the model cannot
+    read records of this shape.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(*model.layers(shape, outputs))
+
+
+def load(model: AnyModel, shape: Shape, outputs: int, weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """Build a network around these weights and buffers by name, see `state`; it takes their memory over.
+
+    It is in training mode. Raises RuntimeError for weights of other names or shapes, ValueError where the model cannot
+    read records of this shape.
+    """
+    network = copy.deepcopy(_without_weights(model, shape, outputs))
+    counts = {name: torch.tensor(0) for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
+    network.load_state_dict({**counts, **weights}, assign=True)
+    return network.requires_grad_(True)
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    """What travels of a network: its parameters and its float buffers, by name, not copied.
+
+    A batch normalization's running_mean and running_var are among them, its count of batches is not.
+    """
+    return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+
+
+@lru_cache(maxsize=8)
+def _without_weights(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
+    with torch.device("meta"):
+        return nn.Sequential(*model.layers(shape, outputs))

@@ -1,0 +1,1 @@
+"""The layers of each kind of network, one file a family."""

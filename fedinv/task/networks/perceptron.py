@@ -1,0 +1,69 @@
+"""Multilayer perceptrons and logistic regression."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from fedinv.task.networks.bottleneck import Bottleneck
+
+Shape = tuple[int, ...]
+"""Of one record: (width,) for a table, (channels, height, width) for an image."""
+Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
+Whole = Annotated[int, Field(gt=0)]
+ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class Mlp(BaseModel):
+    """A multilayer perceptron: linear layers with an activation between them. Reads an image as a row of pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: ClassVar[bool] = False
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1)
+    activation: Activation = "relu"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+
+    def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
+        """The network's layers in order."""
+        widths = [width_of(shape), *self.hidden]
+        hidden: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            hidden += [nn.Linear(before, after), ACTIVATIONS[self.activation]()]
+        return [*hidden, *bottleneck_layers(widths[-1], self.bottleneck), nn.Linear(widths[-1], outputs)]
+
+
+class Logistic(BaseModel):
+    """Logistic regression: one linear layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: ClassVar[bool] = False
+
+    kind: Literal["logistic"] = "logistic"
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Numbers that pass a variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+
+    def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
+        """The network's layers in order."""
+        return [*bottleneck_layers(width_of(shape), self.bottleneck), nn.Linear(width_of(shape), outputs)]
+
+
+def bottleneck_layers(width: int, bottleneck: int) -> list[nn.Module]:
+    """A list of one variational bottleneck between layers of `width` units; empty where `bottleneck` is 0."""
+    return [Bottleneck(width, bottleneck)] if bottleneck else []
+
+
+def width_of(shape: Shape) -> int:
+    """Number of inputs that a record of this shape has."""
+    return int(torch.Size(shape).numel())

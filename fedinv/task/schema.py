@@ -1,0 +1,132 @@
+"""The typed columns of a table, and the one pair of functions that turns records into network inputs and back.
+
+A schema is a published data dictionary: names, types, ranges and summary statistics of the population, never a record.
+It is therefore the one thing about the data that the server may know.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from fedinv.task.columns import Categorical, Column, Columns, Continuous, Image
+from fedinv.task.loss import Loss
+
+
+class Schema(BaseModel):
+    """The columns of a record in the order in which the network reads them, and what it learns from them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    columns: tuple[Column, ...] = Field(min_length=1)
+    label: str
+    classes: tuple[str, ...] = ()
+    """At least two; none where the label is a number."""
+    target: Continuous | None = None
+    """The label's statistics where it is a number, learned standardized; None where it is a class."""
+
+    @model_validator(mode="after")
+    def _classes_or_a_number(self) -> "Schema":
+        if (self.target is None and len(self.classes) < 2) or (self.target is not None and self.classes):
+            raise ValueError("a label has two classes or more, or is a number and has none")
+        return self
+
+    @model_validator(mode="after")
+    def _an_image_is_all(self) -> "Schema":
+        if len(self.columns) > 1 and any(isinstance(column, Image) for column in self.columns):
+            raise ValueError("an image is all of a record: no other column may stand beside it")
+        return self
+
+    @property
+    def image(self) -> Image | None:
+        """The image that a record is, None for a table."""
+        first = self.columns[0]
+        return first if isinstance(first, Image) else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one record: (width,) for a table, (channels, height, width) for an image."""
+        return (self.width,) if self.image is None else self.image.shape
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs: one a class, one for a number."""
+        return len(self.classes) or 1
+
+    @property
+    def loss(self) -> Loss:
+        """What a network of these records is trained by."""
+        return "cross-entropy" if self.target is None else "squared-error"
+
+    @property
+    def fields(self) -> int:
+        """What of a record is judged by itself: columns, or an image's pixels."""
+        return len(self.columns) if self.image is None else self.width
+
+    @property
+    def width(self) -> int:
+        """Number of network inputs."""
+        return sum(column.width for column in self.columns)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each column lies among the inputs."""
+        ends = np.cumsum([column.width for column in self.columns]).tolist()
+        return tuple(slice(end - column.width, end) for end, column in zip(ends, self.columns, strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+    def encode(self, records: Columns) -> Tensor:
+        """Turn records into a float32 tensor (n, width). Raises ValueError for an unknown category."""
+        parts = [column.encode(records[column.name]) for column in self.columns]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+    def encode_labels(self, labels: NDArray[Any]) -> Tensor:
+        """Labels (n,) as the loss takes them: int64 indices of classes, or numbers standardized, float32."""
+        if self.target is None:
+            return torch.from_numpy(np.asarray(labels, np.int64))
+        return torch.from_numpy(self.target.encode(labels)[:, 0]).float()
+
+    def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
+        """Turn a tensor (n, width) of any scores into valid records: the inverse of `encode` on its image."""
+        table = inputs.detach().double().cpu().numpy()
+        return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
+
+    def guess(self, count: int) -> Tensor:
+        """The best constant guess of a record without any update, `count` times: float32 (count, width)."""
+        row = [value for column in self.columns for value in column.guess]
+        return torch.tensor(row, dtype=torch.float32).repeat(count, 1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Independent draws from the published marginals: float32 (count, width)."""
+        parts = [
+            np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
+            if isinstance(c, Categorical)
+            else np.clip(_normal(c, count, rng), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
+            for c in self.columns
+        ]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+
+def _normal(column: Continuous | Image, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Standard normal numbers (count, width); an image's are pink noise, alike in all channels, as pictures are smooth.
+
+    Pink: sums of noise on grids from one patch to all pixels, each of the same variance (Field 1987: 1/f spectra).
+    """
+    if isinstance(column, Continuous):
+        return rng.standard_normal((count, 1))
+    fields, patch = [], 1
+    while patch < 2 * max(column.down, column.across):
+        down, across = -(-column.down // patch), -(-column.across // patch)
+        grid = rng.standard_normal((count, 1, down, across)).repeat(patch, 2).repeat(patch, 3)
+        fields.append(grid[:, :, : column.down, : column.across])
+        patch *= 2
+    pink = np.sum(fields, 0) / len(fields) ** 0.5
+    return np.asarray(pink.repeat(column.channels, 1).reshape(count, column.width))
