@@ -1,6 +1,6 @@
 """What a defense is: it may change how a client trains, what it sends, and it says what privacy that costs."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ __all__ = [
     "Masks",
     "Participation",
     "PrivacyEvent",
+    "Release",
     "Sending",
     "Update",
 ]
@@ -59,6 +60,16 @@ class Carrying:
 CallNext = Callable[[Message, Context], Message]
 
 
+@dataclass(frozen=True)
+class Release:
+    """What a defense promises of one client's protected update, in units of weights."""
+
+    norm: float
+    """Most that the update's Euclidean norm over all parameters can be before noise is added."""
+    noise: float
+    """Standard deviation of the Gaussian noise added to each entry; 0 where none is."""
+
+
 class Defense(BaseModel):
     """Base of a defense: a frozen model whose fields are the scenario's keys; each hook changes nothing by default.
 
@@ -89,6 +100,17 @@ class Defense(BaseModel):
     """Whether every client must count alike in the mean, whatever it holds."""
     after_noise: ClassVar[str | None] = None
     """Why it makes no sense on an update with noise in it; None where it does."""
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    """Settings under which a federation learns what it learns without the defense; None where there are none.
+
+    The contract test trains with them and compares, so that a defense changes nothing beyond what it is asked for.
+    """
+    never_neutral: ClassVar[str | None] = None
+    """Why no settings make the defense do nothing; needed where `neutral` is None."""
+    unseeded: ClassVar[str | None] = None
+    """Why what is sent is no function of the scenario's seed; None where it is. The model must be one all the same."""
+    undercharged: ClassVar[str | None] = None
+    """Why the defense adds another noise than its `privacy_events` are charged for; None where it adds just that."""
     in_clear: ClassVar[str | None] = None
     """What travels in the clear beside what it protects."""
 
@@ -127,6 +149,13 @@ class Defense(BaseModel):
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """What one round is charged to the client's ledger; empty where nothing is claimed."""
         return ()
+
+    def release(self, taken: Participation) -> Release | None:
+        """The clipping norm and the noise of what `protect` returns; None where it neither clips nor adds noise.
+
+        The contract test measures both, and compares them with what `privacy_events` charges.
+        """
+        return None
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters in force, as an attacker who knows of the defense knows them."""

@@ -5,11 +5,12 @@ an epsilon of at most 1.
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation.streams import torch_stream
 
 from ..clipping import clipped, noised
@@ -23,6 +24,7 @@ class FlowerLocalDp(Defense):
     """
 
     kind: Literal["flower-local-dp"] = "flower-local-dp"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "sensitivity": 1e-12}
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is cut."""
     sensitivity: float = Field(default=1.0, gt=0)
@@ -48,6 +50,10 @@ class FlowerLocalDp(Defense):
                 mechanism=self.kind,
             ),
         )
+
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and the noise as Flower computes it."""
+        return Release(self.clip, self._std)
 
     @property
     def _std(self) -> float:
