@@ -24,11 +24,11 @@ from benchmarks.peers import breaching_driver
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.task.networks.perceptron import Mlp
 from server.attacks.gradient_matching import GradientMatching
-from server.inversion.network import Network, differentiable
-from server.inversion.optimize import Descent, Problem, descend
-from server.inversion.presets import PRESETS, Name, Preset, settled
-from server.inversion.priors import total_variation
-from server.inversion.relaxation import Relaxation
+from server.inversion.matching.network import Network, differentiable
+from server.inversion.matching.optimize import Descent, Problem, descend
+from server.inversion.matching.presets import PRESETS, Name, Preset, settled
+from server.inversion.matching.priors import total_variation
+from server.inversion.matching.relaxation import Relaxation
 
 VERSION = "breaching==0.1.2"
 SEEDS = 3

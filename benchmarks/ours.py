@@ -71,7 +71,11 @@ def messages(folder: Path, clients: int, rounds: int, source: str = "table", ext
 def cohort(folder: Path, clients: int, rounds: int, defense: str = "", device: str = "cpu") -> dict[str, float]:
     """Local training alone, from the records and drawn batches to the updates, on one thread."""
     declared = scenario(folder, clients, 1, "table", defense)
-    people, local, stacked = everyone(declared), roles.load("clients", "local"), roles.load("clients", "stacked")
+    people, local, stacked = (
+        everyone(declared),
+        roles.load("clients", "training.job"),
+        roles.load("clients", "training.stacked"),
+    )
     network = local.network(declared, people, wire.unpack(_weights(declared)))
     where, spans = torch.device(device), []
     for round_ in range(rounds):

@@ -49,6 +49,6 @@ def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
     rng = stream(scenario.seed, "training", client, 1)
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng)
-    received = roles.load("clients", "training").plain_sgd(job)
+    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
     rows = share[used_records(batches)]
     return Victim(scenario, people, Observation((client,), (Exchange(1, sent, received, len(rows)),)), rows)

@@ -17,8 +17,9 @@ from fedinv.scenario.reading import loads, read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
-from . import hooks, local
-from .cohort import Cohort
+from . import hooks
+from .training import job
+from .training.cohort import Cohort
 
 
 def protect(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
@@ -95,7 +96,7 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     if cohort is not None:
         update = cohort.update(client, round_, config["cohort"], arrays)  # type: ignore[arg-type]
     if update is None:
-        update = local.train(scenario, people, client, round_, wire.unpack(arrays))
+        update = job.train(scenario, people, client, round_, wire.unpack(arrays))
     if events:
         context.state["fedinv"] = ConfigRecord({"ledger": ledgers.write(ledgers.charge(ledger, events))})
     examples = records if scenario.training.algorithm == "fedavg" else min(scenario.training.batch_size, records)
@@ -128,7 +129,7 @@ def _ledger_of(message: Message, context: Context) -> Message:
 @lru_cache(maxsize=8)
 def _read(text: str) -> tuple[Scenario, Population]:
     scenario = loads(text) if "\n" in text else read(text)
-    return scenario, local.everyone(scenario)
+    return scenario, job.everyone(scenario)
 
 
 def _setting(context: Context) -> tuple[Scenario, Population]:

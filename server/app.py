@@ -21,8 +21,8 @@ from fedinv.task.models import build, state
 from fedinv.task.schema import Schema
 
 from . import aggregation
+from .messaging import ask
 from .strategy import LeftOut, WiretapFedAvg
-from .waiting import ask
 
 app = ServerApp()
 

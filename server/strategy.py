@@ -18,8 +18,8 @@ from fedinv.federation.streams import stream
 from fedinv.storage import observations
 
 from .aggregation import Summed
-from .central_dp import noised_mean
-from .overflow import overflowing
+from .aggregation.central_dp import noised_mean
+from .malicious.overflow import overflowing
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import attacking, plugins
+from fedinv import plugins
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.defense import Sending
+from fedinv.runs import attack_runner
 from fedinv.scenario.reading import loads
 from fedinv.task.columns import Continuous
 from fedinv.task.schema import Schema
@@ -53,7 +54,7 @@ def test_a_plugin_of_another_package_is_found_and_run(tiny, tmp_path, monkeypatc
     monkeypatch.syspath_prepend(str(package))
     assert plugins.available("attacks")["zeros"].summary == "from other"
     scenario = loads(tiny + '[[defenses]]\nkind = "half"\n[[attacks]]\nkind = "zeros"\nconfidence = 0.3\n')
-    (assault,) = attacking.assaults(scenario, scenario.attacks)
+    (assault,) = attack_runner.assaults(scenario, scenario.attacks)
     assert assault.attack.confidence == 0.3
     assert scenario.defenses[0].kind == "half"
 

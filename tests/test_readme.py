@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.__main__ import NAMES
-from fedinv import plugins, run
+from fedinv import plugins
+from fedinv.runs import run
 from fedinv.scenario.reading import loads, read
 from fedinv.storage import documents
 

@@ -13,7 +13,7 @@ from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sendin
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 
-from ..clipping import clipped, noised
+from ..mechanisms.clipping import clipped, noised
 
 
 class ClipNoise(Defense):

@@ -126,7 +126,7 @@ def device(scenario: Scenario) -> torch.device:
 
 def how(scenario: Scenario) -> str:
     """In what way its clients are trained, in a few words."""
-    alone: str | None = roles.load("clients", "cohort").why_alone(scenario)
+    alone: str | None = roles.load("clients", "training.cohort").why_alone(scenario)
     if alone is not None:
         return f"one by one, as {alone}"
     return "all clients of a round together" + (" on the GPU" if device(scenario).type == "cuda" else "")
@@ -139,7 +139,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)
     server_app: ServerApp = roles.load("server", "app").app
-    cohort = roles.load("clients", "cohort").Cohort(scenario, device(scenario))
+    cohort = roles.load("clients", "training.cohort").Cohort(scenario, device(scenario))
     client_app: ClientApp = roles.load("clients", "app").client_app(cohort)
     config: Config = {"scenario": scenario.to_toml(), "out": str(out)}
     progress = out / "checkpoint" / "progress.json"

@@ -9,14 +9,15 @@ def render(folder: Path) -> Path:
     Returns the page's path. Raises RunError naming the file that is missing, damaged or of another run, or that
     cannot be written.
     """
-    from fedinv.report import page, plots
+    from fedinv.report import run_page
+    from fedinv.report.plots import run_plots
     from fedinv.report.reading import read_run
     from fedinv.storage import files
 
     run = read_run(folder)
-    drawn = plots.draw(run)
+    drawn = run_plots.draw(run)
     for name, png in drawn.items():
         files.write(folder / "plots" / f"{name}.png", png)
     path = folder / "report.html"
-    files.write(path, page.page(run, drawn))
+    files.write(path, run_page.page(run, drawn))
     return path

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedinv.federation.agreement import Agreement
 
-from ..waiting import ask
+from ..messaging import ask
 
 
 @dataclass(frozen=True)

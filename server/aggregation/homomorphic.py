@@ -21,7 +21,7 @@ from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
-from ..waiting import ask
+from ..messaging import ask
 from . import Gathered, Summed, size
 
 

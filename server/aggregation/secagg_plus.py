@@ -34,8 +34,9 @@ from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
-from ..waiting import ask
-from . import Gathered, Summed, _opening, size
+from ..malicious import opened_secagg
+from ..messaging import ask
+from . import Gathered, Summed, size
 
 
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
@@ -99,9 +100,9 @@ class _Opening(_Workflow):
     def unmask_stage(self, grid: Grid, context: LegacyContext, state: WorkflowState) -> bool:
         """Take the masks off each vector; without enough shares the round has no sum."""
         tap = self._tap
-        secrets = _opening.ask(grid, state, tap.round)
+        secrets = opened_secagg.ask(grid, state, tap.round)
         for node, vector in tap.vectors.items():
-            bare = _opening.opened(node, vector, secrets, state)
+            bare = opened_secagg.opened(node, vector, secrets, state)
             if bare is None:
                 return False
             weight = max(int(bare[0][0]), 1) / self.quantization_range

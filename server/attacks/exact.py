@@ -13,14 +13,14 @@ from torch import Tensor
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
 from ..countermeasures import answered, decoded, granted, looked, rounding, unsteady
-from ..inversion.chain import activation_of
-from ..inversion.first_layer import Factors, FirstLayer, factor, first_layer
+from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_layer
+from ..inversion.exact.peeling import Peeled, Search, peel
+from ..inversion.exact.signals import Labeled, label, target
+from ..inversion.exact.validity import SLACK, fault, snap, stray
+from ..inversion.matching.chain import activation_of
+from ..inversion.matching.optimize import part
 from ..inversion.noise import NOISY, noise_std
-from ..inversion.optimize import part
-from ..inversion.peeling import Peeled, Search, peel
 from ..inversion.recompute import mismatch, recompute_update
-from ..inversion.signals import Labeled, label, target
-from ..inversion.validity import SLACK, fault, snap, stray
 from .row_space import RowSpace
 
 SEARCHED = "signals did not tell the records apart: found in the spans of the update"

@@ -11,7 +11,7 @@ from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress
 from fedinv.task.models import load
 
 from ..inference.generators import NOISE, generator_of, train_by_model
-from ..inversion.relaxation import relax
+from ..inversion.matching.relaxation import relax
 
 
 class GanClass(Attack):

@@ -11,11 +11,12 @@ from torch.nn.functional import one_hot
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
 
 from ..inference.generators import generator_of, search_latent, train_on_records
-from ..inversion.labels import as_labels, label_hypotheses, step_length
-from ..inversion.matcher import matching
+from ..inversion.labels import as_labels, label_hypotheses
+from ..inversion.local_training import step_length
+from ..inversion.matching.matcher import matching
+from ..inversion.matching.presets import settled
+from ..inversion.matching.relaxation import relax
 from ..inversion.noise import noise_std
-from ..inversion.presets import settled
-from ..inversion.relaxation import relax
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""

@@ -8,26 +8,31 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
 
 from ..countermeasures import ANSWERED, decoded, looked, rounding
-from ..inversion.chain import Chain
-from ..inversion.labels import as_labels, label_hypotheses, step_length
-from ..inversion.matcher import Matching, fades, matching
+from ..inversion.local_training import local_steps, step_length
+from ..inversion.matching.chain import Chain
+from ..inversion.matching.claiming import (
+    claimed,
+    drawn_records,
+    explained_share,
+    likely_labels,
+    normal_records,
+    priors_of,
+    scaled,
+)
+from ..inversion.matching.matcher import Matching, fades, matching
+from ..inversion.matching.optimize import Problem, descend, part
+from ..inversion.matching.partial import Partial
+from ..inversion.matching.presets import Name, Preset, settled
+from ..inversion.matching.refinement import refined
+from ..inversion.matching.relaxation import Form, relax
+from ..inversion.matching.rounds import same_records
+from ..inversion.matching.steps import Rule, Schedule
 from ..inversion.noise import NOISY, noise_std, rescaled
-from ..inversion.optimize import Descent, Found, Problem, descend, part
-from ..inversion.partial import Partial
-from ..inversion.pooling import agreement, certainty, determined, pool_by
-from ..inversion.presets import Name, Preset, settled
-from ..inversion.priors import Prior, group, squares, total_variation
 from ..inversion.recompute import mismatch, recompute_update
-from ..inversion.refinement import refined
-from ..inversion.relaxation import Form, Relaxation, relax
-from ..inversion.rounds import same_records
-from ..inversion.steps import Rule, Schedule
-from ..inversion.unrolled import local_steps
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
@@ -46,8 +51,6 @@ updates, white and with each parameter's length kept (lenet and convnet, with an
 """
 DRAWN_BATCHES = 32
 """Random batches, the best of which tells what labels alone explain."""
-BETTER = 0.8
-"""The best restart is preferred to the pooled records where it leaves less than this share of their misfit."""
 
 
 class GradientMatching(Attack):
@@ -155,28 +158,30 @@ class GradientMatching(Attack):
         objective = match.objective
         if isinstance(objective, Partial):  # gradients are written out, at about twice the work
             preset = replace(preset, work=2 * preset.work)
-        restarts, how = _scale(preset, objective.flops(n))
-        chances = objective.answers(_draw(knows, DRAWS, width, rng).to(device))
-        labels, search = _labels(match, preset, chances, n, length, noise, restarts, rng)
+        restarts, how = scaled(preset, objective.flops(n))
+        chances = objective.answers(drawn_records(knows, DRAWS, width, rng).to(device))
+        labels, search = likely_labels(match, preset, chances, n, length, noise, restarts, rng)
         count = len(labels) * n
-        begin = _draw(knows, count, width, rng) if preset.start == "schema" else _normal(count, width, rng)
+        begin = (
+            drawn_records(knows, count, width, rng) if preset.start == "schema" else normal_records(count, width, rng)
+        )
         free = relaxation.free(begin.reshape(len(labels), n, width).to(device))
-        problem = Problem(objective, relaxation, _priors(preset, shape), search)
+        problem = Problem(objective, relaxation, priors_of(preset, shape), search)
         searched = part(progress, 0, 0.6 if preset.simulate else 0.95)
         found = descend(free, labels.to(device), problem, how, searched, objective.held(n))
         if search == "records":
             found = found.like_best()
-        reached = _explained(match, found.inputs[:1], found.labels[:1])
+        reached = explained_share(match, found.inputs[:1], found.labels[:1])
         if not isinstance(match.plain, Chain):
-            drawn = _draw(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
-            chance += (1 - chance) * _explained(match, drawn, found.labels[:1].expand(len(drawn), -1, -1))
+            drawn = drawn_records(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
+            chance += (1 - chance) * explained_share(match, drawn, found.labels[:1].expand(len(drawn), -1, -1))
         if reached < chance:
             raise _NothingError(f"the best batch explains {reached:.1%} of the update, up to {chance:.1%} is chance")
         if knows.algorithm != "fedsgd":
             preset = replace(preset, polish=0)
             again = None
             if preset.simulate and search == "records":
-                drawn = _draw(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
+                drawn = drawn_records(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
                 rounds = same_records(seen, knows, preset, length, match, found, drawn)
                 again = refined(found, rounds, relaxation, knows, length, preset, part(progress, 0.6, 0.95))
             if again is not None:
@@ -184,7 +189,7 @@ class GradientMatching(Attack):
             elif local_steps(knows, n) != 1:
                 notes.append("several local steps are matched as one gradient of all records, halfway along")
             notes += [] if again is None else again.notes
-        claim, explained = _claim(found, match, relaxation, preset, truth, reached)
+        claim, explained = claimed(found, match, relaxation, preset, truth, reached)
         if not isinstance(match.plain, Chain):
             claim = replace(claim, confidence=claim.confidence * max(0.0, 1 - (1 - explained / truth) / (1 - chance)))
         progress(1.0)
@@ -231,101 +236,6 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if wanted == "cuda" and not there:
         raise _NothingError("device cuda was asked for, and there is none")
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
-
-
-def _scale(preset: Preset, each: float) -> tuple[int, Descent]:
-    """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
-    affordable = preset.work * 1e9 / each
-    restarts = int(min(preset.restarts, max(4, affordable / preset.iterations)))
-    iterations = int(min(preset.iterations, max(50, affordable / restarts)))
-    return restarts, Descent(
-        iterations, preset.lr, preset.enough, preset.seconds, preset.patience, preset.rule, preset.schedule
-    )
-
-
-def _draw(knows: Knowledge, count: int, width: int, rng: np.random.Generator) -> Tensor:
-    """Records from the schema's marginals, standard normal ones where the schema is withheld."""
-    return _normal(count, width, rng) if knows.schema is None else knows.schema.draw(count, rng)
-
-
-def _normal(count: int, width: int, rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.standard_normal((count, width))).float()
-
-
-def _labels(
-    match: Matching,
-    preset: Preset,
-    chances: Tensor,
-    n: int,
-    length: float | None,
-    noise: float,
-    restarts: int,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Literal["records", "classes", "targets"]]:
-    """Labels (restarts, n, outputs) to begin with, and whether they are searched too."""
-    outputs = chances.shape[-1]
-    if match.objective.loss == "squared-error":
-        return _normal(restarts * n, outputs, rng).reshape(restarts, n, outputs), "targets"
-    if preset.labels == "searched" or len(match.bias) != outputs:
-        return _normal(restarts * n, outputs, rng).reshape(restarts, n, outputs), "classes"
-    tried = label_hypotheses(match.bias, chances.cpu(), n, length, noise)[: preset.hypotheses]
-    labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(max(restarts, len(tried)))])
-    return one_hot(labels, outputs).float(), "records"
-
-
-def _priors(preset: Preset, shape: tuple[int, ...]) -> tuple[Prior, ...]:
-    priors = []
-    if preset.total_variation and len(shape) == 3:
-        priors.append(total_variation(preset.total_variation, shape))
-    if preset.squares:
-        priors.append(squares(preset.squares))
-    if preset.group:
-        priors.append(group(preset.group))
-    return tuple(priors)
-
-
-def _explained(match: Matching, records: Tensor, labels: Tensor) -> float:
-    """Squared cosine of the update and the best gradient of batches (b, n, width) with labels (b, n, outputs)."""
-    misfits = match.plain(records, labels)[0]
-    return max(0.0, 1 - float(misfits.min())) ** 2
-
-
-def _claim(
-    found: Found, match: Matching, relaxation: Relaxation, preset: Preset, truth: float, reached: float
-) -> tuple[Claim, float]:
-    """The records, how sure they are, and how much of the update is explained.
-
-    `reached` is what the best restart explained before its categories were made whole, `truth` what is no noise.
-    """
-    outputs = found.labels.shape[-1]
-    classes = found.labels.argmax(-1) if outputs > 1 else torch.zeros_like(found.labels[..., 0]).long()
-    pooled = pool_by(preset.pooling, found.inputs, classes, found.misfits, relaxation)
-    candidates = relaxation.harden(torch.stack([pooled.records, found.inputs[0]]))
-    values = match.plain(candidates, found.labels[:1].expand(2, -1, -1))[0].tolist()
-    fits_better = preset.pooling == "weighted" and values[1] < BETTER * values[0]
-    records = candidates[int(preset.pooling == "best" or fits_better)]
-    if preset.polish:
-        records = _polished(records, found.labels[:1], match, relaxation, preset.polish)
-        reached = max(reached, _explained(match, records[None], found.labels[:1]))
-    if preset.confidence == "entropy":
-        fields = certainty(pooled.aligned, pooled.share, relaxation)
-    else:
-        fields = agreement(pooled.aligned, pooled.share, records, relaxation)
-    alone = determined(match.plain.influence(records, found.labels[0]), max(0.0, 1 - reached / truth))
-    claim = Claim(
-        records=records.cpu(),
-        confidence=(fields.mean(1) * alone).clamp(0, 1).cpu(),
-        labels=(classes[0] if outputs > 1 else found.labels[0, :, 0]).cpu(),
-        fields=fields.cpu(),
-    )
-    return claim, reached
-
-
-def _polished(records: Tensor, labels: Tensor, match: Matching, relaxation: Relaxation, evaluations: int) -> Tensor:
-    """Records (n, width) whose numbers explain the update better, or the same ones."""
-    fixed = Problem(match.plain, relaxation.fixed(records))
-    found = descend(records[None], labels, fixed, Descent(evaluations, 1.0, rule="l-bfgs"), lambda _: None)
-    return found.inputs[0]
 
 
 def _mismatch(

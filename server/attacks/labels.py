@@ -7,10 +7,11 @@ import torch
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from ..inversion.labels import label_hypotheses, step_length
-from ..inversion.matcher import matching
+from ..inversion.labels import label_hypotheses
+from ..inversion.local_training import step_length
+from ..inversion.matching.matcher import matching
+from ..inversion.matching.presets import settled
 from ..inversion.noise import noise_std
-from ..inversion.presets import settled
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""

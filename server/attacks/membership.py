@@ -14,7 +14,7 @@ from fedinv.task.models import load
 from ..inference.membership import by_gradient, by_likelihood, by_loss
 from ..inference.shadows import confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
-from ..inversion.labels import step_length
+from ..inversion.local_training import step_length
 
 DRAWS = 256
 """People drawn to learn how the gradients of others vary, where no auxiliary records are at hand."""

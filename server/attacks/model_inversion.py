@@ -21,8 +21,8 @@ from ..inference.representatives import (
     marginals,
     representatives,
 )
-from ..inversion.priors import Prior, squares, total_variation
-from ..inversion.relaxation import relax
+from ..inversion.matching.priors import Prior, squares, total_variation
+from ..inversion.matching.relaxation import relax
 
 REACH = 0.3
 """Standard deviation of the steps by which confidences are probed, in the population's."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ..inversion.first_layer import joined
-from ..inversion.validity import stray
+from ..inversion.exact.first_layer import joined
+from ..inversion.exact.validity import stray
 
 
 def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:

@@ -13,7 +13,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
-from ..inversion.labels import step_length
+from ..inversion.local_training import step_length
 from .whitening import Noise, gradients, seen_gradient
 
 CHUNK = 2**25

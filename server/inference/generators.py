@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from fedinv.attack import Progress, Sample
 from fedinv.task.schema import Schema
 
-from ..inversion.relaxation import Relaxation
+from ..inversion.matching.relaxation import Relaxation
 from .representatives import average
 
 NOISE = 16

@@ -13,9 +13,9 @@ from fedinv.attack import Progress
 from fedinv.task.columns import Categorical, Image
 from fedinv.task.schema import Schema
 
-from ..inversion.priors import Prior
-from ..inversion.relaxation import Relaxation
-from ..inversion.steps import lengths, walk
+from ..inversion.matching.priors import Prior
+from ..inversion.matching.relaxation import Relaxation
+from ..inversion.matching.steps import lengths, walk
 
 Slopes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Inputs (n, width) and their classes (n,) to costs (n,) and slopes (n, width)."""

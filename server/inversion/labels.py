@@ -1,31 +1,11 @@
 """How many records of each class a batch held, read off the last layer's bias update."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedinv.attack import Knowledge
-
 HYPOTHESES = 5
 """Most counts that are tried."""
-
-
-def step_length(knows: Knowledge, records: int) -> float | None:
-    """Learning rate summed over a client's local steps; None where too little is known.
-
-    With momentum m step t of T counts (1 - m^(T - t)) / (1 - m) times, as its gradient lives on.
-    """
-    if knows.lr is None:
-        return None
-    if knows.algorithm == "fedsgd":
-        return knows.lr
-    if knows.epochs is None or knows.batch_size is None:
-        return None
-    steps = knows.epochs * math.ceil(records / knows.batch_size)
-    m = knows.momentum or 0.0
-    return knows.lr * sum((1 - m ** (steps - t)) / (1 - m) for t in range(steps))
 
 
 def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from clients import hooks
-from clients.training import plain_sgd
+from clients.training.plain_sgd import plain_sgd
 from fedinv.blame import PluginError
 from fedinv.defense import Carrying, Defense, Participation, Sending
 from fedinv.federation.training import Batch, Job, Training

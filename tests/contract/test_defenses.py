@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from clients import hooks
-from clients.training import plain_sgd
+from clients.training.plain_sgd import plain_sgd
 from fedinv import plugins
 from fedinv.data.canaries import LENGTH
 from fedinv.defense import Defense, Job, Participation, PrivacyEvent, Sending

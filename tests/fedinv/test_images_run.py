@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from fedinv.cli import app
-from fedinv.report.pictures import png
+from fedinv.report.plots.pictures import png
 from fedinv.storage import files
 from fedinv.task.columns import Image
 from fedinv.task.schema import Schema

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from fedinv import roles, run
+from fedinv import roles
 from fedinv.data.partition import ByColumn, Dirichlet
 from fedinv.errors import RequestError
 from fedinv.federation.training import Job, Training
 from fedinv.judge.truth import everyone, true_rows
 from fedinv.report import render
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files
 from fedinv.task.models import build
@@ -20,7 +21,7 @@ from fedinv.task.networks.perceptron import Mlp
 
 EXACT = '[[attacks]]\nkind = "exact"\n'
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n'
-plain_sgd = roles.load("clients", "training").plain_sgd
+plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
 DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
 
 

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from fedinv import run
 from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RunError
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files
 

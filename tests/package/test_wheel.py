@@ -27,7 +27,7 @@ def test_the_wheel_ships_the_roles_inside_and_nothing_beside(wheel):
         "fedinv/_roles/server/attacks/exact.py",
         "fedinv/_scenarios/hospital.toml",
         "fedinv/_scenarios/data/clinic.csv",
-        "fedinv/report/template.html.j2",
+        "fedinv/report/templates/run.html.j2",
     ):
         assert needed in names
 

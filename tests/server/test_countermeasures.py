@@ -6,7 +6,7 @@ import torch
 
 from fedinv import plugins, roles
 from fedinv.attack import Claim, Exchange, Knowledge, Observation
-from fedinv.run import open_folder, quiet, run
+from fedinv.runs.run import open_folder, quiet, run
 from fedinv.scenario.reading import read
 
 mixup = roles.load("server", "countermeasures.mixup")

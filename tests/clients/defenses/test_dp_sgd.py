@@ -11,7 +11,7 @@ from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
 DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
-plain_sgd = roles.load("clients", "training").plain_sgd
+plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
 
 
 def job(batches, *, momentum=0.0, seed=0, inputs=None, size=4):

@@ -8,7 +8,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
 
-plain_sgd = roles.load("clients", "training").plain_sgd
+plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
 
 
 def defense(kind, **settings):

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from fedinv import run
 from fedinv.data.population import joined, population
 from fedinv.errors import RequestError
 from fedinv.judge.truth import everyone
 from fedinv.plugins import load
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 
 

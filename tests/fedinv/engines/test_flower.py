@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import run
 from fedinv.engines import inline
+from fedinv.runs import run
 from fedinv.scenario.reading import read
 from fedinv.storage import observations
 

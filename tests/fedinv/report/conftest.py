@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from fedinv.attack import Attack, Claim, Exchange, Observation
-from fedinv.attacking import Assault, Outcome
 from fedinv.data.population import Population
 from fedinv.data.table import Table
-from fedinv.headline import headline
-from fedinv.judge import records
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.questions.records import Case, judge
 from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
+from fedinv.runs import record_table
+from fedinv.runs.attack_runner import Assault, Outcome
+from fedinv.runs.headline import headline
 from fedinv.scenario.reading import loads
 from fedinv.storage import files
 from fedinv.task.columns import fit_categorical, fit_continuous
@@ -106,7 +106,7 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         mismatch=0.02,
         notes=[f"a note {HOSTILE}"],
     )
-    return result, records.table(outcome, verdicts, who)
+    return result, record_table.table(outcome, verdicts, who)
 
 
 def write_run(folder: Path, who: Population, attacks: list, defended: bool = False, text: str = SCENARIO) -> Results:
@@ -150,7 +150,7 @@ def write_run(folder: Path, who: Population, attacks: list, defended: bool = Fal
     files.write_json(folder / "results.json", results.model_dump(mode="json"))
     files.write_json(folder / "schema.json", who.table.schema.model_dump(mode="json"))
     if attacks:
-        files.write(folder / "records.parquet", records.to_parquet(table for _, table in attacks))
+        files.write(folder / "records.parquet", record_table.to_parquet(table for _, table in attacks))
     return results
 
 

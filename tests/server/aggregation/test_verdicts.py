@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedinv import run
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 
 ATTACKS = '[[attacks]]\nkind = "exact"\n'

@@ -15,8 +15,8 @@ from fedinv.task.schema import Schema
 from server.attacks.exact import Exact
 from server.attacks.gradient_matching import GradientMatching
 from server.attacks.row_space import RowSpace
-from server.inversion.matcher import matching
-from server.inversion.presets import settled
+from server.inversion.matching.matcher import matching
+from server.inversion.matching.presets import settled
 
 SCHEMA = Schema(
     columns=(Image(name="photo", channels=1, down=8, across=8, mean=0.4, std=0.3, low=0, high=1),),

@@ -7,7 +7,8 @@ from torch.nn.functional import cross_entropy
 from fedinv.attack import Knowledge
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
-from server.inversion.labels import as_labels, label_counts, label_hypotheses, step_length
+from server.inversion.labels import as_labels, label_counts, label_hypotheses
+from server.inversion.local_training import step_length
 
 
 @settings(max_examples=40, deadline=None)

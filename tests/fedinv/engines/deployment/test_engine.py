@@ -8,11 +8,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedinv import run
 from fedinv.engines import Options
 from fedinv.engines.deployment import certificates, engine, rehearsal
 from fedinv.engines.deployment.rehearsal import Deployment, Process
 from fedinv.errors import RequestError, RunError
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fedinv import comparing
 from fedinv.engines import Options
 from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
-from fedinv.pool import pool
 from fedinv.scenario.reading import loads
+from fedinv.studies import compare
+from fedinv.studies.workers import pool
 
 
 def free_port():
@@ -54,7 +54,7 @@ def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(
     assert done.returncode == 0, done.stderr
     assert [row["defenses"] for row in json.loads(done.stdout)["rows"]] == ["none"]
     assert "ray" not in done.stderr.lower()
-    assert (comparing.cell_folder(loads(tiny), tmp_path / ".cells") / "results.json").is_file()
+    assert (compare.cell_folder(loads(tiny), tmp_path / ".cells") / "results.json").is_file()
 
     with pytest.raises(RequestError, match="--client-cpus 3: no machine has that many, the largest has 2"):
         engine.train(loads(tiny), tmp_path / "out", options=Options(ray_address=address, client_cpus=3))

@@ -11,9 +11,9 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
-from fedinv import run
 from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
+from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
@@ -76,7 +76,7 @@ def ours(mark):
 def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     tiny, tmp_path, capfd, monkeypatch, cat
 ):
-    monkeypatch.setattr("fedinv.evaluate.render", lambda folder: folder)  # takes seconds
+    monkeypatch.setattr("fedinv.runs.evaluation.render", lambda folder: folder)  # takes seconds
     scenario = loads(
         tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + cat + '[[attacks]]\nkind = "exact"\n'
     )

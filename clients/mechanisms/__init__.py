@@ -1,0 +1,1 @@
+"""What several defenses share: clipping, noise, and the largest entries."""

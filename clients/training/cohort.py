@@ -1,0 +1,76 @@
+"""The clients of a round, trained together where the model and the defenses allow it."""
+
+from collections.abc import Sequence
+
+import torch
+from flwr.app import ArrayRecord
+
+from fedinv.defense import Defense
+from fedinv.federation import wire
+from fedinv.federation.training import Job, Update
+from fedinv.scenario.scenario import Scenario
+
+from . import stacked
+from .job import beside, everyone, network
+
+
+def why_alone(scenario: Scenario) -> str | None:
+    """Why the clients of a scenario must be trained one by one; None where they need not be."""
+    if scenario.audit.plant != "nothing":
+        return "an audit plants canaries"
+    if scenario.model.kind not in ("mlp", "logistic"):
+        return f"the model {scenario.model.kind!r} is no perceptron"
+    told = 0
+    for defense in scenario.defenses:
+        kind = type(defense)
+        if kind.augment is not Defense.augment:
+            return f"{defense.kind!r} changes each batch"
+        masked = kind.masks is not Defense.masks
+        if kind.wrap_network is not Defense.wrap_network and not masked:
+            return f"{defense.kind!r} changes the network"
+        clipped = kind.clipping is not Defense.clipping
+        if kind.wrap_training is not Defense.wrap_training and not clipped:
+            return f"{defense.kind!r} changes the training"
+        told += masked + clipped
+    return "several defenses change the training" if told > 1 else None
+
+
+class Cohort:
+    """Trains the clients of one round at a time, chunk by chunk, when the first of a chunk is asked for its update.
+
+    For engines that run all clients in one process. It holds what was trained and not yet asked for.
+    """
+
+    def __init__(self, scenario: Scenario, device: torch.device) -> None:
+        self.why_alone = why_alone(scenario)
+        self._scenario, self._people, self._device = scenario, everyone(scenario), device
+        self._sent: list[bytes] = []
+        self._round = 0
+        self._jobs: dict[int, list[tuple[int, Job]]] = {}
+        self._updates: dict[int, Update] = {}
+
+    def update(self, client: int, round_: int, cohort: Sequence[int], arrays: ArrayRecord) -> Update | None:
+        """A client's update of a round; None where it must be trained by itself."""
+        if self.why_alone is not None:
+            return None
+        sent = [array.data for array in arrays.values()]
+        same = len(sent) == len(self._sent) and all(a is b for a, b in zip(sent, self._sent, strict=True))
+        if not same or self._round != round_:
+            self._begin(round_, cohort, arrays)
+            self._sent, self._round = sent, round_
+        if client not in self._updates:
+            chunk = self._jobs.get(client)
+            if chunk is None:
+                return None  # asked twice, or not of this round
+            trained = stacked.train([job for _, job in chunk], self._device)
+            self._updates |= {one: update for (one, _), update in zip(chunk, trained, strict=True)}
+        self._jobs.pop(client, None)
+        return self._updates.pop(client)
+
+    def _begin(self, round_: int, cohort: Sequence[int], arrays: ArrayRecord) -> None:
+        received = network(self._scenario, self._people, wire.unpack(arrays))
+        jobs = list(zip(cohort, beside(self._scenario, self._people, cohort, round_, received), strict=True))
+        self._updates, self._jobs = {}, {}
+        for chunk in stacked.chunks([job for _, job in jobs], self._device):
+            members = [jobs[i] for i in chunk]
+            self._jobs |= {client: members for client, _ in members}

@@ -1,0 +1,113 @@
+"""One client's local training in a round: what it trains on, and the update that comes of it."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from torch import Tensor, nn
+
+from fedinv.data.batches import local_batches
+from fedinv.data.canaries import plant, planted_update
+from fedinv.data.population import Population, population
+from fedinv.defense import Defense
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
+from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import load
+
+from .. import hooks
+from .plain_sgd import plain_sgd
+
+_NO_DRAWS = np.random.default_rng()
+"""Of jobs that draw nothing: a stream of their own would cost more than all else of them."""
+
+
+def everyone(scenario: Scenario) -> Population:
+    """All clients' records; a client takes its own share alone."""
+    return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
+
+
+def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """The network as the server sent it; it takes the weights' memory over."""
+    schema = people.schema
+    return load(scenario.model, schema.shape, schema.outputs, weights)
+
+
+def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
+    """Train a client by itself, as the scenario and its defenses have it. Takes the memory of the weights over."""
+    job = alone(scenario, people, client, round_, network(scenario, people, weights))
+    run: LocalTraining = plain_sgd
+    for defense in scenario.defenses:
+        if type(defense).wrap_training is not Defense.wrap_training:
+            run = hooks.wrapped_training(defense, run)
+    update = run(job)
+    return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
+
+
+def alone(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
+    """The job of a client that is trained by itself."""
+    settings, seed = scenario.training.settings, scenario.seed
+    inputs, labels = people.records(client)
+    batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
+    if scenario.audit.plant == "records":
+        planted = plant(inputs, labels, received, seed, client, scenario.server.overflow)
+        inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
+    for position, defense in enumerate(scenario.defenses):
+        if type(defense).wrap_network is not Defense.wrap_network:
+            received = hooks.wrapped_network(defense, received, stream(seed, "network", position, client, round_))
+    return Job(
+        network=received,
+        inputs=inputs,
+        labels=labels,
+        batches=batches,
+        training=settings,
+        rng=stream(seed, "training", client, round_),
+        augment=_augment(scenario, received, client, round_),
+        taken=scenario.participation(len(inputs)),
+    )
+
+
+def beside(
+    scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
+) -> list[Job]:
+    """The jobs of clients that are trained as one: the network is all of theirs, and stays as it is."""
+    settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
+    masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
+    clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]
+    participation = lru_cache(scenario.participation)
+    jobs = []
+    for client in clients:
+        inputs, labels = people.records(client)
+        taken = participation(len(inputs))
+        jobs.append(
+            Job(
+                network=received,
+                inputs=inputs,
+                labels=labels,
+                batches=local_batches(settings, len(inputs), sampling, seed, client, round_),
+                training=settings,
+                rng=stream(seed, "training", client, round_) if clipping else _NO_DRAWS,
+                taken=taken,
+                masks=next((hooks.masks(d, stream(seed, "network", at, client, round_)) for at, d in masking), None),
+                clipping=next((hooks.clipping(defense, taken) for defense in clipping), None),
+            )
+        )
+    return jobs
+
+
+def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: int) -> Augment | None:
+    """What all defenses do to a batch, in the order listed; None where none of them does anything."""
+    changing = [
+        (defense, stream(scenario.seed, "augment", position, client, round_))
+        for position, defense in enumerate(scenario.defenses)
+        if type(defense).augment is not Defense.augment
+    ]
+    if not changing:
+        return None
+
+    def augment(batch: Batch) -> Batch:
+        for defense, rng in changing:
+            batch = hooks.augmented(defense, batch, received, rng)
+        return batch
+
+    return augment

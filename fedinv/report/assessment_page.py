@@ -1,0 +1,22 @@
+"""The risk card as a page: one self-contained HTML file."""
+
+from pathlib import Path
+
+from fedinv.report.html import rendered
+from fedinv.results.assessment import Assessment, effect
+from fedinv.results.wording import hits, metric_text, percent
+from fedinv.storage import files
+
+
+def render(assessed: Assessment, folder: Path) -> Path:
+    """Write assessment.html beside the runs it tells of, and return its path."""
+    values = {
+        "card": assessed,
+        "base": assessed.leaks[0],
+        "effect": effect,
+        "metric": metric_text(assessed.leaks[0].utility),
+    }
+    page = rendered("assessment.html.j2", {"percent": percent, "hits": hits}, values)
+    path = folder / "assessment.html"
+    files.write(path, page)
+    return path

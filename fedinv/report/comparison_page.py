@@ -1,0 +1,87 @@
+"""A comparison's files for other programs, and its page with two pictures."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedinv.report.html import rendered
+from fedinv.results.comparison import Comparison, DefenseLeak, Row
+from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
+from fedinv.storage import files
+
+
+def lost(row: Row) -> str:
+    """Points of the metric that a stack costs, with half the width of the interval."""
+    if row.lost.ci95 is None:
+        return f"{100 * row.lost.value:+.1f}"
+    return f"{100 * row.lost.value:+.1f} \u00b1 {50 * (row.lost.ci95[1] - row.lost.ci95[0]):.1f}"
+
+
+def epsilon(row: Row) -> str:
+    """What a stack guarantees, in short."""
+    if row.epsilon is None:
+        return "none"
+    return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (
+        "" if row.against_server else ", not against the server"
+    )
+
+
+COLUMNS = (
+    "defenses", "attack", "variant", "leakage", "leakage_low", "leakage_high", "verdict",
+    "recovered", "recovered_low", "recovered_high", "records",
+    "fields_right", "fields_guess", "measure", "value", "guess",
+    "utility", "utility_lost", "epsilon", "unit", "against_server", "bytes_up", "bytes_ratio",
+    "training_seconds", "attack_seconds", "seeds",
+)  # fmt: skip
+
+
+def lines(found: Comparison) -> Iterator[dict[str, Any]]:
+    """One line a stack, attack and variant."""
+    for row in found.rows:
+        for leak in row.leaks:
+            whole, fields, measure = leak.recovered, leak.fields, leak.measure
+            values = (
+                row.defenses, leak.attack, leak.variant, leak.leakage, *leak.ci95, leak.verdict,
+                whole and whole.value, whole and whole.ci95[0], whole and whole.ci95[1], whole and whole.count,
+                fields and fields.value, fields and fields.prior,
+                measure and measure.name, measure and measure.value, measure and measure.prior,
+                row.utility.value, row.lost.value, row.epsilon, row.unit, row.against_server,
+                row.bytes_up, row.bytes_ratio, row.seconds, leak.seconds, len(row.runs),
+            )  # fmt: skip
+            yield dict(zip(COLUMNS, values, strict=True))
+
+
+def write(found: Comparison, folder: Path) -> Path:
+    """Write comparison.json, .csv, .parquet and .html, and return the page's path."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files.write_json(folder / "comparison.json", found.model_dump(mode="json"))
+    text = io.StringIO()
+    sheet = csv.DictWriter(text, COLUMNS)
+    sheet.writeheader()
+    sheet.writerows(lines(found))
+    files.write(folder / "comparison.csv", text.getvalue())
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(lines(found))), sink)
+    files.write(folder / "comparison.parquet", sink.getvalue())
+    pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
+    filters = {"percent": percent, "hits": hits, "points": points}
+    values = {"found": found, "pictures": pictures, "lost": lost, "epsilon": epsilon, "shown": shown}
+    page = rendered("comparison.html.j2", filters, values)
+    files.write(folder / "comparison.html", page)
+    return folder / "comparison.html"
+
+
+def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:
+    """What an attack got past a stack, static first."""
+    return [leak for leak in row.leaks if leak.attack == attack]
+
+
+def _pictures(found: Comparison) -> dict[str, bytes]:
+    from fedinv.report.plots import comparison_plots
+
+    return {"heat": comparison_plots.heat(found), "front": comparison_plots.front(found)}

@@ -1,0 +1,1 @@
+"""Pictures of results, as PNG bytes: one file a kind."""

@@ -1,0 +1,112 @@
+"""The two pictures of a comparison: the heat map, and what utility buys what privacy."""
+
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from fedinv.report.plots.run_plots import BLUE, GRAY, VERMILION, WIDTH, png
+from fedinv.results.comparison import NONE, Comparison, Row
+from fedinv.results.wording import epsilon_text
+
+
+def heat(found: Comparison) -> bytes:
+    """Leakage above a guess by stack and attack; each cell static on the left, adaptive on the right."""
+    rows, attacks = found.rows, found.attacks
+    values = np.full((len(rows), 2 * len(attacks)), np.nan)
+    weak = np.zeros_like(values, bool)
+    for i, row in enumerate(rows):
+        for leak in row.leaks:
+            j = 2 * attacks.index(leak.attack) + (leak.variant == "adaptive")
+            values[i, j], weak[i, j] = max(0.0, leak.leakage), leak.verdict == "attack too weak"
+        for j in range(0, values.shape[1], 2):  # an attack that knows nothing better does the same again
+            if np.isnan(values[i, j + 1]):
+                values[i, j + 1], weak[i, j + 1] = values[i, j], weak[i, j]
+            if np.isnan(values[i, j]):  # of a sum there is no other way
+                values[i, j], weak[i, j] = 0.0, weak[i, j + 1]
+
+    def fill(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.grid(False)
+        axes.imshow(np.nan_to_num(values), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            text = "-" if np.isnan(value) else "weak" if weak[i, j] else f"{100 * value:.0f}"
+            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=9)
+        for j in range(1, len(attacks)):
+            axes.axvline(2 * j - 0.5, color="white", linewidth=3)
+        axes.set_yticks(range(len(rows)), [row.defenses for row in rows])
+        axes.set_xticks(range(2 * len(attacks)), ["static", "adaptive"] * len(attacks), fontsize=8)
+        top = axes.secondary_xaxis("top")
+        top.set_xticks([2 * j + 0.5 for j in range(len(attacks))], attacks)
+        for side in (*axes.spines.values(), *top.spines.values()):
+            side.set_visible(False)
+        top.tick_params(length=0)
+
+    return png(1.0 + 0.33 * len(rows), fill, max(WIDTH, 2.2 + 1.35 * len(attacks)))
+
+
+def front(found: Comparison) -> bytes:
+    """What each stack costs the model against what leaks at worst; those that none dominates are joined."""
+    rows = [row for row in found.rows if row.worst is not None]
+    out = {one.defenses for one in found.dominated}
+
+    def fill(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.grid(True, axis="both")
+        best = sorted((r for r in rows if r.defenses not in out), key=lambda r: (r.lost.value, _leak(r)))
+        least, joined = 2.0, []
+        for row in best:  # only what is on the front in its point estimates is joined
+            if _leak(row) < least:
+                joined.append(row)
+                least = _leak(row)
+        axes.plot([100 * r.lost.value for r in joined], [100 * _leak(r) for r in joined], color=BLUE, linewidth=1)
+        for row in rows:
+            color = VERMILION if row.defenses == NONE else GRAY if row.defenses in out else BLUE
+            low, high = row.worst.ci95 if row.worst else (0.0, 0.0)
+            bars = 100 * np.array([[max(0.0, _leak(row) - max(0.0, low))], [max(0.0, max(0.0, high) - _leak(row))]])
+            wide = None
+            if row.lost.ci95 is not None:
+                wide = [[50 * (row.lost.ci95[1] - row.lost.ci95[0])]]
+            x, y = 100 * row.lost.value, 100 * _leak(row)
+            axes.errorbar([x], [y], bars, wide, "o", color=color, ecolor=color, elinewidth=0.7, markersize=6)
+        for near in _groups(rows):
+            x, y = 100 * sum(r.lost.value for r in near) / len(near), 100 * max(map(_leak, near))
+            numbers = textwrap.fill(" ".join(str(n) for n in sorted(rows.index(r) + 1 for r in near)), 8)
+            axes.annotate(numbers, (x, y), (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5)
+        axes.axvline(100 * found.limit, color=GRAY, linewidth=0.8, linestyle=":")
+        axes.set_xlabel(f"Points of {found.metric} lost (dotted: the limit)")
+        axes.set_ylabel("% leaked at worst, above a guess")
+        axes.set_ylim(-4, 125)
+        axes.set_yticks(range(0, 101, 20))
+        axes.margins(x=0.1)
+        names = "\n".join(f"{i + 1}  {_name(row)}" for i, row in enumerate(rows))
+        axes.text(1.03, 1.0, names, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.5)
+
+    return png(max(4.2, 0.6 + 0.2 * len(rows)), fill, 8.5)
+
+
+def _name(row: Row) -> str:
+    return (
+        row.defenses
+        if row.epsilon is None or not row.guaranteed
+        else f"{row.defenses} (\u03b5 {epsilon_text(row.epsilon)})"
+    )
+
+
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    """Rows whose points would lie on one another, together."""
+    wide = max(1e-9, max(r.lost.value for r in rows) - min(r.lost.value for r in rows)) if rows else 1.0
+    found: list[list[Row]] = []
+    for row in sorted(rows, key=lambda r: r.lost.value):
+        for group in found:
+            last = group[-1]
+            if row.lost.value - last.lost.value < 0.05 * wide and abs(_leak(row) - _leak(last)) < 0.05:
+                group.append(row)
+                break
+        else:
+            found.append([row])
+    return found
+
+
+def _leak(row: Row) -> float:
+    return max(0.0, row.worst.leakage) if row.worst else 0.0

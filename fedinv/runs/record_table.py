@@ -1,0 +1,88 @@
+"""records.parquet: every true record beside what was claimed of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fedinv.data.population import Population
+from fedinv.judge.questions.records import Verdict
+from fedinv.runs.attack_runner import Outcome
+from fedinv.task.columns import Continuous, Image
+
+
+def table(outcome: Outcome, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
+    """One attack's rows: who it is about, the true, the claimed and the right fields, and whom the claim leads to."""
+    parts = [
+        _rows(outcome, observation.last.round, observation.clients, verdict, people)
+        for (observation, _), verdict in zip(outcome.claims, verdicts, strict=True)
+    ]
+    return pa.concat_tables(parts)
+
+
+def to_parquet(tables: Iterable[pa.Table]) -> bytes:
+    """All attacks' rows as one Parquet file's content."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _rows(outcome: Outcome, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population) -> pa.Table:
+    rows, found, schema = verdict.case.rows, verdict.match, people.table.schema
+    count, claimed = len(rows), found.claimed
+    holder = {int(row): client for client in clients for row in people.shares[client]}
+    confidence = verdict.case.claim.confidence.double().numpy()
+    columns: dict[str, Any] = {
+        "attack": pa.array([outcome.assault.attack.kind] * count, pa.string()),
+        "variant": pa.array([outcome.assault.variant] * count, pa.string()),
+        "target": pa.array([outcome.assault.target] * count, pa.string()),
+        "round": pa.array([round_] * count, pa.int64()),
+        "client": pa.array([holder[int(row)] for row in rows], pa.int64()),
+        "person": pa.array(rows, pa.int64()),
+        "claimed": pa.array(claimed, pa.bool_()),
+        "confidence": _masked(confidence, found.claim, claimed, pa.float64()),
+        "recovered": pa.array(found.recovered, pa.bool_()),
+        "exact": pa.array(found.exact, pa.bool_()),
+        "linked": pa.array(verdict.linked, pa.int64(), mask=~claimed),
+        "linked_right": pa.array(verdict.linked == rows, pa.bool_(), mask=~claimed),
+    }
+    for name, who in (people.table.identities or {}).items():
+        columns[f"identity:{name}"] = pa.array([str(who[row]) for row in rows], pa.string())
+        columns[f"linked:{name}"] = pa.array(
+            [str(who[row]) if row >= 0 else None for row in verdict.linked], pa.string()
+        )
+    truth = people.table.take(rows).columns
+    claims: Mapping[str, Any] = schema.decode(verdict.case.claim.records)
+    if schema.image is not None:
+        return pa.table(columns | _image(verdict, truth[schema.image.name], schema.image, claims))
+    for position, column in enumerate(schema.columns):
+        kind = pa.float64() if isinstance(column, Continuous) else pa.string()
+        columns[f"true:{column.name}"] = pa.array(truth[column.name].tolist(), kind)
+        columns[f"claimed:{column.name}"] = _masked(claims[column.name], found.claim, claimed, kind)
+        columns[f"right:{column.name}"] = pa.array(verdict.filled[:, position], pa.bool_())
+    return pa.table(columns)
+
+
+def _image(
+    verdict: Verdict, truth: NDArray[np.float64], image: Image, claims: Mapping[str, Any]
+) -> dict[str, pa.Array]:
+    """What one row holds of an image: its pixels as one list, true and claimed, and how like they are."""
+    found, claimed, kind = verdict.match, verdict.match.claimed, pa.list_(pa.float32())
+    columns = {
+        f"true:{image.name}": pa.array(list(truth.astype(np.float32)), kind),
+        f"claimed:{image.name}": _masked(claims[image.name].astype(np.float32), found.claim, claimed, kind),
+        f"right:{image.name}": pa.array(found.right.mean(1), pa.float64()),
+    }
+    if verdict.quality is not None:
+        columns["psnr"] = pa.array(verdict.quality.psnr, pa.float64(), mask=~claimed)
+        columns["ssim"] = pa.array(verdict.quality.ssim, pa.float64(), mask=~claimed | np.isnan(verdict.quality.ssim))
+    return columns
+
+
+def _masked(values: Any, claim: Any, claimed: Any, kind: pa.DataType) -> pa.Array:
+    """The claimed values in the order of the true records, null where nothing was claimed."""
+    listed = values.tolist()
+    return pa.array([listed[c] if has else None for c, has in zip(claim, claimed, strict=True)], kind)

@@ -1,0 +1,194 @@
+"""How vulnerable is this federation, and why? Varies a scenario one thing at a time, attacks each variation, compares.
+
+Three axes: the model's complexity, the sensitivity of the data, the attacker's strength; and what a defense would do.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedinv import plugins
+from fedinv.attack import Progress
+from fedinv.errors import RequestError, RunError
+from fedinv.judge.truth import everyone
+from fedinv.results.assessment import Axis, Leak, change
+from fedinv.results.ranking import worst_case
+from fedinv.results.run import InferenceResult, Rate, Results
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.studies.workers import pool
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A scenario in which one thing is changed."""
+
+    axis: Axis
+    change: str
+    """In words, such as "layers a quarter as wide"."""
+    changes: Mapping[str, Any]
+    """Of the scenario's document, by dotted key."""
+    complexity: int = 0
+    """1 where the model is more complex or fits longer, -1 where less."""
+
+
+def variations(scenario: Scenario) -> Iterator[Variation]:
+    """The scenario as it is, then one change at a time; those that make no sense for it are left out."""
+    model, training, watch = scenario.model, scenario.training, scenario.attacker.watch
+    yield Variation("as it is", "the scenario as it is", {})
+    if model.kind == "mlp":
+        hidden = list(model.hidden)
+        yield Variation("model", "layers a quarter as wide", {"model.hidden": [max(2, h // 4) for h in hidden]}, -1)
+        yield Variation("model", "layers twice as wide", {"model.hidden": [2 * h for h in hidden]}, 1)
+        if len(hidden) > 1:
+            yield Variation("model", "one layer less", {"model.hidden": hidden[:-1]}, -1)
+        yield Variation("model", "one layer more", {"model.hidden": [*hidden, hidden[-1]]}, 1)
+    if training.algorithm == "fedavg" and training.epochs > 1:
+        yield Variation("training", "a single local epoch", {"training.epochs": 1}, -1)
+    if training.algorithm == "fedavg":
+        yield Variation("training", "three times the epochs", {"training.epochs": 3 * training.epochs}, 1)
+    held = training.records_per_client
+    if training.algorithm == "fedavg" and held is not None:
+        yield Variation("data", "four times the records a client", {"training.records_per_client": 4 * held})
+    if training.algorithm == "fedsgd":
+        size = 4 * training.batch_size
+        more = {} if held is None else {"training.records_per_client": max(held, size)}
+        yield Variation("data", "four times the records in a batch", {"training.batch_size": size, **more})
+    knows = list(scenario.attacker.knows)
+    for withheld, named in (
+        (("schema",), "the data dictionary is withheld"),
+        (("lr", "batch-size", "epochs"), "the training's settings are withheld"),
+    ):
+        if set(withheld) & set(knows):
+            left = [known for known in knows if known not in withheld]
+            yield Variation("attacker", named, {"attacker.knows": left})
+    last = scenario.federation.rounds
+    if last not in watch.rounds:
+        yield Variation("attacker", "it looks at the last round", {"attacker.watch.rounds": [last]})
+    if len(watch.rounds) == 1 and last > 1:
+        rounds = sorted({watch.rounds[0], max(1, last // 2), last})
+        yield Variation("attacker", f"it looks at {len(rounds)} rounds", {"attacker.watch.rounds": rounds})
+    if not scenario.defenses:
+        noise = {"kind": "dp-sgd", "noise_multiplier": 1.0, "clip": 1.0}
+        yield Variation("defense", "DP-SGD, noise 1, clip 1", {"defenses": [noise]})
+        if scenario.federation.participants > 1:
+            yield Variation("defense", "secure aggregation (masking)", {"defenses": [{"kind": "masking"}]})
+
+
+def varied(scenario: Scenario, variation: Variation) -> Scenario:
+    """The scenario with a variation's change, under the cheap attacks. Raises RequestError where it does not hold."""
+    document = scenario.model_dump(mode="json", exclude_none=True)
+    for key, value in variation.changes.items():
+        *tables, name = key.split(".")
+        table = document
+        for part in tables:
+            table = table[part]
+        table[name] = value
+    document["attacks"] = _attacks(scenario, variation.axis == "as it is")
+    return parse(document, variation.change)
+
+
+def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[Leak]:
+    """Run every variation in a folder of its own, on as many processes as asked for; those that are done are read.
+
+    Raises RunError for a scenario that does not even run as it is; another variation that fails is left out.
+    """
+    tasks = []
+    for number, variation in enumerate(variations(scenario)):
+        try:
+            tasks.append((number, variation, varied(scenario, variation)))
+        except RequestError:
+            if number == 0:
+                raise
+    found: dict[int, Leak] = {}
+    with pool(jobs, len(tasks), "assessment") as work:
+        for number, variation, changed in tasks:
+            work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
+        for number, leak in work.finished():
+            if isinstance(leak, Leak):
+                found[number] = leak
+            elif number == 0:
+                raise RunError(f"the scenario as it is: {leak}")
+            progress(len(found) / len(tasks))
+    progress(1.0)
+    return [found[number] for number in sorted(found)]
+
+
+def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
+    """The cheap attacks: records by algebra (or the scenario's own way for other networks), attribute, membership.
+
+    The attribute is the first sensitive column; where `every`, each of them.
+    """
+    known = plugins.available("attacks")
+    own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
+    found = [{"kind": "exact"}] if scenario.model.kind in ("mlp", "logistic") else own[:1]
+    if "model-inversion" in known and not scenario.data.images:
+        columns = everyone(scenario).table.schema.columns
+        sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
+        asked = {"kind": "model-inversion", "mode": "attribute", "access": "gradients"}
+        found += [{**asked, "column": name} for name in (sensitive if every else sensitive[:1])]
+    if "membership" in known:
+        found.append({"kind": "membership", "method": "loss"})
+    return found
+
+
+def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
+    """Run one variation, in a process of its own."""
+    from fedinv.runs import run
+    from fedinv.scenario.reading import loads
+
+    scenario = loads(toml)
+    if (folder / "results.json").is_file():
+        results = Results.model_validate(files.read_json(folder / "results.json"))
+    else:
+        run.check(scenario, "inline")
+        results = run.run(scenario, run.open_folder(scenario, folder))
+    told = [one for one in results.inferences if one.answered and one.measures]
+    told.sort(key=lambda one: one.measures[0].value - one.measures[0].prior)  # of several variants the worst stays
+    columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
+    members = [_rate(one) for one in told if one.asks == "membership"]
+    asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
+    columns = {name: columns[name] for name in asked if name in columns}
+    return Leak(
+        axis=variation.axis,
+        change=variation.change,
+        complexity=variation.complexity,
+        run=folder.name,
+        records=worst_case(results.attacks).recovered if results.attacks else None,
+        attribute=next(iter(columns.values()), None),
+        columns=columns,
+        membership=members[-1] if members else None,
+        utility=results.utility,
+        gap=_gap(scenario, folder, results),
+    )
+
+
+def _rate(told: InferenceResult) -> Rate:
+    first = told.measures[0]
+    return Rate(value=first.value, count=first.count, ci95=first.ci95, prior=first.prior)
+
+
+def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
+    import numpy as np
+
+    from fedinv.federation.streams import stream
+    from fedinv.judge.utility import auc, r2
+    from fedinv.runs.context import trained_network
+
+    people = everyone(scenario)
+    held = np.concatenate(people.shares)
+    measured = auc if results.utility.metric == "auc" else r2
+    network = trained_network(scenario, folder, people)
+    value, _ = measured(network, people.inputs[held], people.labels[held], stream(scenario.seed, "gap"), 1)
+    return value - results.utility.value
+
+
+def most_helpful(leaks: Sequence[Leak]) -> Leak | None:
+    """The single change that lowers the records rebuilt most; None where nothing leaked or nothing helped."""
+    base = leaks[0].records
+    if base is None:
+        return None
+    helped = [one for one in leaks[1:] if one.records is not None and change(base, one.records)[1][1] < 0]
+    return min(helped, key=lambda one: (one.records.value, -one.utility.value), default=None)  # type: ignore[union-attr]

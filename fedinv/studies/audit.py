@@ -1,0 +1,119 @@
+"""Audits a claim: canaries in the scenario's own training, and what could be told of them from what it let out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fedinv.defense import Defense
+from fedinv.engines import inline
+from fedinv.errors import RequestError
+from fedinv.privacy import claims
+from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
+from fedinv.results.audit import Audit, Verdict
+from fedinv.runs.attack_runner import Steps
+from fedinv.scenario.reading import parse
+from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.studies.canary_scores import client_scores, record_scores
+
+ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
+
+
+def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
+    """Train with canaries in a folder of its own, and hold what can be told of them against the claim.
+
+    Raises RequestError where nothing is claimed.
+    """
+    defense, unit = _claimant(scenario)
+    audited = _audited(scenario, unit)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    progress, expected = steps("training with canaries"), audited.federation.rounds * audited.federation.participants
+    if not (folder / "ledger.json").is_file():
+        files.write(folder / "scenario.toml", audited.to_toml())
+        done = iter(range(1, expected + 1))
+        inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
+    progress(1.0)
+    ledger = claims.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
+    scoring = steps("scoring canaries")
+    scores = client_scores(audited, folder, defense) if unit == "client" else record_scores(audited, folder)
+    linear, likely, present = scores
+    delta = float(getattr(defense, "delta", 1e-5))
+    bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
+    scoring(1.0)
+    claimed = scenario.audit.claimed_epsilon if scenario.audit.claimed_epsilon is not None else ledger.epsilon
+    if claimed is None:
+        raise RequestError(f"nothing to audit: {ledger.note}")
+    return _verdict(scenario, unit, claimed, ledger.epsilon, delta, len(present), bounds)
+
+
+def _verdict(
+    scenario: Scenario,
+    unit: Literal["example", "client"],
+    claimed: float,
+    ledger: float | None,
+    delta: float,
+    canaries: int,
+    bounds: Mapping[str, Bound],
+) -> Audit:
+    method, worst = max(bounds.items(), key=lambda item: item[1].epsilon)
+    verdict: Verdict = "FAIL" if worst.epsilon > claimed else "not contradicted"
+    told = f"{worst.right} of {worst.guesses} guesses right"
+    says = (
+        f"FAIL: epsilon is at least {worst.epsilon:.2f} ({method}: {told}), and {claimed:.2f} per {unit} is claimed"
+        if verdict == "FAIL"
+        else f"not contradicted: epsilon is at least {worst.epsilon:.2f} ({method}: {told}), and {claimed:.2f} per "
+        f"{unit} is claimed; that is no proof that the claim holds"
+    )
+    return Audit(
+        scenario=scenario.name,
+        unit=unit,
+        claimed=claimed,
+        quoted=scenario.audit.claimed_epsilon is not None,
+        ledger=ledger,
+        delta=delta,
+        canaries=canaries,
+        lower_bounds={name: bound.epsilon for name, bound in bounds.items()},
+        right={name: (bound.right, bound.guesses) for name, bound in bounds.items()},
+        verdict=verdict,
+        says=says,
+    )
+
+
+def _claimant(scenario: Scenario) -> tuple[Defense, Literal["example", "client"]]:
+    taken = scenario.participation(max(1, scenario.training.batch_size))
+    for defense in scenario.defenses:
+        events = defense.privacy_events(taken)
+        if events:
+            return defense, events[0].unit
+    kinds = ", ".join(defense.kind for defense in scenario.defenses) or "no defense is on"
+    raise RequestError(f"nothing to audit: no defense of {scenario.name} claims differential privacy ({kinds})")
+
+
+def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario:
+    """The scenario with canaries; of whole clients as many as are wanted, at a small model: their updates are made."""
+    document = scenario.model_dump(mode="json", exclude_none=True)
+    document |= {"attacks": [], "audit": {"plant": "records" if unit == "example" else "clients"}}
+    if unit == "client":
+        document["federation"] |= {"clients": scenario.audit.clients}
+        document["federation"].pop("clients_per_round", None)
+        document["training"] |= {"algorithm": "fedsgd", "batch_size": 1, "records_per_client": 1}
+        if scenario.model.kind == "mlp":
+            document["model"] |= {"hidden": [32]}
+    rounds = list(range(1, scenario.federation.rounds + 1))
+    clients = document["federation"].get("clients_per_round")
+    document["attacker"] |= {"watch": {"rounds": rounds, "clients": clients or document["federation"]["clients"]}}
+    return parse(document, f"audit of {scenario.name}")
+
+
+def note(found: Audit, folder: Path) -> None:
+    """Write the bounds into a finished run's results, and its page again."""
+    from fedinv.report import render
+    from fedinv.results.run import Results
+
+    results = Results.model_validate(files.read_json(folder / "results.json"))
+    measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
+    files.write_json(folder / "results.json", results.model_copy(update={"privacy": measured}).model_dump(mode="json"))
+    render(folder)

@@ -1,0 +1,137 @@
+"""The risk card of a scenario: what leaks, to whom, why, and which single change lowers it most, all of it measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from fedinv.judge.truth import everyone
+from fedinv.results.assessment import Assessment, Leak, change, effect
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import Rate
+from fedinv.results.wording import hits, metric_text, percent
+from fedinv.scenario.reading import read
+from fedinv.scenario.scenario import Scenario
+from fedinv.studies.assess import most_helpful
+
+
+def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:
+    """Draw the conclusions from all variations that were run."""
+    unusual = _unusual(folder / leaks[0].run)
+    depends = (_complexity(leaks), _columns(leaks[0]), _unusualness(unusual), *_attacker(leaks))
+    findings = [_as_it_is(leaks[0]), _help(leaks), *depends]
+    return Assessment(
+        scenario=scenario.name,
+        seed=scenario.seed,
+        findings=[f"{said[0].upper()}{said[1:]}." for said in findings if said],
+        unusual=unusual,
+        leaks=list(leaks),
+    )
+
+
+def _as_it_is(base: Leak) -> str:
+    parts = []
+    if base.records is not None:
+        whole = base.records
+        parts.append(f"rebuilds {hits(whole)} of {whole.count} records in full (guess {percent(whole.prior)})")
+    if base.attribute is not None:
+        told, column = base.attribute, next(iter(base.columns), "a sensitive value")
+        parts.append(
+            f"tells {column} of {hits(told)} of {told.count} people whose other fields it knows "
+            f"({percent(told.value)}, guess {percent(told.prior)})"
+        )
+    if base.membership is not None:
+        low, high = base.membership.ci95
+        parts.append(
+            f"tells from the trained model alone who took part, with an AUC of {base.membership.value:.3f} "
+            f"({low:.3f} to {high:.3f}, chance 0.5)"
+        )
+    return "as it is, the server " + ", ".join(parts) if parts else "no attack had anything to attack"
+
+
+def _complexity(leaks: Sequence[Leak]) -> str:
+    """The claim that a more complex model is easier to attack, put to the test."""
+    base, told = leaks[0], []
+    for name in ("records", "attribute", "membership"):
+        more = less = level = 0
+        for one in leaks[1:]:
+            before, after = getattr(base, name), getattr(one, name)
+            if not one.complexity or before is None or after is None:
+                continue
+            _, (low, high) = change(before, after)
+            low, high = (low, high) if one.complexity > 0 else (-high, -low)
+            more, less, level = more + (low > 0), less + (high < 0), level + (low <= 0 <= high)
+        total = more + less + level
+        if total:
+            told.append(f"{name}: more leaks in {more}, less in {less}, no measurable difference in {level} of {total}")
+    return "is a more complex model, or longer training, easier to attack? " + "; ".join(told) if told else ""
+
+
+def _columns(base: Leak) -> str:
+    if len(base.columns) < 2:
+        return ""
+    told = [
+        f"{name} {percent(rate.value)} (guess {percent(rate.prior)})"
+        for name, rate in sorted(base.columns.items(), key=lambda one: one[1].prior - one[1].value)
+    ]
+    return "of the sensitive columns, everything else about a person being known, the updates tell " + ", ".join(told)
+
+
+def _unusual(folder: Path) -> Rate | None:
+    """Whether the people least like others are rebuilt more often, by the worst record attack of a run."""
+    scenario, path = read(str(folder / "scenario.toml")), folder / "records.parquet"
+    if not path.is_file():
+        return None
+    rows = pq.read_table(path, columns=["attack", "variant", "target", "person", "recovered"])
+    names = np.array([" ".join(row.values()) for row in rows.select([0, 1, 2]).to_pylist()])
+    recovered = rows["recovered"].to_numpy().astype(bool)
+    worst = names == max(dict.fromkeys(names), key=lambda name: recovered[names == name].mean())
+    people, persons, recovered = everyone(scenario), rows["person"].to_numpy()[worst], recovered[worst]
+    if len(persons) < 8:
+        return None
+    apart = torch.cdist(people.inputs[persons].double(), people.inputs.double())
+    apart[torch.arange(len(persons)), torch.from_numpy(persons)] = torch.inf
+    order = np.argsort(apart.min(1).values.numpy())
+    quarter = len(order) // 4
+    most, least = recovered[order[-quarter:]], recovered[order[:quarter]]
+    return Rate(
+        value=float(most.mean()),
+        count=quarter,
+        ci95=clopper_pearson(int(most.sum()), quarter),
+        prior=float(least.mean()),
+    )
+
+
+def _unusualness(rate: Rate | None) -> str:
+    if rate is None:
+        return ""
+    return (
+        f"of the quarter of people least like anyone else {hits(rate)} of {rate.count} are rebuilt, of the most usual "
+        f"quarter {round(rate.prior * rate.count)} of {rate.count}"
+    )
+
+
+def _attacker(leaks: Sequence[Leak]) -> list[str]:
+    base, found = leaks[0].records, []
+    for one in leaks:
+        if one.axis == "attacker" and base is not None and one.records is not None:
+            apart, (low, high) = change(base, one.records)
+            said = "it makes no measurable difference" if low <= 0 <= high else f"{100 * apart:+.1f} points of records"
+            found.append(f"where {one.change}: {hits(one.records)} of {one.records.count} records ({said})")
+    return ["; ".join(found)] if found else []
+
+
+def _help(leaks: Sequence[Leak]) -> str:
+    best, base = most_helpful(leaks), leaks[0]
+    if base.records is None or not hits(base.records):
+        return "no record is rebuilt as it is, so no change can lower that"
+    if best is None or best.records is None:
+        return "no single change of those tried lowers the records rebuilt measurably"
+    metric = metric_text(base.utility)
+    return (
+        f"the single change that lowers it most: {best.change}, {hits(base.records)} of {base.records.count} to "
+        f"{hits(best.records)} of {best.records.count} records, {effect(base.records, best.records)} points, at "
+        f"{metric} {base.utility.value:.3f} to {best.utility.value:.3f}"
+    )

@@ -1,0 +1,1 @@
+"""Records read off the update's equations, to every digit."""

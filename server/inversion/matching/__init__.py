@@ -1,0 +1,1 @@
+"""Records searched so that the gradient they give matches the update."""

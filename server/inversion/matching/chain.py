@@ -1,0 +1,243 @@
+"""The gradient of a chain of linear layers, in closed form: how well a batch explains an update of it.
+
+A layer's weight gradient is D^T H, with D the slopes at its outputs and H its inputs, so that products of gradients
+need no gradient: <D^T H, T> = sum D o (H T^T)   and   |D^T H|^2 = sum (D D^T) o (H H^T).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedinv.task.networks.perceptron import Logistic, Mlp
+
+from ..activations import Activation, bend, curve
+from .objective import Dense, Distance, Loss, slopes_of
+
+RANKS = 64
+"""Longest factorization of a layer's update that is looked for."""
+SPARE = 8
+"""Directions drawn beyond the rank that is expected, so that none is missed."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A layer's part of the direction to be explained; its weight as a product where that is shorter."""
+
+    left: Tensor
+    """float32 (outputs, rank)."""
+    right: Tensor | None
+    """float32 (rank, inputs), or None where `left` is the whole (outputs, inputs)."""
+    bias: Tensor
+
+    def of_inputs(self, hidden: Tensor) -> Tensor:
+        """H T^T + t: (..., inputs) to (..., outputs)."""
+        short = hidden if self.right is None else hidden @ self.right.T
+        return short @ self.left.T + self.bias
+
+    def of_outputs(self, slopes: Tensor) -> Tensor:
+        """D T: (..., outputs) to (..., inputs)."""
+        short = slopes @ self.left
+        return short if self.right is None else short @ self.right
+
+
+def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]:
+    """Scale the negated update to length 1 in all and factor each layer of low rank.
+
+    A batch of n records changes a layer by a matrix of rank n at most, several steps on it by one of n times as many; a
+    random projection finds it (Halko et al. 2011, algorithm 4.1). Raises ValueError for an update of length zero.
+    """
+    norm = float(sum(u.weight.double().square().sum() + u.bias.double().square().sum() for u in update) ** 0.5)
+    if not norm > 0:
+        raise ValueError("the update is zero")
+    return tuple(_direction(-u.weight / norm, -u.bias / norm, records) for u in update)
+
+
+def _direction(weight: Tensor, bias: Tensor, records: int) -> Direction:
+    for rank in (records + SPARE, RANKS):
+        if rank <= RANKS and 1.5 * rank * sum(weight.shape) < weight.numel():
+            factors = _factors(weight, rank)
+            if factors is not None:
+                return Direction(*factors, bias)
+    return Direction(weight, None, bias)
+
+
+def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
+    """Left (outputs, r) and right (r, inputs) factors with r <= rank, None where they would not be exact."""
+    draws = torch.randn(weight.shape[1], rank, generator=torch.Generator().manual_seed(0)).to(weight)
+    basis, spread = torch.linalg.qr(weight @ draws)
+    basis = basis[:, spread.diagonal().abs() > 1e-6 * spread.diagonal().abs().max()]
+    rest = basis.T @ weight
+    exact = torch.linalg.norm(weight - basis @ rest) <= 1e-5 * torch.linalg.norm(weight)
+    return (basis, rest) if bool(exact) else None
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Inputs as the first layer might as well have been given them: x = (h - mean) / std.
+
+    The network of x has first-layer weights W std and bias b + W mean, and its gradient follows exactly from the other:
+    (G - g mean^T) / std. Distances between gradients are different ones: where rare categories count as much as common
+    ones, as in a network of standardized inputs, restarts end up less often where they do not belong.
+    """
+
+    mean: Tensor
+    """float32 (inputs,)."""
+    std: Tensor
+    """float32 (inputs,), positive."""
+
+    def layer(self, layer: Dense) -> Dense:
+        """The first layer for standardized inputs."""
+        return Dense(layer.weight * self.std, layer.bias + layer.weight @ self.mean)
+
+    def change(self, update: Dense) -> Dense:
+        """What the update of the first layer would have been for standardized inputs."""
+        return Dense((update.weight - update.bias[:, None] * self.mean) / self.std, update.bias)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An Objective: the distance between the gradient of the mean loss at `layers` and the target's direction.
+
+    Geiping et al. 2020 (Inverting Gradients), section 3, for the cosine; Zhu et al. 2019 (DLG), equation 4, for the
+    squared distance. Each record's gradient is cut to the norm `clip` first, as DP-SGD does.
+    """
+
+    layers: tuple[Dense, ...]
+    target: tuple[Direction, ...]
+    clip: float = math.inf
+    distance: Distance = "cosine"
+    size: float = 1.0
+    """Length of the true gradient, which the squared distance needs."""
+    loss: Loss = "cross-entropy"
+    activation: Activation = "relu"
+    standard: Standard | None = None
+    """How inputs are standardized before `layers`, which are those of standardized inputs."""
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        layers, target, clip = self.layers, self.target, self.clip
+        n, last = inputs.shape[1], len(layers) - 1
+        seen = self.passes(inputs, labels)
+        hidden, slopes, cut = seen.hidden, seen.slopes, seen.cut
+
+        along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
+        grams = [h @ h.mT + 1 for h in hidden]
+        pairs = [d @ d.mT for d in slopes]
+        dot = torch.stack([(d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True)]).sum(0)
+        square = torch.stack([(e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True)]).sum(0)
+        value, by_dot, by_square = slopes_of(self.distance, dot, square, self.size)
+        # slopes are gathered divided by `by_dot`, which saves a pass over every tensor
+        ratio = (2 * by_square / by_dot)[:, None, None]
+        pulled = [torch.baddbmm(a, ratio * k, d) for a, k, d in zip(along, grams, slopes, strict=True)]
+        direct = [
+            torch.baddbmm(t.of_outputs(d), ratio * e, h)
+            for t, d, e, h in zip(target, slopes, pairs, hidden, strict=True)
+        ]
+        if clip < math.inf:  # a longer gradient is cut harder: the part along itself has no effect
+            radial = torch.stack([(p * d).sum(-1, True) for p, d in zip(pulled, slopes, strict=True)]).sum(0)
+            radial = radial * (cut < 1) * (n / clip) ** 2
+            own_inputs = [k.diagonal(dim1=-2, dim2=-1)[..., None] for k in grams]
+            own_slopes = [e.diagonal(dim1=-2, dim2=-1)[..., None] for e in pairs]
+            pulled = [p - radial * d * k for p, d, k in zip(pulled, slopes, own_inputs, strict=True)]
+            direct = [g - radial * e * h for g, e, h in zip(direct, own_slopes, hidden, strict=True)]
+
+        # backwards through the slopes' recursion, first layer to last, then through the network, last to first
+        carried, bent = pulled[0], []
+        for i in range(1, last + 1):
+            back = bend(self.activation, hidden[i], seen.before[i - 1])
+            bent.append(None if back is None else carried * back * (slopes[i] @ layers[i].weight))
+            carried = pulled[i] + (carried * seen.steep[i - 1]) @ layers[i].weight.T
+        carried = cut / n * carried
+        if self.loss == "cross-entropy":
+            by_labels = -carried
+            carried = seen.answers * (carried - (seen.answers * carried).sum(-1, keepdim=True))
+        else:
+            carried = 2 * carried / carried.shape[-1]
+            by_labels = -carried
+        for i in range(last, -1, -1):
+            carried = carried @ layers[i].weight + direct[i]
+            if i:
+                own = bent[i - 1]
+                carried = carried * seen.steep[i - 1]
+                carried = carried if own is None else carried + own
+        scale = by_dot[:, None, None]
+        return value, carried * (scale if self.standard is None else scale / self.standard.std), by_labels * scale
+
+    def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":
+        """Forward and backward over inputs (..., n, width) and labels (..., n, outputs)."""
+        if self.standard is not None:
+            inputs = (inputs - self.standard.mean) / self.standard.std
+        n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
+        for layer in self.layers[:-1]:
+            units = torch.nn.functional.linear(hidden[-1], layer.weight, layer.bias)
+            value, slope = curve(self.activation, units)
+            before.append(units)
+            hidden.append(value)
+            steep.append(slope)
+        answers = torch.nn.functional.linear(hidden[-1], self.layers[-1].weight, self.layers[-1].bias)
+        if self.loss == "cross-entropy":
+            answers = answers.softmax(-1)
+            slopes = [(answers - labels) / n]
+        else:
+            slopes = [2 * (answers - labels) / (n * answers.shape[-1])]
+        for layer, slope in zip(self.layers[:0:-1], steep[::-1], strict=True):
+            slopes.insert(0, (slopes[0] @ layer.weight) * slope)
+        cut = torch.ones_like(answers[..., :1])
+        if self.clip < math.inf:
+            parts = [
+                d.square().sum(-1, True) * (h.square().sum(-1, True) + 1) for d, h in zip(slopes, hidden, strict=True)
+            ]
+            cut = (self.clip / (n * torch.stack(parts).sum(0).sqrt().clamp_min(1e-12))).clamp_max(1)
+            slopes = [d * cut for d in slopes]
+        return Passes(hidden, before, steep, slopes, answers, cut)
+
+    def answers(self, inputs: Tensor) -> Tensor:
+        """Softmax of the network's outputs (n, classes), or the outputs for squared error, at inputs (n, width)."""
+        return self.passes(inputs, torch.zeros_like(inputs[:, :1])).answers
+
+    def influence(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width)."""
+        seen = self.passes(inputs, labels)
+        pairs = torch.stack([(d @ d.mT) * (h @ h.mT + 1) for d, h in zip(seen.slopes, seen.hidden, strict=True)]).sum(0)
+        own: Tensor = pairs.diagonal() / pairs.sum().clamp_min(1e-30)
+        return own
+
+    def flops(self, records: int) -> float:
+        """Floating-point operations of one call over one batch of `records`, roughly."""
+        network = sum(layer.weight.numel() for layer in self.layers)
+        direction = sum(t.left.numel() + (0 if t.right is None else t.right.numel()) for t in self.target)
+        widths = sum(sum(layer.weight.shape) for layer in self.layers)
+        return 2.0 * records * (4 * network + 2 * direction + 3 * records * widths)
+
+    def held(self, records: int) -> int:
+        """Numbers that one call holds per intermediate and restart."""
+        return records * max(records, *(max(layer.weight.shape) for layer in self.layers))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What went forward and back; layer by layer, each of shape (..., n, width of the layer)."""
+
+    hidden: list[Tensor]
+    """Each layer's inputs."""
+    before: list[Tensor]
+    """What each activation was applied to."""
+    steep: list[Tensor]
+    """Each activation's derivative."""
+    slopes: list[Tensor]
+    """The loss' slopes at each layer's outputs, cut."""
+    answers: Tensor
+    """Softmax of the last layer's outputs, or the outputs themselves for squared error."""
+    cut: Tensor
+    """Each record's clipping factor (..., n, 1)."""
+
+
+def activation_of(model: object) -> Activation | None:
+    """The activation of a network that is a chain of linear layers; None for any other."""
+    if getattr(model, "bottleneck", 0):
+        return None
+    if isinstance(model, Logistic):
+        return "relu"
+    return getattr(model, "activation", "relu") if isinstance(model, Mlp) else None

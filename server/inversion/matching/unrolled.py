@@ -1,0 +1,253 @@
+"""A client's local training, simulated step by step: how well records explain an update of several steps.
+
+The weights after some steps are a multiple of those that were sent less a sum of batches' gradients D^T H, so that they
+are never written out: X W^T = a X W0^T - sum c (X H^T) D, and likewise back, for as many restarts as there are.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from fedinv.attack import Exchange, Knowledge
+
+from ..activations import Activation, curve
+from ..local_training import local_steps
+from .chain import Chain, Direction, Standard, directions
+from .objective import Dense, Distance, Loss, dense_layers, slopes_of
+from .partial import Coordinates, Partial, coordinates
+
+
+@dataclass(frozen=True)
+class Course:
+    """What T local steps of SGD with momentum m and weight decay make of the weights.
+
+    Before step t they are kept[t] W0 - sum over s of moved[t, s] g_s, with g_s the mean gradient of step s's batch; at
+    T they are those that come back.
+    """
+
+    kept: Tensor
+    """float64 (T + 1,)."""
+    moved: Tensor
+    """float64 (T + 1, T)."""
+
+    @property
+    def steps(self) -> int:
+        """Number of local steps, T."""
+        return len(self.kept) - 1
+
+
+def course(steps: int, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Course:
+    """v_t = m v_(t-1) + g_t + decay W_(t-1), W_t = W_(t-1) - lr v_t, as McMahan et al. 2017, algorithm 1."""
+    # in the basis (W0, -g_1, ..., -g_T)
+    weights, velocity = np.zeros(steps + 1), np.zeros(steps + 1)
+    weights[0] = 1.0
+    passed = [weights]
+    for step in range(1, steps + 1):
+        velocity = momentum * velocity + weight_decay * weights
+        velocity[step] -= 1.0
+        weights = weights - lr * velocity
+        passed.append(weights)
+    table = torch.from_numpy(np.stack(passed))
+    return Course(table[:, 0], table[:, 1:])
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Which records each local step used, as far as it is guessed."""
+
+    rows: Tensor
+    """int64 (guesses, T, b): positions among the records; restart r is trained by guess r modulo their number."""
+    shares: Tensor
+    """float32 (T, b): what each of a step's records counts in its mean gradient, 0 for what only fills up."""
+
+    def take(self, restarts: int) -> Tensor:
+        """The positions (restarts, T, b)."""
+        return self.rows[torch.arange(restarts, device=self.rows.device) % len(self.rows)]
+
+
+def drawn_batches(records: int, size: int, epochs: int, guesses: int, rng: np.random.Generator) -> Batches:
+    """Draw orders: every epoch goes through all records once, in batches of `size`, the last one smaller."""
+    size = min(size, records)
+    per_epoch = math.ceil(records / size)
+    rows = np.zeros((guesses, epochs, per_epoch * size), np.int64)
+    rows[..., :records] = rng.permuted(np.tile(np.arange(records), (guesses, epochs, 1)), axis=-1)
+    there = (np.arange(per_epoch * size) < records).reshape(per_epoch, size)
+    shares = np.tile(there / there.sum(1, keepdims=True), (epochs, 1))
+    return Batches(torch.from_numpy(rows.reshape(guesses, epochs * per_epoch, size)), torch.from_numpy(shares).float())
+
+
+def whole_batches(records: int, steps: int) -> Batches:
+    """Every step goes through all records: the mean over all orders, in first approximation."""
+    rows = torch.arange(records).repeat(1, steps, 1)
+    return Batches(rows, torch.full((steps, records), 1 / records))
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """An Objective: the distance between the update and the one that training on the records would have given.
+
+    Dimitrov et al. 2022 (Data leakage in federated averaging), section 4.1, for a chain of linear layers.
+    """
+
+    layers: tuple[Dense, ...]
+    """As they were sent."""
+    target: tuple[Direction, ...]
+    """The negated update, less what weight decay alone does, at length 1; standardized where `standard` is."""
+    course: Course
+    batches: Batches
+    size: float
+    """Length of what `target` is the direction of."""
+    distance: Distance = "cosine"
+    loss: Loss = "cross-entropy"
+    activation: Activation = "relu"
+    standard: Standard | None = None
+    known: Coordinates | None = None
+    """The coordinates that still tell, where not all do."""
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        with torch.enable_grad():
+            x, y = inputs.detach().requires_grad_(), labels.detach().requires_grad_()
+            value = self.misfit(x, y)
+            by_inputs, by_labels = torch.autograd.grad(value.sum(), (x, y))
+        return value.detach(), by_inputs, by_labels
+
+    def misfit(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The misfit (restarts,) alone, differentiable."""
+        hidden, slopes = self.train(inputs, labels)
+        if self.known is not None:
+            return self.known.misfit(hidden, slopes)
+        if self.standard is not None:
+            hidden[0] = (hidden[0] - self.standard.mean) / self.standard.std
+        dot, square = inputs.new_zeros(len(inputs)), inputs.new_zeros(len(inputs))
+        for h, d, t in zip(hidden, slopes, self.target, strict=True):
+            dot = dot + (d * t.of_inputs(h)).sum((1, 2))
+            square = square + ((d @ d.mT) * (h @ h.mT + 1)).sum((1, 2))
+        return slopes_of(self.distance, dot, square, self.size)[0]
+
+    def train(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Train on inputs (restarts, n, width) with labels (restarts, n, outputs).
+
+        Returns, layer by layer, hidden (restarts, T b, inputs of the layer) and slopes (restarts, T b, its outputs):
+        each layer's weight changes by (kept[T] - 1) W0 - slopes^T hidden, its bias likewise.
+        """
+        rows = self.batches.take(len(inputs))
+        which = torch.arange(len(inputs), device=inputs.device)[:, None]
+        passed: list[list[Tensor]] = [[] for _ in self.layers]
+        pushed: list[list[Tensor]] = [[] for _ in self.layers]
+        for step in range(self.course.steps):
+            at = rows[:, step]
+            hidden, slopes = self._step(step, inputs[which, at], labels[which, at], passed, pushed)
+            for i in range(len(self.layers)):
+                passed[i].append(hidden[i])
+                pushed[i].append(slopes[i])
+        last = self._counts(self.course.steps, inputs)
+        return [torch.cat(h, 1) for h in passed], [torch.cat(d, 1) * last[:, None] for d in pushed]
+
+    def _counts(self, step: int, like: Tensor) -> Tensor:
+        """What each record of the steps before `step` counts in the weights: (step b,)."""
+        moved = self.course.moved[step, :step].to(like)
+        return moved.repeat_interleave(self.batches.rows.shape[2])
+
+    def _step(
+        self, step: int, inputs: Tensor, labels: Tensor, passed: list[list[Tensor]], pushed: list[list[Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        kept, counts = float(self.course.kept[step]), self._counts(step, inputs)
+        before = [(torch.cat(h, 1), torch.cat(d, 1)) for h, d in zip(passed, pushed, strict=True)] if step else []
+        hidden, steep, units = [inputs], [], inputs
+        for i, layer in enumerate(self.layers):
+            units = kept * linear(hidden[i], layer.weight, layer.bias)
+            if before:
+                h, d = before[i]
+                units = torch.baddbmm(units, (hidden[i] @ h.mT + 1) * counts, d, alpha=-1)
+            if i < len(self.layers) - 1:
+                value, slope = curve(self.activation, units)
+                hidden.append(value)
+                steep.append(slope)
+        share = self.batches.shares[step][:, None].to(inputs.device)
+        if self.loss == "cross-entropy":
+            slopes = [(units.softmax(-1) - labels) * share]
+        else:
+            slopes = [2 * (units - labels) * share / units.shape[-1]]
+        for i in range(len(self.layers) - 1, 0, -1):
+            back = kept * (slopes[0] @ self.layers[i].weight)
+            if before:
+                h, d = before[i]
+                back = torch.baddbmm(back, (slopes[0] @ d.mT) * counts, h, alpha=-1)
+            slopes.insert(0, back * steep[i - 1])
+        return hidden, slopes
+
+    def flops(self, records: int) -> float:
+        """Floating-point operations of one call over one batch of `records`."""
+        rows, size = self.batches.rows.shape[1] * self.batches.rows.shape[2], self.batches.rows.shape[2]
+        once = sum(layer.weight.numel() for layer in self.layers) * rows
+        again = sum(sum(layer.weight.shape) for layer in self.layers) * rows * (rows - size) / 2
+        return 12.0 * once + 12.0 * again + (0.0 if self.known is None else 6.0 * once)
+
+    def held(self, records: int) -> int:
+        """Numbers that one call holds per intermediate and restart."""
+        rows = self.batches.rows.shape[1] * self.batches.rows.shape[2]
+        most = self.course.steps * rows * max(max(layer.weight.shape) for layer in self.layers)
+        return most if self.known is None else max(most, *(2 * layer.weight.numel() for layer in self.layers))
+
+
+def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -> Unrolled:
+    """Simulate the training behind an exchange, compared as `chain` compares its gradient.
+
+    Raises ValueError where nothing of the update is left but weight decay.
+    """
+    kept = float(plan.kept[-1]) - 1
+    device = chain.layers[0].weight.device
+    sent = {name: tensor.float().to(device) for name, tensor in exchange.sent.items()}
+    moved = dense_layers({k: t.float().to(device) - kept * sent[k] for k, t in exchange.received.items()})
+    if chain.standard is not None:
+        moved = (chain.standard.change(moved[0]), *moved[1:])
+    size = math.sqrt(sum(float(t.double().square().sum()) for layer in moved for t in vars(layer).values()))
+    rows = batches.rows[0].numel()
+    known = coordinates(moved, chain.known.masks, chain.known.signs) if isinstance(chain, Partial) else None
+    return Unrolled(
+        dense_layers(sent),
+        directions(moved, rows),
+        plan,
+        Batches(batches.rows.to(device), batches.shares.to(device)),
+        size,
+        chain.distance,
+        chain.loss,
+        chain.activation,
+        chain.standard,
+        known,
+    )
+
+
+def simulated(chain: Chain, exchange: Exchange, knows: Knowledge, length: float, most: int) -> Unrolled:
+    """Simulate the training of an unknown order: each step on all records, `most` steps at the most.
+
+    The mean over orders is nearer to the order that was than any other one drawn. Longer training is simulated in
+    fewer and longer steps, which together are as long: `length`, the learning rate summed over the local steps.
+    """
+    n, steps = exchange.records, local_steps(knows, exchange.records)
+    decay, momentum = knows.weight_decay or 0.0, knows.momentum or 0.0
+    if steps is not None and steps <= most and knows.lr is not None:
+        plan = course(steps, knows.lr, momentum, decay)
+    else:
+        plan = course(most, length / most, 0.0, decay)
+    return unrolled(chain, exchange, plan, whole_batches(n, plan.steps))
+
+
+def likeliest_length(
+    chain: Chain, exchange: Exchange, knows: Knowledge, inputs: Tensor, labels: Tensor, most: int
+) -> float:
+    """The step length over all local steps at which these records (1, n, width) explain the update's length best."""
+    squared = replace(chain, distance="squared")
+
+    def apart(length: float) -> float:
+        value = simulated(squared, exchange, knows, length, most).misfit(inputs, labels)
+        return float(value.nan_to_num(nan=math.inf)[0])
+
+    with torch.no_grad():
+        coarse = min((float(s) for s in np.geomspace(1e-3, 10, 17)), key=apart)
+        return min((coarse * float(s) for s in np.geomspace(0.6, 1 / 0.6, 11)), key=apart)

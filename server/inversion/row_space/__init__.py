@@ -1,0 +1,1 @@
+"""Records of a batch, searched in the span of the update's rows."""

@@ -1,0 +1,1 @@
+"""What a malicious server does beyond the protocol: one file a deviation."""

@@ -1,0 +1,138 @@
+from types import SimpleNamespace
+
+import pytest
+
+from fedinv.results.run import AttackResult, Control, Images, Mean, Privacy, Rate, Undefended, Utility
+from fedinv.results.wording import epsilon_text, percent
+from fedinv.runs.headline import headline
+
+NONE = Privacy(unit=None, epsilon=None, delta=None, accountant=None, note="")
+SPENT = Privacy(unit="example", epsilon=6.81, delta=1e-5, accountant="PLD", note="")
+UTILITY = Utility(metric="auc", value=0.842, ci95=(0.8, 0.9), count=400)
+PAID = UTILITY.model_copy(update={"undefended": Undefended(value=0.863, ci95=(0.8, 0.9))})
+
+
+def declared(defenses=(), attacks=("any",), rounds=(1,)):
+    federation = SimpleNamespace(clients=20, participants=20)
+    watch = SimpleNamespace(rounds=rounds, clients=4)
+    return SimpleNamespace(
+        federation=federation, attacker=SimpleNamespace(watch=watch), defenses=defenses, attacks=attacks
+    )
+
+
+def rate(hits, count, prior=0.0, spread=0.01):
+    value = hits / count
+    return Rate(value=value, count=count, ci95=(max(0, value - spread), min(1, value + spread)), prior=prior)
+
+
+def attack(recovered=0, fields=0.41, traced=None, records=64, target="client", guess=0.41, observations=4, claimed=1):
+    return AttackResult(
+        kind="any",
+        variant="static",
+        target=target,
+        parameters={},
+        observations=observations,
+        records=records,
+        claimed=claimed,
+        seconds=1,
+        field_accuracy=Rate(value=fields, count=1000, ci95=(fields - 0.01, fields + 0.01), prior=guess),
+        recovered=rate(recovered, records),
+        exact=rate(0, records),
+        reidentified=None if traced is None else rate(traced, records),
+        chance=None if traced is None else 1 / 2000,
+    )
+
+
+def test_leaked():
+    said = headline(declared(), [attack(63, 0.99, 63)], NONE, UTILITY, "patient records", "hospitals")
+    assert said == (
+        "From one update of each of 4 of 20 hospitals, the server rebuilt 63 of 64 patient records in full and traced "
+        "63 to the right person by name; a guesser without the updates rebuilds none."
+    )
+
+
+def test_defended():
+    said = headline(declared(("dp",)), [attack(0, 0.41, 0)], SPENT, PAID)
+    assert said == (
+        "From one update of each of 4 of 20 clients, the server rebuilt none of 64 records in full; field by field it "
+        "knows no more than a guesser (41.0 % right, guess 41.0 %); guaranteed is epsilon 6.9 per record; the model "
+        "loses 2.1 points of AUC."
+    )
+
+
+def test_each_number_is_the_worst_over_all_attacks():
+    attacks = [attack(0, 0.41, 0), attack(1, 0.42, 2), attack(0, 0.77, 40), attack(0, 0.41, 0, claimed=0)]
+    said = headline(declared(), attacks, NONE, UTILITY)
+    assert "rebuilt 1 of 64 records in full and traced 40 to" in said
+    assert "knows more than a guesser (77.0 % right, guess 41.0 %)" in said
+    assert headline(declared(), attacks[::-1], NONE, UTILITY) == said
+
+
+def test_names_count_though_no_record_is_whole():
+    said = headline(declared(), [attack(0, 0.41, 30)], NONE, UTILITY)
+    assert "rebuilt none of 64 records in full but traced 30 of 64 to the right person by name" in said
+
+
+def test_names_no_better_than_chance_are_not_a_finding():
+    assert "traced" not in headline(declared(), [attack(0, 0.41, 0)], NONE, UTILITY)
+
+
+def test_a_lead_within_the_interval_is_not_called_knowledge():
+    assert "not measurably more" in headline(declared(), [attack(fields=0.415)], NONE, UTILITY)
+
+
+def test_the_sum_of_secure_aggregation():
+    said = headline(declared(("masking",)), [attack(records=320, target="sum", observations=1)], NONE, PAID)
+    assert said.startswith("From the sum of the updates of 20 clients, the server rebuilt none of 320 records in full;")
+    assert "no formal guarantee" in said
+
+
+def test_several_rounds():
+    said = headline(declared(rounds=(1, 2, 5)), [attack(observations=12)], NONE, UTILITY)
+    assert said.startswith("From 12 updates that clients sent in 3 rounds,")
+
+
+@pytest.mark.parametrize(("attacks", "why"), [((), "No attack was run"), (("any",), "No attack had an update")])
+def test_no_attacks(attacks, why):
+    said = headline(declared(attacks=attacks), [], NONE, UTILITY)
+    assert said.startswith(why)
+    assert said.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0.0 %"), (1e-5, "<0.1 %"), (0.41, "41.0 %"), (0.9999, ">99.9 %"), (1, "100.0 %")]
+)
+def test_percent_never_rounds_to_nothing_or_all(share, text):
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(("epsilon", "text"), [(6.81, "6.9"), (6.9, "6.9"), (0.501, "0.51"), (153.02, "153.1")])
+def test_epsilon_is_rounded_up(epsilon, text):
+    assert epsilon_text(epsilon) == text
+
+
+def test_a_defense_is_believed_only_after_the_undefended_run_leaked():
+    def control(recovered):
+        return Control(field_accuracy=rate(900, 1000), recovered=rate(recovered, 64))
+
+    def said(recovered):
+        judged = attack(0, 0.41, 0).model_copy(update={"undefended": control(recovered)})
+        return headline(declared(("dp",)), [judged, attack(0)], SPENT, PAID)
+
+    assert "; without the defenses it rebuilds 63 of 64; guaranteed is" in said(63)
+    assert "without the defenses it rebuilds none either, so no defense has proved itself" in said(0)
+
+
+def test_images():
+    """Their likeness is said where the attack drew any."""
+    psnr = Mean(value=32.84, count=64, ci95=(30, 35), prior=10.12)
+    drawn = attack(40, 0.97).model_copy(update={"images": Images(psnr=psnr, ssim=None)})
+    said = headline(declared(), [drawn], NONE, UTILITY, "digit images")
+    assert said == (
+        "From one update of each of 4 of 20 clients, the server rebuilt 40 of 64 digit images in full; its images "
+        "have a PSNR of 32.8 dB to the true ones, a guesser's 10.1 dB; a guesser without the updates rebuilds none."
+    )
+    silent = attack(0, 0.41, claimed=0).model_copy(update={"images": drawn.images})
+    said = headline(declared(), [silent], NONE, UTILITY, "digit images")
+    assert "PSNR" not in said
+    assert "pixel by pixel it knows no more than a guesser" in said

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+from markupsafe import escape
+
+from fedinv.report.assessment_page import render
+from fedinv.results.assessment import Leak, change
+from fedinv.results.run import Rate, Utility
+from fedinv.scenario.reading import loads, read
+from fedinv.studies.assess import assess, most_helpful, variations, varied
+from fedinv.studies.findings import assessment
+
+
+def rate(hits, count=64):
+    share = hits / count
+    return Rate(value=share, count=count, ci95=(max(0, share - 0.05), min(1, share + 0.05)), prior=0)
+
+
+def leak(hits, complexity=0, auc=0.8, change="a change"):
+    utility = Utility(metric="auc", value=auc, ci95=(auc, auc), count=10)
+    return Leak(
+        axis="model",
+        change=change,
+        complexity=complexity,
+        run="00",
+        records=rate(hits),
+        attribute=None,
+        membership=None,
+        utility=utility,
+        gap=0.1,
+    )
+
+
+def test_each_variation_changes_one_thing_and_holds():
+    scenario = read("hospital")
+    found = list(variations(scenario))
+    assert {one.axis for one in found} == {"as it is", "model", "training", "data", "attacker", "defense"}
+    plain = scenario.model_dump(mode="json")
+    for one in found:
+        other = varied(scenario, one).model_dump(mode="json")
+        tables = {key.split(".")[0] for key in one.changes}
+        assert {key for key in plain if plain[key] != other[key]} <= tables | {"attacks"}
+        assert all(plain[table] != other[table] for table in tables)
+
+
+@pytest.mark.parametrize("name", ["bank-dp", "digits", "own-table-regression", "hospital-secure-aggregation"])
+def test_scenarios_of_any_kind_can_be_varied(name):
+    scenario = read(name)
+    assert len([varied(scenario, one) for one in variations(scenario)]) >= 3
+
+
+def test_a_change_has_an_interval_that_covers_the_difference():
+    apart, (low, high) = change(rate(64), rate(0))
+    assert apart == -1
+    assert low <= -1 <= high < -0.9
+    assert change(rate(30), rate(30))[1][0] < 0 < change(rate(30), rate(30))[1][1]
+
+
+def test_what_helps_most_is_measurable_and_costs_least():
+    base, small, large, dear = leak(64), leak(62), leak(0, change="cheap"), leak(0, auc=0.6)
+    assert most_helpful([base, small, dear, large]).change == "cheap"
+    assert most_helpful([base, small]) is None
+
+
+def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch):
+    small = tiny.replace("hidden = [32, 16]", "hidden = [128]").replace("rounds = 3", "rounds = 1")
+    small = small.replace('"fedavg"\nepochs = 2', '"fedsgd"').replace("[1, 2], clients = 2", "[1], clients = 2")
+    scenario = loads(small)
+    some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
+    monkeypatch.setattr("fedinv.studies.assess.variations", lambda _: some)
+    shares = []
+    leaks = assess(scenario, tmp_path, 1, shares.append)
+    assert leaks[0].axis == "as it is"
+    assert leaks[0].records.value > 0.9
+    assert shares[-1] == 1.0
+    found = assessment(scenario, tmp_path, leaks)
+    assert any("DP-SGD" in said for said in found.findings)
+    page = render(found, tmp_path).read_text()
+    assert all(escape(one.change) in page for one in leaks)
+    assert (tmp_path / leaks[1].run / "report.html").is_file()
+    again = assess(scenario, tmp_path, 1, lambda _: None)  # what is done is read, not run again
+    assert again == leaks
+    assert json.loads(found.model_dump_json())["scenario"] == "tiny"

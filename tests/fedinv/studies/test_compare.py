@@ -1,0 +1,96 @@
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from fedinv.errors import RequestError
+from fedinv.report import comparison_page as report
+from fedinv.scenario.reading import loads
+from fedinv.studies import compare as comparing
+from fedinv.studies.defense_sets import stacks
+
+EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
+WIDE = ("hidden = [32, 16]", "hidden = [128]")
+
+
+def test_stacks_are_read_with_their_settings():
+    one, two, knob = stacks(["dp-sgd:epsilon=8:clip=0.5+top-k", "masking", "masking", "none", "training.batch_size=2"])
+    assert (knob.defenses, knob.knobs) == ((), ("training.batch_size=2",))
+    assert one.defenses == ({"kind": "dp-sgd", "epsilon": 8, "clip": 0.5}, {"kind": "top-k"})
+    assert two.defenses == ({"kind": "masking"},)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("top-q", "did you mean 'top-k'"), ("top-k:0.1", "write top-k:key=value")],
+)
+def test_a_stack_that_cannot_be_read_is_named(text, said):
+    with pytest.raises(RequestError, match=said):
+        stacks([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("masking+top-k", "must be the last"), ("top-k:kep=0.1", "did you mean 'keep'")]
+)
+def test_a_stack_that_cannot_be_had_is_refused_before_anything_runs(tiny, tmp_path, text, said):
+    with pytest.raises(RequestError, match=said):
+        comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_knob_of_the_training_is_a_stack_too(tiny):
+    (knob,) = stacks(["training.batch_size=2+dp-sgd"])
+    changed = knob.on(loads(tiny))
+    assert (changed.training.batch_size, changed.defenses[0].kind) == (2, "dp-sgd")
+
+
+def test_attacks_default_to_the_scenarios_and_row_space(tiny):
+    found = comparing.attacks_of(loads(tiny + EXACT), [])
+    assert [attack.kind for attack in found] == ["exact", "row-space"]
+    (one,) = comparing.attacks_of(loads(tiny), ["gradient-matching:restarts=3"])
+    assert one.restarts == 3
+    with pytest.raises(RequestError, match="did you mean 'exact'"):
+        comparing.attacks_of(loads(tiny), ["exakt"])
+
+
+def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path):
+    scenario = loads(tiny.replace(*WIDE) + EXACT)
+    folder, chosen = tmp_path / "one", stacks(["clip-noise", "dropout:rate=0.0", "soteria:layer=7"])
+
+    def compare(defenses, attacks, seeds, where, jobs):
+        chosen = comparing.attacks_of(scenario, attacks)
+        return comparing.compare(scenario, defenses, chosen, seeds, 0.02, where, jobs, print)
+
+    found = compare(chosen, ["exact"], 2, folder, 2)
+    assert [row.defenses for row in found.rows] == ["none", "clip-noise", "dropout:rate=0.0"]
+    assert "none of the 2 linear layers" in found.failed["soteria:layer=7"]  # the others are not the worse for it
+    plain, noisy, idle = found.rows
+    assert plain.worst.verdict == "leaks"
+    assert plain.worst.leakage > 0.9
+    assert noisy.worst.verdict == "not measurable"
+    assert noisy.epsilon > 1
+    assert noisy.lost.value > 0
+    assert idle.worst.leakage > 0.9
+    assert idle.lost.value == 0
+    assert idle.bytes_ratio == 1
+    assert {one.defenses for one in found.dominated} <= {"dropout:rate=0.0", "clip-noise"}
+
+    page = report.write(found, folder).read_text()
+    assert found.recommendation.split(";")[0] in page
+    assert json.loads((folder / "comparison.json").read_text())["seeds"] == [3, 4]
+    rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
+    assert {(row["defenses"], row["variant"]) for row in rows} >= {("clip-noise", "static"), ("clip-noise", "adaptive")}
+    assert pq.read_table(folder / "comparison.parquet").num_rows == len(rows)
+    assert (folder / plain.runs[0] / "report.html").is_file()
+
+    cells = sorted((tmp_path / ".cells").iterdir())
+    trained = {cell: (cell / "ledger.json").stat().st_mtime_ns for cell in cells if (cell / "ledger.json").is_file()}
+    assert len(trained) == 6
+    again = compare([chosen[0], *stacks(["top-k"])], ["exact", "labels"], 1, tmp_path / "two", 1)
+    assert len(list((tmp_path / ".cells").iterdir())) == len(cells) + 1
+    assert all((cell / "ledger.json").stat().st_mtime_ns == when for cell, when in trained.items())
+    assert again.rows[0].worst.leakage >= plain.worst.leakage
+    labels = next(one for one in again.rows[0].leaks if one.attack == "labels")
+    assert labels.measure is not None
+    assert labels.recovered is None

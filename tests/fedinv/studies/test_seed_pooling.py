@@ -1,0 +1,111 @@
+import pytest
+
+from fedinv.results.comparison import Cost, DefenseLeak, Row
+from fedinv.results.run import Rate
+from fedinv.studies import recommendation, seed_pooling
+
+
+def leak(leakage, half=0.02, attack="exact", variant="adaptive", verdict="leaks"):
+    rate = Rate(value=max(0.0, leakage), count=50, ci95=(0, 1), prior=0.0)
+    interval = (leakage - half, leakage + half)
+    return DefenseLeak(
+        attack=attack,
+        variant=variant,
+        leakage=leakage,
+        ci95=interval,
+        recovered=rate,
+        fields=rate,
+        seconds=1,
+        verdict=verdict,
+    )
+
+
+def row(name, leakage, lost, spread=0.001, epsilon=None, **more):
+    return Row(
+        defenses=name,
+        runs=["x"],
+        leaks=[leak(leakage, **more)],
+        utility=Cost(value=0.8 - lost, ci95=None),
+        lost=Cost(value=lost, ci95=(lost - spread, lost + spread)),
+        epsilon=epsilon,
+        unit="example" if epsilon else None,
+        against_server=True,
+        bytes_up=1,
+        bytes_ratio=1,
+        seconds=1,
+        seconds_ratio=1,
+        failed=[],
+    )
+
+
+PLAIN = row("none", 1.0, 0.0)
+
+
+def test_leakage_is_what_a_guesser_gets_wrong_and_the_attacker_right():
+    share, interval = seed_pooling.above_guess(0.7, (0.6, 0.8), 0.4)
+    assert (share, *interval) == pytest.approx((0.5, 1 / 3, 2 / 3))
+    assert seed_pooling.above_guess(1.0, (1.0, 1.0), 1.0) == (0.0, (0.0, 0.0))
+
+
+def test_what_leaks_less_and_costs_less_dominates():
+    found = recommendation.dominated([PLAIN, row("good", 0.1, 0.01), row("bad", 0.5, 0.03)])
+    assert [(one.defenses, one.by) for one in found] == [("bad", "good")]
+    assert "10 against 50 % leaked" in found[0].says
+
+
+def test_differences_within_the_intervals_dominate_nothing():
+    assert recommendation.dominated([PLAIN, row("a", 0.30, 0.01, half=0.2), row("b", 0.31, 0.01, half=0.2)]) == []
+
+
+def test_a_heuristic_does_not_dominate_a_guarantee():
+    assert recommendation.dominated([PLAIN, row("heuristic", 0.0, 0.0), row("dp-sgd", 0.1, 0.05, epsilon=3.0)]) == []
+
+
+def test_the_recommendation_keeps_to_the_limit_and_leaks_least():
+    found = [PLAIN, row("cheap", 0.4, 0.0), row("close", 0.05, 0.015), row("dear", 0.0, 0.2)]
+    said = recommendation.recommendation(found, 0.02, "AUC")
+    assert said.startswith("At most 2.0 points of AUC: the least leaks with close, and that is 5 % of what a guesser")
+    assert "nothing is guaranteed" in said
+    assert "with dear" in recommendation.recommendation(found, 0.5, "AUC")
+    assert "none of the defenses keeps that; cheap loses 0.0 points" in recommendation.recommendation(
+        found, -0.01, "AUC"
+    )
+
+
+def test_where_leakage_ties_a_guarantee_decides():
+    none = {"verdict": "not measurable"}
+    found = [PLAIN, row("heuristic", 0.0, 0.0, **none), row("dp-sgd", 0.01, 0.015, epsilon=3.0, **none)]
+    said = recommendation.recommendation(found, 0.02, "AUC")
+    assert "take dp-sgd" in said
+    assert "guaranteed is epsilon 3.0 per record" in said
+
+
+def test_what_helps_nobody_is_not_recommended():
+    said = recommendation.recommendation([PLAIN, row("theater", 1.0, 0.0)], 0.02, "AUC")
+    assert "nothing that keeps it (theater) leaks measurably less" in said
+
+
+def test_what_would_stop_the_attacks_is_said_with_its_price():
+    found = [PLAIN, row("cheap", 0.4, 0.0), row("dp-sgd", 0.0, 0.1, epsilon=3.0, verdict="not measurable")]
+    assert "What leaks nothing measurable costs more: dp-sgd, 10.0 points." in recommendation.recommendation(
+        found, 0.02, "AUC"
+    )
+
+
+def test_an_uncertain_cost_is_said():
+    said = recommendation.recommendation([PLAIN, row("a", 0.1, 0.01, spread=0.05)], 0.02, "AUC")
+    assert "the limit may be broken" in said
+
+
+def test_attacks_too_weak_to_tell_recommend_nothing():
+    found = [PLAIN, row("a", 0.0, 0.0, verdict="attack too weak")]
+    assert found[1].worst is None
+    assert "nothing can be recommended" in recommendation.recommendation(found[1:], 0.02, "AUC")
+
+
+def test_rates_of_several_seeds_are_pooled():
+    rates = [Rate(value=0.5, count=10, ci95=(0.3, 0.7), prior=0.1), Rate(value=1.0, count=30, ci95=(0.9, 1), prior=0.3)]
+    pooled = seed_pooling._pooled(rates)
+    assert (pooled.value, pooled.count, pooled.prior) == (pytest.approx(0.875), 40, pytest.approx(0.25))
+    assert pooled.ci95 == pytest.approx((0.732, 0.958), abs=0.001)
+    assert seed_pooling._pooled(rates, exact=False).ci95[0] == pytest.approx(0.875 - (0.05**2 + 0.075**2) ** 0.5)

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss, one_hot
+
+from fedinv import roles
+from fedinv.attack import Exchange, Knowledge
+from fedinv.federation.training import Job, Training
+from fedinv.task.models import build, state
+from fedinv.task.networks.perceptron import Mlp
+from server.inversion.local_training import local_steps
+from server.inversion.matching.chain import Chain, directions
+from server.inversion.matching.objective import dense_layers
+from server.inversion.matching.unrolled import (
+    Batches,
+    course,
+    drawn_batches,
+    likeliest_length,
+    simulated,
+    unrolled,
+    whole_batches,
+)
+
+WIDTH, CLASSES = 7, 3
+
+
+def _trained(batches, *, lr=0.3, momentum=0.0, weight_decay=0.0, activation="relu", n=6, seed=0):
+    """The exchange of a client that trained on these batches, and its records."""
+    network = build(Mlp(hidden=(12, 9), activation=activation), (WIDTH,), CLASSES, seed)
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(n, WIDTH, generator=generator), torch.randint(CLASSES, (n,), generator=generator)
+    sent = {name: tensor.clone() for name, tensor in state(network).items()}
+    rows = tuple(np.asarray(batch) for batch in batches)
+    training = Training("fedavg", 1, len(rows[0]), lr, momentum, weight_decay)
+    job = Job(network, x, y, rows, training, np.random.default_rng(0))
+    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
+    return Exchange(1, sent, received, n), x[None], one_hot(y, CLASSES).float()[None]
+
+
+def _chain(exchange, activation="relu", distance="cosine"):
+    layers = dense_layers(exchange.sent)
+    return Chain(
+        layers, directions(dense_layers(exchange.received), exchange.records), distance=distance, activation=activation
+    )
+
+
+def _update(objective, inputs, labels, kept):
+    """What the simulation changes the parameters by, (outputs, inputs + 1) a layer."""
+    hidden, slopes = objective.train(inputs, labels)
+    layers = [torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in objective.layers]
+    ahead = [torch.cat([h, torch.ones_like(h[..., :1])], -1) for h in hidden]
+    return [(kept - 1) * w - (d.mT @ h)[0] for w, d, h in zip(layers, slopes, ahead, strict=True)]
+
+
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.05)])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_simulated_training_is_the_clients_own_for_a_given_order(momentum, weight_decay, activation):
+    order = [[3, 0], [5, 1], [2, 4], [1, 0], [4, 5], [3, 2]]
+    exchange, x, y = _trained(order, momentum=momentum, weight_decay=weight_decay, activation=activation)
+    plan = course(6, 0.3, momentum, weight_decay)
+    batches = Batches(torch.tensor([order]), torch.full((6, 2), 0.5))
+    objective = unrolled(_chain(exchange, activation), exchange, plan, batches)
+    truth = [torch.cat([t.weight, t.bias[:, None]], 1) for t in dense_layers(exchange.received)]
+    for mine, client in zip(_update(objective, x, y, float(plan.kept[-1])), truth, strict=True):
+        torch.testing.assert_close(mine, client, atol=2e-6, rtol=2e-5)
+    assert float(objective(x, y)[0]) < 1e-5
+    assert float(objective(x.roll(1, 1), y)[0]) > 1e-2
+
+
+def test_a_smaller_last_batch_counts_as_the_client_counts_it():
+    batches = drawn_batches(5, 2, 2, 1, np.random.default_rng(0))
+    assert torch.equal(batches.rows[0, :3].flatten()[:5].sort().values, torch.arange(5))
+    order = [row[share > 0].tolist() for row, share in zip(batches.rows[0], batches.shares, strict=True)]
+    assert [len(batch) for batch in order] == [2, 2, 1, 2, 2, 1]
+    exchange, x, y = _trained(order, n=5)
+    assert float(unrolled(_chain(exchange), exchange, course(6, 0.3), batches)(x, y)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("distance", ["cosine", "squared"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])
+def test_slopes_are_those_of_finite_differences(distance, loss):
+    exchange, x, y = _trained([[0, 1, 2], [3, 4, 5], [0, 2, 4]], activation="tanh", lr=0.5)
+    chain = _chain(exchange, "tanh", distance)
+    plan = course(4, 0.4, 0.5, 0.01)
+    objective = unrolled(chain, exchange, plan, drawn_batches(6, 3, 2, 2, np.random.default_rng(1)))
+    objective = type(objective)(**vars(objective) | {"loss": loss})
+    generator = torch.Generator().manual_seed(1)
+    x = x + 0.3 * torch.randn(2, 6, WIDTH, generator=generator)
+    y = y.repeat(2, 1, 1)
+    _, by_inputs, by_labels = objective(x, y)
+    for _ in range(3):
+        to_x, to_y = torch.randn(x.shape, generator=generator), torch.randn(y.shape, generator=generator)
+        step = 3e-3
+        ahead = objective.misfit(x + step * to_x, y + step * to_y)
+        behind = objective.misfit(x - step * to_x, y - step * to_y)
+        slope = (by_inputs * to_x).sum((1, 2)) + (by_labels * to_y).sum((1, 2))
+        torch.testing.assert_close(slope, (ahead - behind) / (2 * step), atol=3e-3, rtol=2e-2)
+
+
+def test_every_restart_is_simulated_as_if_alone():
+    exchange, x, y = _trained([[0, 1, 2], [3, 4, 5]])
+    batches = drawn_batches(6, 3, 1, 3, np.random.default_rng(2))
+    x = torch.cat([x, x + 0.1, x - 0.1])
+    y = y.repeat(3, 1, 1)
+    together = unrolled(_chain(exchange), exchange, course(2, 0.3), batches)(x, y)
+    for i in range(3):
+        own = Batches(batches.rows[i : i + 1], batches.shares)
+        alone = unrolled(_chain(exchange), exchange, course(2, 0.3), own)(x[i : i + 1], y[i : i + 1])
+        for mine, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(mine[i], other[0], atol=1e-6, rtol=1e-4)
+
+
+def test_without_the_order_the_mean_step_explains_more_than_one_gradient_halfway():
+    rng = np.random.default_rng(3)
+    exchange, x, y = _trained([batch for _ in range(4) for batch in rng.permutation(6).reshape(3, 2)], lr=0.2)
+    middle = {name: t + exchange.received[name] / 2 for name, t in exchange.sent.items()}
+    halfway = Chain(dense_layers(middle), directions(dense_layers(exchange.received), 6))
+    knows = Knowledge(algorithm="fedavg", lr=0.2, epochs=4, batch_size=2)
+    assert local_steps(knows, 6) == 12
+    whole = simulated(halfway, exchange, knows, 12 * 0.2, 4)
+    assert whole.course.steps == 4
+    assert float(whole(x, y)[0]) < 0.5 * float(halfway(x, y)[0])
+
+
+def test_an_unknown_step_length_is_found_from_the_updates_own():
+    exchange, x, y = _trained([range(6)] * 5, lr=0.04)
+    length = likeliest_length(_chain(exchange), exchange, Knowledge(algorithm="fedavg"), x, y, 4)
+    assert length == pytest.approx(0.2, rel=0.1)
+
+
+def test_regression_targets_are_trained_on_as_mean_squared_error_would():
+    exchange, x, _ = _trained([range(6)])
+    targets = torch.randn(1, 6, CLASSES, generator=torch.Generator().manual_seed(4))
+    objective = unrolled(_chain(exchange), exchange, course(1, 1.0), whole_batches(6, 1))
+    objective = type(objective)(**vars(objective) | {"loss": "squared-error"})
+    network = build(Mlp(hidden=(12, 9)), (WIDTH,), CLASSES, 0)
+    gradients = torch.autograd.grad(mse_loss(network(x[0]), targets[0]), list(network.parameters()))
+    mine = _update(objective, x, targets, 1.0)
+    for both, weight, bias in zip(mine, gradients[::2], gradients[1::2], strict=True):
+        torch.testing.assert_close(both, -torch.cat([weight, bias[:, None]], 1), atol=1e-6, rtol=1e-4)
