@@ -11,6 +11,7 @@ from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress
 from fedinv.task.models import load
 
 from ..inference.generators import NOISE, generator_of, train_by_model
+from ..inversion.evidence import unusable
 from ..inversion.matching.relaxation import relax
 
 
@@ -51,15 +52,14 @@ class GanClass(Attack):
             return _nothing("the label is a number, and has no classes")
         discriminators: list[nn.Module] = []
         for exchange in seen.exchanges:
-            if sorted(exchange.received) != sorted(exchange.sent):
-                return _nothing("there is no update with the parameters that were sent, as if it were masked")
+            reason = unusable(exchange)
+            if reason is not None:
+                return _nothing(reason)
             weights = {name: t + exchange.received[name].float() for name, t in exchange.sent.items()}
-            if not all(bool(t.isfinite().all()) for t in weights.values()):
-                return _nothing("the model or the update holds values that are not finite")
             try:
                 network = load(model, schema.shape, schema.outputs, weights)
-            except RuntimeError as error:
-                return _nothing(f"the update is not of the architecture that is known ({error})")
+            except RuntimeError:
+                return _nothing("the update is not of the architecture that is known")
             discriminators.append(network.eval().requires_grad_(False))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         form: Literal["box", "relaxed"] = "box" if schema.image is not None else "relaxed"
@@ -67,6 +67,8 @@ class GanClass(Attack):
         taken = train_by_model(
             made, discriminators, schema, knows.auxiliary, self.iterations, self.seconds, generator, progress
         )
+        if not all(bool(weight.isfinite().all()) for weight in made.parameters):
+            return _nothing("the generator's training diverged against a model whose answers are not finite")
         labels = torch.arange(schema.outputs).repeat_interleave(self.samples)
         with torch.no_grad():
             records = made(torch.randn(len(labels), NOISE, generator=generator), labels, generator)

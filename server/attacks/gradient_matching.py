@@ -197,6 +197,7 @@ class GradientMatching(Attack):
             claim,
             mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
+            fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )
 
     def _changes(self) -> dict[str, object]:
@@ -212,7 +213,6 @@ def _nothing(last: Exchange, knows: Knowledge, reason: str) -> Claim:
     return Claim(
         records=torch.zeros(0, _width(last, knows)),
         confidence=torch.zeros(0),
-        labels=torch.zeros(0, dtype=torch.int64),
         notes=(f"nothing claimed: {reason}",),
     )
 

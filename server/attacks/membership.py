@@ -14,6 +14,7 @@ from fedinv.task.models import load
 from ..inference.membership import by_gradient, by_likelihood, by_loss
 from ..inference.shadows import confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
+from ..inversion.evidence import unusable
 from ..inversion.local_training import step_length
 
 DRAWS = 256
@@ -62,14 +63,17 @@ class Membership(Attack):
             return unanswered("there is nobody to ask about")
         try:
             network = load(model, schema.shape, schema.outputs, {n: t.float() for n, t in last.sent.items()}).eval()
-        except RuntimeError as error:
-            return unanswered(f"the model is not of the architecture that is known ({error})")
+        except RuntimeError:
+            return unanswered("the model is not of the architecture that is known")
+        if last.records < 1:
+            return unanswered("the message counts no records")
         people = question.people
         if self.method == "loss":
             scores = by_loss(network, people)
         elif self.method == "gradient":
-            if sorted(last.received) != sorted(last.sent):
-                return unanswered("there is no update with the parameters that were sent, as if it were masked")
+            reason = unusable(last)
+            if reason is not None:
+                return unanswered(reason)
             others = knows.auxiliary or Sample(
                 schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
             )

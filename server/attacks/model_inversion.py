@@ -84,8 +84,8 @@ class ModelInversion(Attack):
             return _nothing("the label is a number, and has no classes")
         try:
             network = load(model, schema.shape, schema.outputs, {k: t.float() for k, t in seen.last.sent.items()})
-        except (KeyError, RuntimeError) as error:
-            return _nothing(f"the model is not of the architecture that is known ({error})")
+        except (KeyError, RuntimeError):
+            return _nothing("the model is not of the architecture that is known")
         if not all(bool(t.isfinite().all()) for t in seen.last.sent.values()):
             return _nothing("the model's weights are not finite")
         return self._classes(network.eval().requires_grad_(False), schema, rng, progress)

@@ -13,6 +13,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
+from ..inversion.evidence import unusable
 from ..inversion.local_training import step_length
 from .whitening import Noise, gradients, seen_gradient
 
@@ -40,12 +41,15 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     if question is None or question.people is None or question.options is None or question.column is None:
         return unanswered("nobody is known in part")
     last = seen.last
+    reason = unusable(last) if access == "gradients" else None
+    if reason is not None:
+        return unanswered(reason)
     halfway = 0.5 if last.received and knows.algorithm != "fedsgd" else 0.0
     try:
         weights = {name: t + halfway * last.received[name].float() if halfway else t for name, t in last.sent.items()}
         network = load(model, schema.shape, schema.outputs, weights).eval()
-    except (KeyError, RuntimeError) as error:
-        return unanswered(f"the update is not of the architecture that is known ({error})")
+    except (KeyError, RuntimeError):
+        return unanswered("the update is not of the architecture that is known")
     people = question.people
     records, labels = _filled(schema, question)
     prior = _log_prior(schema, question) if knows.auxiliary is None else _imputed(schema, question, knows.auxiliary)
@@ -55,8 +59,6 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     else:
         length = step_length(knows, last.records)
         received = last.received
-        if not received or sorted(received) != sorted(last.sent):
-            return unanswered("there is no update with the parameters that were sent, as if it were masked")
         picked = torch.from_numpy(rng.integers(len(people), size=DRAWS + DECOYS))
         drawn = Sample(schema.draw(DRAWS + DECOYS, rng), people.labels[picked])
         likely = _fit(network, Sample(records, labels), drawn, received, length, last.records)

@@ -16,6 +16,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load, state
 from fedinv.task.networks.perceptron import ACTIVATIONS
 
+from ..inversion.evidence import unusable
 from ..inversion.noise import noise_std, record_clip
 
 CHUNK = 2**24
@@ -112,6 +113,9 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
         raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
     if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
         raise ValueError("a batch normalization mixes the records, which have no gradients of their own")
+    reason = next((found for found in map(unusable, exchanges) if found is not None), None)
+    if reason is not None:
+        raise ValueError(reason)
     private = knows.defense("dp-sgd") is not None
     if private and knows.batch_size is None:
         raise ValueError("the batch size is withheld, by which dp-sgd divides")
@@ -125,8 +129,6 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
         raise ValueError("the update does not fit the network")
     flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
-    if not bool(torch.isfinite(flat).all()):
-        raise ValueError("values are not finite")
     cut = knows.defense("clip-noise")
     return Mechanism(
         network=network,
