@@ -1,7 +1,8 @@
 """The base of every source of a table."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,15 @@ class Dataset(BaseModel):
     """How the records are spread over the clients."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of the records that no client holds, on which utility is measured."""
+
+    @classmethod
+    def sample(cls, folder: Path) -> Self:
+        """A small source of this kind for the contract test, which may write the files that it reads into the folder.
+
+        By default the source with no key set; a source with keys that have no default must override it.
+        """
+        (source,) = get_args(cls.model_fields["source"].annotation)
+        return cls.model_validate({"source": source})
 
     def load(self, seed: int) -> Table:
         """Return the table. Pure: the same fields and seed give the same table."""

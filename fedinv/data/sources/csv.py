@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,22 @@ class Csv(Dataset):
     records: int | None = Field(default=None, ge=2)
     """Rows to use, drawn at random; all of them when it is not given."""
     delimiter: Literal[",", ";", "\t", "|"] = ","
+
+    @classmethod
+    def sample(cls, folder: Path) -> Self:
+        """Six people with numbers, categories, a gap and a name, in a file in the folder."""
+        rows = [
+            "name,age,ward,ill",
+            "Ada,31,a,no",
+            "Bo,45,b,yes",
+            "Cy,,a,no",
+            "Di,52,,yes",
+            "Ed,60,b,no",
+            "Flo,38,a,no",
+        ]
+        path = folder / "people.csv"
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return cls(source="csv", path=path, label="ill", identify=("name",), sensitive=("age",))
 
     def load(self, seed: int) -> Table:
         """Read the file. Raises RequestError, one line naming the file and the remedy, for what cannot be used."""
