@@ -45,6 +45,8 @@ def _wrong_claim(claim: Claim, schema: Schema) -> str | None:
 
 
 def _wrong_labels(labels: Tensor, count: int, schema: Schema) -> str | None:
+    if not count and isinstance(labels, Tensor) and labels.shape == (0,):
+        return None  # of no records any type will do: an attack may not know whether labels are classes
     if schema.target is not None:
         return _wrong_tensor("labels", labels, torch.float32, (count,))
     fault = _wrong_tensor("labels", labels, torch.int64, (count,))

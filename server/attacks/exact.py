@@ -200,5 +200,6 @@ def _nothing(last: Exchange, reason: str) -> Claim:
     return Claim(
         records=torch.zeros(0, width),
         confidence=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.int64),
         notes=(f"nothing claimed: {reason}",),
     )

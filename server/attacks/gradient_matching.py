@@ -213,6 +213,7 @@ def _nothing(last: Exchange, knows: Knowledge, reason: str) -> Claim:
     return Claim(
         records=torch.zeros(0, _width(last, knows)),
         confidence=torch.zeros(0),
+        labels=torch.zeros(0, dtype=torch.int64),
         notes=(f"nothing claimed: {reason}",),
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
 from ..inference.likelihood import mechanism, whole_batches
+from ..inversion.evidence import unusable
 
 
 class LineUp(Attack):
@@ -39,6 +40,9 @@ class LineUp(Attack):
         question = knows.question
         if question is None or question.people is None or question.others is None:
             return unanswered("there is no line-up: the batch was empty, or several clients stand behind the update")
+        reason = unusable(seen.last)
+        if reason is not None:
+            return unanswered(reason)
         people, others = question.people, question.others
         scores = torch.zeros(len(people), dtype=torch.float64)
         watched = seen.exchanges if whole_batches(knows, seen.last.records) else (seen.last,)

@@ -16,7 +16,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load, state
 from fedinv.task.networks.perceptron import ACTIVATIONS
 
-from ..inversion.evidence import unusable
+from ..inversion.evidence import unreadable
 from ..inversion.noise import noise_std, record_clip
 
 CHUNK = 2**24
@@ -113,7 +113,7 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
         raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
     if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
         raise ValueError("a batch normalization mixes the records, which have no gradients of their own")
-    reason = next((found for found in map(unusable, exchanges) if found is not None), None)
+    reason = next((found for found in map(unreadable, exchanges) if found is not None), None)
     if reason is not None:
         raise ValueError(reason)
     private = knows.defense("dp-sgd") is not None

@@ -3,8 +3,8 @@
 from fedinv.attack import Exchange
 
 
-def unusable(exchange: Exchange) -> str | None:
-    """Why an exchange tells nothing of its records, in the words of a note; None where it may tell something."""
+def unreadable(exchange: Exchange) -> str | None:
+    """Why an exchange cannot be computed with, in the words of a note; None where it can."""
     sent, received = exchange.sent, exchange.received
     if exchange.records < 1:
         return "the message counts no records"
@@ -16,6 +16,12 @@ def unusable(exchange: Exchange) -> str | None:
         return "the update is of whole numbers, as if it were masked"
     if not all(bool(tensor.isfinite().all()) for part in (sent, received) for tensor in part.values()):
         return "the model or the update holds values that are not finite"
-    if not any(bool(tensor.any()) for tensor in received.values()):
-        return "the update is zero"
     return None
+
+
+def unusable(exchange: Exchange) -> str | None:
+    """Why an exchange tells nothing of its records, in the words of a note; None where it may tell something."""
+    reason = unreadable(exchange)
+    if reason is None and not any(bool(tensor.any()) for tensor in exchange.received.values()):
+        return "the update is zero"
+    return reason

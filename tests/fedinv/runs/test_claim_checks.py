@@ -18,6 +18,8 @@ PEOPLE = Question(Sample(torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64)), 
 
 def test_a_right_claim_passes_and_so_does_one_of_nothing():
     assert wrong(RIGHT, "records", None, TABLE) is None
+    nothing = Claim(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert wrong(nothing, "records", None, NUMBER) is None
     assert wrong(Claim(torch.zeros(0, 7), torch.zeros(0), notes=("why",)), "records", None, TABLE) is None
     assert wrong(replace(RIGHT, labels=torch.zeros(3)), "records", None, NUMBER) is None
 
