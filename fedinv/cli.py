@@ -17,7 +17,7 @@ from fedinv.report import terminal
 
 if TYPE_CHECKING:
     from fedinv.results.run import Results
-    from fedinv.runs.attack_runner import Steps
+    from fedinv.runs.attack_runner import ProgressBars
 
 app = typer.Typer(
     name="fedinv",
@@ -276,7 +276,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def _progress() -> "Iterator[Steps]":
+def _progress() -> "Iterator[ProgressBars]":
     """Progress bars on stderr, one a step."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -17,6 +17,7 @@ from fedinv.errors import RunError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.storage import documents, files
+from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
 from fedinv.task.schema import Schema
 
@@ -34,13 +35,14 @@ def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one."""
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
-    out = Path(str(context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower")).resolve()
-    if not (out / "scenario.toml").is_file():
-        files.write(out / "scenario.toml", tomli_w.dumps(document))
+    out = context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower"
+    folder = RunFolder(Path(str(out)).resolve())
+    if not folder.scenario.is_file():
+        files.write(folder.scenario, tomli_w.dumps(document))
     nodes, schema = _register(grid, agreement.federation.clients)
-    files.write(out / "schema.json", schema.model_dump_json(indent=2) + "\n")
-    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=out / "observations")
-    done, seconds, arrays = _resume(out, strategy)
+    files.write(folder.schema, schema.model_dump_json(indent=2) + "\n")
+    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=folder.observations)
+    done, seconds, arrays = _resume(folder, strategy)
     if arrays is None:
         network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
         arrays = wire.pack(state(network))
@@ -51,12 +53,12 @@ def main(grid: Grid, context: Context) -> None:
         aggregated, _ = strategy.aggregate_train(round_, gathered.replies, gathered.summed)
         arrays = aggregated or arrays
         seconds += time.monotonic() - begun
-        _checkpoint(out, round_, strategy, arrays, seconds)
+        _checkpoint(folder, round_, strategy, arrays, seconds)
     if strategy.used == 0:
         reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
         raise RunError(f"no client's update could be used in any round: client {reason}")
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
-    files.write_json(out / "ledger.json", {"clients": _ledgers(grid, {client: nodes[client] for client in asked})})
+    files.write_json(folder.ledger, {"clients": _ledgers(grid, {client: nodes[client] for client in asked})})
 
 
 def _document(scenario: str) -> dict[str, Any]:
@@ -118,9 +120,9 @@ def _patience(clients: int) -> float:
     return REGISTRATION_SECONDS + 10.0 * clients
 
 
-def _checkpoint(out: Path, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
+def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
     """Write the model first and the file that points to it last, so that a stop in between loses only the round."""
-    files.write_tensors(out / "checkpoint" / f"model-{round_:04}.safetensors", wire.unpack(arrays))
+    files.write_tensors(folder.model(round_), wire.unpack(arrays))
     progress = {
         "round": round_,
         "bytes_up": strategy.bytes_up,
@@ -128,17 +130,16 @@ def _checkpoint(out: Path, round_: int, strategy: WiretapFedAvg, arrays: ArrayRe
         "seconds": seconds,
         "left_out": [asdict(one) for one in strategy.left_out],
     }
-    files.write_json(out / "checkpoint" / "progress.json", progress)
-    (out / "checkpoint" / f"model-{round_ - 1:04}.safetensors").unlink(missing_ok=True)
+    files.write_json(folder.progress, progress)
+    folder.model(round_ - 1).unlink(missing_ok=True)
 
 
-def _resume(out: Path, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
+def _resume(folder: RunFolder, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
     """Rounds done, their seconds and the global model after them; the strategy takes up its counts."""
-    path = out / "checkpoint" / "progress.json"
-    if not path.is_file():
+    if not folder.progress.is_file():
         return 0, 0.0, None
-    progress = files.read_json(path)
+    progress = files.read_json(folder.progress)
     strategy.bytes_up, strategy.used = progress["bytes_up"], progress["used"]
     strategy.left_out = [LeftOut(**one) for one in progress["left_out"]]
-    weights, _ = files.read_tensors(out / "checkpoint" / f"model-{progress['round']:04}.safetensors")
+    weights, _ = files.read_tensors(folder.model(progress["round"]))
     return progress["round"], progress["seconds"], wire.pack(weights)

@@ -54,8 +54,8 @@ def test_a_plugin_of_another_package_is_found_and_run(tiny, tmp_path, monkeypatc
     monkeypatch.syspath_prepend(str(package))
     assert plugins.available("attacks")["zeros"].summary == "from other"
     scenario = loads(tiny + '[[defenses]]\nkind = "half"\n[[attacks]]\nkind = "zeros"\nconfidence = 0.3\n')
-    (assault,) = attack_runner.assaults(scenario, scenario.attacks)
-    assert assault.attack.confidence == 0.3
+    (plan,) = attack_runner.plans(scenario, scenario.attacks[0])
+    assert plan.attack.confidence == 0.3
     assert scenario.defenses[0].kind == "half"
 
 

@@ -1,10 +1,10 @@
 """Where the same two Flower apps can run: one file an engine, each with `train(scenario, out, on_reply, options)`."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedinv.scenario.scenario import Scenario
+from fedinv.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -31,5 +31,4 @@ DEFAULT = Options()
 def start_over(scenario: Scenario, out: Path) -> None:
     """Have a stopped training begin again where what its clients remember of it is lost, and a defense may need it."""
     if scenario.defenses:
-        for folder in ("checkpoint", "observations"):
-            shutil.rmtree(out / folder, ignore_errors=True)
+        RunFolder(out).forget_training()

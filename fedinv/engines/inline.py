@@ -25,6 +25,7 @@ from fedinv.engines.node_states import NodeStates
 from fedinv.errors import RequestError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 
 Config = dict[str, bool | float | int | str]
 
@@ -142,9 +143,9 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     cohort = roles.load("clients", "training.cohort").Cohort(scenario, device(scenario))
     client_app: ClientApp = roles.load("clients", "app").client_app(cohort)
     config: Config = {"scenario": scenario.to_toml(), "out": str(out)}
-    progress = out / "checkpoint" / "progress.json"
-    done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
-    states = NodeStates(out / "checkpoint" / "nodes.sqlite", done)
+    folder = RunFolder(out)
+    done = int(files.read_json(folder.progress)["round"]) if folder.progress.is_file() else 0
+    states = NodeStates(folder.nodes, done)
     grid = InlineGrid(client_app, scenario.federation.clients, config, states, on_reply)
     thresholds = gc.get_threshold()
     gc.freeze()  # or every collection walks all that torch and flwr ever made, a millisecond a client

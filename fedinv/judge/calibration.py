@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.judge.questions.records import Verdict
+from fedinv.judge.verdict import Verdict
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Calibration, CalibrationBin
 

@@ -13,11 +13,11 @@ def render(folder: Path) -> Path:
     from fedinv.report.plots import run_plots
     from fedinv.report.reading import read_run
     from fedinv.storage import files
+    from fedinv.storage.run_folder import RunFolder
 
-    run = read_run(folder)
+    run, place = read_run(folder), RunFolder(folder)
     drawn = run_plots.draw(run)
     for name, png in drawn.items():
-        files.write(folder / "plots" / f"{name}.png", png)
-    path = folder / "report.html"
-    files.write(path, run_page.page(run, drawn))
-    return path
+        files.write(place.plot(name), png)
+    files.write(place.report, run_page.page(run, drawn))
+    return place.report

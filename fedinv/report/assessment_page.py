@@ -6,6 +6,7 @@ from fedinv.report.html import rendered
 from fedinv.results.assessment import Assessment, effect
 from fedinv.results.wording import hits, metric_text, percent
 from fedinv.storage import files
+from fedinv.storage.run_folder import StudyFolder
 
 
 def render(assessed: Assessment, folder: Path) -> Path:
@@ -17,6 +18,6 @@ def render(assessed: Assessment, folder: Path) -> Path:
         "metric": metric_text(assessed.leaks[0].utility),
     }
     page = rendered("assessment.html.j2", {"percent": percent, "hits": hits}, values)
-    path = folder / "assessment.html"
+    path = StudyFolder(folder).assessment_page
     files.write(path, page)
     return path

@@ -11,6 +11,7 @@ from fedinv.report.html import rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
 from fedinv.storage import files
+from fedinv.storage.run_folder import StudyFolder
 
 
 def lost(row: Row) -> str:
@@ -59,21 +60,22 @@ def write(found: Comparison, folder: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files.write_json(folder / "comparison.json", found.model_dump(mode="json"))
+    place = StudyFolder(folder)
+    files.write_json(place.comparison("json"), found.model_dump(mode="json"))
     text = io.StringIO()
     sheet = csv.DictWriter(text, COLUMNS)
     sheet.writeheader()
     sheet.writerows(lines(found))
-    files.write(folder / "comparison.csv", text.getvalue())
+    files.write(place.comparison("csv"), text.getvalue())
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(lines(found))), sink)
-    files.write(folder / "comparison.parquet", sink.getvalue())
+    files.write(place.comparison("parquet"), sink.getvalue())
     pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
     filters = {"percent": percent, "hits": hits, "points": points}
     values = {"found": found, "pictures": pictures, "lost": lost, "epsilon": epsilon, "shown": shown}
     page = rendered("comparison.html.j2", filters, values)
-    files.write(folder / "comparison.html", page)
-    return folder / "comparison.html"
+    files.write(place.comparison("html"), page)
+    return place.comparison("html")
 
 
 def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:

@@ -17,6 +17,7 @@ from fedinv.results.run import AttackResult, Calibration, InferenceResult, Resul
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 from fedinv.task.columns import Column, Continuous
 from fedinv.task.schema import Schema
 
@@ -71,19 +72,19 @@ class Card:
 
 def read_run(folder: Path) -> Run:
     """Read a finished run. Raises RunError naming the file that is missing, damaged or of another run."""
-    results = _parse(Results, folder / "results.json")
-    schema = _parse(Schema, folder / "schema.json")
-    declared = folder / "scenario.toml"
-    scenario = read(str(declared))
+    place = RunFolder(folder)
+    results = _parse(Results, place.results)
+    schema = _parse(Schema, place.schema)
+    scenario = read(str(place.scenario))
     worst = worst_case(results.attacks) if results.attacks else None
     return Run(
         folder=folder.resolve().name,
         scenario=scenario,
-        toml=declared.read_text(encoding="utf-8"),
+        toml=place.scenario.read_text(encoding="utf-8"),
         results=results,
         schema=schema,
         worst=worst,
-        rows=_rows(folder / "records.parquet", results, worst) if worst else None,
+        rows=_rows(place.records, results, worst) if worst else None,
     )
 
 

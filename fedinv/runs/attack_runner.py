@@ -1,33 +1,27 @@
-"""Runs attacks on a run folder's observations, behind the wall, and keeps their claims.
-
-claims/<label>/round-001-client-0003.safetensors
-"""
+"""Runs attacks on a trained run's observations, behind the wall, and keeps what they claim."""
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
-from typing import Literal
 
-from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Question, Sample
+from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress
 from fedinv.blame import blamed, returned
 from fedinv.federation.streams import stream
+from fedinv.judge.questions import Target, Tried, Variant
 from fedinv.runs import claim_checks
-from fedinv.runs.wall import wall
+from fedinv.runs.context import Grants, TrainedRun
+from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files
-from fedinv.task.schema import Schema
+from fedinv.storage import claims
 
-Variant = Literal["static", "adaptive"]
-Target = Literal["client", "sum", "model"]
-Steps = Callable[[str], Progress]
-"""Called with what begins; returns where its progress goes."""
+ProgressBars = Callable[[str], Progress]
+"""Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Assault:
+class AttackPlan:
     """One attack in one variant on all observations of one kind."""
 
     attack: Attack
@@ -36,108 +30,77 @@ class Assault:
 
     @property
     def label(self) -> str:
-        """Folder name, distinct for distinct parameters."""
+        """Folder name of its claims, distinct for distinct parameters."""
         parameters = json.dumps(self.attack.model_dump(mode="json"), sort_keys=True)
         return f"{self.attack.kind}-{self.variant}-{self.target}-{sha256(parameters.encode()).hexdigest()[:8]}"
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """An attack's claims, one an observation, and what they took."""
-
-    assault: Assault
-    claims: tuple[tuple[Observation, Claim | Answer], ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Handed:
-    """What the operator hands an attacker beside what crossed the wire, as far as the scenario grants it."""
-
-    model: Observation
-    """The trained model."""
-    ask: Callable[[Observation], Question | None] = lambda _: None
-    auxiliary: Sample | None = None
-    holds: Mapping[int, int] = field(default_factory=dict)
-    """How many records each client holds, which tells the noise that was calibrated for it."""
+    def observations(self, run: TrainedRun) -> Sequence[Observation]:
+        """Those that it attacks: single clients' updates, sums, or the trained model; by round, oldest first."""
+        if self.target == "model":
+            return [run.model]
+        aimed = [one for one in run.seen if (len(one.clients) > 1) == (self.target == "sum")]
+        if not self.attack.last_only:
+            return aimed
+        return list({one.clients: one for one in aimed}.values())
 
 
-def assaults(scenario: Scenario, attacks: Sequence[Attack]) -> Iterator[Assault]:
-    """What is to be run: each attack as if there were no defense, then with its answer to the defenses it is told of.
+def plans(scenario: Scenario, attack: Attack) -> Iterator[AttackPlan]:
+    """How an attack is run: as if there were no defense, then with its answer to the defenses that it is told of.
 
     Against secure aggregation the answer is to attack the sum as one large batch.
     """
+    yield control_plan(attack)
     kinds = {defense.kind for defense in scenario.defenses}
-    summed = any(defense.secure_aggregation for defense in scenario.defenses)
-    told = "defenses" in scenario.attacker.knows
-    for attack in attacks:
-        if attack.sees == "model":
-            yield Assault(attack, "static", "model")
-            if told and kinds & attack.adapts_to:
-                yield Assault(attack, "adaptive", "model")
-            continue
-        yield Assault(attack, "static", "client")
-        if told and summed:
-            yield Assault(attack, "adaptive", "sum")
-        elif told and kinds & attack.adapts_to:
-            yield Assault(attack, "adaptive", "client")
+    if "defenses" not in scenario.attacker.knows:
+        return
+    if attack.sees == "update" and any(defense.secure_aggregation for defense in scenario.defenses):
+        yield AttackPlan(attack, "adaptive", "sum")
+    elif kinds & attack.adapts_to:
+        yield replace(control_plan(attack), variant="adaptive")
 
 
-def read_schema(folder: Path) -> Schema:
-    """The data dictionary that the server was told."""
-    return Schema.model_validate(files.read_json(folder / "schema.json"))
+def control_plan(attack: Attack) -> AttackPlan:
+    """How an attack is run where there is no defense: static, on the trained model or on each client's updates."""
+    return AttackPlan(attack, "static", "model" if attack.sees == "model" else "client")
 
 
-def run_attack(
-    scenario: Scenario,
-    folder: Path,
-    assault: Assault,
-    seen: Sequence[Observation],
-    handed: Handed,
-    progress: Progress,
-) -> Outcome:
+def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Progress) -> Tried:
     """Run one attack on the observations it is for; claims that are already there are read, not made again.
 
     Raises PluginError, a RunError, with the attack's file and line when it fails or claims what cannot be a claim.
     """
-    schema, adaptive = read_schema(folder), assault.variant == "adaptive"
-    aimed = [o for o in seen if (len(o.clients) > 1) == (assault.target == "sum")]
-    if assault.attack.last_only:
-        aimed = list({observation.clients: observation for observation in aimed}.values())  # by round, oldest first
-    if assault.target == "model":
-        aimed = [handed.model]
-    claims: list[tuple[Observation, Claim | Answer]] = []
+    check_reach(type(plan.attack))
+    said: list[tuple[Observation, Claim | Answer]] = []
     seconds = 0.0
-    for index, observation in enumerate(aimed):
-        name = f"client-{observation.clients[0]:04}" if assault.target == "client" else assault.target
-        path = folder / "claims" / assault.label / f"round-{observation.last.round:03}-{name}.safetensors"
+    aimed = plan.observations(run)
+    for index, seen in enumerate(aimed):
+        name = f"client-{seen.clients[0]:04}" if plan.target == "client" else plan.target
+        path = run.folder.claim(plan.label, seen.last.round, name)
         if path.is_file():
-            claim, took = _read(path)
+            claim, took = claims.read(path)
         else:
             begun = time.perf_counter()
-            held = min((handed.holds.get(client, 1) for client in observation.clients), default=1)
-            knows = scenario.knowledge(schema, adaptive=adaptive, records=held)
-            asked = replace(knows, auxiliary=handed.auxiliary, question=handed.ask(observation))
-            claim = _attack(scenario, schema, assault, observation, asked, _part(progress, index, len(aimed)))
+            claim = _attack(run, plan, grants, seen, _part(progress, index, len(aimed)))
             took = time.perf_counter() - begun
-            _write(path, claim, took)
+            claims.write(path, claim, took)
         seconds += took
-        claims.append((observation, claim))
+        said.append((seen, claim))
         progress((index + 1) / len(aimed))
-    return Outcome(assault, tuple(claims), seconds)
+    return Tried(plan.attack, plan.variant, plan.target, tuple(said), seconds)
 
 
-def _attack(
-    scenario: Scenario, schema: Schema, assault: Assault, seen: Observation, knows: Knowledge, progress: Progress
-) -> Claim | Answer:
-    """The attack's claim about one observation, checked. Raises PluginError with the attack's file and line."""
-    attack, plugin = assault.attack, type(assault.attack)
-    rng = stream(scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
+def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation, progress: Progress) -> Claim | Answer:
+    """The attack's claim about one observation, made behind the wall and checked."""
+    held = min((grants.holds.get(client, 1) for client in seen.clients), default=1)
+    told = run.scenario.knowledge(run.schema, adaptive=plan.variant == "adaptive", records=held)
+    knows = replace(told, auxiliary=grants.auxiliary, question=grants.ask(seen))
+    attack, plugin = plan.attack, type(plan.attack)
+    rng = stream(run.scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
     with blamed(name, plugin), wall():
         found = attack.run(seen, knows, rng, progress)
-    fault = claim_checks.wrong(found, attack.asks, knows.question, schema)
+    fault = claim_checks.wrong(found, attack.asks, knows.question, run.schema)
     if fault is None and _versions(seen, knows) != before:
         fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"
     if fault is not None:
@@ -156,27 +119,3 @@ def _versions(seen: Observation, knows: Knowledge) -> list[int]:
 
 def _part(progress: Progress, index: int, total: int) -> Progress:
     return lambda share: progress((index + share) / total)
-
-
-def _write(path: Path, claim: Claim | Answer, seconds: float) -> None:
-    if isinstance(claim, Answer):
-        files.write_tensors(path, {"scores": claim.scores}, {"notes": list(claim.notes), "seconds": seconds})
-        return
-    tensors = {"records": claim.records, "confidence": claim.confidence}
-    if claim.labels is not None:
-        tensors["labels"] = claim.labels
-    files.write_tensors(path, tensors, {"mismatch": claim.mismatch, "notes": list(claim.notes), "seconds": seconds})
-
-
-def _read(path: Path) -> tuple[Claim | Answer, float]:
-    tensors, facts = files.read_tensors(path)
-    if "scores" in tensors:
-        return Answer(tensors["scores"], tuple(facts["notes"])), float(facts["seconds"])
-    claim = Claim(
-        records=tensors["records"],
-        confidence=tensors["confidence"],
-        labels=tensors.get("labels"),
-        mismatch=facts["mismatch"],
-        notes=tuple(facts["notes"]),
-    )
-    return claim, float(facts["seconds"])

@@ -1,33 +1,74 @@
-"""What an attack on a finished training is handed, and the model that came of it."""
+"""A finished training: all that attacking and judging it needs, in one value."""
 
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import nn
 
-from fedinv.attack import Observation
+from fedinv.attack import Observation, Question, Sample
 from fedinv.data.population import Population
-from fedinv.judge.truth import auxiliary
-from fedinv.runs import attack_runner
+from fedinv.judge.truth import auxiliary, everyone
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
+from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import load
+from fedinv.task.schema import Schema
 
 
-def trained(scenario: Scenario, folder: Path, people: Population) -> Observation:
-    """The trained model, as the server has it in the end."""
-    rounds = scenario.federation.rounds
-    weights, _ = files.read_tensors(folder / "checkpoint" / f"model-{rounds:04}.safetensors")
-    return observations.trained(weights, rounds, scenario.federation.clients, sum(people.holds.values()))
+@dataclass(frozen=True)
+class Grants:
+    """What the operator hands an attacker beside what crossed the wire, as far as the scenario grants it."""
+
+    ask: Callable[[Observation], Question | None] = lambda _: None
+    """The question about an observation; None where the attack is asked for its records."""
+    auxiliary: Sample | None = None
+    """Records of the same population that no client holds."""
+    holds: Mapping[int, int] = field(default_factory=dict)
+    """How many records each client holds, which tells the noise that was calibrated for it."""
 
 
-def trained_network(scenario: Scenario, folder: Path, people: Population) -> nn.Sequential:
-    """The same as a network that can be asked, in evaluation mode."""
-    schema = people.table.schema
-    return load(scenario.model, schema.shape, schema.outputs, trained(scenario, folder, people).last.sent).eval()
+@dataclass(frozen=True)
+class TrainedRun:
+    """A scenario that was trained in its folder. What is read from the folder is read once."""
 
+    scenario: Scenario
+    folder: RunFolder
 
-def granted(scenario: Scenario, folder: Path, people: Population) -> attack_runner.Handed:
-    """What the scenario grants every attack on this run: the trained model, auxiliary records, and clients' sizes."""
-    return attack_runner.Handed(
-        trained(scenario, folder, people), auxiliary=auxiliary(scenario, people), holds=people.holds
-    )
+    @property
+    def people(self) -> Population:
+        """Everyone's records, and which client holds whose."""
+        return everyone(self.scenario)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The data dictionary that the server was told."""
+        return Schema.model_validate(files.read_json(self.folder.schema))
+
+    @cached_property
+    def seen(self) -> tuple[Observation, ...]:
+        """What the server saw of each watched client and round; single clients first, sums last."""
+        return observations.read(self.folder.observations)
+
+    @cached_property
+    def model(self) -> Observation:
+        """The trained model, as an observation of all clients."""
+        rounds = self.scenario.federation.rounds
+        weights, _ = files.read_tensors(self.folder.model(rounds))
+        return observations.trained(weights, rounds, self.scenario.federation.clients, sum(self.people.holds.values()))
+
+    def network(self) -> nn.Sequential:
+        """The trained model as a network of its own, in evaluation mode."""
+        schema = self.people.table.schema
+        return load(self.scenario.model, schema.shape, schema.outputs, dict(self.model.last.sent)).eval()
+
+    def grants(self, ask: Callable[[Observation], Question | None]) -> Grants:
+        """What the scenario grants every attack on this run, with the question that this one is asked."""
+        return Grants(ask, auxiliary(self.scenario, self.people), self.people.holds)
+
+    @cached_property
+    def undefended(self) -> "TrainedRun | None":
+        """The same federation without defenses; None where the scenario has none."""
+        if not self.scenario.defenses:
+            return None
+        return TrainedRun(self.scenario.undefended(), self.folder.undefended)

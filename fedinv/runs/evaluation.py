@@ -1,62 +1,92 @@
-"""From a trained run's folder to its verdict: attack what was observed, judge the claims, write what came out."""
+"""From a trained run to its verdict: attack what was observed, judge what was said, write what came out."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
 from fedinv import __version__
-from fedinv.attack import Attack, Claim, Observation
-from fedinv.data.population import Population
+from fedinv.attack import Attack, Observation, Progress, Question
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
-from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.questions.records import Case, Rates, Verdict, judge
-from fedinv.judge.truth import true_rows
+from fedinv.judge import record_table
+from fedinv.judge.questions import Finding, Heard, Setting, Tried, judge_of
 from fedinv.judge.utility import auc, r2
-from fedinv.privacy import claims as privacy
+from fedinv.privacy import claims
 from fedinv.report import render
 from fedinv.results.run import (
     AttackResult,
-    Control,
     FederationResult,
+    InferenceResult,
     Interval,
     LeftOutClient,
     Results,
     Undefended,
     Utility,
 )
-from fedinv.runs import attack_runner, record_table
-from fedinv.runs.attack_runner import Outcome, Steps
-from fedinv.runs.context import granted, trained_network
+from fedinv.runs.attack_runner import AttackPlan, ProgressBars, control_plan, plans, run_attack
+from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
-from fedinv.runs.inferring import inferences
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files, observations
+from fedinv.storage import files
 
 
-def evaluate(
-    scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, people: Population, steps: Steps
-) -> Results:
-    """Attack a trained run's observations, judge the claims, and write results, records and report."""
-    attacks, others = [a for a in attacks if a.asks == "records"], [a for a in attacks if a.asks != "records"]
-    controls = _controls(scenario, folder / "undefended", attacks, people, steps)
-    seen = observations.read(folder / "observations")
-    judged, tables = [], []
-    for assault in attack_runner.assaults(scenario, attacks):
-        step = steps(f"attack {assault.attack.kind} ({assault.variant})")
-        outcome = attack_runner.run_attack(scenario, folder, assault, seen, granted(scenario, folder, people), step)
-        if outcome.claims:
-            verdicts, rates = _judged(scenario, outcome, people)
-            judged.append(_result(outcome, verdicts, rates, people, controls.get(assault.attack)))
-            tables.append(record_table.table(outcome, verdicts, people))
-    inferred = inferences(scenario, folder, others, people, steps)
-    done = steps("report")
-    utility = _utility(scenario, folder, people)
-    spent = privacy.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in scenario.defenses])
-    progress = files.read_json(folder / "checkpoint" / "progress.json")
-    results = Results(
+def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
+    """Attack a trained run, judge what the attacks said, and write results, records and report."""
+    judged = [one for attack in attacks for one in _judged(run, attack, bars)]
+    published = [result for result, _ in judged]
+    tables = [table for _, table in judged if table is not None]
+    done = bars("report")
+    results = _results(
+        run,
+        engine,
+        [one for one in published if isinstance(one, AttackResult)],
+        [one for one in published if isinstance(one, InferenceResult)],
+    )
+    if tables:
+        files.write(run.folder.records, record_table.to_parquet(tables))
+    files.write_json(run.folder.results, results.model_dump(mode="json"))
+    render(run.folder.root)
+    done(1.0)
+    return results
+
+
+def _judged(
+    run: TrainedRun, attack: Attack, bars: ProgressBars
+) -> Iterator[tuple[AttackResult | InferenceResult, pa.Table | None]]:
+    """One attack in each of its variants, beside what it gets from the same federation without defenses."""
+    control = None
+    if run.undefended is not None:
+        _, control = _tried(run.undefended, control_plan(attack), bars(f"attack {attack.kind} (undefended)"))
+    for plan in plans(run.scenario, attack):
+        tried, finding = _tried(run, plan, bars(f"attack {attack.kind} ({plan.variant})"))
+        if finding is not None:
+            yield finding.result(tried, control), finding.table(tried)
+
+
+def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried, Finding | None]:
+    """Ask, run and judge one attack; no finding where there was nothing to attack."""
+    question = judge_of(plan.attack.asks)
+    setting = Setting(run.scenario, run.people, plan.attack, run.network)
+
+    def ask(seen: Observation) -> Question | None:
+        return question.ask(setting, seen)
+
+    tried = run_attack(run, plan, run.grants(ask), progress)
+    heard = [Heard(seen, ask(seen), said) for seen, said in tried.said]
+    if not heard:
+        return tried, None
+    return tried, question.judge(setting, heard, stream(run.scenario.seed, "judge", plan.attack.kind))
+
+
+def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
+    scenario, people, utility = run.scenario, run.people, _utility(run)
+    ledger = files.read_json(run.folder.ledger)["clients"]
+    spent = claims.claim(ledger, [defense.kind for defense in scenario.defenses])
+    progress = files.read_json(run.folder.progress)
+    return Results(
         scenario=scenario.name,
         engine=engine,
         seed=scenario.seed,
@@ -64,7 +94,7 @@ def evaluate(
         federation=FederationResult(
             clients=scenario.federation.clients,
             rounds=scenario.federation.rounds,
-            parameters=sum(p.numel() for p in trained_network(scenario, folder, people).parameters()),
+            parameters=sum(p.numel() for p in run.network().parameters()),
             bytes_up=progress["bytes_up"],
             seconds=progress["seconds"],
             records=sum(people.holds.values()),
@@ -73,76 +103,11 @@ def evaluate(
         ),
         utility=utility,
         privacy=spent,
-        attacks=judged,
-        inferences=inferred,
+        attacks=attacks,
+        inferences=inferences,
         notes=[*people.table.notes, *_in_clear(scenario)],
-        headline=headline(scenario, judged, spent, utility, scenario.data.people, scenario.data.parties, inferred),
+        headline=headline(scenario, attacks, spent, utility, scenario.data.people, scenario.data.parties, inferences),
     )
-    if tables:
-        files.write(folder / "records.parquet", record_table.to_parquet(tables))
-    files.write_json(folder / "results.json", results.model_dump(mode="json"))
-    render(folder)
-    done(1.0)
-    return results
-
-
-def _controls(
-    scenario: Scenario, folder: Path, attacks: Sequence[Attack], people: Population, steps: Steps
-) -> Mapping[Attack, Control]:
-    """What each attack gets from the same federation without defenses; empty where the scenario has none anyway."""
-    if not scenario.defenses or not attacks:
-        return {}
-    plain, seen, found = scenario.undefended(), observations.read(folder / "observations"), {}
-    for attack in attacks:
-        assault = attack_runner.Assault(attack, "static", "client")
-        step = steps(f"attack {attack.kind} (undefended)")
-        outcome = attack_runner.run_attack(plain, folder, assault, seen, granted(plain, folder, people), step)
-        if not outcome.claims:
-            continue
-        _, rates = _judged(plain, outcome, people)
-        found[attack] = Control(field_accuracy=rates.field_accuracy, recovered=rates.recovered)
-    return found
-
-
-def _judged(scenario: Scenario, outcome: Outcome, people: Population) -> tuple[tuple[Verdict, ...], Rates]:
-    cases = [Case(claim, true_rows(scenario, people, o.clients, o.last.round)) for o, claim in _claims(outcome)]
-    return judge(cases, people, scenario.judge.tolerance, stream(scenario.seed, "judge"))
-
-
-def _result(
-    outcome: Outcome,
-    verdicts: Sequence[Verdict],
-    rates: Rates,
-    people: Population,
-    control: Control | None,
-) -> AttackResult:
-    claims = [claim for _, claim in _claims(outcome)]
-    mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-    named = people.table.identities is not None
-    return AttackResult(
-        kind=outcome.assault.attack.kind,
-        variant=outcome.assault.variant,
-        target="sum" if outcome.assault.target == "sum" else "client",
-        parameters=outcome.assault.attack.model_dump(mode="json"),
-        observations=len(claims),
-        records=sum(len(v.case.rows) for v in verdicts),
-        claimed=sum(len(claim.records) for claim in claims),
-        seconds=outcome.seconds,
-        field_accuracy=rates.field_accuracy,
-        recovered=rates.recovered,
-        exact=rates.exact,
-        images=rates.images,
-        reidentified=rates.reidentified if named else None,
-        calibration=calibration(*confidences(verdicts)),
-        chance=1 / len(people.table) if named else None,
-        undefended=control,
-        mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
-        notes=list(dict.fromkeys(note for claim in claims for note in claim.notes)),
-    )
-
-
-def _claims(outcome: Outcome) -> list[tuple[Observation, Claim]]:
-    return [(seen, claim) for seen, claim in outcome.claims if isinstance(claim, Claim)]
 
 
 def _in_clear(scenario: Scenario) -> list[str]:
@@ -154,19 +119,20 @@ def _in_clear(scenario: Scenario) -> list[str]:
     ]
 
 
-def _utility(scenario: Scenario, folder: Path, people: Population) -> Utility:
+def _utility(run: TrainedRun) -> Utility:
+    """What the trained model is good for, beside the one that was trained without defenses."""
+    people = run.people
     metric: Literal["auc", "r2"] = "auc" if people.table.schema.target is None else "r2"
     measured = auc if metric == "auc" else r2
 
-    def measure(where: Path, declared: Scenario) -> tuple[float, Interval]:
-        network = trained_network(declared, where, people)
-        rng = stream(scenario.seed, "utility")
-        return measured(network, people.inputs[people.holdout], people.labels[people.holdout], rng)
+    def measure(one: TrainedRun) -> tuple[float, Interval]:
+        rng = stream(run.scenario.seed, "utility")
+        return measured(one.network(), people.inputs[people.holdout], people.labels[people.holdout], rng)
 
-    value, interval = measure(folder, scenario)
+    value, interval = measure(run)
     undefended = None
-    if scenario.defenses:
-        plain, plain_interval = measure(folder / "undefended", scenario.undefended())
+    if run.undefended is not None:
+        plain, plain_interval = measure(run.undefended)
         undefended = Undefended(value=plain, ci95=plain_interval)
     return Utility(metric=metric, value=value, ci95=interval, count=len(people.holdout), undefended=undefended)
 

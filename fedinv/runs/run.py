@@ -15,18 +15,20 @@ from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import everyone, held_out
 from fedinv.results.run import Results
-from fedinv.runs.attack_runner import Steps
+from fedinv.runs.attack_runner import ProgressBars
+from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 
 ENGINES = ("inline", "ray", "deployment")
 
 
 def quiet(_: str) -> Progress:
-    """Steps for a caller who wants no progress shown."""
+    """Progress bars for a caller who wants no progress shown."""
     return lambda _: None
 
 
@@ -53,71 +55,79 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
         out = new_folder(scenario.name)
     if out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file, name a folder")
-    declared = out / "scenario.toml"
-    if declared.is_file():
-        if (out / "results.json").is_file():
+    run = RunFolder(out)
+    if run.scenario.is_file():
+        if run.is_finished:
             raise RequestError(f"--out {out}: holds a finished run; name another folder, or see fedinv report {out}")
-        if read(str(declared)) != scenario:
+        if read(str(run.scenario)) != scenario:
             raise RequestError(f"--out {out}: holds an unfinished run of another scenario; name another folder")
     elif out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out}: is not empty and holds no run; name another folder")
     else:
-        files.write(declared, scenario.to_toml())
+        files.write(run.scenario, scenario.to_toml())
     return out.resolve()
 
 
 def run(
-    scenario: Scenario, folder: Path, engine: str = "inline", steps: Steps = quiet, options: Options = DEFAULT
+    scenario: Scenario, folder: Path, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT
 ) -> Results:
     """Run a scenario in its folder to results.json and report.html; an unfinished run goes on where it stopped.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
-    torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
-    _train(scenario, folder, engine, steps("training"), options)
-    if scenario.defenses:
-        _train(scenario.undefended(), folder / "undefended", engine, steps("training without defenses"), options)
-    return _finish(scenario, folder, scenario.attacks, _trained_by(folder), steps)
+    run = TrainedRun(scenario, RunFolder(folder))
+    _train_both(run, engine, bars, options)
+    return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
 
 
 def cell(
-    scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, steps: Steps = quiet
+    scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet
 ) -> Results:
     """Train a scenario in its folder and attack it, doing only what was not done before.
 
     `plain` is the finished run of the same scenario without defenses, which is not trained and attacked again.
     """
-    torch.set_num_threads(1)
-    if scenario.defenses and plain is not None and not (folder / "undefended").exists():
-        files.link_tree(plain, folder / "undefended")
-    if not (folder / "scenario.toml").is_file():
-        files.write(folder / "scenario.toml", scenario.to_toml())
-    _train(scenario, folder, "inline", steps("training"))
-    if scenario.defenses:
-        _train(scenario.undefended(), folder / "undefended", "inline", steps("training without defenses"))
-    if (folder / "results.json").is_file():
-        results = Results.model_validate(files.read_json(folder / "results.json"))
-        made = [one.parameters for one in results.attacks] + [one.parameters for one in results.inferences]
+    run = TrainedRun(scenario, RunFolder(folder))
+    if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
+        files.link_tree(plain, run.undefended.folder.root)
+    if not run.folder.scenario.is_file():
+        files.write(run.folder.scenario, scenario.to_toml())
+    _train_both(run, "inline", bars, DEFAULT)
+    if run.folder.is_finished:
+        results = read_results(run.folder)
+        made = _parameters(results)
         if all(attack.model_dump(mode="json") in made for attack in attacks):
             return results
         attacks = list(dict.fromkeys([*map(parse_attack, made), *attacks]))
-    return _finish(scenario, folder, attacks, "inline", steps)
+    return _finish(run, attacks, "inline", bars)
 
 
-def again(folder: Path, kind: str, settings: dict[str, object], steps: Steps = quiet) -> Results:
+def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBars = quiet) -> Results:
     """Attack a finished run once more, and add the verdict to its results.
 
     Raises RequestError for an unknown attack or setting, or a folder that holds no finished run.
     """
-    if not (folder / "results.json").is_file():
-        raise RequestError(f"{folder}: holds no finished run; start one with fedinv run")
-    scenario = read(str(folder / "scenario.toml"))
-    before = Results.model_validate(files.read_json(folder / "results.json"))
-    made = [found.parameters for found in before.attacks] + [found.parameters for found in before.inferences]
-    attacks = [parse_attack(parameters) for parameters in made]
+    there = RunFolder(folder).finished()
+    before = read_results(there)
     new = parse_attack({**settings, "kind": kind})
-    attacks = list(dict.fromkeys([*attacks, new]))
-    return _finish(scenario, folder, attacks, before.engine, steps)
+    attacks = list(dict.fromkeys([*map(parse_attack, _parameters(before)), new]))
+    return _finish(TrainedRun(read(str(there.scenario)), there), attacks, before.engine, bars)
+
+
+def read_results(folder: RunFolder) -> Results:
+    """A finished run's results. Raises RunError naming a file that is missing or damaged."""
+    try:
+        return Results.model_validate(files.read_json(folder.results))
+    except ValidationError as error:
+        faults = error.error_count()
+        raise RunError(
+            f"{folder.results}: is damaged or of another version ({faults} faults): delete it and run again"
+        ) from None
+
+
+def _parameters(results: Results) -> list[dict[str, object]]:
+    """The parameters of every attack that was run, each variant's."""
+    return [*(one.parameters for one in results.attacks), *(one.parameters for one in results.inferences)]
 
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
@@ -133,20 +143,20 @@ def parse_attack(parameters: dict[str, object]) -> Attack:
     return attack
 
 
-def _finish(scenario: Scenario, folder: Path, attacks: Sequence[Attack], engine: str, steps: Steps) -> Results:
-    results = evaluate(scenario, folder, attacks, engine, everyone(scenario), steps)
-    log(folder, "finished", headline=results.headline)
+def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
+    results = evaluate(run, attacks, engine, bars)
+    log(run.folder, "finished", headline=results.headline)
     return results
 
 
-def log(folder: Path, event: str, **facts: object) -> None:
-    """Append an event to the run's log.jsonl."""
+def log(folder: RunFolder, event: str, **facts: object) -> None:
+    """Append an event to the run's log."""
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
     try:
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        with folder.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise RunError(f"{folder / 'log.jsonl'}: cannot be written ({error.strerror})") from error
+        raise RunError(f"{folder.log}: cannot be written ({error.strerror})") from error
 
 
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
@@ -164,32 +174,40 @@ def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Optio
     return train
 
 
-def _trained_by(folder: Path) -> str:
+def _trained_by(folder: RunFolder) -> str:
     """The engine that trained a run; "flower" for one that `flwr run` left here."""
-    path = folder / "log.jsonl"
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    lines = folder.log.read_text(encoding="utf-8").splitlines() if folder.log.is_file() else []
+    events = [json.loads(line) for line in lines]
     return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
 
 
-def _train(scenario: Scenario, folder: Path, engine: str, progress: Progress, options: Options = DEFAULT) -> None:
+def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
+    """Train the federation, and once more without its defenses where it has any."""
+    torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
+    _train(run, engine, bars("training"), options)
+    if run.undefended is not None:
+        _train(run.undefended, engine, bars("training without defenses"), options)
+
+
+def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -> None:
     """Train unless the ledger, written last, shows that it was done."""
-    if (folder / "ledger.json").is_file():
+    scenario, folder = run.scenario, run.folder
+    if folder.is_trained:
         progress(1.0)
         return
     expected = scenario.federation.rounds * scenario.federation.participants
     replies = 0
-    checkpoint = folder / "checkpoint" / "progress.json"
-    if checkpoint.is_file() and _trained_by(folder) != engine:
-        start_over(scenario, folder)
-    if checkpoint.is_file():
-        replies = files.read_json(checkpoint)["round"] * scenario.federation.participants
+    if folder.progress.is_file() and _trained_by(folder) != engine:
+        start_over(scenario, folder.root)
+    if folder.progress.is_file():
+        replies = files.read_json(folder.progress)["round"] * scenario.federation.participants
 
     def on_reply(round_: int) -> None:
         nonlocal replies
         replies = min(replies + 1, round_ * scenario.federation.participants)  # less again where it started over
         progress(min(1.0, replies / expected))  # where a stopped run starts over, more than expected reply
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.root.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)
-    _engine(engine)(scenario, folder, on_reply, options)
+    _engine(engine)(scenario, folder.root, on_reply, options)
     progress(1.0)

@@ -1,47 +1,60 @@
-"""The wall at run time: while an attack runs, nothing that can produce a client's record can be imported.
+"""The wall at run time: while an attack runs, nothing of fedinv but what everybody knows can be imported.
 
-import-linter holds the same wall over the source; this holds it against attacks that come from elsewhere.
+import-linter holds the same wall over the source; this holds it against attacks that come from elsewhere. It is an
+allow-list: a new module is hidden until it is named here. It keeps an attack from the truth by mistake and by plain
+imports; it is no sandbox. Who walks the frames of the stack, the globals of functions or the garbage collector still
+finds everything, as Python lets nobody close these.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
 from types import ModuleType
 
-_FORBIDDEN = (
-    "clients",
-    "fedinv._roles.clients",
-    "fedinv.data",
-    "fedinv.engines",
-    "fedinv.runs.evaluation",
-    "fedinv.runs.inferring",
-    "fedinv.judge",
-    "fedinv.storage.documents",
-    "fedinv.runs.run",
-    "fedinv.data.batches",
-    "fedinv.scenario",
-)
+from fedinv.attack import Attack
+from fedinv.errors import RunError
+
+ALLOWED = ("attack", "defense_terms", "errors", "privacy", "results", "strict", "task")
+"""What an attack may import of fedinv: what both sides of a federation know, and nothing that holds a record."""
+ATTACK_CODE = ("attacks", "countermeasures", "inference", "inversion")
+"""What an attack may import of the server: other attacks' code, and nothing that runs the federation."""
+_LIBRARIES = sys.stdlib_module_names | {"fedinv", "server", "numpy", "pydantic", "pydantic_core", "scipy", "torch"}
+"""Top-level modules that need no look: they hold nothing of fedinv, or the wall itself hides what they hold."""
 
 
 class WallError(ImportError):
     """An attack reached for what only clients and the judge may see."""
 
 
+def is_visible(name: str) -> bool:
+    """Whether a module may be imported, and is there, while an attack runs; other packages' modules may."""
+    role, _, rest = name.removeprefix("fedinv._roles.").partition(".")
+    if role == "server":
+        return not rest or rest.partition(".")[0] in ATTACK_CODE
+    if role == "clients":
+        return False
+    if name.startswith("fedinv."):
+        return name == "fedinv._roles" or name.split(".")[1] in ALLOWED
+    return not any(name == other or name.startswith(f"{other}.") for other in _other_sources(tuple(sys.path)))
+
+
 class _Guard(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if _forbidden(fullname):
+        if not is_visible(fullname):
             raise WallError(f"an attack may not import {fullname}: it is given an Observation and Knowledge only")
         return None
 
 
 @contextmanager
 def wall() -> Iterator[None]:
-    """Hide the forbidden modules, also those already imported, until the block ends."""
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _forbidden(name)}
+    """Hide what is not visible, also what was imported before, until the block ends."""
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if not is_visible(name)}
     attributes = [
         (sys.modules[parent], child, module)
         for name, module in hidden.items()
@@ -61,5 +74,38 @@ def wall() -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def _forbidden(name: str) -> bool:
-    return any(name == root or name.startswith(f"{root}.") for root in _FORBIDDEN)
+@lru_cache(maxsize=64)
+def check_reach(attack: type[Attack]) -> None:
+    """Raise RunError where the modules of another package's attack hold something that the wall hides.
+
+    They are the attack's own module and all that it refers to, but for Python's own and the libraries that numbers are
+    computed with. What they imported before the attack runs would otherwise be left in their hands. Attacks that are no
+    plugin (of a script or a test) are their author's own business, and are not looked at.
+    """
+    home = attack.__module__.partition(".")[0]
+    if home not in {entry.module.partition(".")[0] for entry in entry_points(group="fedinv.attacks")}:
+        return
+    todo, done = [attack.__module__], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in done or name not in sys.modules:
+            continue
+        done.add(name)
+        for value in vars(sys.modules[name]).values():
+            origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if not isinstance(origin, str):
+                continue
+            if not is_visible(origin):
+                raise RunError(
+                    f"attack {attack.model_fields['kind'].default}: its module {name} holds something of {origin}, "
+                    f"which the wall hides: import no more of fedinv than {', '.join(ALLOWED)}, and keep data sets and "
+                    "defenses in modules of their own"
+                )
+            if origin.partition(".")[0] not in _LIBRARIES:
+                todo.append(origin)
+
+
+@lru_cache(maxsize=4)
+def _other_sources(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Modules of other packages on `path` that hold a data set or a defense."""
+    return tuple(entry.module for group in ("datasets", "defenses") for entry in entry_points(group=f"fedinv.{group}"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedinv.errors import RequestError, nearest
+from fedinv.storage.run_folder import RunFolder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = _PACKAGE / "_scenarios"
@@ -49,8 +50,8 @@ def _find(name_or_path: str) -> Path:
     if name_or_path in names:
         return names[name_or_path]
     path = Path(name_or_path).expanduser()
-    if path.is_dir() and (path / "scenario.toml").is_file():
-        return path / "scenario.toml"
+    if path.is_dir() and RunFolder(path).scenario.is_file():
+        return RunFolder(path).scenario
     if path.is_file():
         return path
     if path.suffix == ".toml" or "/" in name_or_path:

@@ -17,7 +17,7 @@ from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.workers import pool
 
 
@@ -140,8 +140,8 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
-    if (folder / "results.json").is_file():
-        results = Results.model_validate(files.read_json(folder / "results.json"))
+    if RunFolder(folder).is_finished:
+        results = run.read_results(RunFolder(folder))
     else:
         run.check(scenario, "inline")
         results = run.run(scenario, run.open_folder(scenario, folder))
@@ -175,12 +175,12 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
 
     from fedinv.federation.streams import stream
     from fedinv.judge.utility import auc, r2
-    from fedinv.runs.context import trained_network
+    from fedinv.runs.context import TrainedRun
 
     people = everyone(scenario)
     held = np.concatenate(people.shares)
     measured = auc if results.utility.metric == "auc" else r2
-    network = trained_network(scenario, folder, people)
+    network = TrainedRun(scenario, RunFolder(folder)).network()
     value, _ = measured(network, people.inputs[held], people.labels[held], stream(scenario.seed, "gap"), 1)
     return value - results.utility.value
 

@@ -12,16 +12,17 @@ from fedinv.errors import RequestError
 from fedinv.privacy import claims
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
-from fedinv.runs.attack_runner import Steps
+from fedinv.runs.attack_runner import ProgressBars
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
 ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
 
 
-def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
+def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """Train with canaries in a folder of its own, and hold what can be told of them against the claim.
 
     Raises RequestError where nothing is claimed.
@@ -29,16 +30,17 @@ def audit(scenario: Scenario, folder: Path, steps: Steps) -> Audit:
     defense, unit = _claimant(scenario)
     audited = _audited(scenario, unit)
     folder.mkdir(parents=True, exist_ok=True)
+    place = RunFolder(folder)
     torch.set_num_threads(1)
-    progress, expected = steps("training with canaries"), audited.federation.rounds * audited.federation.participants
-    if not (folder / "ledger.json").is_file():
-        files.write(folder / "scenario.toml", audited.to_toml())
+    progress, expected = bars("training with canaries"), audited.federation.rounds * audited.federation.participants
+    if not place.is_trained:
+        files.write(place.scenario, audited.to_toml())
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = claims.claim(files.read_json(folder / "ledger.json")["clients"], [d.kind for d in audited.defenses])
-    scoring = steps("scoring canaries")
-    scores = client_scores(audited, folder, defense) if unit == "client" else record_scores(audited, folder)
+    ledger = claims.claim(files.read_json(place.ledger)["clients"], [d.kind for d in audited.defenses])
+    scoring = bars("scoring canaries")
+    scores = client_scores(audited, place, defense) if unit == "client" else record_scores(audited, place)
     linear, likely, present = scores
     delta = float(getattr(defense, "delta", 1e-5))
     bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
@@ -111,9 +113,10 @@ def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario
 def note(found: Audit, folder: Path) -> None:
     """Write the bounds into a finished run's results, and its page again."""
     from fedinv.report import render
-    from fedinv.results.run import Results
+    from fedinv.runs.run import read_results
 
-    results = Results.model_validate(files.read_json(folder / "results.json"))
+    results = read_results(RunFolder(folder))
     measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
-    files.write_json(folder / "results.json", results.model_copy(update={"privacy": measured}).model_dump(mode="json"))
+    changed = results.model_copy(update={"privacy": measured})
+    files.write_json(RunFolder(folder).results, changed.model_dump(mode="json"))
     render(folder)

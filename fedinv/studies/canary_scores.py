@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,17 +19,18 @@ from fedinv.judge.truth import everyone
 from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
+from fedinv.storage.run_folder import RunFolder
 from fedinv.task.loss import loss
 from fedinv.task.models import load
 
 Coins = NDArray[np.bool_]
 
 
-def client_scores(scenario: Scenario, folder: Path, defense: Defense) -> tuple[Scores, Scores, Coins]:
+def client_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
     """How far each canary client's direction was taken, over all rounds; (m,), the same twice, and the coins."""
     clients = range(scenario.federation.clients)
     present = np.array([toss(scenario.seed, client) for client in clients])
-    like = observations.read_sent(folder / "observations", 1)
+    like = observations.read_sent(folder.observations, 1)
     ways = torch.stack([_flat(direction(like, scenario.seed, client)) for client in clients]).double()
     total = torch.zeros(len(ways), dtype=torch.float64)
     if defense.by_server or any(one.secure_aggregation for one in scenario.defenses):
@@ -38,43 +38,43 @@ def client_scores(scenario: Scenario, folder: Path, defense: Defense) -> tuple[S
         for mean in _means(scenario, folder, defense):
             total += torch.linalg.solve(gram, ways @ mean) * len(ways)
     else:
-        for seen in observations.read(folder / "observations"):
+        for seen in observations.read(folder.observations):
             if len(seen.clients) == 1:
                 total[seen.clients[0]] += ways[seen.clients[0]] @ _flat(seen.last.received).double()
     scores = total.numpy()
     return scores, scores, present
 
 
-def _means(scenario: Scenario, folder: Path, defense: Defense) -> Iterator[Tensor]:
+def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[Tensor]:
     """What came out of each round: the sum's mean, or the models' difference where the server adds the noise."""
     if not defense.by_server:
-        for seen in observations.read(folder / "observations"):
+        for seen in observations.read(folder.observations):
             if len(seen.clients) > 1:
                 yield _flat(seen.last.received).double()
         return
     rounds = scenario.federation.rounds
-    models = [observations.read_sent(folder / "observations", r) for r in range(1, rounds + 1)]
-    models.append(files.read_tensors(folder / "checkpoint" / f"model-{rounds:04}.safetensors")[0])
+    models = [observations.read_sent(folder.observations, r) for r in range(1, rounds + 1)]
+    models.append(files.read_tensors(folder.model(rounds))[0])
     for before, after in pairwise(models):
         yield _flat(after).double() - _flat(before).double()
 
 
-def record_scores(scenario: Scenario, folder: Path) -> tuple[Scores, Scores, Coins]:
+def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores, Coins]:
     """Of each canary record: its part in its client's updates against noise, the likelihood that it is in, its coin.
 
     Where a malicious server makes its numbers overflow, both are the rounds in which they did.
     """
     people = everyone(scenario)
     by_client: dict[int, list[Observation]] = {}
-    for seen in observations.read(folder / "observations"):
+    for seen in observations.read(folder.observations):
         if len(seen.clients) == 1:
             by_client.setdefault(seen.clients[0], []).append(seen)
-    broken = files.read_json(folder / "checkpoint" / "progress.json")["left_out"]
+    broken = files.read_json(folder.progress)["left_out"]
     linear, likely, coins = list[Scores](), list[Scores](), list[Coins]()
     for client in range(scenario.federation.clients):
         inputs, labels = people.records(client)
         if scenario.server.overflow:
-            sent = observations.read_sent(folder / "observations", 1)
+            sent = observations.read_sent(folder.observations, 1)
             planted = plant(inputs, labels, _network(scenario, sent), scenario.seed, client, True)
             silent = sum(one["client"] == client and "non-finite" in one["reason"] for one in broken)
             linear.append(np.array([float(silent)]))

@@ -14,6 +14,7 @@ from fedinv.results.run import Rate
 from fedinv.results.wording import hits, metric_text, percent
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
+from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.assess import most_helpful
 
 
@@ -81,7 +82,7 @@ def _columns(base: Leak) -> str:
 
 def _unusual(folder: Path) -> Rate | None:
     """Whether the people least like others are rebuilt more often, by the worst record attack of a run."""
-    scenario, path = read(str(folder / "scenario.toml")), folder / "records.parquet"
+    scenario, path = read(str(RunFolder(folder).scenario)), RunFolder(folder).records
     if not path.is_file():
         return None
     rows = pq.read_table(path, columns=["attack", "variant", "target", "person", "recovered"])

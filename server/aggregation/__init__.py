@@ -46,8 +46,9 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
         stem = str(defense.get("kind", "")).replace("-", "_")
         if stem in {path.stem for path in Path(__file__).parent.glob("[!_]*.py")}:
             protocol = importlib.import_module(f".{stem}", __name__)
-            gathered: Gathered = protocol.gather(grid, messages, timeout, agreement)
-            return gathered
+            if hasattr(protocol, "gather"):
+                gathered: Gathered = protocol.gather(grid, messages, timeout, agreement)
+                return gathered
     return Gathered(ask(grid, messages, timeout))
 
 

@@ -47,6 +47,50 @@ def test_an_installed_wheel_runs_from_any_folder_beside_a_stranger_called_server
     assert (elsewhere / "run/report.html").is_file()
 
 
+APP = """
+import fedinv
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.task_identity import TaskIdentity
+import numpy as np
+
+try:
+    defend = fedinv.defend
+except AttributeError:
+    from fedinv.defend_mod import defend
+
+app = ClientApp(mods=[defend("top-k:keep=0.25", seed=1)])
+
+
+@app.train()
+def train(message, context):
+    return Message(RecordDict({"arrays": ArrayRecord({"w": Array(np.array([1.0, 2.0, 3.0, 4.0]))})}), reply_to=message)
+
+
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+asked = Message(RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(4))})}), 5, "train")
+reply = app(asked, Context(run_id=1, node_id=5, node_config={}, state=RecordDict(), run_config={}))
+print(fedinv.__file__, reply.content["arrays"]["w"].numpy().tolist())
+"""
+
+
+def test_a_mod_is_imported_by_one_path_from_the_wheel_and_from_a_checkout(wheel, tmp_path):
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere.mkdir()
+    (elsewhere / "app.py").write_text(APP)
+    for home in (site, ROOT):
+        environment = {**os.environ, "PYTHONPATH": str(home)}
+        command = [sys.executable, "app.py"]
+        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split(maxsplit=1) == [str(home / "fedinv/__init__.py"), "[0.0, 0.0, 0.0, 4.0]\n"]
+    (elsewhere / "clients.py").write_text("raise SystemExit('the stranger was imported')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{elsewhere}:{site}"}
+    done = subprocess.run([sys.executable, "app.py"], cwd=elsewhere, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_stranger_in_place_of_a_role_is_refused(tmp_path):
     (tmp_path / "server").mkdir()
     (tmp_path / "server/__init__.py").write_text("")

@@ -1,6 +1,5 @@
 """A real deployment: the same two apps on a SuperLink and its SuperNodes, as `fedinv up` starts them or as they are."""
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -11,11 +10,12 @@ from typing import Any
 import tomli_w
 
 from fedinv import __version__, roles
-from fedinv.engines import DEFAULT, Options
+from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.engines.deployment import rehearsal
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 
 POLL_SECONDS = 0.5
 ASK_SECONDS = 10.0
@@ -32,9 +32,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     deployment is up, RunError when the run fails.
     """
     at = _joined(scenario, options)
-    if scenario.defenses:
-        for folder in ("checkpoint", "observations"):
-            shutil.rmtree(out / folder, ignore_errors=True)
+    start_over(scenario, out)
     app = at / "flower" / "app"
     _write_app(app)
     config = app.parent / "run.toml"
@@ -90,10 +88,11 @@ def _write_app(folder: Path) -> None:
 
 def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply) -> None:
     """Wait for the run's end, telling of each round."""
-    progress, told, asked = out / "checkpoint" / "progress.json", 0, time.monotonic()
+    folder, told, asked = RunFolder(out), 0, time.monotonic()
+    progress = folder.progress
     if progress.is_file():
         told = int(files.read_json(progress)["round"])
-    while not (out / "ledger.json").is_file():
+    while not folder.is_trained:
         time.sleep(POLL_SECONDS)
         done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
         for round_ in range(told + 1, done + 1):
@@ -103,7 +102,7 @@ def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply
         if time.monotonic() - asked > ASK_SECONDS:
             asked = time.monotonic()
             (state,) = rehearsal.flower(at, "list", "--run-id", run, rehearsal.NAME)["runs"]
-            if str(state["status"]).startswith("finished") and not (out / "ledger.json").is_file():
+            if str(state["status"]).startswith("finished") and not folder.is_trained:
                 raise RunError(_why(at, str(state["status"]), str(state.get("status-details", ""))))
 
 

@@ -20,11 +20,10 @@ from typing import Any
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
+from fedinv.storage.run_folder import RunFolder
 
 OnReply = Callable[[int], None]
 """Called after each client's training with its round."""
-
-LOG = "ray.log"
 
 _ERRORS = {error.__name__: error for error in (RequestError, RunError)}
 
@@ -47,10 +46,11 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
             else:
                 ended = message
     if not ended:
-        raise RunError(f"Flower's simulation on Ray ended unexpectedly; what it said last is in {out / LOG}")
+        log = RunFolder(out).engine_log
+        raise RunError(f"Flower's simulation on Ray ended unexpectedly; what it said last is in {log}")
     if "error" in ended:
         raise _ERRORS[ended["error"]](" ".join(ended["message"].split()))
-    (out / LOG).unlink(missing_ok=True)
+    RunFolder(out).engine_log.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any
     out.mkdir(parents=True, exist_ok=True)
     # Ray's sockets lie in its folder, and a socket's path must be short; it must be empty, as workers import from it
     scratch = tempfile.TemporaryDirectory(prefix="fedinv-", dir=_short(), ignore_cleanup_errors=True)
-    with scratch as folder, (out / LOG).open("wb") as log:
+    with scratch as folder, RunFolder(out).engine_log.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
             command,
             cwd=folder,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.streams import stream
-from fedinv.judge.questions import Finding, Heard, Setting, column_of
+from fedinv.judge.questions import Heard, Inference, Setting, column_of
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Exhibit, Measure
@@ -34,10 +34,10 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     return Question(Sample(records, setting.people.labels[rows]), column.name, _options(column))
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Share of the people whose value is told, beside the commonest value or the densest region of the marginals."""
     if setting.people.table.schema.image is not None:
-        return Finding("told no attribute: the records are images", [])
+        return Inference("told no attribute: the records are images", [])
     schema, column = setting.people.table.schema, column_of(setting)
     rows = np.concatenate([_rows(setting, one.seen) for one in heard])
     at = schema.slices[schema.names.index(column.name)]
@@ -65,7 +65,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         f"told {column.name} of {round(best.value * best.count)} of {best.count} people whose other fields it knew "
         f"({best.value:.1%}, guess {best.prior:.1%})"
     )
-    return Finding(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, right)])
+    return Inference(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, right)])
 
 
 def _rows(setting: Setting, seen: Observation) -> NDArray[np.int64]:

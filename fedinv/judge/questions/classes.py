@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedinv.attack import Claim, Observation, Question, Sample
 from fedinv.judge.images import quality
-from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.questions.samples import samples
 from fedinv.judge.recognition import recognizer
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
@@ -28,14 +28,14 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     return None
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Representatives against the means of the classes' true training records, beside the population's.
 
     Of images also: how many a network of the judge's own takes for the right class.
     """
     schema, people = setting.people.table.schema, setting.people
     if not schema.classes:
-        return Finding("told no class: the label is a number", [])
+        return Inference("told no class: the label is a number", [])
     rows = np.concatenate(_held(setting, heard))
     truth = Sample(people.inputs[rows], people.labels[rows])
     claims = [one.answer for one in heard if isinstance(one.answer, Claim) and one.answer.labels is not None]
@@ -93,7 +93,7 @@ def _images(
     means: Tensor,
     guesses: Tensor,
     rng: np.random.Generator,
-) -> Finding:
+) -> Inference:
     schema, people = setting.people.table.schema, setting.people
     others = Sample(people.inputs[people.holdout], people.labels[people.holdout])
     eye = recognizer(schema, truth, others, setting.scenario.seed + 1)
@@ -128,7 +128,8 @@ def _images(
         )
         for i in range(min(SHOWN, total))
     ]
-    return Finding(says, measures, exhibits=[Exhibit(title="Mean image of a class, and what was drawn", images=pairs)])
+    shown = Exhibit(title="Mean image of a class, and what was drawn", images=pairs)
+    return Inference(says, measures, exhibits=[shown])
 
 
 def _table(
@@ -139,7 +140,7 @@ def _table(
     means: Tensor,
     guesses: Tensor,
     rng: np.random.Generator,
-) -> Finding:
+) -> Inference:
     schema, tolerance = setting.people.table.schema, setting.scenario.judge.tolerance
     right, guessed = (_fields(part, means, schema, tolerance) for part in (records, guesses))
     total, hits = right.size, int(right.sum())
@@ -160,7 +161,7 @@ def _table(
     )
     if direction is not None:
         says += f"; how the classes differ correlates with the truth by {direction.value:.2f}"
-    return Finding(says, measures, exhibits=[_exhibit(schema, labels, records, means, right)])
+    return Inference(says, measures, exhibits=[_exhibit(schema, labels, records, means, right)])
 
 
 def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> NDArray[np.bool_]:

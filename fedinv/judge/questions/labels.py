@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import true_rows
 from fedinv.results.intervals import bootstrap_mean
 from fedinv.results.run import Exhibit, Measure
@@ -17,7 +17,7 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     return None
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Share of the labels that counts get right, beside counts in the published proportions."""
     people, classes = setting.people, setting.people.table.schema.classes
     shares = np.bincount(people.labels.numpy(), minlength=len(classes)) / len(people.labels)
@@ -47,7 +47,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         rows=rows[:8],
         right=[bool(r == 1) for r in right[:8]],
     )
-    return Finding(says, [measure], exhibits=[shown])
+    return Inference(says, [measure], exhibits=[shown])
 
 
 def _rounded(counts: NDArray[np.float64], total: int) -> NDArray[np.int64]:

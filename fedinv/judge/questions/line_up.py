@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.agreement import round_clients
 from fedinv.federation.streams import stream
-from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
@@ -35,7 +35,7 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     )
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Share of the line-ups that name the right one, one line-up an observation; beside 1/n and the theory's bound.
 
     Several targets of one batch share its noise, and line-ups over a growing set of the same rounds share theirs: of
@@ -57,7 +57,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         bounds.append(_bound(setting, one.seen, size))
         rows.append([str(one.seen.clients[0]), str(one.seen.last.round), str(drawn[2] + 1), str(told + 1)])
     if tried == 0:
-        return Finding("named nobody: there was no line-up to answer", [])
+        return Inference("named nobody: there was no line-up to answer", [])
     known = [b for b in bounds if b is not None]
     bound = float(np.mean(known)) if len(known) == len(bounds) else None
     measure = Measure(
@@ -79,7 +79,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         rows=rows[:SHOWN],
         right=right[:SHOWN],
     )
-    return Finding(says, [measure], exhibits=[shown])
+    return Inference(says, [measure], exhibits=[shown])
 
 
 def _drawn(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.int64], int] | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.streams import stream
-from fedinv.judge.questions import Finding, Heard, Setting
+from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Curve, Interval, Measure
@@ -28,7 +28,7 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     return Question(people=Sample(setting.people.inputs[rows], setting.people.labels[rows]))
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """The answers about all observations together, beside chance. One without an answer is not counted."""
     scores, member, people = [], [], []
     for one in heard:
@@ -38,7 +38,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
             member.append(belong)
             people.append(rows)
     if not scores:
-        return Finding("told nobody's membership", [])
+        return Inference("told nobody's membership", [])
     score, truth = np.concatenate(scores), np.concatenate(member)
     who = np.concatenate(people)
     inside, outside = score[truth], score[~truth]
@@ -77,7 +77,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         said += f" and found {measures[1].value:.1%} of them at {100 * RARE[0]:g} % false positives"
     if left_out:
         said += f"; {others} others are too few for {' and '.join(left_out)}"
-    return Finding(said, measures, curve=_curve(inside, outside, members, others))
+    return Inference(said, measures, curve=_curve(inside, outside, members, others))
 
 
 def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

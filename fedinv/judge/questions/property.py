@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fedinv.attack import Answer, Observation, Question
-from fedinv.judge.questions import Finding, Heard, Setting, column_of
+from fedinv.judge.questions import Heard, Inference, Setting, column_of
 from fedinv.judge.truth import true_rows
 from fedinv.results.intervals import bootstrap_mean
 from fedinv.results.run import Exhibit, Measure
@@ -23,11 +23,11 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
     return Question(column=column.name, options=_condition(setting, column)[None])
 
 
-def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Finding:
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Mean absolute error of the share over observations, beside that of the share in the population."""
     schema = setting.people.table.schema
     if schema.image is not None:
-        return Finding("told no share: the records are images", [])
+        return Inference("told no share: the records are images", [])
     column = column_of(setting)
     condition, at = _condition(setting, column), schema.slices[schema.names.index(column.name)]
     values = setting.people.inputs[:, at]
@@ -64,7 +64,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         rows=rows[:SHOWN],
         right=[bool(o < g) for o, g in zip(off, guessed, strict=True)][:SHOWN],
     )
-    return Finding(says, [measure], exhibits=[shown])
+    return Inference(says, [measure], exhibits=[shown])
 
 
 def _condition(setting: Setting, column: Column) -> torch.Tensor:

@@ -1,187 +1,82 @@
-"""Claims judged against the truth, beside what a guesser without the update would have got."""
+"""Single records: which fields of whom did the attack rebuild?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from fedinv.attack import Claim
+from fedinv.attack import Claim, Observation, Question
 from fedinv.data.population import Population
-from fedinv.judge.images import SMALLEST, Quality, quality
-from fedinv.judge.matching import Match, match
-from fedinv.results.intervals import bootstrap_mean, clopper_pearson
-from fedinv.results.run import Images, Mean, Rate
-
-_DRAWS = 20
-
-
-@dataclass(frozen=True)
-class Case:
-    """One observation's claim with the rows of the population that it is about."""
-
-    claim: Claim
-    rows: NDArray[np.int64]
+from fedinv.federation.streams import stream
+from fedinv.judge import record_table
+from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.questions import Finding, Heard, Setting, Tried
+from fedinv.judge.truth import true_rows
+from fedinv.judge.verdict import Case, Rates, Verdict
+from fedinv.judge.verdict import judge as judge_cases
+from fedinv.results.run import AttackResult, Control
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One judged case."""
+class Reconstruction:
+    """Claims of records, judged one observation after the other."""
 
-    case: Case
-    match: Match
-    filled: NDArray[np.bool_]
-    """(n, fields): right fields, the best guess standing in where nothing was claimed."""
-    linked: NDArray[np.int64]
-    """(n,): the person to whom the claim leads, -1 where nothing was claimed."""
-    quality: Quality | None = None
-    """Of images, the best guess standing in where nothing was claimed; None for a table."""
+    verdicts: tuple[Verdict, ...]
+    rates: Rates
+    people: Population
 
-
-@dataclass(frozen=True)
-class Rates:
-    """The rates of one attack over all its cases."""
-
-    field_accuracy: Rate
-    recovered: Rate
-    exact: Rate
-    reidentified: Rate
-    images: Images | None = None
-
-
-def judge(
-    cases: Sequence[Case], people: Population, tolerance: float, rng: np.random.Generator
-) -> tuple[tuple[Verdict, ...], Rates]:
-    """Judge one attack's cases (at least one).
-
-    Where an attack claims fewer records than there are, the guesser speaks for it in `field_accuracy`: an attacker
-    who has nothing is no worse than one who never saw an update. The other rates count claims only. The prior is the
-    better of two guessers: the commonest value of every column, or draws from the published marginals.
-    """
-    schema = people.table.schema
-    guesses = _guesses(cases, people, rng)
-    judged = [
-        [_judge_one(Case(g, c.rows), people, tolerance) for g, c in zip(guess, cases, strict=True)] for guess in guesses
-    ]
-    constant, drawn = judged[0], judged[1:]
-    by_draws = float(np.mean([_accuracy(d) for d in drawn]))
-    filler = constant if _accuracy(constant) >= by_draws else drawn[0]
-    verdicts = tuple(
-        _fill(_judge_one(case, people, tolerance), guess, alike)
-        for case, guess, alike in zip(cases, filler, _likest(constant, drawn), strict=True)
-    )
-
-    def prior(rate: str) -> float:
-        of_draws = float(np.mean([_share(d, rate) for d in drawn]))
-        return max(_share(constant, rate), of_draws)
-
-    sizes = np.array([len(v.case.rows) for v in verdicts], dtype=float)
-    seen = [v for v in verdicts if len(v.filled)]  # a batch drawn at random may be empty
-    if len(seen) == 1:  # a single victim: nothing to resample but its records
-        interval = bootstrap_mean(seen[0].filled.mean(1), np.ones(len(seen[0].filled)), rng)
-    else:
-        interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), sizes[sizes > 0], rng)
-    accuracy = Rate(
-        value=_accuracy(verdicts),
-        count=int(sizes.sum()) * schema.fields,
-        ci95=interval,
-        prior=max(_accuracy(constant), by_draws),
-    )
-
-    given = (verdicts, constant, drawn)
-
-    def rate(name: str) -> Rate:
-        hits, total = _hits(verdicts, name), int(sizes.sum())
-        return Rate(
-            value=hits / total if total else 0.0, count=total, ci95=clopper_pearson(hits, total), prior=prior(name)
+    def result(self, tried: Tried, control: Finding | None) -> AttackResult:
+        """The rates as they are published, beside those of the same attack without defenses."""
+        claims = [verdict.case.claim for verdict in self.verdicts]
+        mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
+        named = self.people.table.identities is not None
+        return AttackResult(
+            kind=tried.attack.kind,
+            variant=tried.variant,
+            target="sum" if tried.target == "sum" else "client",
+            parameters=tried.attack.model_dump(mode="json"),
+            observations=len(claims),
+            records=sum(len(verdict.case.rows) for verdict in self.verdicts),
+            claimed=sum(len(claim.records) for claim in claims),
+            seconds=tried.seconds,
+            field_accuracy=self.rates.field_accuracy,
+            recovered=self.rates.recovered,
+            exact=self.rates.exact,
+            images=self.rates.images,
+            reidentified=self.rates.reidentified if named else None,
+            calibration=calibration(*confidences(self.verdicts)),
+            chance=1 / len(self.people.table) if named else None,
+            undefended=_control(control.rates) if isinstance(control, Reconstruction) else None,
+            mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
+            notes=tried.notes,
         )
 
-    images = None
-    if seen and schema.image is not None:
-        large = min(schema.image.down, schema.image.across) >= SMALLEST
-        images = Images(psnr=_mean("psnr", *given, rng), ssim=_mean("ssim", *given, rng) if large else None)
-    return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"), images)
+    def table(self, tried: Tried) -> pa.Table:
+        """Every true record beside what was claimed of it."""
+        return record_table.table(tried, self.verdicts, self.people)
 
 
-def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
-    truth = people.table.take(case.rows)
-    found = match(case.claim.records, truth.columns, people.table.schema, tolerance)
-    linked = np.full(len(case.rows), -1)
-    if len(case.claim.records):
-        # decoded and encoded again: a valid record, as one would look it up in a register of all people
-        schema = people.table.schema
-        claimed = schema.encode(schema.decode(case.claim.records))
-        nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
-        linked[found.claimed] = nearest[found.claim[found.claimed]]
-    return Verdict(case, found, found.right, linked, _quality(case, found, people))
+def ask(setting: Setting, seen: Observation) -> Question | None:
+    """None: an attack on records is handed nothing but the observation and its knowledge."""
+    return None
 
 
-def _quality(case: Case, found: Match, people: Population) -> Quality | None:
-    """How like the truth the claimed images are; a record of which nothing is claimed has NaN."""
-    image = people.table.schema.image
-    if image is None:
-        return None
-    claims = people.table.schema.decode(case.claim.records)[image.name][found.claim[found.claimed]]
-    parts = quality(claims, people.table.columns[image.name][case.rows[found.claimed]], image)
-    psnr, ssim = (np.full(len(case.rows), np.nan) for _ in range(2))
-    psnr[found.claimed], ssim[found.claimed] = parts.psnr, parts.ssim
-    return Quality(psnr, ssim)
+def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Reconstruction:
+    """Claims against the records that the updates were computed from; `rng` is not used.
+
+    The guesses and the resampling draw on one stream for all attacks of a scenario, so that attacks are compared on the
+    same draws.
+    """
+    cases = [
+        Case(one.answer, true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round))
+        for one in heard
+        if isinstance(one.answer, Claim)
+    ]
+    drawn = stream(setting.scenario.seed, "judge")
+    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn)
+    return Reconstruction(verdicts, rates, setting.people)
 
 
-def _mean(
-    name: str,
-    verdicts: Sequence[Verdict],
-    constant: Sequence[Verdict],
-    drawn: Sequence[Sequence[Verdict]],
-    rng: np.random.Generator,
-) -> Mean:
-    values = _measured(verdicts, name)
-    prior = max(float(_measured(constant, name).mean()), float(np.mean([_measured(d, name).mean() for d in drawn])))
-    interval = bootstrap_mean(values, np.ones(len(values)), rng)
-    return Mean(value=float(values.mean()), count=len(values), ci95=interval, prior=prior)
-
-
-def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
-    return np.concatenate([getattr(v.quality, name) for v in verdicts])
-
-
-def _likest(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
-    """The guesser whose images are most like the true ones; the constant one for tables."""
-    if constant[0].quality is None or not any(len(v.filled) for v in constant):
-        return constant
-    of_draws = float(np.mean([_measured(d, "psnr").mean() for d in drawn]))
-    return constant if float(_measured(constant, "psnr").mean()) >= of_draws else drawn[0]
-
-
-def _fill(verdict: Verdict, guess: Verdict, alike: Verdict) -> Verdict:
-    """Let the guessers speak for the records of which nothing was claimed: one for fields, one for images' likeness."""
-    filled = np.where(verdict.match.claimed[:, None], verdict.match.right, guess.match.right)
-    found, other = verdict.quality, alike.quality
-    if found is not None and other is not None:
-        silent = ~verdict.match.claimed
-        found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))
-    return Verdict(verdict.case, verdict.match, filled, verdict.linked, found)
-
-
-def _guesses(cases: Sequence[Case], people: Population, rng: np.random.Generator) -> list[list[Claim]]:
-    """Claims of the constant guesser first, then of the one who draws from the marginals."""
-    schema, sizes = people.table.schema, [len(case.rows) for case in cases]
-    constant = [Claim(schema.guess(n), torch.zeros(n)) for n in sizes]
-    return [constant, *([Claim(schema.draw(n, rng), torch.zeros(n)) for n in sizes] for _ in range(_DRAWS))]
-
-
-def _hits(verdicts: Sequence[Verdict], rate: str) -> int:
-    if rate == "reidentified":
-        return sum(int((v.linked == v.case.rows).sum()) for v in verdicts)
-    return sum(int(getattr(v.match, rate).sum()) for v in verdicts)
-
-
-def _share(verdicts: Sequence[Verdict], rate: str) -> float:
-    total = sum(len(v.case.rows) for v in verdicts)
-    return _hits(verdicts, rate) / total if total else 0.0
-
-
-def _accuracy(verdicts: Sequence[Verdict]) -> float:
-    fields = sum(v.filled.size for v in verdicts)
-    return float(sum(v.filled.sum() for v in verdicts) / fields) if fields else 0.0
+def _control(rates: Rates) -> Control:
+    return Control(field_accuracy=rates.field_accuracy, recovered=rates.recovered)

@@ -65,8 +65,8 @@ def _descend(rows: Tensor, q: Tensor, iterations: int, one_signed: bool) -> Tens
 def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
     """Directions q (r, m) projected onto the null space of the rows (h, r) that each nearly annihilates.
 
-    That space has one dimension, as a rule. It has more where the nearest of the rows hold but few of the signals, which
-    rounding favors; then any of its directions would do for the rows, and the one nearest to q is the signal's.
+    That space has one dimension, as a rule. It has more where the nearest of the rows hold but few of the signals,
+    which rounding favors; then any of its directions would do for the rows, and the one nearest to q is the signal's.
     """
     count = max(2 * rows.shape[1], int(share * len(rows)))
     nearest = (rows @ q).abs().topk(min(count, len(rows)), dim=0, largest=False).indices.T
@@ -75,8 +75,9 @@ def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
         values, vectors = torch.linalg.eigh(rows[chosen].transpose(1, 2) @ rows[chosen])
         null = values <= values[:, :1] + FLAT * values[:, -1:]
         parts.append((vectors @ (null * (start[:, None] @ vectors)[:, 0])[..., None])[..., 0])
-    found = torch.cat(parts).T
-    return found / found.norm(dim=0).clamp_min(1e-30)
+    found: Tensor = torch.cat(parts).T
+    unit: Tensor = found / found.norm(dim=0).clamp_min(1e-30)
+    return unit
 
 
 def _distinct(q: Tensor, rows: Tensor, alike: float, one_signed: bool) -> Tensor:

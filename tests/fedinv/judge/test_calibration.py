@@ -4,8 +4,8 @@ import torch
 
 from fedinv.attack import Claim
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.questions.records import Case, judge
 from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.verdict import Case, judge
 from fedinv.scenario.reading import loads
 
 

@@ -8,7 +8,7 @@ from fedinv.data.sources.digits import Digits
 from fedinv.data.table import Table
 from fedinv.judge.images import MOST, quality
 from fedinv.judge.matching import match
-from fedinv.judge.questions.records import Case, judge
+from fedinv.judge.verdict import Case, judge
 from fedinv.task.columns import Image
 from fedinv.task.schema import Schema
 

@@ -10,11 +10,11 @@ import torch
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.data.population import Population
 from fedinv.data.table import Table
+from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.questions.records import Case, judge
+from fedinv.judge.questions import Tried
+from fedinv.judge.verdict import Case, judge
 from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
-from fedinv.runs import record_table
-from fedinv.runs.attack_runner import Assault, Outcome
 from fedinv.runs.headline import headline
 from fedinv.scenario.reading import loads
 from fedinv.storage import files
@@ -87,7 +87,7 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         claims.append((Observation(clients, (Exchange(1, {}, {}, len(rows)),)), claim))
         cases.append(Case(claim, rows))
     verdicts, rates = judge(cases, who, 0.319, rng)
-    outcome = Outcome(Assault(model, variant, target), tuple(claims), 1.5)  # type: ignore[arg-type]
+    tried = Tried(model, variant, target, tuple(claims), 1.5)
     result = AttackResult(
         kind=kind,
         variant=variant,
@@ -106,7 +106,7 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         mismatch=0.02,
         notes=[f"a note {HOSTILE}"],
     )
-    return result, record_table.table(outcome, verdicts, who)
+    return result, record_table.table(tried, verdicts, who)
 
 
 def write_run(folder: Path, who: Population, attacks: list, defended: bool = False, text: str = SCENARIO) -> Results:

@@ -6,7 +6,9 @@ import torch
 from fedinv.attack import Attack, Claim, Exchange, Observation, Sample
 from fedinv.errors import RunError
 from fedinv.runs import attack_runner
+from fedinv.runs.context import Grants, TrainedRun
 from fedinv.scenario.reading import loads
+from fedinv.storage.run_folder import RunFolder
 
 HERE = Path(__file__).name
 NOTHING = Claim(torch.zeros(0, 1), torch.zeros(0))
@@ -54,9 +56,10 @@ def attacked(tiny, folder, attack):
         '"label": "y", "classes": ["a", "b"]}'
     )
     seen = Observation((5,), (Exchange(2, {"0.weight": torch.zeros(2, 1)}, {"0.weight": torch.zeros(2, 1)}, 1),))
-    handed = attack_runner.Handed(seen, auxiliary=Sample(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64)))
-    assault = attack_runner.Assault(attack, "static", "client")
-    return attack_runner.run_attack(loads(tiny), folder, assault, [seen], handed, lambda _: None)
+    run = TrainedRun(loads(tiny), RunFolder(folder))
+    vars(run)["seen"] = (seen,)
+    grants = Grants(auxiliary=Sample(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64)))
+    return attack_runner.run_attack(run, attack_runner.control_plan(attack), grants, lambda _: None)
 
 
 def line_of(code):
@@ -102,5 +105,5 @@ def test_an_attack_that_changes_what_it_is_given_is_found_out(tiny, tmp_path, wh
 
 
 def test_a_right_claim_passes(tiny, tmp_path):
-    ((_, claim),) = attacked(tiny, tmp_path, Returning()).claims
+    ((_, claim),) = attacked(tiny, tmp_path, Returning()).said
     assert claim.records.tolist() == [[1.0]]

@@ -1,17 +1,25 @@
+import configparser
+import importlib
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
+from fedinv import plugins
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.errors import RunError
 from fedinv.runs import attack_runner
-from fedinv.runs.wall import WallError, wall
+from fedinv.runs.context import Grants, TrainedRun
+from fedinv.runs.wall import WallError, is_visible, wall
 from fedinv.scenario.reading import loads
+from fedinv.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,7 +62,7 @@ class Looking(Attack):
 
 @pytest.mark.parametrize(
     "module",
-    ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.data.batches", "fedinv.judge.truth"],
+    ["fedinv.data.population", "clients.app", "fedinv.scenario", "fedinv.studies.assess", "fedinv.judge.truth"],
 )
 def test_an_attack_that_reaches_for_the_truth_cannot(tiny, tmp_path, module):
     with pytest.raises(RunError, match=f"may not import {module.split('.')[0]}"):
@@ -62,8 +70,108 @@ def test_an_attack_that_reaches_for_the_truth_cannot(tiny, tmp_path, module):
 
 
 def test_what_an_attack_is_given_leads_to_no_record_and_no_seed(tiny, tmp_path):
-    ((_, claim),) = _attack(tiny, tmp_path, Looking()).claims
+    ((_, claim),) = _attack(tiny, tmp_path, Looking()).said
     assert int(claim.notes[0].split()[0]) > 3
+
+
+def _modules():
+    """Every module of the package and of the two roles."""
+    for package in ("fedinv", "clients", "server"):
+        yield package
+        for found in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
+            yield found.name
+
+
+VISIBLE = (
+    "fedinv.attack",
+    "fedinv.errors",
+    "fedinv.strict",
+    "fedinv.task",
+    "fedinv.defense_terms",
+    "fedinv.privacy",
+    "fedinv.results",
+    "server.attacks",
+    "server.countermeasures",
+    "server.inference",
+    "server.inversion",
+)
+
+
+@pytest.mark.parametrize("name", sorted(_modules()))
+def test_a_module_is_hidden_while_an_attack_runs_unless_it_is_listed(name):
+    listed = name in ("fedinv", "server") or any(name == v or name.startswith(f"{v}.") for v in VISIBLE)
+    importlib.import_module(name)
+    with wall():
+        assert (name in sys.modules) == listed
+        if not listed:
+            with pytest.raises(WallError, match=f"may not import {re.escape(name.split('.')[0])}"):
+                importlib.import_module(name)
+    assert name in sys.modules
+
+
+def test_what_is_there_while_an_attack_runs_holds_nothing_of_what_is_hidden():
+    # what functions hold in their globals, the stack's frames and the garbage collector are left aside: see the wall
+    for name in _modules():
+        importlib.import_module(name)
+    with wall():
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] not in ("fedinv", "server"):
+                continue
+            for attribute, value in vars(module).items():
+                origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+                assert not isinstance(origin, str) or is_visible(origin), f"{name}.{attribute} is of {origin}"
+
+
+def test_the_linter_forbids_to_attacks_whatever_is_not_listed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / ".importlinter")
+    forbidden = config["importlinter:contract:attacks"]["forbidden_modules"].split()
+    there = {f"fedinv.{found.name}" for found in pkgutil.iter_modules([str(ROOT / "fedinv")])}
+    there |= {f"server.{found.name}" for found in pkgutil.iter_modules([str(ROOT / "server")])}
+    assert sorted(forbidden) == sorted({one for one in there if not is_visible(one)} | {"clients"})
+
+
+PLUGIN = """
+from typing import Literal
+import torch
+from fedinv.attack import Attack, Claim
+{imports}
+
+class Thief(Attack):
+    kind: Literal["thief"] = "thief"
+    def run(self, seen, knows, rng, progress):
+        {reach}
+        return Claim(torch.zeros(0, 1), torch.zeros(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "reach", "said"),
+    [
+        ("from fedinv.studies import assess", "assess.everyone", "holds something of fedinv.studies.assess"),
+        ("from fedinv.runs import attack_runner", "attack_runner.Scenario", "something of fedinv.runs.attack_runner"),
+        ("from fedinv.judge.truth import true_rows", "true_rows", "holds something of fedinv.judge.truth"),
+        ("import thief_helper", "thief_helper.read", "module thief_helper holds something of fedinv.scenario"),
+        ("", "import fedinv.studies.assess", "may not import fedinv.studies"),
+        ("", "import fedinv; fedinv.studies", "no attribute 'studies'"),
+        ("import fedinv", "fedinv.runs", "no attribute 'runs'"),
+        ("", "import thief_data", "may not import thief_data"),
+    ],
+)
+def test_a_plugin_cannot_bring_along_what_is_hidden(tiny, tmp_path, monkeypatch, imports, reach, said):
+    package = tmp_path / "package"
+    (package / "thief-1.0.dist-info").mkdir(parents=True)
+    (package / "thief-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: thief\nVersion: 1.0\n")
+    entries = "[fedinv.attacks]\nthief = thief:Thief\n[fedinv.datasets]\nthief = thief_data:Data\n"
+    (package / "thief-1.0.dist-info/entry_points.txt").write_text(entries)
+    (package / "thief.py").write_text(PLUGIN.format(imports=imports, reach=reach))
+    (package / "thief_helper.py").write_text("from fedinv.scenario import read\n")
+    (package / "thief_data.py").write_text("")
+    monkeypatch.syspath_prepend(str(package))
+    for name in ("thief", "thief_helper", "thief_data"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(RunError, match=said):
+        _attack(tiny, tmp_path, plugins.load("attacks", "thief")())
 
 
 def test_the_wall_comes_down_again():
@@ -104,5 +212,6 @@ def _attack(tiny, folder, attack):
     (folder / "schema.json").write_text(schema + ', "label": "y", "classes": ["a", "b"]}')
     weights = {"0.weight": torch.zeros(2, 1)}
     seen = Observation((0,), (Exchange(1, weights, weights, 1),))
-    assault = attack_runner.Assault(attack, "static", "client")
-    return attack_runner.run_attack(scenario, folder, assault, [seen], attack_runner.Handed(seen), lambda _: None)
+    run = TrainedRun(scenario, RunFolder(folder))
+    vars(run)["seen"] = (seen,)
+    return attack_runner.run_attack(run, attack_runner.control_plan(attack), Grants(), lambda _: None)

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from fedinv.attack import Claim
-from fedinv.judge.questions.records import Case, judge
 from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.verdict import Case, judge
 from fedinv.scenario.reading import loads
 
 

@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fedinv.data.population import Population
-from fedinv.judge.questions.records import Verdict
-from fedinv.runs.attack_runner import Outcome
+from fedinv.judge.questions import Tried
+from fedinv.judge.verdict import Verdict
 from fedinv.task.columns import Continuous, Image
 
 
-def table(outcome: Outcome, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
+def table(tried: Tried, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
     """One attack's rows: who it is about, the true, the claimed and the right fields, and whom the claim leads to."""
     parts = [
-        _rows(outcome, observation.last.round, observation.clients, verdict, people)
-        for (observation, _), verdict in zip(outcome.claims, verdicts, strict=True)
+        _rows(tried, observation.last.round, observation.clients, verdict, people)
+        for (observation, _), verdict in zip(tried.said, verdicts, strict=True)
     ]
     return pa.concat_tables(parts)
 
@@ -30,15 +30,15 @@ def to_parquet(tables: Iterable[pa.Table]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _rows(outcome: Outcome, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population) -> pa.Table:
+def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population) -> pa.Table:
     rows, found, schema = verdict.case.rows, verdict.match, people.table.schema
     count, claimed = len(rows), found.claimed
     holder = {int(row): client for client in clients for row in people.shares[client]}
     confidence = verdict.case.claim.confidence.double().numpy()
     columns: dict[str, Any] = {
-        "attack": pa.array([outcome.assault.attack.kind] * count, pa.string()),
-        "variant": pa.array([outcome.assault.variant] * count, pa.string()),
-        "target": pa.array([outcome.assault.target] * count, pa.string()),
+        "attack": pa.array([tried.attack.kind] * count, pa.string()),
+        "variant": pa.array([tried.variant] * count, pa.string()),
+        "target": pa.array([tried.target] * count, pa.string()),
         "round": pa.array([round_] * count, pa.int64()),
         "client": pa.array([holder[int(row)] for row in rows], pa.int64()),
         "person": pa.array(rows, pa.int64()),

@@ -1,0 +1,93 @@
+"""One of fedinv's defenses as a Flower mod for a ClientApp of your own, the same from a checkout and from the wheel."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedinv.errors import RequestError, nearest
+
+if TYPE_CHECKING:
+    from flwr.app import Context, Message
+
+    from fedinv.defense import Defense
+
+    Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
+
+
+def defend(
+    defense: "Defense | str | Mapping[str, Any]",
+    *,
+    seed: int | None,
+    rounds: int | None = None,
+    record: str | None = None,
+    sends: Literal["weights", "update"] = "weights",
+    buffers: Literal["keep", "reset"] | None = None,
+) -> "Mod":
+    """A Flower mod that passes what a ClientApp sends after training through one update-level defense.
+
+    defense: a Defense, its kind, its table as ``{"kind": "top-k", "keep": 0.1}``, or that in short as
+        ``"top-k:keep=0.1"``. Defenses that change training itself, or need a server of fedinv's, are refused. Several
+        are several mods; Flower runs the last one listed first.
+    seed: decides all that is drawn, along with the client, the round and how many of its messages were protected.
+        Whoever knows it can take the noise off: a number is for simulations, None draws from the operating system.
+    rounds: how many messages of one client are protected in the whole run; needed where noise is calibrated for an
+        epsilon, and a message beyond that budget is answered by an error reply.
+    record: name of the reply's ArrayRecord; needed where a reply has several.
+    sends: whether the app replies with its new weights, as Flower's strategies expect, or with an update, local minus
+        global.
+    buffers: what becomes of BatchNorm's running statistics and of entries that are no floating point, which no defense
+        changes: "keep" sends them as trained, "reset" as they were received (zeros in an update). A defense that
+        claims privacy needs one of the two for a model that has such, as its claim covers the parameters alone;
+        others keep them.
+
+    Messages of the category "train" are protected, others pass untouched, and so do metrics and other records, which
+    no claim covers. Arrays keep their types. A reply that cannot be protected is not sent: an error reply goes out
+    that says why. Raises RequestError for an unknown defense or setting, and for a defense that is no mod.
+
+    >>> from flwr.clientapp import ClientApp
+    >>> app = ClientApp(mods=[defend("clip-noise:clip=0.5:noise_multiplier=1", seed=7)])
+    """
+    from fedinv import roles
+
+    as_mod: Callable[..., Mod] = roles.load("clients", "mods").as_mod
+    return as_mod(defense_of(defense), seed=seed, rounds=rounds, record=record, sends=sends, buffers=buffers)
+
+
+def defense_of(written: "Defense | str | Mapping[str, Any]") -> "Defense":
+    """A defense from itself, its table, or a text such as ``top-k:keep=0.1``.
+
+    Raises RequestError naming the nearest right kind, or the setting that is wrong.
+    """
+    from pydantic import ValidationError
+
+    from fedinv import plugins
+    from fedinv.defense import Defense
+    from fedinv.scenario.mistakes import explain
+
+    if isinstance(written, Defense):
+        return written
+    document = _table(written) if isinstance(written, str) else dict(written)
+    kind, known = document.get("kind"), plugins.available("defenses")
+    if not isinstance(kind, str) or kind not in known:
+        raise RequestError(f"defense: unknown kind {kind!r}{nearest(str(kind), known)}")
+    model = plugins.load("defenses", kind)
+    try:
+        found = model.model_validate(document)
+    except ValidationError as error:
+        raise RequestError(f"defense {kind}: {explain(error, model, document)}") from None
+    if not isinstance(found, Defense):
+        raise RequestError(f"defense {kind}: its class does not derive from fedinv.defense.Defense")
+    return found
+
+
+def _table(text: str) -> dict[str, Any]:
+    from fedinv.storage.documents import override
+
+    if "+" in text:
+        raise RequestError(f"defense {text!r}: a mod is one defense, write a mod for each")
+    kind, *settings = text.split(":")
+    document: dict[str, Any] = {"kind": kind.strip()}
+    for setting in settings:
+        if "=" not in setting:
+            raise RequestError(f"defense {text!r}: {setting!r} is no setting, write {kind}:key=value")
+        override(document, setting)
+    return document

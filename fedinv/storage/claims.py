@@ -1,0 +1,35 @@
+"""What attacks claimed and answered, kept so that a stopped run goes on and a finished one is judged again."""
+
+from pathlib import Path
+
+from fedinv.attack import Answer, Claim
+from fedinv.storage import files
+
+
+def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
+    """Store what an attack said of one observation and how long it took, whole or not at all."""
+    facts = {"notes": list(claim.notes), "seconds": seconds}
+    if isinstance(claim, Answer):
+        files.write_tensors(path, {"scores": claim.scores}, facts)
+        return
+    tensors = {"records": claim.records, "confidence": claim.confidence}
+    tensors |= {"labels": claim.labels} if claim.labels is not None else {}
+    tensors |= {"fields": claim.fields} if claim.fields is not None else {}
+    files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch})
+
+
+def read(path: Path) -> tuple[Claim | Answer, float]:
+    """What was stored, equal in every field, and the seconds. Raises RunError naming a missing or damaged file."""
+    tensors, facts = files.read_tensors(path)
+    notes, seconds = tuple(facts["notes"]), float(facts["seconds"])
+    if "scores" in tensors:
+        return Answer(tensors["scores"], notes), seconds
+    claim = Claim(
+        records=tensors["records"],
+        confidence=tensors["confidence"],
+        labels=tensors.get("labels"),
+        mismatch=facts["mismatch"],
+        notes=notes,
+        fields=tensors.get("fields"),
+    )
+    return claim, seconds

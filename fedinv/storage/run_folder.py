@@ -1,0 +1,150 @@
+"""Where everything lies in a run's folder, and in the folder of a comparison, an assessment or an audit.
+
+runs/<scenario>-<n>/
+scenario.toml schema.json results.json records.parquet report.html log.jsonl plots/*.png
+observations/round-001-{sent,client-0003,sum}.safetensors
+checkpoint/{progress.json,model-0005.safetensors,nodes.sqlite} ledger.json
+claims/<attack>/round-001-client-0003.safetensors
+undefended/    the same federation without defenses
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedinv.errors import RequestError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run; none of them is made or read here."""
+
+    root: Path
+
+    @property
+    def scenario(self) -> Path:
+        """The scenario with every default written out, TOML."""
+        return self.root / "scenario.toml"
+
+    @property
+    def schema(self) -> Path:
+        """The data dictionary that the server was told, JSON."""
+        return self.root / "schema.json"
+
+    @property
+    def results(self) -> Path:
+        """The outcome, JSON; a run that has it is finished."""
+        return self.root / "results.json"
+
+    @property
+    def records(self) -> Path:
+        """Every true record beside what was claimed of it, Parquet."""
+        return self.root / "records.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The page for people, HTML."""
+        return self.root / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What happened when, one JSON object a line."""
+        return self.root / "log.jsonl"
+
+    @property
+    def engine_log(self) -> Path:
+        """What Ray printed, kept only where the training failed."""
+        return self.root / "ray.log"
+
+    @property
+    def observations(self) -> Path:
+        """The folder of what the server sent and got back in the watched rounds."""
+        return self.root / "observations"
+
+    @property
+    def ledger(self) -> Path:
+        """What privacy each client was charged, JSON; written last in a training, so a run that has it is trained."""
+        return self.root / "ledger.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of what a stopped training goes on from."""
+        return self.root / "checkpoint"
+
+    @property
+    def progress(self) -> Path:
+        """The last finished round and what was counted until then, JSON."""
+        return self.checkpoint / "progress.json"
+
+    @property
+    def nodes(self) -> Path:
+        """What clients remember between rounds, SQLite."""
+        return self.checkpoint / "nodes.sqlite"
+
+    @property
+    def undefended(self) -> "RunFolder":
+        """The run of the same federation without defenses."""
+        return RunFolder(self.root / "undefended")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training came to its end."""
+        return self.ledger.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run was trained, attacked and judged."""
+        return self.results.is_file()
+
+    def model(self, round_: int) -> Path:
+        """The global model after a round, safetensors."""
+        return self.checkpoint / f"model-{round_:04}.safetensors"
+
+    def claim(self, label: str, round_: int, client: str) -> Path:
+        """What the attack of a label claimed of one observation: a client, "sum" or "model"; safetensors."""
+        return self.root / "claims" / label / f"round-{round_:03}-{client}.safetensors"
+
+    def plot(self, name: str) -> Path:
+        """One picture of the report, PNG."""
+        return self.root / "plots" / f"{name}.png"
+
+    def forget_training(self) -> None:
+        """Remove what a stopped training left, so that it begins again with its first round."""
+        for folder in (self.checkpoint, self.observations):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def finished(self) -> "RunFolder":
+        """The folder itself. Raises RequestError where it holds no finished run."""
+        if not self.is_finished:
+            raise RequestError(f"{self.root}: holds no finished run; start one with fedinv run")
+        return self
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The paths of a comparison, an assessment or an audit; none of them is made or read here."""
+
+    root: Path
+
+    @property
+    def audit(self) -> Path:
+        """The outcome of an audit, JSON."""
+        return self.root / "audit.json"
+
+    @property
+    def assessment(self) -> Path:
+        """The outcome of an assessment, JSON."""
+        return self.root / "assessment.json"
+
+    @property
+    def assessment_page(self) -> Path:
+        """The risk card, HTML."""
+        return self.root / "assessment.html"
+
+    def comparison(self, ending: str) -> Path:
+        """A comparison's matrix as "json", "csv", "parquet" or "html"."""
+        return self.root / f"comparison.{ending}"
+
+    def run(self, name: str) -> RunFolder:
+        """One of the study's runs."""
+        return RunFolder(self.root / name)
