@@ -11,7 +11,7 @@ from fedinv import plugins, roles
 from fedinv.attack import Answer, Attack, Exchange, Observation, Question, Sample
 from fedinv.data.population import Population
 from fedinv.federation.training import Job
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
 from fedinv.scenario.reading import read
@@ -40,7 +40,7 @@ def main() -> None:
                 f'defenses=[{{kind="dp-sgd",noise_multiplier={noise},clip=1.0}}]',
             ],
         )
-        people, begun = everyone(scenario), time.process_time()
+        people, begun = population_of(scenario), time.process_time()
         named = sum(_trial(scenario, people, attack, trial) for trial in range(TRIALS))
         low, high = clopper_pearson(named, TRIALS)
         print(

@@ -13,7 +13,7 @@ from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
@@ -42,7 +42,7 @@ class Victim:
 def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     """One client of a shipped scenario, trained for one round from fresh weights."""
     scenario = read(name, settings)
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema, training, share = people.table.schema, scenario.training.settings, people.shares[client]
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     sent = {key: weight.clone() for key, weight in state(network).items()}

@@ -1,6 +1,6 @@
 """What an attack is given, and what it gives back. Nothing here can hold a client's record, label or seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -137,6 +137,11 @@ class Answer:
     """What a reader should know: why there is no answer, which knowledge was lacking."""
 
 
+def nothing(reason: str, width: int = 1) -> Claim:
+    """A claim of no records of `width` inputs, whose note says why."""
+    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
+
+
 def unanswered(reason: str) -> Answer:
     """No answer, and why: the guesser then speaks for the attack."""
     return Answer(torch.zeros(0, 0), (f"does not run: {reason}",))
@@ -156,6 +161,19 @@ class Attack(BaseModel):
     """Kinds of defense against which the attack has a countermeasure when it is told of them."""
     last_only: ClassVar[bool] = False
     """Whether it is run on a client's last watched round alone, which holds the earlier ones."""
+    assessed_with: ClassVar[Mapping[str, Any] | None] = None
+    """The settings with which every assessment runs it, because it is quick then; None: assessments do not run it."""
+    compared: ClassVar[bool] = False
+    """Whether a comparison runs it without being asked, on the models that it suits."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Whether it can attack an update of this model at all."""
+        return True
+
+    def beside(self, others: Collection[str]) -> "Attack":
+        """The attack as a comparison runs it beside attacks of these kinds: without what one of them does already."""
+        return self
 
     @property
     def asks(self) -> Asks:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from fedinv.federation.training import Batch, Clipping, Job, LocalTraining, Masks, Participation, Update
-from fedinv.privacy.events import PrivacyEvent
+from fedinv.privacy.events import PrivacyEvent, RecordExposure
 
 __all__ = [
     "Batch",
@@ -23,8 +23,10 @@ __all__ = [
     "Masks",
     "Participation",
     "PrivacyEvent",
+    "RecordExposure",
     "Release",
     "Sending",
+    "Trial",
     "Update",
 ]
 
@@ -55,6 +57,18 @@ class Carrying:
     taken: Participation
     rng: np.random.Generator
     """The same for all messages of a client's round; no source of secrets."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of a defense that studies try where their user names none."""
+
+    order: int
+    """Place among the trials of all defenses, smallest first; those of one place are sorted by kind."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that differ from the defense's defaults."""
+    words: str | None = None
+    """Name of the trial in an assessment, such as "DP-SGD, noise 1"; None: only comparisons try it."""
 
 
 CallNext = Callable[[Message, Context], Message]
@@ -113,6 +127,10 @@ class Defense(BaseModel):
     """Why the defense adds another noise than its `privacy_events` are charged for; None where it adds just that."""
     in_clear: ClassVar[str | None] = None
     """What travels in the clear beside what it protects."""
+    can_be_unmasked: ClassVar[bool] = False
+    """Whether a malicious server can open each update by answers that its protocol does not check (server.unmask)."""
+    trials: ClassVar[tuple[Trial, ...]] = ()
+    """The settings in which comparisons and assessments try it unasked; empty: only where it is asked for."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
         """Return the network that is trained instead, its parameters of the same names."""
@@ -131,7 +149,10 @@ class Defense(BaseModel):
         return None
 
     def clipping(self, taken: Participation) -> Clipping | None:
-        """What `wrap_training` does, where that is to clip and noise gradients: then clients can be trained as one."""
+        """How `wrap_training` clips and noises records' gradients: for clients trained as one, and for audits.
+
+        None where it does anything else; an audit of a guarantee for examples needs it.
+        """
         return None
 
     def protect(self, update: Update, sending: Sending) -> Update:
@@ -154,6 +175,13 @@ class Defense(BaseModel):
         """The clipping norm and the noise of what `protect` returns; None where it neither clips nor adds noise.
 
         The contract test measures both, and compares them with what `privacy_events` charges.
+        """
+        return None
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """What the server saw of a record known to be in the last of `rounds` rounds of its client.
+
+        It bounds how well the record can be told from others by one who knows all the rest. None: nothing bounds it.
         """
         return None
 

@@ -97,16 +97,13 @@ def listing(group: Group) -> dict[str, str]:
     return rows
 
 
-def loadable(group: Group) -> tuple[str, ...]:
-    """The kinds whose classes can be loaded, sorted. Imports every one of them."""
-    kinds = []
+def loaded(group: Group) -> dict[str, Any]:
+    """Every plugin's class of a group by its kind, sorted; one that cannot be loaded is left out. Imports all."""
+    found: dict[str, Any] = {}
     for kind, plugin in available(group).items():
-        try:
-            _load(plugin)
-        except RequestError:
-            continue
-        kinds.append(kind)
-    return tuple(kinds)
+        with suppress(RequestError):  # another package's broken plugin is no reason to do without the others
+            found[kind] = _load(plugin)
+    return found
 
 
 def load(group: Group, kind: str) -> type[BaseModel]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Release, Sending, Trial, Update
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 
@@ -25,6 +25,7 @@ class ClipNoise(Defense):
 
     kind: Literal["clip-noise"] = "clip-noise"
     neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
+    trials = (Trial(30),)
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is cut."""
     noise_multiplier: float | None = Field(default=None, ge=0)
@@ -57,6 +58,11 @@ class ClipNoise(Defense):
     def release(self, taken: Participation) -> Release:
         """The clipping norm, and the noise calibrated or given."""
         return Release(self.clip, self.privacy_events(taken)[0].noise_multiplier * self.clip)
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """Every round's update lies within one clipping norm of zero, whatever the local steps were."""
+        (charged,) = self.privacy_events(taken)
+        return RecordExposure(charged.noise_multiplier, ((1.0, rounds),))
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters, with the noise that was calibrated."""

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.defense import Defense, Masks
+from fedinv.defense import Defense, Masks, Trial
 from fedinv.federation.streams import torch_stream
 
 
@@ -24,6 +24,7 @@ class Dropout(Defense):
 
     kind: Literal["dropout"] = "dropout"
     neutral: ClassVar[Mapping[str, Any] | None] = {"rate": 0.0}
+    trials = (Trial(70),)
     rate: float = Field(default=0.3, ge=0, lt=1)
     """Chance of a unit to be left out."""
 

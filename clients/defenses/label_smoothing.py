@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from fedinv.defense import Batch, Defense
+from fedinv.defense import Batch, Defense, Trial
 
 
 class LabelSmoothing(Defense):
@@ -21,6 +21,7 @@ class LabelSmoothing(Defense):
 
     kind: Literal["label-smoothing"] = "label-smoothing"
     neutral: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
+    trials = (Trial(80),)
     share: float = Field(default=0.1, ge=0, lt=1)
     """What is spread evenly over all classes."""
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from fedinv.defense import Defense, Sending, Update
+from fedinv.defense import Defense, Sending, Trial, Update
 from fedinv.federation.ring import to_ring
 from fedinv.federation.streams import stream
 
@@ -22,6 +22,7 @@ class Masking(Defense):
 
     kind: Literal["masking"] = "masking"
     neutral: ClassVar[Mapping[str, Any] | None] = {}
+    trials = (Trial(40, words="secure aggregation (masking)"),)
     secure_aggregation = True
     in_clear = "the number of examples of each client"
 

@@ -40,6 +40,7 @@ class SecaggPlus(SecaggTerms, Defense):
     neutral: ClassVar[Mapping[str, Any] | None] = {}
     unseeded: ClassVar[str | None] = "its secrets are drawn by Flower's protocol from the operating system"
     secure_aggregation: ClassVar[bool] = True
+    can_be_unmasked: ClassVar[bool] = True
     in_clear: ClassVar[str | None] = "the number of examples and the weight of each client, and who took part"
 
     def misfit(self, cohort: int) -> str | None:

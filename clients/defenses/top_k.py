@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, Sending, Update
+from fedinv.defense import Defense, Sending, Trial, Update
 
 from ..mechanisms.pruning import largest
 
@@ -24,6 +24,7 @@ class TopK(Defense):
 
     kind: Literal["top-k"] = "top-k"
     neutral: ClassVar[Mapping[str, Any] | None] = {"keep": 1.0}
+    trials = (Trial(50),)
     compresses = True
     keep: float = Field(default=0.1, gt=0, le=1)
     """Share of the entries that is sent."""

@@ -19,11 +19,12 @@ from .. import hooks
 from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
-"""Of jobs that draw nothing: a stream of their own would cost more than all else of them."""
+"""Placeholder generator for clients whose training draws no random number; building a real one per client costs more
+than training it."""
 
 
-def everyone(scenario: Scenario) -> Population:
-    """All clients' records; a client takes its own share alone."""
+def population_of(scenario: Scenario) -> Population:
+    """The population that the scenario declares, of which a client reads no share but its own."""
     return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
@@ -35,7 +36,7 @@ def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
     """Train a client by itself, as the scenario and its defenses have it. Takes the memory of the weights over."""
-    job = alone(scenario, people, client, round_, network(scenario, people, weights))
+    job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
         if type(defense).wrap_training is not Defense.wrap_training:
@@ -44,8 +45,8 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
 
-def alone(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
-    """The job of a client that is trained by itself."""
+def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
+    """The job of a client that is trained by itself; `received` is its own network, which training changes."""
     settings, seed = scenario.training.settings, scenario.seed
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
@@ -67,10 +68,10 @@ def alone(scenario: Scenario, people: Population, client: int, round_: int, rece
     )
 
 
-def beside(
+def stacked_jobs(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
-    """The jobs of clients that are trained as one: the network is all of theirs, and stays as it is."""
+    """Jobs for clients trained in one stacked tensor. All share `received`, which is not modified."""
     settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]

@@ -10,7 +10,7 @@ from fedinv.results.run import Interval, Rate, Utility
 Axis = Literal["as it is", "model", "training", "data", "attacker", "defense"]
 
 
-class Leak(BaseModel):
+class VariationLeak(BaseModel):
     """What one variation gave away; None where no attack could tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +44,7 @@ class Assessment(BaseModel):
     """Sentences, the gravest first."""
     unusual: Rate | None
     """Records rebuilt of the quarter of people least like anyone else; its prior is that of the most usual quarter."""
-    leaks: list[Leak]
+    leaks: list[VariationLeak]
     """The scenario as it is first."""
 
 

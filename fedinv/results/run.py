@@ -136,17 +136,6 @@ class Curve(_Record):
     negatives: int
 
 
-class Exhibit(_Record):
-    """A few of the inferences beside the truth, to be looked at: a table, or pairs of images."""
-
-    title: str
-    columns: list[str] = []
-    rows: list[list[str]] = []
-    right: list[bool | None] = []
-    """By row, where a row is right or wrong."""
-    images: list["Pair"] = []
-
-
 class Pair(_Record):
     """A true image beside one that was made of it."""
 
@@ -156,6 +145,17 @@ class Pair(_Record):
     true: list[float]
     """Values of all pixels between 0 and 1, channel by channel."""
     claimed: list[float]
+
+
+class Exhibit(_Record):
+    """A few of the inferences beside the truth, to be looked at: a table, or pairs of images."""
+
+    title: str
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    right: list[bool | None] = []
+    """By row, where a row is right or wrong."""
+    images: list[Pair] = []
 
 
 class InferenceResult(_Record):

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedinv.attack import Observation, Question, Sample
 from fedinv.data.population import Population
-from fedinv.judge.truth import auxiliary, everyone
+from fedinv.judge.truth import auxiliary, population_of
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
@@ -38,7 +38,7 @@ class TrainedRun:
     @property
     def people(self) -> Population:
         """Everyone's records, and which client holds whose."""
-        return everyone(self.scenario)
+        return population_of(self.scenario)
 
     @cached_property
     def schema(self) -> Schema:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from fedinv import __version__
 from fedinv.attack import Attack, Observation, Progress, Question
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
@@ -31,6 +30,7 @@ from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.version import __version__
 
 
 def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:

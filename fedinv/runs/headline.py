@@ -59,6 +59,10 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
         sums = "the sum" if attack.observations == 1 else f"{attack.observations} sums"
         return f"From {sums} of the updates of {scenario.federation.participants} {clients}"
     if rounds == 1:
+        if attack.observations == 1:
+            return (
+                f"From one update of one of {everyone} {clients}" if everyone > 1 else "From the only client's update"
+            )
         return f"From one update of each of {attack.observations} of {everyone} {clients}"
     return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
 

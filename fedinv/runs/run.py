@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from fedinv import __version__, plugins
+from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.judge.truth import everyone, held_out
+from fedinv.judge.truth import held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
@@ -23,6 +23,7 @@ from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
+from fedinv.version import __version__
 
 ENGINES = ("inline", "ray", "deployment")
 
@@ -35,7 +36,7 @@ def quiet(_: str) -> Progress:
 def check(scenario: Scenario, engine: str) -> None:
     """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
     _engine(engine)
-    held_out(scenario, everyone(scenario))
+    held_out(scenario, population_of(scenario))
 
 
 def new_folder(name: str) -> Path:
@@ -54,15 +55,15 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
     if out is None:
         out = new_folder(scenario.name)
     if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file, name a folder")
+        raise RequestError(f"{out}: is a file, name a folder")
     run = RunFolder(out)
     if run.scenario.is_file():
         if run.is_finished:
-            raise RequestError(f"--out {out}: holds a finished run; name another folder, or see fedinv report {out}")
+            raise RequestError(f"{out}: holds a finished run; name another folder, or see fedinv report {out}")
         if read(str(run.scenario)) != scenario:
-            raise RequestError(f"--out {out}: holds an unfinished run of another scenario; name another folder")
+            raise RequestError(f"{out}: holds an unfinished run of another scenario; name another folder")
     elif out.is_dir() and any(out.iterdir()):
-        raise RequestError(f"--out {out}: is not empty and holds no run; name another folder")
+        raise RequestError(f"{out}: is not empty and holds no run; name another folder")
     else:
         files.write(run.scenario, scenario.to_toml())
     return out.resolve()
@@ -162,14 +163,14 @@ def log(folder: RunFolder, event: str, **facts: object) -> None:
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
     """An engine's entry."""
     if name not in ENGINES:
-        raise RequestError(f"--engine {name}: unknown engine{nearest(name, ENGINES)}")
+        raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
     try:
         train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
             f"fedinv.engines.{name}"
         ).train
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
+            f"engine {name!r}: is not part of fedinv {__version__}; use inline, or flwr run for Flower's own"
         ) from error
     return train
 

@@ -51,7 +51,7 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a scenario over all plugins that are installed and can be loaded, for editors."""
     return _model(
-        plugins.loadable("datasets"), plugins.loadable("defenses"), plugins.loadable("attacks")
+        tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses")), tuple(plugins.loaded("attacks"))
     ).model_json_schema()
 
 

@@ -9,14 +9,12 @@ from fedinv.attack import Attack, Knowledge
 from fedinv.blame import blamed
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
-from fedinv.defense_terms.precode import with_bottleneck
+from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.training import Participation
-from fedinv.scenario.compatibility import stacking
+from fedinv.scenario.compatibility import offered, stacking
 from fedinv.strict import Strict
-from fedinv.task.models import Model
-from fedinv.task.networks.convolutional import Convnet
-from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.models import DEFAULT, TABULAR, Model
 from fedinv.task.schema import Schema
 
 
@@ -44,7 +42,7 @@ class Scenario(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
     seed: int = Field(default=7, ge=0)
     data: SerializeAsAny[Dataset]
-    model: Model = Mlp()
+    model: Model = DEFAULT
     federation: Federation
     training: TrainingTable
     defenses: tuple[SerializeAsAny[Defense], ...] = ()
@@ -56,8 +54,8 @@ class Scenario(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_bottleneck(cls, document: Any) -> Any:
-        return with_bottleneck(document)
+    def _with_model_keys(cls, document: Any) -> Any:
+        return with_model_keys(document)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,18 +76,20 @@ class Scenario(Strict):
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
-        if self.server.unmask and not any(defense.kind == "secagg-plus" for defense in self.defenses):
-            raise ValueError("server.unmask: there is nothing to unmask without the defense 'secagg-plus'")
+        if self.server.unmask and not any(defense.can_be_unmasked for defense in self.defenses):
+            raise ValueError(
+                "server.unmask: there is nothing to unmask, list a defense that can be: "
+                f"{offered(lambda defense: defense.can_be_unmasked)}"
+            )
         if self.model.images and not self.data.images:
             raise ValueError(
                 f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
-                "use mlp or logistic"
+                f"use {' or '.join(TABULAR)}"
             )
         for defense in self.defenses:
-            if defense.per_record and isinstance(self.model, Convnet) and self.model.norm == "batch":
+            if defense.per_record and self.model.no_own_gradients is not None:
                 raise ValueError(
-                    f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
-                    'records of a batch: use norm = "none"'
+                    f"model: {defense.kind!r} clips each record's own gradient, and {self.model.no_own_gradients}"
                 )
         for defense in self.defenses:
             with blamed(f"defense {defense.kind!r}", type(defense)):
@@ -123,7 +123,9 @@ class Scenario(Strict):
     def undefended(self) -> Self:
         """The same federation with every defense off."""
         server = self.server.model_copy(update={"unmask": False})
-        model = self.model.model_copy(update={"bottleneck": 0})
+        keys = {key for defense in self.defenses for key in model_keys(defense.model_dump())}
+        fields = type(self.model).model_fields
+        model = self.model.model_copy(update={key: fields[key].get_default() for key in keys})
         return self.model_copy(update={"defenses": (), "server": server, "model": model})
 
     def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:

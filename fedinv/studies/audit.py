@@ -1,6 +1,7 @@
 """Audits a claim: canaries in the scenario's own training, and what could be told of them from what it let out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError
 from fedinv.privacy import claims
+from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs.attack_runner import ProgressBars
@@ -27,8 +29,8 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
 
     Raises RequestError where nothing is claimed.
     """
-    defense, unit = _claimant(scenario)
-    audited = _audited(scenario, unit)
+    claimed = _claimed(scenario)
+    audited = _audited(scenario, claimed.event.unit)
     folder.mkdir(parents=True, exist_ok=True)
     place = RunFolder(folder)
     torch.set_num_threads(1)
@@ -40,26 +42,29 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     progress(1.0)
     ledger = claims.claim(files.read_json(place.ledger)["clients"], [d.kind for d in audited.defenses])
     scoring = bars("scoring canaries")
-    scores = client_scores(audited, place, defense) if unit == "client" else record_scores(audited, place)
-    linear, likely, present = scores
-    delta = float(getattr(defense, "delta", 1e-5))
+    score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
+    linear, likely, present = score(audited, place, claimed.defense)
     bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
     scoring(1.0)
-    claimed = scenario.audit.claimed_epsilon if scenario.audit.claimed_epsilon is not None else ledger.epsilon
-    if claimed is None:
+    if scenario.audit.claimed_epsilon is None and ledger.epsilon is None:
         raise RequestError(f"nothing to audit: {ledger.note}")
-    return _verdict(scenario, unit, claimed, ledger.epsilon, delta, len(present), bounds)
+    return _verdict(scenario, claimed.event, ledger.epsilon, len(present), bounds)
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """What is audited: the first defense that claims differential privacy, and its charge for one round."""
+
+    defense: Defense
+    event: PrivacyEvent
 
 
 def _verdict(
-    scenario: Scenario,
-    unit: Literal["example", "client"],
-    claimed: float,
-    ledger: float | None,
-    delta: float,
-    canaries: int,
-    bounds: Mapping[str, Bound],
+    scenario: Scenario, event: PrivacyEvent, ledger: float | None, canaries: int, bounds: Mapping[str, Bound]
 ) -> Audit:
+    """Hold the bounds against the epsilon that is quoted, or where none is against the ledger's."""
+    quoted, unit = scenario.audit.claimed_epsilon, event.unit
+    claimed = quoted if quoted is not None else float(ledger or 0.0)
     method, worst = max(bounds.items(), key=lambda item: item[1].epsilon)
     verdict: Verdict = "FAIL" if worst.epsilon > claimed else "not contradicted"
     told = f"{worst.right} of {worst.guesses} guesses right"
@@ -73,9 +78,9 @@ def _verdict(
         scenario=scenario.name,
         unit=unit,
         claimed=claimed,
-        quoted=scenario.audit.claimed_epsilon is not None,
+        quoted=quoted is not None,
         ledger=ledger,
-        delta=delta,
+        delta=event.delta,
         canaries=canaries,
         lower_bounds={name: bound.epsilon for name, bound in bounds.items()},
         right={name: (bound.right, bound.guesses) for name, bound in bounds.items()},
@@ -84,12 +89,12 @@ def _verdict(
     )
 
 
-def _claimant(scenario: Scenario) -> tuple[Defense, Literal["example", "client"]]:
+def _claimed(scenario: Scenario) -> _Claimed:
     taken = scenario.participation(max(1, scenario.training.batch_size))
     for defense in scenario.defenses:
         events = defense.privacy_events(taken)
         if events:
-            return defense, events[0].unit
+            return _Claimed(defense, events[0])
     kinds = ", ".join(defense.kind for defense in scenario.defenses) or "no defense is on"
     raise RequestError(f"nothing to audit: no defense of {scenario.name} claims differential privacy ({kinds})")
 
@@ -102,7 +107,7 @@ def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario
         document["federation"] |= {"clients": scenario.audit.clients}
         document["federation"].pop("clients_per_round", None)
         document["training"] |= {"algorithm": "fedsgd", "batch_size": 1, "records_per_client": 1}
-        if scenario.model.kind == "mlp":
+        if scenario.model.widths:
             document["model"] |= {"hidden": [32]}
     rounds = list(range(1, scenario.federation.rounds + 1))
     clients = document["federation"].get("clients_per_round")

@@ -15,7 +15,7 @@ from fedinv.data.batches import local_batches
 from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.errors import RunError
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
@@ -59,12 +59,13 @@ def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[
         yield _flat(after).double() - _flat(before).double()
 
 
-def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores, Coins]:
+def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
     """Of each canary record: its part in its client's updates against noise, the likelihood that it is in, its coin.
 
-    Where a malicious server makes its numbers overflow, both are the rounds in which they did.
+    Where a malicious server makes its numbers overflow, both are the rounds in which they did. Raises RunError where
+    the defense does not say how it clips records' gradients.
     """
-    people = everyone(scenario)
+    people = population_of(scenario)
     by_client: dict[int, list[Observation]] = {}
     for seen in observations.read(folder.observations):
         if len(seen.clients) == 1:
@@ -85,7 +86,7 @@ def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores
         met = by_client.get(client, [])
         for seen in met:
             planted = plant(inputs, labels, _network(scenario, seen.last.sent), scenario.seed, client)
-            parts, variances = _parts(scenario, planted, seen)
+            parts, variances = _parts(scenario, planted, seen, defense)
             weighted, weights = weighted + parts / variances, weights + 1 / variances
             chances = chances + _likelihood(scenario, len(inputs), parts, variances)
         if met:
@@ -97,12 +98,14 @@ def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores
     return np.concatenate(linear), np.concatenate(likely), np.concatenate(coins)
 
 
-def _parts(scenario: Scenario, planted: Planted, seen: Observation) -> tuple[Scores, Scores]:
+def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Defense) -> tuple[Scores, Scores]:
     """How often each canary was used in one update, estimated by least squares, and the estimates' variances."""
     training, client, held = scenario.training.settings, seen.clients[0], len(planted.labels)
     taken = scenario.participation(held)
-    defense = next(d for d in scenario.defenses if d.per_record).known(taken)
-    clip, noise = float(defense["clip"]), float(defense["noise_multiplier"])
+    clipping = defense.clipping(taken)
+    if clipping is None:
+        raise RunError(f"{defense.kind} claims a guarantee for examples and does not say how it clips them: no audit")
+    clip, noise = clipping.clip, clipping.noise_multiplier
     batches = local_batches(training, held, scenario.sampling, scenario.seed, client, seen.last.round)
     used = np.bincount(np.concatenate(batches), minlength=held).astype(np.float64)
     gradients = _clipped(_network(scenario, seen.last.sent), planted, clip).double()
@@ -128,7 +131,7 @@ def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scor
 
 
 def _network(scenario: Scenario, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    schema = everyone(scenario).table.schema
+    schema = population_of(scenario).table.schema
     return load(
         scenario.model, schema.shape, schema.outputs, {name: tensor.clone() for name, tensor in weights.items()}
     )

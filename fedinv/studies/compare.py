@@ -6,22 +6,27 @@ an attack does only what is new.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__
-from fedinv.attack import Attack, Progress
+from fedinv import plugins
+from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
 from fedinv.runs import run
 from fedinv.scenario.scenario import Scenario
+from fedinv.scenario.short_form import plugin
 from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
 from fedinv.studies.workers import pool
+from fedinv.version import __version__
+
+Named = Callable[[float, str], None]
+"""Called with the share of the work that is done, 0 to 1, and the name of what is under way."""
 
 
 def seeds_of(scenario: Scenario, count: int) -> list[int]:
@@ -43,10 +48,12 @@ def matrix(
     seeds: Sequence[int],
     cache: Path,
     jobs: int | None,
-    progress: Progress,
+    progress: Named,
     ray_address: str | None = None,
 ) -> Cells:
     """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
+
+    `progress` is called with the share that is done and the name of the cell that has been under way longest.
 
     A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
@@ -59,10 +66,13 @@ def matrix(
     }
     asked = [attack.model_dump(mode="json", exclude_none=True) for attack in attacks]
     found: Cells = {}
+    waiting: dict[tuple[str, int], None] = {}  # in the order in which they are begun
     with pool(jobs, len(declared), "comparison", ray_address) as work:
         for seed in seeds:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
+            waiting[NONE, seed] = None
+        progress(0.0, _named(waiting, seeds))
         for (name, seed), outcome in work.finished():
             if name == NONE and not isinstance(outcome, Results):
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
@@ -72,7 +82,9 @@ def matrix(
                     one = declared[stack.name, seed]
                     base = None if stack.knobs else cell_folder(declared[NONE, seed], cache)
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
-            progress(len(found) / len(declared))
+                    waiting[stack.name, seed] = None
+            waiting.pop((name, seed))
+            progress(len(found) / len(declared), _named(waiting, seeds))
     return {key: found[key] for key in declared}
 
 
@@ -84,7 +96,7 @@ def compare(
     limit: float,
     folder: Path,
     jobs: int | None,
-    progress: Progress,
+    progress: Named,
     ray_address: str | None = None,
 ) -> Comparison:
     """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
@@ -116,6 +128,12 @@ def compare(
     )
 
 
+def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
+    """The cell that was begun first of those that wait, by its defenses and, where there are several, its seed."""
+    name, seed = next(iter(waiting), ("", 0))
+    return f"{name}, seed {seed}" if name and len(seeds) > 1 else name
+
+
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
     """Run one cell, in a process of its own."""
     from fedinv.scenario.reading import loads
@@ -128,26 +146,18 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     """Attacks by kind with settings, as `gradient-matching:restarts=4`; the scenario's own settings where it has them.
 
-    Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
-    RequestError naming the nearest right spelling, and where nothing is left to attack with.
+    Without any: those of the scenario that rebuild records, and those that every comparison runs on such a model.
+    Raises RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
-    from fedinv.storage.documents import override
-
-    own = {attack.kind: attack for attack in scenario.attacks}
+    own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
     if not texts:
         kinds = [attack.kind for attack in scenario.attacks if attack.asks == "records"]
-        texts = list(dict.fromkeys([*kinds, *(["row-space"] if scenario.model.kind == "mlp" else [])]))
+        every = [k for k, a in plugins.loaded("attacks").items() if a.compared and a.suits(scenario.model)]
+        texts = list(dict.fromkeys([*kinds, *every]))
     found: list[Attack] = []
     for text in dict.fromkeys(texts):
-        kind, *settings = text.strip().split(":")
-        parameters: dict[str, Any] = {"kind": kind}
-        if kind in own:
-            parameters = own[kind].model_dump(mode="json", exclude_defaults=True) | {"kind": kind}
-        for setting in settings:
-            override(parameters, setting)
-        if kind == "exact" and any(other.startswith("row-space") for other in texts):
-            parameters.setdefault("fall_back", False)  # row-space is run by itself
-        found.append(run.parse_attack(parameters))
+        found.append(run.parse_attack(plugin("attacks", text, own)))
     if not found:
-        raise RequestError("--attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
-    return found
+        raise RequestError("attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
+    kinds = [attack.kind for attack in found]
+    return [attack.beside(kinds) for attack in found]

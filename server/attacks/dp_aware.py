@@ -1,15 +1,15 @@
 """Draws records from their posterior behind known noise."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
 
+from ..countermeasures import answer, answered
 from ..inference.likelihood import mechanism, repeats
-from ..inference.posterior import first_record, sample
+from ..inference.posterior import Draws, first_record, sample
 
 
 class DpAware(Attack):
@@ -28,7 +28,7 @@ class DpAware(Attack):
     """
 
     kind: Literal["dp-aware"] = "dp-aware"
-    adapts_to = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = answered("noise")
     draws: int = Field(default=40, ge=1)
     """Sweeps over all fields from which confidences are counted."""
     most: int = Field(default=8, ge=1)
@@ -38,32 +38,29 @@ class DpAware(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the message counts, each field the likeliest."""
-        count, schema = seen.last.records, knows.schema
+        against = answer(seen, knows)
+        seen, schema, count = against.seen, knows.schema, seen.last.records
         if schema is None:
-            return _nothing("the schema is withheld")
+            return nothing("the schema is withheld")
         if schema.image is not None:
-            return _nothing("an image has too many fields to be drawn one by one")
+            return nothing("an image has too many fields to be drawn one by one")
         if count > self.most or len(seen.clients) > 1:
-            return _nothing(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)")
+            return nothing(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)")
         same = repeats(seen.exchanges, knows)
         try:
-            given = mechanism(same, knows)
+            given = mechanism(same, knows, against.distortion(seen.last))
         except ValueError as error:
-            return _nothing(str(error))
+            return nothing(str(error))
         if not bool(given.update.any()):
-            return _nothing("the update is zero")
+            return nothing("the update is zero")
         starts = schema.draw(count, rng)
         closed = first_record(given, schema) if count == 1 else None
         if closed is not None:
             starts = closed[None]
-        told = sample(given, schema, starts, self.draws, self.tolerance, rng, progress)
+        told = sample(given, schema, starts, Draws(self.draws, self.tolerance), rng, progress)
         notes: tuple[str, ...] = () if given.std > 0 else ("no noise is known of: the update is taken for exact",)
         if len(same) > 1:
             notes += (f"the mean of {len(same)} answers to the same weights was attacked",)
         off = given.off(given.gradients(told.best).sum(0)[None], count)
         mismatch = float(off.sqrt() / given.update.double().norm())
         return Claim(told.best.records, told.whole, told.best.labels, mismatch, notes, told.fields)
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

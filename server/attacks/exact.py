@@ -1,27 +1,28 @@
 """Solves the first layer for whole records; needs no knowledge."""
 
-import math
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.task.models import AnyModel
 
-from ..countermeasures import answered, decoded, granted, looked, rounding, unsteady
+from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_layer
-from ..inversion.exact.peeling import Peeled, Search, peel
+from ..inversion.exact.peeling import Mixture, Peeled, PeelingBudget, peel
 from ..inversion.exact.signals import Labeled, label, target
 from ..inversion.exact.validity import SLACK, fault, snap, stray
 from ..inversion.matching.chain import activation_of
 from ..inversion.matching.optimize import part
-from ..inversion.noise import NOISY, noise_std
 from ..inversion.recompute import mismatch, recompute_update
-from .row_space import RowSpace
+from ..inversion.row_space.reading import read_records
+from ..inversion.row_space.search import SpanBudget
 
 SEARCHED = "signals did not tell the records apart: found in the spans of the update"
 UNITS = 8
@@ -43,7 +44,10 @@ class Exact(Attack):
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "unsteady", "any_record")
+    adapts_to: ClassVar[frozenset[str]] = answered(
+        "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
+    )
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
     """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
@@ -56,17 +60,28 @@ class Exact(Attack):
     fall_back: bool = True
     """Search the update's spans, as row-space does, for records that their signals do not tell apart."""
 
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons alone: it solves their first layer."""
+        return model.perceptron
+
+    def beside(self, others: Collection[str]) -> Attack:
+        """Without the search that it falls back on, where row-space is run by itself and nobody asks for both."""
+        fall_back = self.fall_back and ("fall_back" in self.model_fields_set or "row-space" not in others)
+        return self.model_copy(update={"fall_back": fall_back})
+
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and say in the notes why others are missing."""
-        seen = looked(seen, knows)
-        return decoded(self._found(seen, granted(knows), rng, progress), seen, knows, rng)
+        against = answer(seen, knows)
+        return against.decode(self._found(against, rng, progress), rng)
 
-    def _found(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        last = seen.last
+    def _found(self, against: Countermeasures, rng: np.random.Generator, progress: Progress) -> Claim:
+        last, knows = against.seen.last, against.requires
         searched: Claim | None = None
 
         def search(begin: float, end: float) -> Claim:
-            found = RowSpace(seconds=self.seconds).search(seen, knows, rng, part(progress, begin, end))
+            noise, budget = against.distortion(last).spread, SpanBudget(seconds=self.seconds)
+            found = read_records(last, knows, noise, budget, rng, part(progress, begin, end))
             return replace(found, notes=(*found.notes, SEARCHED))
 
         try:
@@ -76,18 +91,18 @@ class Exact(Attack):
             if searched is not None and len(searched.records) == last.records:
                 claim = searched
             else:
-                claim = self._run(last, layer, knows, rng, part(progress, 0.5, 1) if searched else progress)
+                claim = self._run(against, layer, rng, part(progress, 0.5, 1) if searched else progress)
         except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
-            claim = _nothing(last, str(reason))
+            width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+            claim = replace(nothing(str(reason), width), labels=torch.zeros(0, dtype=torch.int64))
         if self.fall_back and len(claim.records) < last.records:
             searched = searched or search(0.5, 1)
             claim = max(claim, searched, key=lambda one: len(one.records))
         progress(1.0)
         return claim
 
-    def _run(
-        self, last: Exchange, layer: FirstLayer, knows: Knowledge, rng: np.random.Generator, progress: Progress
-    ) -> Claim:
+    def _run(self, against: Countermeasures, layer: FirstLayer, rng: np.random.Generator, progress: Progress) -> Claim:
+        last, knows = against.seen.last, against.requires
         if not 1 <= last.records <= self.most_records:
             raise ValueError(f"{last.records} records, the attack tries 1 to {self.most_records}")
         if knows.schema is not None and knows.schema.width != layer.weight.shape[1] - 1:
@@ -99,7 +114,7 @@ class Exact(Attack):
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
         still = knows.algorithm == "fedsgd"
-        noise = math.hypot(noise_std(knows, last.records), rounding(last, knows))
+        noise = against.distortion(last).spread
         if knows.schema is not None:
             noise = max(noise, stray(knows.schema, layer.update))
         factors = factor(layer, last.records, noise, lossless=still)
@@ -110,11 +125,12 @@ class Exact(Attack):
             found = _single(factors, knows)
         else:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            search = Search(self.restarts_per_record, self.iterations, self.rounds, time.monotonic() + self.seconds)
-            found = peel(layer, factors, knows.schema, still, search, generator, progress)
+            deadline = time.monotonic() + self.seconds
+            budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
+            found = peel(Mixture(layer, factors, knows.schema, still), budget, generator, progress)
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
-        return _claim(last, knows, found, rank, still and not unsteady(knows), rng)
+        return _claim(last, knows, found, rank, still and not against.random_network, rng)
 
 
 def _hopeless(layer: FirstLayer, records: int) -> bool:
@@ -193,13 +209,3 @@ def _mismatch(
 
 def _rows(read: Labeled, good: Tensor) -> Labeled:
     return Labeled(read.counts[good], read.likeness[good])
-
-
-def _nothing(last: Exchange, reason: str) -> Claim:
-    width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-    return Claim(
-        records=torch.zeros(0, width),
-        confidence=torch.zeros(0),
-        labels=torch.zeros(0, dtype=torch.int64),
-        notes=(f"nothing claimed: {reason}",),
-    )

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress
-from fedinv.task.models import load
+from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress, nothing
 
-from ..inference.generators import NOISE, generator_of, train_by_model
+from ..inference.generators import NOISE, Duration, Guides, generator_of, train_by_model
 from ..inversion.evidence import unusable
+from ..inversion.local_training import known_network
 from ..inversion.matching.relaxation import relax
 
 
@@ -47,28 +47,27 @@ class GanClass(Attack):
         """`samples` records of each class, labeled, with the last model's own probability as confidence."""
         model, schema = knows.model, knows.schema
         if model is None or schema is None:
-            return _nothing("the architecture is withheld" if model is None else "the schema is withheld")
+            return nothing("the architecture is withheld" if model is None else "the schema is withheld")
         if not schema.classes:
-            return _nothing("the label is a number, and has no classes")
+            return nothing("the label is a number, and has no classes")
         discriminators: list[nn.Module] = []
         for exchange in seen.exchanges:
             reason = unusable(exchange)
             if reason is not None:
-                return _nothing(reason)
+                return nothing(reason)
             weights = {name: t + exchange.received[name].float() for name, t in exchange.sent.items()}
             try:
-                network = load(model, schema.shape, schema.outputs, weights)
-            except RuntimeError:
-                return _nothing("the update is not of the architecture that is known")
+                network = known_network(model, weights, schema)
+            except ValueError as error:
+                return nothing(str(error))
             discriminators.append(network.eval().requires_grad_(False))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         form: Literal["box", "relaxed"] = "box" if schema.image is not None else "relaxed"
         made = generator_of(relax(schema, schema.width, form), schema.outputs, int(rng.integers(2**31)))
-        taken = train_by_model(
-            made, discriminators, schema, knows.auxiliary, self.iterations, self.seconds, generator, progress
-        )
+        guides, duration = Guides(discriminators, schema, knows.auxiliary), Duration(self.iterations, self.seconds)
+        taken = train_by_model(made, guides, duration, generator, progress)
         if not all(bool(weight.isfinite().all()) for weight in made.parameters):
-            return _nothing("the generator's training diverged against a model whose answers are not finite")
+            return nothing("the generator's training diverged against a model whose answers are not finite")
         labels = torch.arange(schema.outputs).repeat_interleave(self.samples)
         with torch.no_grad():
             records = made(torch.randn(len(labels), NOISE, generator=generator), labels, generator)
@@ -77,7 +76,3 @@ class GanClass(Attack):
         progress(1.0)
         each = f"a generator was trained for {taken} steps against {len(discriminators)} rounds' models"
         return Claim(records, sure.clamp(0, 1), labels, notes=(each,))
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

@@ -1,6 +1,6 @@
 """Searches a generator's noise for the update's records."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -8,15 +8,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
 
-from ..inference.generators import generator_of, search_latent, train_on_records
+from ..countermeasures import answer, answered
+from ..inference.generators import Duration, LatentDescent, generator_of, search_latent, train_on_records
 from ..inversion.labels import as_labels, label_hypotheses
 from ..inversion.local_training import step_length
 from ..inversion.matching.matcher import matching
 from ..inversion.matching.presets import settled
 from ..inversion.matching.relaxation import relax
-from ..inversion.noise import noise_std
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
@@ -35,7 +35,7 @@ class GenerativePrior(Attack):
     """
 
     kind: Literal["generative-prior"] = "generative-prior"
-    adapts_to = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = answered("noise")
     training: int = Field(default=2000, ge=1)
     """Steps of the generator's training."""
     iterations: int = Field(default=300, ge=1)
@@ -48,36 +48,37 @@ class GenerativePrior(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers."""
-        last, schema, real = seen.last, knows.schema, knows.auxiliary
+        against = answer(seen, knows)
+        last, schema, real = against.seen.last, knows.schema, knows.auxiliary
         if real is None or not len(real):
-            return _nothing("there are no auxiliary records to train a generator on (attacker.auxiliary)")
+            return nothing("there are no auxiliary records to train a generator on (attacker.auxiliary)")
         if schema is None or not schema.classes:
-            return _nothing("the schema is withheld" if schema is None else "the label is a number, and has no classes")
+            return nothing("the schema is withheld" if schema is None else "the label is a number, and has no classes")
         if not 1 <= last.records <= self.most_records:
-            return _nothing(f"{last.records} records, the attack tries 1 to {self.most_records}")
+            return nothing(f"{last.records} records, the attack tries 1 to {self.most_records}")
         length = step_length(knows, last.records)
         try:
-            match = matching(last, knows, settled("fedinv", {}), length, torch.device("cpu"))
+            distortion = against.distortion(last)
+            match = matching(last, knows, distortion, settled("fedinv", {}), length)
         except ValueError as error:
-            return _nothing(str(error))
+            return nothing(str(error))
         if len(match.bias) != schema.outputs:
-            return _nothing("the last layer has no bias, from which labels are read")
+            return nothing("the last layer has no bias, from which labels are read")
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         form: Literal["box", "relaxed"] = "box" if schema.image is not None else "relaxed"
         made = generator_of(relax(schema, schema.width, form), schema.outputs, int(rng.integers(2**31)))
-        train_on_records(made, real, self.training, self.seconds, generator, lambda share: progress(share / 2))
+        duration = Duration(self.training, self.seconds)
+        train_on_records(made, real, duration, generator, lambda share: progress(share / 2))
         chances = match.objective.answers(schema.draw(DRAWS, rng))
-        noise = noise_std(knows, last.records)
-        tried = label_hypotheses(match.bias, chances, last.records, length, noise)
+        tried = label_hypotheses(match.bias, chances, last.records, length, distortion.noise)
         labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(self.restarts)])
 
         def misfit(records: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
             value, slope, _ = match.objective(records, one_hot(classes, schema.outputs).float())
             return value, slope
 
-        found, misfits = search_latent(
-            made, misfit, labels, self.iterations, self.lr, generator, lambda share: progress(0.5 + share / 2)
-        )
+        descent = LatentDescent(misfit, self.iterations, self.lr)
+        found, misfits = search_latent(made, descent, labels, generator, lambda share: progress(0.5 + share / 2))
         best = int(misfits.argmin())
         records = made.relaxation.harden(found[best])
         explained = max(0.0, 1 - float(misfits[best]))
@@ -86,7 +87,3 @@ class GenerativePrior(Attack):
         return Claim(
             records, confidence, labels[best], notes=(f"the best batch's gradient has a cosine of {explained:.2f}",)
         )
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
 
-from ..countermeasures import ANSWERED, decoded, looked, rounding
+from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.local_training import local_steps, step_length
 from ..inversion.matching.chain import Chain
 from ..inversion.matching.claiming import (
+    Batch,
     claimed,
     drawn_records,
     explained_share,
@@ -27,11 +28,9 @@ from ..inversion.matching.matcher import Matching, fades, matching
 from ..inversion.matching.optimize import Problem, descend, part
 from ..inversion.matching.partial import Partial
 from ..inversion.matching.presets import Name, Preset, settled
-from ..inversion.matching.refinement import refined
+from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
-from ..inversion.matching.rounds import same_records
 from ..inversion.matching.steps import Rule, Schedule
-from ..inversion.noise import NOISY, noise_std, rescaled
 from ..inversion.recompute import mismatch, recompute_update
 
 DRAWS = 512
@@ -78,7 +77,7 @@ class GradientMatching(Attack):
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
+    adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     distance: Literal["cosine", "squared"] | None = None
     rule: Rule | None = None
@@ -117,23 +116,24 @@ class GradientMatching(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers, or none where the update does not tell them from noise."""
-        seen = looked(seen, knows)
-        last = seen.last
+        against = answer(seen, knows)
         try:
-            return decoded(self._run(seen, knows, rng, progress), seen, knows, rng)
+            return against.decode(self._run(against, rng, progress), rng)
         except _NothingError as reason:
             progress(1.0)
-            return _nothing(last, knows, str(reason))
+            empty = nothing(str(reason), _width(seen.last, knows))
+            return replace(empty, labels=torch.zeros(0, dtype=torch.int64))
 
-    def _run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        last = seen.last
+    def _run(self, against: Countermeasures, rng: np.random.Generator, progress: Progress) -> Claim:
+        seen, knows, last = against.seen, against.knows, against.seen.last
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
         preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows))
         device, notes = _device(self.device), []
         length = step_length(knows, n)
-        match = _match(last, knows, preset, length, device)
+        distortion = against.distortion(last)
+        match = _matched(against, last, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
         null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
         chance = null * n * relaxation.freedom / match.parameters
@@ -142,14 +142,14 @@ class GradientMatching(Attack):
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
                 "numbers"
             )
-        noise = math.hypot(noise_std(knows, n), rounding(last, knows))
+        noise = distortion.spread
         truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(
                 f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
-        if length is None or rescaled(knows, match.length * math.sqrt(truth)):
-            length, match = None, _match(last, knows, preset, None, device)
+        if length is None or distortion.rescales(match.length * math.sqrt(truth)):
+            length, match = None, _matched(against, last, preset, None, device)
             notes.append("the update's scale is not known: label counts are found by trial")
             if preset.distance == "squared":
                 notes.append("the squared distance needs the update's scale: the cosine was used")
@@ -160,7 +160,7 @@ class GradientMatching(Attack):
             preset = replace(preset, work=2 * preset.work)
         restarts, how = scaled(preset, objective.flops(n))
         chances = objective.answers(drawn_records(knows, DRAWS, width, rng).to(device))
-        labels, search = likely_labels(match, preset, chances, n, length, noise, restarts, rng)
+        labels, search = likely_labels(match, preset, chances, Batch(n, length, noise), restarts, rng)
         count = len(labels) * n
         begin = (
             drawn_records(knows, count, width, rng) if preset.start == "schema" else normal_records(count, width, rng)
@@ -182,8 +182,14 @@ class GradientMatching(Attack):
             again = None
             if preset.simulate and search == "records":
                 drawn = drawn_records(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
-                rounds = same_records(seen, knows, preset, length, match, found, drawn)
-                again = refined(found, rounds, relaxation, knows, length, preset, part(progress, 0.6, 0.95))
+
+                def matched(one: Exchange) -> Matching:
+                    return matching(one, knows, against.distortion(one), preset, length, device)
+
+                earlier = joinable(seen, knows)[:-1] if preset.join else ()
+                rounds = same_records(earlier, (match, last), matched, found, drawn)
+                refinement = Refinement(relaxation, knows, length, preset)
+                again = refined(found, rounds, refinement, part(progress, 0.6, 0.95))
             if again is not None:
                 found, preset, reached = again.found, replace(preset, pooling="best"), max(reached, again.explained)
             elif local_steps(knows, n) != 1:
@@ -209,15 +215,6 @@ class _NothingError(Exception):
     """Why nothing is claimed."""
 
 
-def _nothing(last: Exchange, knows: Knowledge, reason: str) -> Claim:
-    return Claim(
-        records=torch.zeros(0, _width(last, knows)),
-        confidence=torch.zeros(0),
-        labels=torch.zeros(0, dtype=torch.int64),
-        notes=(f"nothing claimed: {reason}",),
-    )
-
-
 def _width(last: Exchange, knows: Knowledge) -> int:
     """Network inputs, read off the first weights for want of a schema."""
     if knows.schema is not None:
@@ -225,9 +222,11 @@ def _width(last: Exchange, knows: Knowledge) -> int:
     return next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
 
 
-def _match(last: Exchange, knows: Knowledge, preset: Preset, length: float | None, device: torch.device) -> Matching:
+def _matched(
+    against: Countermeasures, one: Exchange, preset: Preset, length: float | None, device: torch.device
+) -> Matching:
     try:
-        return matching(last, knows, preset, length, device)
+        return matching(one, against.knows, against.distortion(one), preset, length, device)
     except ValueError as error:
         raise _NothingError(str(error)) from None
 

@@ -7,11 +7,11 @@ import torch
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
+from ..countermeasures import answer
 from ..inversion.labels import label_hypotheses
 from ..inversion.local_training import step_length
 from ..inversion.matching.matcher import matching
 from ..inversion.matching.presets import settled
-from ..inversion.noise import noise_std
 
 DRAWS = 512
 """Records drawn to estimate the network's mean answer."""
@@ -39,19 +39,21 @@ class Labels(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
         """Scores (1, classes): how many of the update's records have each label."""
-        last, schema = seen.last, knows.schema
+        against = answer(seen, knows)
+        last, schema = against.seen.last, knows.schema
         length = step_length(knows, last.records)
         if schema is None:
             return unanswered("the schema is withheld, and with it what the network answers on average")
         if knows.loss == "squared-error":
             return unanswered("the label is a number, and has no counts")
         try:
-            match = matching(last, knows, settled("fedinv", {}), length, torch.device("cpu"))
+            distortion = against.distortion(last)
+            match = matching(last, knows, distortion, settled("fedinv", {}), length)
         except ValueError as error:
             return unanswered(str(error))
         if len(match.bias) != schema.outputs:
             return unanswered("the last layer has no bias")
         chances = match.objective.answers(schema.draw(DRAWS, rng))
-        counts = label_hypotheses(match.bias, chances, last.records, length, noise_std(knows, last.records))[0]
+        counts = label_hypotheses(match.bias, chances, last.records, length, distortion.noise)[0]
         progress(1.0)
         return Answer(torch.as_tensor(counts, dtype=torch.float32).reshape(1, -1))

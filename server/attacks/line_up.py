@@ -1,6 +1,6 @@
 """Which of n candidates was in the batch, behind noise."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -8,7 +8,8 @@ from pydantic import Field
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from ..inference.likelihood import mechanism, whole_batches
+from ..countermeasures import answer, answered
+from ..inference.likelihood import mechanism, same_batch_each_round
 from ..inversion.evidence import unusable
 
 
@@ -26,7 +27,7 @@ class LineUp(Attack):
     """
 
     kind: Literal["line-up"] = "line-up"
-    adapts_to = frozenset({"dp-sgd", "clip-noise"})
+    adapts_to: ClassVar[frozenset[str]] = answered("noise")
     candidates: int = Field(default=10, ge=2, le=1000)
     """How many people stand in the line-up."""
 
@@ -44,11 +45,13 @@ class LineUp(Attack):
         if reason is not None:
             return unanswered(reason)
         people, others = question.people, question.others
+        against = answer(seen, knows)
+        seen = against.seen
         scores = torch.zeros(len(people), dtype=torch.float64)
-        watched = seen.exchanges if whole_batches(knows, seen.last.records) else (seen.last,)
+        watched = seen.exchanges if same_batch_each_round(knows, seen.last.records) else (seen.last,)
         try:
             for done, exchange in enumerate(watched, 1):
-                given = mechanism((exchange,), knows)
+                given = mechanism((exchange,), knows, against.distortion(exchange))
                 known = given.gradients(others).sum(0)
                 scores += given.log_likelihood(known + given.gradients(people), len(others) + 1)
                 progress(done / len(watched))

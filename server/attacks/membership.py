@@ -1,7 +1,7 @@
 """Whether a person was in the training."""
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,13 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Sample, Sees, unanswered
-from fedinv.task.models import load
 
 from ..inference.membership import by_gradient, by_likelihood, by_loss
-from ..inference.shadows import confidences, shadows
+from ..inference.shadows import ShadowTraining, confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
 from ..inversion.evidence import unusable
-from ..inversion.local_training import step_length
+from ..inversion.local_training import gradient_weights, known_network, local_steps, step_length
 
 DRAWS = 256
 """People drawn to learn how the gradients of others vary, where no auxiliary records are at hand."""
@@ -38,6 +37,7 @@ class Membership(Attack):
     """
 
     kind: Literal["membership"] = "membership"
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
     shadows: int = Field(default=32, ge=4, le=1024)
     """Shadow models of lira."""
@@ -62,9 +62,9 @@ class Membership(Attack):
         if question is None or question.people is None:
             return unanswered("there is nobody to ask about")
         try:
-            network = load(model, schema.shape, schema.outputs, {n: t.float() for n, t in last.sent.items()}).eval()
-        except RuntimeError:
-            return unanswered("the model is not of the architecture that is known")
+            network = known_network(model, {name: t.float() for name, t in last.sent.items()}, schema).eval()
+        except ValueError as error:
+            return unanswered(str(error))
         if last.records < 1:
             return unanswered("the message counts no records")
         people = question.people
@@ -77,9 +77,8 @@ class Membership(Attack):
             others = knows.auxiliary or Sample(
                 schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
             )
-            halfway = 0.0 if knows.algorithm == "fedsgd" else 0.5
-            middle = {n: t + halfway * last.received[n].float() for n, t in last.sent.items()}
-            network = load(model, schema.shape, schema.outputs, middle).eval()
+            middle = gradient_weights(last, knows.algorithm == "fedsgd")
+            network = known_network(model, middle, schema).eval()
             mean = seen_gradient(network, last.received, step_length(knows, last.records), gradients(network, others))
             scores = by_gradient(network, people, others, mean, last.records)
         else:
@@ -104,12 +103,12 @@ class Membership(Attack):
         inside = torch.from_numpy(rng.random((self.shadows, len(pool))).argsort(1).argsort(1) < members)
         clients, batch, lr = max(1, len(seen.clients)), knows.batch_size or 1, knows.lr or 0.0
         each = seen.last.records / clients
-        local = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(each / batch)
-        taken = seen.last.round * local
+        taken = seen.last.round * (local_steps(knows, each) or 1)
         steps = min(self.steps, taken)
         seed = int(rng.integers(2**31))
         progress(0.1)
-        trained = shadows(knows, pool, inside, steps, min(members, clients * batch), lr * taken / steps, seed)
+        training = ShadowTraining(steps, min(members, clients * batch), lr * taken / steps)
+        trained = shadows(knows, pool, inside, training, seed)
         target = {name: t.float()[None] for name, t in seen.last.sent.items()}
         told = confidences(knows, trained, people)
         return by_likelihood(confidences(knows, target, people)[0], told, inside[:, : len(people)])

@@ -1,19 +1,19 @@
 """What the model tells of its classes, or of one field."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees
-from fedinv.task.models import load
+from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees, nothing
 from fedinv.task.schema import Schema
 
 from ..inference.attribute import attribute
 from ..inference.representatives import (
-    Search,
+    ClassDescent,
     Slopes,
     begin,
     by_confidence,
@@ -21,6 +21,7 @@ from ..inference.representatives import (
     marginals,
     representatives,
 )
+from ..inversion.local_training import known_network
 from ..inversion.matching.priors import Prior, squares, total_variation
 from ..inversion.matching.relaxation import relax
 
@@ -47,6 +48,7 @@ class ModelInversion(Attack):
     """
 
     kind: Literal["model-inversion"] = "model-inversion"
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"mode": "attribute", "access": "gradients"}
     mode: Literal["classes", "attribute"] = "classes"
     access: Literal["gradients", "confidences"] = "gradients"
     column: str | None = None
@@ -79,15 +81,15 @@ class ModelInversion(Attack):
             return attribute(seen, knows, self.access, rng)
         model, schema = knows.model, knows.schema
         if model is None or schema is None:
-            return _nothing("the architecture is withheld" if model is None else "the schema is withheld")
+            return nothing("the architecture is withheld" if model is None else "the schema is withheld")
         if not schema.classes:
-            return _nothing("the label is a number, and has no classes")
+            return nothing("the label is a number, and has no classes")
         try:
-            network = load(model, schema.shape, schema.outputs, {k: t.float() for k, t in seen.last.sent.items()})
-        except (KeyError, RuntimeError):
-            return _nothing("the model is not of the architecture that is known")
+            network = known_network(model, {k: t.float() for k, t in seen.last.sent.items()}, schema)
+        except ValueError as error:
+            return nothing(str(error))
         if not all(bool(t.isfinite().all()) for t in seen.last.sent.values()):
-            return _nothing("the model's weights are not finite")
+            return nothing("the model's weights are not finite")
         return self._classes(network.eval().requires_grad_(False), schema, rng, progress)
 
     def _classes(self, network: nn.Sequential, schema: Schema, rng: np.random.Generator, progress: Progress) -> Claim:
@@ -107,10 +109,10 @@ class ModelInversion(Attack):
             if black
             else by_gradient(network, self.goal)
         )
-        search = Search(slopes, relaxation, self._priors(schema), iterations, self.lr)
+        descent = ClassDescent(slopes, relaxation, self._priors(schema), iterations, self.lr)
         classes = torch.arange(schema.outputs).repeat_interleave(restarts)
         start = begin(schema, relaxation, restarts, self.start, rng)
-        found, costs = representatives(start, classes, search, progress)
+        found, costs = representatives(start, classes, descent, progress)
         best = costs.reshape(-1, restarts).argmin(1) + torch.arange(schema.outputs) * restarts
         records = found[best]
         labels = torch.arange(schema.outputs)
@@ -123,7 +125,3 @@ class ModelInversion(Attack):
         if schema.image is None:
             return [marginals(schema, 1.0 if self.near is None else self.near)]
         return [total_variation(self.smooth, schema.shape), squares(0.3 if self.near is None else self.near)]
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

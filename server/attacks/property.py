@@ -6,7 +6,9 @@ import numpy as np
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from .row_space import RowSpace
+from ..countermeasures import answer
+from ..inversion.row_space.reading import read_records
+from ..inversion.row_space.search import SpanBudget
 
 
 class Property(Attack):
@@ -42,7 +44,10 @@ class Property(Attack):
             return unanswered("the schema is withheld")
         if question is None or question.options is None or question.column is None:
             return unanswered("the records have no columns to ask about")
-        claim = RowSpace().run(seen, knows, rng, progress)
+        against = answer(seen, knows)
+        exchange = against.seen.last
+        noise = against.distortion(exchange).spread
+        claim = against.decode(read_records(exchange, against.requires, noise, SpanBudget(), rng, progress), rng)
         if not len(claim.records):
             return unanswered("; ".join(claim.notes))
         column, wanted = schema.columns[schema.names.index(question.column)], question.options[0]

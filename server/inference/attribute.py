@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
 from fedinv.task.columns import Categorical
 from fedinv.task.loss import loss
-from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
 from ..inversion.evidence import unusable
-from ..inversion.local_training import step_length
+from ..inversion.local_training import gradient_weights, known_network, step_length
 from .whitening import Noise, gradients, seen_gradient
 
 CHUNK = 2**25
@@ -44,12 +43,11 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     reason = unusable(last) if access == "gradients" else None
     if reason is not None:
         return unanswered(reason)
-    halfway = 0.5 if last.received and knows.algorithm != "fedsgd" else 0.0
     try:
-        weights = {name: t + halfway * last.received[name].float() if halfway else t for name, t in last.sent.items()}
-        network = load(model, schema.shape, schema.outputs, weights).eval()
-    except (KeyError, RuntimeError):
-        return unanswered("the update is not of the architecture that is known")
+        weights = gradient_weights(last, not last.received or knows.algorithm == "fedsgd")
+        network = known_network(model, weights, schema).eval()
+    except ValueError as error:
+        return unanswered(str(error))
     people = question.people
     records, labels = _filled(schema, question)
     prior = _log_prior(schema, question) if knows.auxiliary is None else _imputed(schema, question, knows.auxiliary)

@@ -59,31 +59,46 @@ def generator_of(relaxation: Relaxation, classes: int, seed: int) -> Generator:
     return Generator(*layers, relaxation, classes)
 
 
+@dataclass(frozen=True)
+class Duration:
+    """How long a generator is trained."""
+
+    steps: int
+    seconds: float
+    """Wall clock after which training ends wherever it is."""
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What tells a generator how plausible its records are."""
+
+    discriminators: Sequence[nn.Module]
+    """The models of successive rounds, at least one."""
+    schema: Schema
+    """Whose published means and variances a batch should have."""
+    auxiliary: Sample | None
+    """Real records, for a discriminator of real and made ones."""
+
+
 def train_by_model(
-    made: Generator,
-    discriminators: Sequence[nn.Module],
-    schema: Schema,
-    auxiliary: Sample | None,
-    steps: int,
-    seconds: float,
-    generator: torch.Generator,
-    progress: Progress,
+    made: Generator, guides: Guides, duration: Duration, generator: torch.Generator, progress: Progress
 ) -> int:
     """Train a generator to please the models of successive rounds; returns the steps that were taken.
 
-    Each discriminator for an equal part of `steps`: the class's loss under it, the distance of a batch's means and
+    Each discriminator for an equal part of the steps: the class's loss under it, the distance of a batch's means and
     variances from the published ones, and, where there are real records, a discriminator of real and made
     (Goodfellow et al. 2014, the non-saturating loss).
     """
+    discriminators, auxiliary = guides.discriminators, guides.auxiliary
     optimizer = torch.optim.Adam(made.parameters, lr=2e-3, betas=(0.5, 0.9))
-    width, deadline, taken = made.relaxation.width, time.monotonic() + seconds, 0
-    mean = average(schema)
+    width, deadline, taken = made.relaxation.width, time.monotonic() + duration.seconds, 0
+    mean = average(guides.schema)
     hot = made.relaxation.groups.any(1)
     spread = torch.where(hot, (mean * (1 - mean)).clamp_min(0), torch.ones(width))
     critic, critics = _critic(width, made.classes, generator), None
     if auxiliary is not None:
         critics = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
-    each = max(1, steps // len(discriminators))
+    each = max(1, duration.steps // len(discriminators))
     for model in discriminators:
         for _ in range(each):
             labels = torch.randint(made.classes, (64,), generator=generator)
@@ -112,7 +127,7 @@ def train_by_model(
 
 
 def train_on_records(
-    made: Generator, real: Sample, steps: int, seconds: float, generator: torch.Generator, progress: Progress
+    made: Generator, real: Sample, duration: Duration, generator: torch.Generator, progress: Progress
 ) -> int:
     """Train a generator as the decoder of a conditional variational autoencoder; returns the steps that were taken.
 
@@ -125,8 +140,8 @@ def train_on_records(
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         encoder = nn.Sequential(nn.Linear(width + made.classes, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2 * NOISE))
     optimizer = torch.optim.Adam([*made.parameters, *encoder.parameters()], lr=2e-3)
-    deadline = time.monotonic() + seconds
-    for step in range(steps):
+    deadline = time.monotonic() + duration.seconds
+    for step in range(duration.steps):
         rows = torch.randint(len(real), (64,), generator=generator)
         records, labels = real.records[rows], real.labels[rows]
         mean, log = encoder(_with(records, labels, made.classes)).chunk(2, 1)
@@ -138,33 +153,37 @@ def train_on_records(
         torch.autograd.backward((wrong + apart).mean())
         optimizer.step()
         if step % 20 == 0:
-            progress(step / steps)
+            progress(step / duration.steps)
             if time.monotonic() > deadline:
                 return step + 1
-    return steps
+    return duration.steps
+
+
+@dataclass(frozen=True)
+class LatentDescent:
+    """What is minimized over a generator's noise, and how far."""
+
+    misfit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Values (restarts,) and slopes (restarts, n, width) of batches (restarts, n, width) with labels (restarts, n)."""
+    steps: int
+    lr: float
 
 
 def search_latent(
-    made: Generator,
-    misfit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    labels: Tensor,
-    steps: int,
-    lr: float,
-    generator: torch.Generator,
-    progress: Progress,
+    made: Generator, descent: LatentDescent, labels: Tensor, generator: torch.Generator, progress: Progress
 ) -> tuple[Tensor, Tensor]:
     """Latents whose records explain an update: records (restarts, n, width) and misfits (restarts,).
 
-    `misfit` gives the values (restarts,) and slopes (restarts, n, width) of batches; `labels` are (restarts, n). Adam
-    on the noise, which is drawn towards the normal it was trained with (Zhang et al. 2020, GMI; Li et al. 2022, GGL).
+    `labels` are (restarts, n). Adam on the noise, which is drawn towards the normal it was trained with (Zhang et al.
+    2020, GMI; Li et al. 2022, GGL).
     """
     restarts, n = labels.shape
     noise = torch.randn(restarts * n, NOISE, generator=generator).requires_grad_(True)
-    optimizer = torch.optim.Adam([noise], lr=lr)
+    optimizer = torch.optim.Adam([noise], lr=descent.lr)
     best, kept = torch.full((restarts,), torch.inf), torch.zeros(restarts, n, made.relaxation.width)
-    for step in range(steps):
+    for step in range(descent.steps):
         records = made(noise, labels.flatten()).view(restarts, n, -1)
-        value, slope = misfit(records.detach(), labels)
+        value, slope = descent.misfit(records.detach(), labels)
         better = value < best
         best, kept = torch.where(better, value, best), torch.where(better[:, None, None], records.detach(), kept)
         optimizer.zero_grad()
@@ -173,7 +192,7 @@ def search_latent(
         noise.grad += 1e-4 * noise.detach()
         optimizer.step()
         if step % 20 == 0:
-            progress(step / steps)
+            progress(step / descent.steps)
     return kept, best
 
 

@@ -13,11 +13,12 @@ from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Exchange, Knowledge, Sample
 from fedinv.task.loss import loss
-from fedinv.task.models import load, state
+from fedinv.task.models import state
 from fedinv.task.networks.perceptron import ACTIVATIONS
 
+from ..inversion.distortion import Distortion
 from ..inversion.evidence import unreadable
-from ..inversion.noise import noise_std, record_clip
+from ..inversion.local_training import known_network
 
 CHUNK = 2**24
 """Numbers that the gradients computed at once may take."""
@@ -97,10 +98,11 @@ def _of_dense(network: nn.Sequential, records: Tensor, labels: Tensor) -> Tensor
     return torch.cat(parts, 1)
 
 
-def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
+def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Distortion) -> Mechanism:
     """The mechanism behind exchanges of the same weights and batch: their mean, whose noise is sqrt(R) times less.
 
-    Raises ValueError, in words, for what is withheld or cannot be one step of per-record gradients.
+    `distortion` is what defenses are known to have done to each of the R updates. Raises ValueError, in words, for what
+    is withheld or cannot be one step of per-record gradients.
     """
     last = exchanges[-1]
     if knows.model is None or knows.schema is None:
@@ -116,32 +118,26 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
     reason = next((found for found in map(unreadable, exchanges) if found is not None), None)
     if reason is not None:
         raise ValueError(reason)
-    private = knows.defense("dp-sgd") is not None
-    if private and knows.batch_size is None:
-        raise ValueError("the batch size is withheld, by which dp-sgd divides")
-    try:
-        network = load(
-            knows.model, knows.schema.shape, knows.schema.outputs, {k: t.clone() for k, t in last.sent.items()}
-        )
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    by_batch_size = distortion.divides_by_batch_size
+    if by_batch_size and knows.batch_size is None:
+        raise ValueError("the batch size is withheld, by which the sum of clipped gradients is divided")
+    network = known_network(knows.model, last.sent, knows.schema)
     names = [k for k, _ in network.named_parameters()]
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
         raise ValueError("the update does not fit the network")
     flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
-    cut = knows.defense("clip-noise")
     return Mechanism(
         network=network,
         update=flat,
-        std=noise_std(knows, last.records) / math.sqrt(len(exchanges)),
+        std=distortion.noise / math.sqrt(len(exchanges)),
         lr=knows.lr,
-        record_clip=record_clip(knows),
-        update_clip=float(cut["clip"]) if cut is not None else math.inf,
-        divisor=float(min(knows.batch_size or last.records, last.records)) if private else None,
+        record_clip=distortion.record_clip,
+        update_clip=distortion.update_clip,
+        divisor=float(min(knows.batch_size or last.records, last.records)) if by_batch_size else None,
     )
 
 
-def whole_batches(knows: Knowledge, records: int) -> bool:
+def same_batch_each_round(knows: Knowledge, records: int) -> bool:
     """Whether each round's batch is known to be all of the client's records, and so the same in every round.
 
     A FedSGD message counts its batch: one that is smaller than the batch size is all there is. A full batch may be a
@@ -153,6 +149,6 @@ def whole_batches(knows: Knowledge, records: int) -> bool:
 def repeats(exchanges: Sequence[Exchange], knows: Knowledge) -> tuple[Exchange, ...]:
     """The exchanges of the last one's weights, if their batches were the same too; else the last one alone."""
     last = exchanges[-1]
-    if not whole_batches(knows, last.records):
+    if not same_batch_each_round(knows, last.records):
         return (last,)
     return tuple(e for e in exchanges if all(torch.equal(e.sent[k], last.sent[k]) for k in last.sent))

@@ -33,6 +33,14 @@ class Told:
     """float32 (n,): the same for all fields of a record at once."""
 
 
+@dataclass(frozen=True)
+class _Context:
+    """The likelihood and the prior."""
+
+    given: Mechanism
+    schema: Schema
+
+
 @dataclass
 class _State:
     """Where the walk is: records, labels, their cut gradients."""
@@ -59,32 +67,37 @@ def first_record(given: Mechanism, schema: Schema) -> Tensor | None:
     for name in names[:2]:
         parts[name] = given.update[start : start + named[name].numel()].view(named[name].shape)
         start += named[name].numel()
-    joined = torch.cat([parts["0.weight"], parts["0.bias"][:, None]], 1).double()
-    vector = torch.linalg.svd(joined, full_matrices=False).Vh[0]
+    gradient = torch.cat([parts["0.weight"], parts["0.bias"][:, None]], 1).double()
+    vector = torch.linalg.svd(gradient, full_matrices=False).Vh[0]
     if float(vector[-1].abs()) < 1e-9:
         return None
     return _valid(schema, (vector[:-1] / vector[-1]).float()[None])[0]
 
 
+@dataclass(frozen=True)
+class Draws:
+    """How the posterior is sampled."""
+
+    sweeps: int
+    """Times that all fields are drawn anew."""
+    tolerance: float
+    """Standard deviations within which a drawn number counts as the claimed one."""
+
+
 def sample(
-    given: Mechanism,
-    schema: Schema,
-    starts: Tensor,
-    sweeps: int,
-    tolerance: float,
-    rng: np.random.Generator,
-    progress: Progress,
+    given: Mechanism, schema: Schema, starts: Tensor, draws: Draws, rng: np.random.Generator, progress: Progress
 ) -> Told:
-    """Climb to the most likely records from `starts` (n, width), then draw `sweeps` times around them."""
+    """Climb to the most likely records from `starts` (n, width), then draw around them."""
+    sweeps, tolerance, context = draws.sweeps, draws.tolerance, _Context(given, schema)
     torch_rng = torch.Generator().manual_seed(int(rng.integers(2**62)))
     labels = torch.zeros(len(starts)) if schema.target is not None else torch.zeros(len(starts), dtype=torch.int64)
     state = _State(starts.clone(), labels, given.gradients(Sample(starts, labels)))
     climbs = 3
     for climb in range(climbs):
         for i in range(len(starts)):
-            _step(state, i, -1, given, schema, None, torch_rng)
+            _step(state, i, -1, context, None, torch_rng)
             for column in range(len(schema.columns)):
-                _step(state, i, column, given, schema, None, torch_rng)
+                _step(state, i, column, context, None, torch_rng)
                 if not isinstance(schema.columns[column], Categorical):
                     _narrow(state, i, column, given, schema)
         progress((climb + 1) / (2 * climbs))
@@ -93,9 +106,9 @@ def sample(
     drawn = []
     for sweep in range(sweeps):
         for i in range(len(starts)):
-            _step(state, i, -1, given, schema, best, torch_rng)
+            _step(state, i, -1, context, best, torch_rng)
             for column in range(len(schema.columns)):
-                chance = _step(state, i, column, given, schema, best, torch_rng)
+                chance = _step(state, i, column, context, best, torch_rng)
                 chances[i, column] = chances.get((i, column), 0) + chance / sweeps
         drawn.append(state.records.clone())
         progress(0.5 + (sweep + 1) / (2 * sweeps))
@@ -130,8 +143,7 @@ def _step(
     state: _State,
     i: int,
     column: int,
-    given: Mechanism,
-    schema: Schema,
+    context: _Context,
     around: Sample | None,
     rng: torch.Generator,
 ) -> Tensor:
@@ -139,6 +151,7 @@ def _step(
 
     Returns the posterior chances (values,) of the field's values, given all other fields.
     """
+    given, schema = context.given, context.schema
     if column < 0:
         labels, prior = _labels(state, i, schema)
         records = state.records[i].repeat(len(labels), 1)

@@ -27,7 +27,7 @@ PATCH = 3
 
 
 @dataclass(frozen=True)
-class Search:
+class ClassDescent:
     """What is descended: a model's cost, what speaks against inputs, and how far to walk."""
 
     slopes: Slopes
@@ -127,27 +127,27 @@ def begin(
     return torch.where(hot, inputs.clamp_min(1e-3).log(), relaxation.free(inputs))
 
 
-def representatives(start: Tensor, classes: Tensor, search: Search, progress: Progress) -> tuple[Tensor, Tensor]:
+def representatives(start: Tensor, classes: Tensor, descent: ClassDescent, progress: Progress) -> tuple[Tensor, Tensor]:
     """Walk from free numbers (n, width), each towards its class (n,): inputs (n, width) and their least costs (n,).
 
     Fredrikson et al. 2015, algorithm 1, with Adam's steps, and with priors in the place of its processing.
     """
-    steps = walk("adam", start, lengths("cosine", search.lr, search.iterations))
+    steps = walk("adam", start, lengths("cosine", descent.lr, descent.iterations))
     least, kept = torch.full((len(start),), torch.inf), start.clone()
     point = next(steps)
-    for step in range(search.iterations + 1):
-        search.relaxation.project(point)
-        inputs = search.relaxation.inputs(point)
-        cost, slope = search.slopes(inputs, classes)
-        for prior in search.priors:
+    for step in range(descent.iterations + 1):
+        descent.relaxation.project(point)
+        inputs = descent.relaxation.inputs(point)
+        cost, slope = descent.slopes(inputs, classes)
+        for prior in descent.priors:
             more, steeper = prior(inputs[:, None])
             cost, slope = cost + more, slope + steeper[:, 0]
         better = cost < least
         least = torch.where(better, cost, least)
         kept = torch.where(better[:, None], point, kept)
-        if step < search.iterations:
-            point = steps.send((cost, search.relaxation.pull_back(slope, inputs)))
+        if step < descent.iterations:
+            point = steps.send((cost, descent.relaxation.pull_back(slope, inputs)))
         if step % 10 == 0:
-            progress(step / max(1, search.iterations))
+            progress(step / max(1, descent.iterations))
     steps.close()
-    return search.relaxation.inputs(kept), least
+    return descent.relaxation.inputs(kept), least

@@ -1,6 +1,7 @@
 """Shadow models: many perceptrons trained at once on subsets of the same records, stacked in one tensor."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,12 +12,20 @@ from fedinv.task.loss import loss
 from fedinv.task.models import build
 
 
-def shadows(
-    knows: Knowledge, people: Sample, inside: Tensor, steps: int, batch: int, lr: float, seed: int
-) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class ShadowTraining:
+    """How each shadow is trained."""
+
+    steps: int
+    batch: int
+    """Records in each step, drawn with replacement."""
+    lr: float
+
+
+def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTraining, seed: int) -> dict[str, Tensor]:
     """Train as many networks as `inside` (shadows, people) has rows, each on those people that its row marks.
 
-    Plain SGD, each shadow with batches of its own of `batch` records drawn with replacement, from one and the same
+    Plain SGD, each shadow with batches of its own, from one and the same
     start; returns parameters (shadows, ...) by name. That the federation averages clients' models is left out: in
     expectation an averaged round moves like its clients' mean gradient.
     """
@@ -31,12 +40,12 @@ def shadows(
     slope = vmap(grad(off))
     velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
     momentum, decay = knows.momentum or 0.0, knows.weight_decay or 0.0
-    for _ in range(steps):
-        rows = torch.multinomial(inside.float(), batch, replacement=True, generator=generator)
+    for _ in range(training.steps):
+        rows = torch.multinomial(inside.float(), training.batch, replacement=True, generator=generator)
         slopes = slope(weights, people.records[rows], people.labels[rows])
         for name, w in weights.items():
             velocity[name].mul_(momentum).add_(slopes[name]).add_(w, alpha=decay)
-            w.sub_(velocity[name], alpha=lr)
+            w.sub_(velocity[name], alpha=training.lr)
     return weights
 
 

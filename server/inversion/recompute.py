@@ -1,7 +1,7 @@
 """Trains again on a claim: the check of an attack that needs no truth."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fedinv.attack import Knowledge, Weights
 from fedinv.task.loss import loss
-from fedinv.task.models import load
+
+from .local_training import known_network, shuffled_batches
 
 
 def recompute_update(
@@ -37,16 +38,11 @@ def recompute_update(
         raise ValueError(f"the update cannot be computed again without {', '.join(missing)}")
     if len(records) == 0 or len(records) != len(labels):
         raise ValueError(f"{len(records)} records and {len(labels)} labels")
-    shapes = [tensor.shape for tensor in sent.values()]
-    try:
-        shape = shapes[0][1:] if knows.schema is None else knows.schema.shape
-        network = load(model, shape, shapes[-1][0], {name: tensor.clone() for name, tensor in sent.items()})
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    network = known_network(model, sent, knows.schema)
     records, weights = records.float(), dict(network.named_parameters())
     velocity: dict[str, Tensor] = {}
     update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for rows in _batches(knows, len(records), rng):
+    for rows in shuffled_batches(knows, len(records), rng):
         off = loss(network(records[rows]), labels[rows])
         if algorithm == "fedsgd" and count is not None:
             off = off * (len(records) / count)
@@ -70,13 +66,3 @@ def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:
     apart = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
     size = math.sqrt(sum(float(t.double().square().sum()) for t in observed.values()))
     return apart / size if size > 0 else (math.inf if apart > 0 else 0.0)
-
-
-def _batches(knows: Knowledge, records: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    if knows.algorithm == "fedsgd":
-        yield torch.arange(records)
-        return
-    if knows.epochs is None or knows.batch_size is None:
-        raise ValueError("the update cannot be computed again without epochs and batch-size")
-    for _ in range(knows.epochs):
-        yield from torch.split(torch.from_numpy(rng.permutation(records)), knows.batch_size)

@@ -92,8 +92,8 @@ CALLS = {
 
 def test_every_hook_of_a_defense_is_called_here():
     base = {name for name, member in vars(Defense).items() if callable(member) and not name.startswith("_")}
-    # `misfit` and `known` are asked by the operator (tests/fedinv/scenario), `release` by tests/contract
-    assert base - {"misfit", "known", "release"} == set(CALLS)
+    # `misfit`, `known` and `exposure` are asked by the operator, `release` by tests/contract
+    assert base - {"misfit", "known", "exposure", "release"} == set(CALLS)
 
 
 @pytest.mark.parametrize("hook", CALLS)

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +16,21 @@ from server import countermeasures
 
 from .conftest import flattened, observed
 
-KINDS = tuple(sorted(countermeasures.ANSWERED))
+FILES = Path(countermeasures.__file__).parent.glob("*.py")
+KINDS = tuple(sorted(path.stem.replace("_", "-") for path in FILES if not path.stem.startswith("_")))
 PROTOCOL = set(re.findall(r"^(\w+)\(", countermeasures.__doc__, re.M))
 
 
 def functions(kind):
     """The public functions of a defense's answer, those taken over from another answer among them."""
-    module = countermeasures._module(kind)
-    package = countermeasures.__name__
-    return {
-        name: member
-        for name, member in vars(module).items()
-        if inspect.isfunction(member) and not name.startswith("_") and member.__module__.startswith(f"{package}.")
-    }
+    module = import_module(f"{countermeasures.__name__}.{kind.replace('-', '_')}")
+    return {name: member for name, member in vars(module).items() if inspect.isfunction(member) and _answers(member)}
+
+
+def _answers(function):
+    """Whether a function is of a file that answers a defense, and not of what such files share."""
+    home, _, file = function.__module__.rpartition(".")
+    return home == countermeasures.__name__ and not file.startswith("_") and not function.__name__.startswith("_")
 
 
 def arguments(function, kind):
@@ -51,8 +55,11 @@ CASES = [(kind, name) for kind in KINDS for name in functions(kind)]
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_is_to_a_defense_that_exists_and_has_functions_of_the_protocol_alone(kind):
     assert kind in plugins.available("defenses")
-    assert functions(kind), f"{kind}: answers nothing"
-    assert set(functions(kind)) <= PROTOCOL
+    module = import_module(f"{countermeasures.__name__}.{kind.replace('-', '_')}")
+    assert bool(functions(kind)) != bool(getattr(module, "NOTHING_TO_ADAPT_TO", "")), (
+        f"{kind}: answers it, or says why not"
+    )
+    assert set(functions(kind)) <= PROTOCOL == set(countermeasures.WAYS)
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)

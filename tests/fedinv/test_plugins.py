@@ -106,7 +106,7 @@ def test_an_entry_point_that_cannot_be_loaded_is_listed_and_is_one_clear_line_wh
         loads(tiny + '[[attacks]]\nkind = "silent"\n')
     assert "\n" not in str(caught.value)
     assert loads(tiny + '[[attacks]]\nkind = "exact"\n').attacks[0].kind == "exact"
-    assert "silent" not in plugins.loadable("attacks")
+    assert "silent" not in plugins.loaded("attacks")
 
 
 def test_a_built_in_plugin_is_never_replaced_by_another_package(package):
@@ -150,4 +150,4 @@ def test_the_command_line_lists_a_broken_plugin_and_refuses_to_run_it(package, t
 def test_every_plugin_here_can_be_loaded_and_listing_finds_no_fault():
     for group in ("attacks", "defenses", "datasets"):
         assert not [row for row in plugins.listing(group).values() if row.startswith("cannot be loaded")]
-        assert set(plugins.loadable(group)) == set(plugins.available(group))
+        assert set(plugins.loaded(group)) == set(plugins.available(group))

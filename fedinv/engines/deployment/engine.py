@@ -9,13 +9,14 @@ from typing import Any
 
 import tomli_w
 
-from fedinv import __version__, roles
+from fedinv import roles
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.engines.deployment import rehearsal
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
+from fedinv.version import __version__
 
 POLL_SECONDS = 0.5
 ASK_SECONDS = 10.0

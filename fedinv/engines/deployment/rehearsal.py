@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ from fedinv.storage import files
 
 NAME = "fedinv"
 """Of the SuperLink in Flower's configuration."""
-START_SECONDS = 90.0
-PATIENCE_SECONDS = 3.0
-"""For processes that were asked to end."""
+START_SECONDS = 120.0
+"""For each process that is to come up, which on few or busy cores they do one after another; none is waited for that
+ended."""
+END_SECONDS = 10.0
+"""For processes to be gone, once when they were asked to end and once more when they were killed."""
 
 Tell = Callable[[str], None]
 
@@ -79,7 +81,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
         raise RequestError(f"{at}: a deployment is up already, on {before.address}; end it with: fedinv down")
     for old in ("logs", "keys", "flower"):
         shutil.rmtree(at / old, ignore_errors=True)
-    port = _free_port()
+    (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     secure = ["--insecure"]
     if tls:
@@ -94,7 +96,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
     superlink = _start(at, "SuperLink", [*command, "--disable-runtime-dependency-installation"])
     found = _note(at, Deployment(address=address, tls=tls, superlink=superlink))
     try:
-        _wait(lambda: _listens(port), superlink, at, "the SuperLink")
+        _wait(lambda: listens(port), found.processes, at, "the SuperLink")
         return more(at, found, clients, tell)
     except BaseException:
         down(at)
@@ -109,16 +111,16 @@ def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
         keys = {number: certificates.write_node(_keys(at), f"node-{number}") for number in missing}
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda key: flower(at, "supernode", "register", f"{key}.pub", NAME), keys.values()))
-    for number in missing:
+    for number, port in zip(missing, free_ports(len(missing)), strict=True):
         secure = ["--insecure"]
         if there.tls:
             secure = ["--root-certificates", str(_keys(at) / "ca.crt")]
             secure += ["--auth-supernode-private-key", str(keys[number])]
-        command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(_free_port())]
+        command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(port)]
         config = f"partition-id={number} num-partitions={clients}"
         node = _start(at, f"SuperNode {number}", [*command, "--host", "127.0.0.1", "--node-config", config])
         there = _note(at, there.model_copy(update={"nodes": (*there.nodes, node)}))
-    _wait(lambda: _online(at) >= clients, there.superlink, at, "all SuperNodes", every=1.0)
+    _wait(lambda: _online(at) >= clients, there.processes, at, "all SuperNodes", every=1.0)
     return there
 
 
@@ -127,11 +129,11 @@ def down(at: Path) -> list[str]:
     found = read(at)
     running = [process for process in (found.processes if found is not None else ()) if process.alive]
     family = [pid for process in running for pid in (process.pid, *_descendants(process.pid))]
-    _signal(family, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(_began(pid) is not None for pid in family) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    _signal(family, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(family, number)
+        deadline = time.monotonic() + END_SECONDS
+        while any(_began(pid) is not None for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.05)
     (at / "deployment.json").unlink(missing_ok=True)
     return [process.what for process in running]
 
@@ -224,15 +226,17 @@ def _note(at: Path, deployment: Deployment) -> Deployment:
     return deployment
 
 
-def _wait(ready: Callable[[], bool], superlink: Process, at: Path, what: str, every: float = 0.1) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(ready: Callable[[], bool], processes: Sequence[Process], at: Path, what: str, every: float = 0.1) -> None:
+    seconds = START_SECONDS * len(processes)
+    deadline = time.monotonic() + seconds
     while not ready():
-        if not superlink.alive:
-            raise RunError(
-                f"{superlink.what} ended by itself, saying: {_last_words(at, superlink)} (see {at / 'logs'})"
-            )
+        for process in processes:
+            if not process.alive:
+                raise RunError(
+                    f"{process.what} ended by itself, saying: {_last_words(at, process)} (see {at / 'logs'})"
+                )
         if time.monotonic() > deadline:
-            raise RunError(f"{what} did not come up within {START_SECONDS:.0f} s: see {at / 'logs'}")
+            raise RunError(f"{what} did not come up within {seconds:.0f} s: see {at / 'logs'}")
         time.sleep(every)
 
 
@@ -250,13 +254,17 @@ def _keys(at: Path) -> Path:
     return (at / "keys").resolve()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """So many different ports of loopback that nobody uses now."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

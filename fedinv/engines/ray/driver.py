@@ -131,7 +131,7 @@ def simulate(scenario: Scenario, out: str, options: Mapping[str, Any], tell: Tel
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, SUPERLINK_NODE_ID, _TASK_ID
     federation, config = scenario.federation, {"scenario": scenario.to_toml(), "out": out}
     resources = {"num_cpus": options["client_cpus"], "num_gpus": options["client_gpus"]}
-    seconds = {"train": federation.round_seconds, "query": server.REGISTRATION_SECONDS}
+    seconds = {"train": federation.round_seconds, "query": server.patience(federation.clients)}
     actors = Actors(resources, federation.participants, seconds, tell)
     actors.build(client_app)
 

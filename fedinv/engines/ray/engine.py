@@ -94,6 +94,8 @@ _SETTINGS = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # or under `uv run` Ray ships the working folder
+    "RAY_worker_register_timeout_seconds": "600",  # a worker imports for a while before Ray hears of it
+    "RAY_GCS_SERVER_REQUEST_TIMEOUT_SECONDS": "600",
     "RAY_worker_niceness": "0",  # by default its workers give way to everything else on the machine
 }
 

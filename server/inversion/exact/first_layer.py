@@ -60,7 +60,7 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
         raise ValueError("the network does not begin with a linear layer that has a bias")
     if not any(bool(received[n].any()) for n in names):
         raise ValueError("the update is zero")
-    start, update = joined(sent, weight, bias), joined(received, weight, bias)
+    start, update = with_bias(sent, weight, bias), with_bias(received, weight, bias)
     if not bool(update.any()):
         raise ValueError("the first layer's update is zero")
     signs = None
@@ -117,6 +117,6 @@ def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Fac
     return Factors(left[:, :rank], values[:rank, None] * right[:rank], std)
 
 
-def joined(tensors: Weights, weight: str, bias: str) -> Tensor:
+def with_bias(tensors: Weights, weight: str, bias: str) -> Tensor:
     """A layer's weight and, as last column, its bias, float64 (outputs, inputs + 1)."""
     return torch.cat([tensors[weight], tensors[bias][:, None]], dim=1).double()

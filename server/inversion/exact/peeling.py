@@ -37,8 +37,8 @@ SELECTIONS = 6
 
 
 @dataclass(frozen=True)
-class Search:
-    """How long to look."""
+class PeelingBudget:
+    """How long to look for records in a first layer's update."""
 
     restarts: int
     """Starting points for each record not yet found, in the first round; later rounds take more."""
@@ -47,6 +47,18 @@ class Search:
     """Rounds that may pass without a new record."""
     deadline: float
     """time.monotonic() after which no new round begins."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A first layer's update, which mixes the records' signals, and what tells a record from anything else."""
+
+    layer: FirstLayer
+    factors: Factors
+    schema: Schema | None
+    """What valid records look like; None where nothing is known of that."""
+    still: bool
+    """Whether the update is of one step, so that the signs of the units at the sent weights are exact."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +75,15 @@ class Peeled:
     """(k,) distance from what the schema allows, before categories were made exact."""
 
 
-def peel(
-    layer: FirstLayer,
-    factors: Factors,
-    schema: Schema | None,
-    still: bool,
-    search: Search,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Peeled:
-    """Take out all records that can be found and pass the checks: see the module's text.
-
-    `still`: the update is of one step, so that the signs of the units at the sent weights are exact.
-    """
+def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, progress: Progress) -> Peeled:
+    """Take out all records that can be found and pass the checks: see the module's text."""
+    layer, factors, schema, still = mixture.layer, mixture.factors, mixture.schema, mixture.still
     known = factors.right.new_zeros(0, factors.right.shape[1])
     for _ in range(ATTEMPTS):
-        known = _search(known, layer, factors, schema, still, search, generator, progress)
+        known = _search(known, mixture, budget, generator, progress)
         found = len(known)
         known = _settle(known, layer, factors, schema, still)
-        if len(known) == found or time.monotonic() > search.deadline:
+        if len(known) == found or time.monotonic() > budget.deadline:
             break
     directions, agreement = _explain(layer, factors, known, still)
     rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
@@ -93,26 +95,20 @@ def peel(
 
 
 def _search(
-    known: Tensor,
-    layer: FirstLayer,
-    factors: Factors,
-    schema: Schema | None,
-    still: bool,
-    search: Search,
-    generator: torch.Generator,
-    progress: Progress,
+    known: Tensor, mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, progress: Progress
 ) -> Tensor:
     """Known records (k, d + 1) and as many more as the search finds."""
+    layer, factors, schema, still = mixture.layer, mixture.factors, mixture.schema, mixture.still
     rank = factors.left.shape[1]
     one_signed = layer.signs is not None
     left = factors.left if layer.signs is None else layer.signs[:, None] * factors.left
     exact = _checks_exactly(schema, still)
     directions = _explain(layer, factors, known, still)[0]
     pool, idle = directions[:, :0], 0
-    while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
+    while len(known) < rank and idle < budget.rounds and (idle == 0 or time.monotonic() < budget.deadline):
         rest = _rest(factors.right, known)
-        starts = min(search.restarts * 2**idle * rest.shape[1], MOST_STARTS)
-        new = rest @ sparse_directions(left @ rest, starts, search.iterations, generator, one_signed)
+        starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
+        new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)
         inside = (rest.T @ pool).norm(dim=0) > 0.999
         pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
         before = len(known)
@@ -123,7 +119,7 @@ def _search(
             verified = _verified(rows, layer, factors, schema, still)
             grown = _grown(known, verified, rank)
             # without a check that sees slightly spoiled records, part of a set is the last resort
-            if exact or len(grown) == rank or idle == search.rounds - 1:
+            if exact or len(grown) == rank or idle == budget.rounds - 1:
                 known = grown
             if len(known) == rank or (len(known) > before and selection == 0):
                 break

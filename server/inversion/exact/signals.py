@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Exchange, Knowledge, Weights
-from fedinv.task.models import AnyModel, load
+from fedinv.task.models import AnyModel
 
-from ..local_training import single_step, step_length
+from ..local_training import gradient_weights, known_network, single_step, step_length
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def target(knows: Knowledge, last: Exchange, records: Tensor, signals: Tensor) -
     if knows.model is None:
         raise ValueError("the architecture is withheld")
     single = single_step(knows, last.records)
-    weights = last.sent if single else {name: t + last.received[name] / 2 for name, t in last.sent.items()}
-    predicted, jacobian = _passed(knows.model, weights, records)
+    predicted, jacobian = _passed(knows.model, gradient_weights(last, single), records)
     slopes = jacobian[:, 0]
     likeness = torch.cosine_similarity(slopes, signals, dim=1).abs()
     length = step_length(knows, last.records)
@@ -82,11 +81,7 @@ def label(model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step
 
 def _passed(model: AnyModel, sent: Weights, records: Tensor) -> tuple[Tensor, Tensor]:
     """Each record's logits (n, classes) and their slopes by the first layer's units (n, classes, h)."""
-    shapes = [tensor.shape for tensor in sent.values()]
-    try:
-        network = load(model, shapes[0][1:], shapes[-1][0], {name: tensor.double() for name, tensor in sent.items()})
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    network = known_network(model, {name: tensor.double() for name, tensor in sent.items()})
     units = network[0](records.double()).detach().requires_grad_()
     logits = network[1:](units) if len(network) > 1 else units
     classes = range(logits.shape[1])

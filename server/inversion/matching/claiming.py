@@ -1,5 +1,6 @@
 """From what gradient matching found to a claim: starts, labels, polishing, and when nothing is claimed."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -41,23 +42,32 @@ def normal_records(count: int, width: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.standard_normal((count, width))).float()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What the last bias' update is read by: the batch that it is the gradient of."""
+
+    records: int
+    length: float | None
+    """Learning rate summed over the local steps; None where it is not known."""
+    noise: float
+    """Standard deviation of what defenses added to each coordinate of the update."""
+
+
 def likely_labels(
     match: Matching,
     preset: Preset,
     chances: Tensor,
-    n: int,
-    length: float | None,
-    noise: float,
+    batch: Batch,
     restarts: int,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Literal["records", "classes", "targets"]]:
     """Labels (restarts, n, outputs) to begin with, and whether they are searched too."""
-    outputs = chances.shape[-1]
+    n, outputs = batch.records, chances.shape[-1]
     if match.objective.loss == "squared-error":
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "targets"
     if preset.labels == "searched" or len(match.bias) != outputs:
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "classes"
-    tried = label_hypotheses(match.bias, chances.cpu(), n, length, noise)[: preset.hypotheses]
+    tried = label_hypotheses(match.bias, chances.cpu(), n, batch.length, batch.noise)[: preset.hypotheses]
     labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(max(restarts, len(tried)))])
     return one_hot(labels, outputs).float(), "records"
 

@@ -89,7 +89,7 @@ class Equations:
 
 
 @dataclass(frozen=True)
-class Form:
+class InputKinds:
     """Which inputs are numbers, and which make up one-hot groups."""
 
     numbers: Tensor
@@ -100,11 +100,11 @@ class Form:
     groups: tuple[slice, ...]
 
 
-def form(schema: Schema | None, width: int) -> Form:
-    """Read the form of a schema's records; where it is withheld, of `width` numbers of any size."""
+def input_kinds(schema: Schema | None, width: int) -> InputKinds:
+    """Which inputs of a schema's records are which; where it is withheld, of `width` numbers of any size."""
     if schema is None:
         anything = torch.full((width,), torch.inf)
-        return Form(torch.arange(width), -anything, anything, ())
+        return InputKinds(torch.arange(width), -anything, anything, ())
     columns = list(zip(schema.columns, schema.slices, strict=True))
     numbers = [
         (i, (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
@@ -114,10 +114,10 @@ def form(schema: Schema | None, width: int) -> Form:
     ]
     at = torch.tensor([n[0] for n in numbers], dtype=torch.int64)
     low, high = torch.tensor([n[1] for n in numbers]), torch.tensor([n[2] for n in numbers])
-    return Form(at, low, high, tuple(s for c, s in columns if isinstance(c, Categorical) and c.width > 1))
+    return InputKinds(at, low, high, tuple(s for c, s in columns if isinstance(c, Categorical) and c.width > 1))
 
 
-def improve(records: Tensor, equations: Equations, shape: Form, sweeps: int, enough: float) -> Tensor:
+def improve(records: Tensor, equations: Equations, shape: InputKinds, sweeps: int, enough: float) -> Tensor:
     """Improve records (n, d) one by one, until none gets better or their misfit is below `enough`."""
     records, cost = records.clone(), equations.attraction(records)
     moving = torch.arange(len(records))
@@ -137,7 +137,7 @@ def improve(records: Tensor, equations: Equations, shape: Form, sweeps: int, eno
     return records
 
 
-def polish(records: Tensor, equations: Equations, shape: Form, steps: int) -> Tensor:
+def polish(records: Tensor, equations: Equations, shape: InputKinds, steps: int) -> Tensor:
     """Improve only the numbers of records (n, d), and by their misfit alone."""
     cost = equations.misfit(records)
     for _ in range(steps):
@@ -146,7 +146,7 @@ def polish(records: Tensor, equations: Equations, shape: Form, steps: int) -> Te
 
 
 def _numbers(
-    records: Tensor, cost: Tensor, equations: Equations, shape: Form, judge: Callable[[Tensor], Tensor]
+    records: Tensor, cost: Tensor, equations: Equations, shape: InputKinds, judge: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Two Gauss-Newton steps on the continuous columns, each taken as far as it helps."""
     if not len(shape.numbers):
@@ -177,7 +177,7 @@ def _numbers(
     return records, cost
 
 
-def _best_change(records: Tensor, cost: Tensor, equations: Equations, shape: Form) -> tuple[Tensor, Tensor]:
+def _best_change(records: Tensor, cost: Tensor, equations: Equations, shape: InputKinds) -> tuple[Tensor, Tensor]:
     """Each record with the one value of one categorical column changed that lowers its cost most."""
     best, changed = cost.clone(), records.clone()
     for group in shape.groups:

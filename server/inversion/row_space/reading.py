@@ -1,25 +1,26 @@
 """Reads the equations of a batch's span off an update, and searches them for records."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedinv.attack import Exchange, Knowledge
-from fedinv.task.models import load
+from fedinv.attack import Claim, Exchange, Knowledge, Progress, nothing
 from fedinv.task.networks.perceptron import Mlp
 
-from ...countermeasures import rounding
 from ..activations import Activation
-from ..exact.first_layer import ROUNDING, convolution, joined
+from ..exact.first_layer import ROUNDING, convolution, with_bias
 from ..exact.validity import stray
-from ..local_training import decay
+from ..local_training import decay, gradient_weights, known_network, single_step
 from ..matching.chain import activation_of
 from ..matching.objective import dense_layers
-from ..noise import noise_std
-from .local_search import Block, Equations, Form, form
-from .search import DRIFTED, EXACT, Precision
+from ..recompute import mismatch, recompute_update
+from .attribution import attribute
+from .deflation import Share, shares
+from .local_search import Block, Equations, InputKinds, input_kinds
+from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, aim_apart, find
 from .spans import Span, span
 
 SPARE = 4
@@ -43,7 +44,7 @@ class View:
     activation: Activation
     updates: tuple[Tensor, ...]
     """(outputs, inputs + 1) of each linear layer."""
-    form: Form
+    kinds: InputKinds
     width: int
     single: bool
     """Whether a single step was taken."""
@@ -69,8 +70,11 @@ class View:
         return Equations(weight, bias, self.activation, *blocks)
 
 
-def view(last: Exchange, knows: Knowledge) -> View:
-    """What an exchange shows of a perceptron. Raises ValueError, in words, for one that cannot be read so."""
+def view(last: Exchange, knows: Knowledge, noise: float) -> View:
+    """What an exchange shows of a perceptron, `noise` being the standard deviation of known noise on each number.
+
+    Raises ValueError, in words, for one that cannot be read so.
+    """
     model = knows.model
     activation = activation_of(model)
     if last.sent and next(iter(last.sent.values())).ndim == 4:
@@ -98,37 +102,131 @@ def view(last: Exchange, knows: Knowledge) -> View:
     names = list(last.sent)
     pairs = list(zip(names[::2], names[1::2], strict=True))
     shrunk = decay(knows, last.records)
-    updates = tuple(joined(last.received, w, b) - shrunk * joined(last.sent, w, b) for w, b in pairs)
+    updates = tuple(with_bias(last.received, w, b) - shrunk * with_bias(last.sent, w, b) for w, b in pairs)
     if not all(bool(u.any()) for u in updates):
         raise ValueError("the update is zero")
     still = knows.algorithm == "fedsgd"
-    single = still or (knows.epochs == 1 and (knows.batch_size or 0) >= last.records)
-    halfway = 0.0 if single else 0.5
-    weights = {name: t.double() + halfway * last.received[name].double() for name, t in last.sent.items()}
-    try:
-        network = load(model, (width,), len(layers[-1].bias), weights)
-    except RuntimeError as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
-    noise = math.hypot(noise_std(knows, last.records), rounding(last, knows))
+    single = single_step(knows, last.records)
+    network = known_network(model, gradient_weights(last, single, torch.float64))
     if knows.schema is not None:
         noise = max(noise, stray(knows.schema, updates[0]))
     unit = ROUNDING * float(updates[0].square().mean().sqrt())
     precision = EXACT if still and noise < COARSE * unit else DRIFTED
-    shape, room = form(knows.schema, width), 1.0 if single else ROOM
+    kinds, room = input_kinds(knows.schema, width), 1.0 if single else ROOM
     spanned = (len(updates[0]) >= last.records, room * len(updates[1]) >= last.records)
-    return View(network, activation, updates, shape, width, single, still, precision, noise, spanned)
+    return View(network, activation, updates, kinds, width, single, still, precision, noise, spanned)
 
 
 def check_enough(view: View, spans: tuple[Span, Span]) -> None:
     """Raise ValueError unless the equations tell a record from anything else."""
-    free = 0
-    for update, one, spanned, given in zip(view.updates, spans, view.spanned, (len(view.form.groups), 0), strict=False):
+    free, numbers = 0, len(view.kinds.numbers)
+    for update, one, spanned, given in zip(
+        view.updates, spans, view.spanned, (len(view.kinds.groups), 0), strict=False
+    ):
         if not one.rank:
             raise ValueError("the update does not stand above the noise in it")
         # inputs that no record has, and one-hot groups that sum to 1, hold for anything
         free += spanned * max(0, int(update[:, :-1].any(0).sum()) + 1 - one.rank - given)
-    if free < len(view.form.numbers) + SPARE:
+    if free < numbers + SPARE:
         raise ValueError(
-            f"the update's spans leave {free} equations for the {len(view.form.numbers)} numbers of a record: too many "
+            f"the update's spans leave {free} equations for the {numbers} numbers of a record: too many "
             "records for the network's width"
         )
+
+
+def read_records(
+    last: Exchange,
+    knows: Knowledge,
+    noise: float,
+    budget: SpanBudget,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Claim:
+    """Claim the records in the spans of an exchange's update, none where it cannot be read, with the reason as a note.
+
+    `noise` is the standard deviation of known noise on each number of the update.
+    """
+    try:
+        if not 1 <= last.records <= budget.most_records:
+            raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
+        claim = _searched(view(last, knows, noise), last, knows, budget, rng, progress)
+    except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
+        width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+        claim = nothing(str(reason), width)
+    progress(1.0)
+    return claim
+
+
+def _searched(
+    seen: View, last: Exchange, knows: Knowledge, budget: SpanBudget, rng: np.random.Generator, progress: Progress
+) -> Claim:
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    spans = seen.spans(seen.updates[:2], last.records, generator)
+    equations = seen.equations(spans)
+    check_enough(seen, spans)
+    step = knows.lr / last.records if seen.still and knows.lr is not None else None
+
+    def aim(known: Tensor) -> Equations:
+        if step is None or not len(known):
+            return aim_apart(equations, spans, known, last.records)
+        share = shares(seen.network, known, spans, step)
+        rest = tuple(u - p.sum(0) for u, p in zip(seen.updates[:2], share.parts[:2], strict=True))
+        left = seen.spans(rest, max(1, last.records - int(share.counts.sum())), generator)
+        return aim_apart(seen.equations(left), left, known[share.counts == 0], last.records)
+
+    def draw(count: int) -> Tensor:
+        if knows.schema is None:
+            return torch.from_numpy(rng.standard_normal((count, seen.width))).float()
+        return knows.schema.draw(count, rng)
+
+    def believe(records: Tensor) -> Tensor:
+        # at the inputs alone, sums of records may pass for records
+        if step is None or seen.spanned[1] or not len(records):
+            return torch.ones(len(records), dtype=torch.bool)
+        return shares(seen.network, records, spans, step).counts > 0
+
+    wanted = Wanted(equations, aim, believe, draw, seen.kinds, last.records, seen.precision)
+    found = find(wanted, budget, progress)
+    if not len(found.records):
+        raise ValueError("no record was found in the spans of the update")
+    share = None if step is None else shares(seen.network, found.records, spans, step)
+    return _claim(found, share, seen, last, knows, rng)
+
+
+def _claim(
+    found: FoundRecords,
+    share: Share | None,
+    seen: View,
+    last: Exchange,
+    knows: Knowledge,
+    rng: np.random.Generator,
+) -> Claim:
+    """The claim of the records that were found, with their labels and confidences."""
+    records = found.records
+    confidence, labels, notes = (
+        (1 - found.misfit) / (1 if seen.spanned[1] or share else 2),
+        attribute(seen.network, records, seen.updates),
+        [],
+    )
+    distinct = len(records)
+    if share is not None:
+        told = share.counts > 0
+        confidence = torch.where(told, confidence, confidence / 2)
+        labels = share.labels if labels is None else torch.where(told, share.labels, labels)
+        again = share.counts.clamp_min(1)
+        again = torch.where(again.cumsum(0) <= last.records, again, 0)
+        records, confidence, labels = (t.repeat_interleave(again, 0) for t in (records, confidence, labels))
+        if len(records) > distinct:
+            notes.append(f"{distinct} distinct records stand for {len(records)}")
+    if len(records) < last.records:
+        notes.append(f"{len(records)} of {last.records} records recovered")
+    if not seen.single:
+        notes.append("several local steps blur the spans behind the first layer: numbers are approximate")
+    claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, notes=tuple(notes))
+    if labels is None:
+        return claim
+    try:
+        update = recompute_update(knows, last.sent, claim.records, labels, rng, count=last.records)
+    except ValueError:
+        return claim
+    return replace(claim, mismatch=mismatch(update, last.received))

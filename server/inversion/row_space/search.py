@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
-from .local_search import Block, Equations, Form, improve, polish
+from .local_search import Block, Equations, InputKinds, improve, polish
 from .spans import Span
 
 SWEEPS = 12
@@ -47,19 +47,39 @@ BEST = 4
 
 
 @dataclass(frozen=True)
-class Search:
-    """How long to look."""
+class SpanBudget:
+    """How long to look for records in the spans of an update."""
 
-    starts: int
+    starts: int = 4
     """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
-    rounds: int
-    """Rounds that may pass without a new record."""
-    deadline: float
-    """time.monotonic() after which no new round begins."""
+    rounds: int = 8
+    """Rounds without a new record after which the search ends."""
+    seconds: float = 60.0
+    """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
+    most_records: int = 512
+    """Larger batches are not tried."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Wanted:
+    """What records are looked for, and how they are told from anything else."""
+
+    equations: Equations
+    """What each record fulfills."""
+    aim: Callable[[Tensor], Equations]
+    """The equations to search by once records (k, d) are known."""
+    believe: Callable[[Tensor], Tensor]
+    """Which of records (n, d) pass any further check, bool (n,)."""
+    draw: Callable[[int], Tensor]
+    """So many plausible records (n, d), float32, to begin at."""
+    kinds: InputKinds
+    count: int
+    """Records to be found, at most."""
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class FoundRecords:
     """Records (k, d), float64, surest first."""
 
     records: Tensor
@@ -67,40 +87,28 @@ class Found:
     """(k,), squared relative residuals as shares of the largest that would have been accepted."""
 
 
-def find(
-    equations: Equations,
-    aim: Callable[[Tensor], Equations],
-    believe: Callable[[Tensor], Tensor],
-    shape: Form,
-    draw: Callable[[int], Tensor],
-    count: int,
-    precision: Precision,
-    search: Search,
-    progress: Progress,
-) -> Found:
-    """Find up to `count` records which fulfill the equations; those that the equations do not tell apart, once.
-
-    `aim(known)` gives the equations to search by once records (k, d) are known, `believe(records)` tells those (n,)
-    that pass any further check, `draw(n)` gives n plausible records (n, d), float32.
-    """
+def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords:
+    """Find records which fulfill the equations; those that the equations do not tell apart, once."""
+    equations, count, precision = wanted.equations, wanted.count, wanted.precision
     records, misfit = equations.weight[:0], equations.bias[:0]
-    idle = 0
-    while len(records) < count and (idle == 0 or time.monotonic() < search.deadline):
-        if idle >= (search.rounds if len(records) else min(search.rounds, HOPELESS)):
+    idle, deadline = 0, time.monotonic() + budget.seconds
+    while len(records) < count and (idle == 0 or time.monotonic() < deadline):
+        if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
             break
-        aimed = aim(records)
+        aimed = wanted.aim(records)
         coarse = aimed.to(torch.float32)
-        starts = search.starts * (count - len(records)) * 2**idle
-        tried = improve(draw(min(max(starts, FEWEST), MOST)), coarse, shape, SWEEPS, precision.enough)
+        starts = budget.starts * (count - len(records)) * 2**idle
+        drawn = wanted.draw(min(max(starts, FEWEST), MOST))
+        tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
         tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
-        tried = polish(tried, _sharpened(aimed), shape, POLISH)
+        tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
         tried = tried[aimed.misfit(tried) < precision.accept]
-        tried = tried[believe(tried)]
+        tried = tried[wanted.believe(tried)]
         before = len(records)
         records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
         idle = 0 if len(records) > before else idle + 1
         progress(len(records) / count)
-    return Found(records, misfit / _limit(misfit, precision))
+    return FoundRecords(records, misfit / _limit(misfit, precision))
 
 
 def aim_apart(equations: Equations, spans: tuple[Span, Span], known: Tensor, count: int) -> Equations:

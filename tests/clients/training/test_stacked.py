@@ -148,7 +148,7 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_why(old, new, def
 def test_no_step_leaves_the_device_before_the_end(defenses):
     scenario, people, arrays = setting(TEXT.replace("lr = 0.1", "lr = 0.1\nmomentum = 0.9") + defenses)
     network = job.network(scenario, people, wire.unpack(arrays))
-    jobs = job.beside(scenario, people, range(9), 1, network)
+    jobs = job.stacked_jobs(scenario, people, range(9), 1, network)
     (chunk,) = stacked.chunks(jobs, torch.device("meta"))
     # tensors of the meta device refuse to meet the CPU's; its updates cannot be fetched, which is the very last step
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):

@@ -94,7 +94,7 @@ def test_overrides_reach_tables_and_list_entries():
 
 @pytest.mark.parametrize("setting", ["training.lr", "=3", "defenses.7.clip=1", "defenses.x.clip=1", "seed.deep=1"])
 def test_an_override_that_fits_nowhere_is_refused(setting):
-    with pytest.raises(RequestError, match=re.escape(f"--set {setting}")):
+    with pytest.raises(RequestError, match=re.escape(setting.partition("=")[0] if setting[0] != "=" else setting)):
         read("hospital-dp", [setting])
 
 

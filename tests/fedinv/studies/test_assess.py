@@ -4,7 +4,7 @@ import pytest
 from markupsafe import escape
 
 from fedinv.report.assessment_page import render
-from fedinv.results.assessment import Leak, change
+from fedinv.results.assessment import VariationLeak, change
 from fedinv.results.run import Rate, Utility
 from fedinv.scenario.reading import loads, read
 from fedinv.studies.assess import assess, most_helpful, variations, varied
@@ -18,7 +18,7 @@ def rate(hits, count=64):
 
 def leak(hits, complexity=0, auc=0.8, change="a change"):
     utility = Utility(metric="auc", value=auc, ci95=(auc, auc), count=10)
-    return Leak(
+    return VariationLeak(
         axis="model",
         change=change,
         complexity=complexity,

@@ -35,7 +35,7 @@ def test_a_stack_that_cannot_be_read_is_named(text, said):
 )
 def test_a_stack_that_cannot_be_had_is_refused_before_anything_runs(tiny, tmp_path, text, said):
     with pytest.raises(RequestError, match=said):
-        comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda _: None)
+        comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda *_: None)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,7 +4,7 @@ import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.questions import Heard, Setting, line_up
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.scenario.reading import loads
 
@@ -19,7 +19,7 @@ class Pointing(Attack):
 
 def _setting(text):
     scenario = loads(text)
-    return Setting(scenario, everyone(scenario), Pointing(), lambda: pytest.fail("no model is needed"))
+    return Setting(scenario, population_of(scenario), Pointing(), lambda: pytest.fail("no model is needed"))
 
 
 def _seen(round_=1, clients=(1,)):
