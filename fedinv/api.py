@@ -300,7 +300,7 @@ def available(group: Group) -> dict[str, str]:
         return documents.summaries()
     if group not in GROUPS:
         raise RequestError(f"list {group}: there is no such list{nearest(str(group), GROUPS)}")
-    return {kind: plugin.summary for kind, plugin in plugins.available(group).items()}
+    return plugins.listing(group)
 
 
 def changes(settings: Sequence[str]) -> dict[str, Any]:

@@ -239,6 +239,7 @@ class GradientMatching(Attack):
             claim,
             mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
+            fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )
 
     def _changes(self) -> dict[str, object]:
