@@ -152,6 +152,7 @@ class Attack(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
+    """Selects the attack, and with it the keys that the table may have."""
     adapts_to: ClassVar[frozenset[str]] = frozenset()
     """Kinds of defense against which the attack has a countermeasure when it is told of them."""
     last_only: ClassVar[bool] = False

@@ -69,6 +69,7 @@ class Defense(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
+    """Selects the defense, and with it the keys that the table may have."""
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"
     """How the defense needs batches to be drawn."""
     per_record: ClassVar[bool] = False
