@@ -1,4 +1,4 @@
-"""One client's local training in a round: what it trains on, and the update that comes of it."""
+"""Jobs of local training: a client's records, batches and defenses in a round, and the update."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,22 +18,22 @@ from fedinv.task.models import load
 from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
-"""Of jobs that draw nothing: a stream of their own would cost more than all else of them."""
+"""Placeholder generator for clients whose training draws no random number; a real one costs more than the training."""
 
 
 def everyone(scenario: Scenario) -> Population:
-    """All clients' records; a client takes its own share alone."""
+    """The scenario's population; a client uses its own share alone."""
     return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
 def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    """The network as the server sent it; it takes the weights' memory over."""
+    """Build the network that the server sent, on the memory of `weights`."""
     schema = people.schema
     return load(scenario.model, schema.shape, schema.outputs, weights)
 
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
-    """Train a client by itself, as the scenario and its defenses have it. Takes the memory of the weights over."""
+    """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
     job = alone(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
@@ -43,7 +43,7 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
 
 
 def alone(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
-    """The job of a client that is trained by itself."""
+    """Make the job of a client that is trained on its own; wraps `received` in the defenses' networks."""
     settings, seed = scenario.training.settings, scenario.seed
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
@@ -67,7 +67,7 @@ def alone(scenario: Scenario, people: Population, client: int, round_: int, rece
 def beside(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
-    """The jobs of clients that are trained as one: the network is all of theirs, and stays as it is."""
+    """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
     settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]
@@ -93,7 +93,7 @@ def beside(
 
 
 def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: int) -> Augment | None:
-    """What all defenses do to a batch, in the order listed; None where none of them does anything."""
+    """Compose the defenses' changes of a batch, in the order listed; None where no defense changes batches."""
     changing = [
         (defense, stream(scenario.seed, "augment", position, client, round_))
         for position, defense in enumerate(scenario.defenses)
