@@ -1,1 +1,1 @@
-"""What the README states, measured: ``python -m benchmarks`` or ``python -m benchmarks exact``."""
+"""Measures the numbers that the README states: ``python -m benchmarks``, or one, ``python -m benchmarks exact``."""

@@ -1,4 +1,4 @@
-"""Runs the benchmarks that are named, or all."""
+"""Runs the benchmarks named on the command line, or all of them."""
 
 import sys
 from importlib import import_module
@@ -18,6 +18,7 @@ NAMES = (
     "lineup",
     "audit",
 )
+"""Every benchmark, by the name of its module, in the order of a full run."""
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

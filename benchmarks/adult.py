@@ -2,8 +2,8 @@
 
 Vero et al. 2023 measure on FedSGD updates of an untrained MLP 100-100 with every input standardized, the one-hot ones
 too. A network of standardized inputs is one of 0/1 inputs with other first-layer weights, and its update determines
-the other's: with x = (h - mean) / std, dW_h = dW_x / std and the bias' update the same, less what the means moved.
-So these batches are handed to attacks in fedinv's encoding, with the same information in them.
+the other's: with x = (h - mean) / std, the first layer is W_h = W_x / std and b_h = b_x - W_x mean / std. So attacks
+get these batches in fedinv's encoding, with the same information in them.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ NUMBERS = {
     62: Continuous(name="capital-loss", mean=0, std=1, low=-0.21878, high=10.54, mode=-0.21878),
     63: Continuous(name="hours", mean=40.93805, std=12.00752, low=1, high=99, mode=40, integer=True),
 }
-"""The numbers by input; where the unit is lost, in standard deviations."""
+"""Numeric columns by the position of their input; those whose unit is not known are in standard deviations."""
 GROUPS = {
     1: ("workclass", 8),
     10: ("education", 16),
@@ -49,7 +49,7 @@ GROUPS = {
     59: ("sex", 2),
     64: ("country", 41),
 }
-"""One-hot groups by first input: name and size."""
+"""Name and number of values of each categorical column by the position of its first input."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,23 @@ class Batch:
     knows: Knowledge
     schema: Schema
     records: Tensor
-    """float32 (n, width), in the schema's encoding."""
+    """True records in the schema's encoding, float32 (n, width)."""
     labels: Tensor
-    """int64 (n,)."""
+    """True classes, int64 (n,)."""
     tableak: Claim | None = None
-    """What TabLeak made of it."""
+    """TabLeak's own reconstruction; None for the batches of `locally`."""
 
     def attacked(self, attack: Attack) -> Claim:
-        """What an attack claims."""
+        """The claim of an attack on this batch."""
         return attack.run(self.seen, self.knows, np.random.default_rng(0), lambda _: None)
 
     def judged(self, claim: Claim) -> Match:
-        """The claim beside the truth."""
+        """A claim judged against the true records."""
         return match(claim.records, self.schema.decode(self.records), self.schema, TOLERANCE)
 
 
 def main() -> None:
-    """FedSGD batches beside TabLeak's reconstructions of the same, then FedAvg on the same records."""
+    """Print results on FedSGD batches beside TabLeak's reconstructions of them, then on FedAvg of the same records."""
     torch.set_num_threads(1)
     for size in (1, 4, 8, 16, 32):
         theirs = Score()
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def batches(size: int) -> Iterator[Batch]:
-    """The victims with this many records."""
+    """Yield TabLeak's batches of `size` records."""
     schema, mean, std = _table()
     with np.load(FOLDER / f"adult_b{size}.npz") as file:
         arrays = {name: torch.from_numpy(file[name]) for name in file.files}
@@ -113,7 +113,7 @@ def batches(size: int) -> Iterator[Batch]:
 
 
 def locally(size: int, hidden: tuple[int, ...], seed: int) -> Batch:
-    """A client with this many of the table's records after 5 local epochs of batch 8 at learning rate 0.05."""
+    """A client with `size` of the table's records after 5 local epochs of batch 8 at learning rate 0.05."""
     found = [batch for n in (1, 2, 4, 8, 16, 32) for batch in batches(n)]
     every, labels = torch.cat([b.records for b in found]), torch.cat([b.labels for b in found])
     _, first = np.unique(every.numpy(), axis=0, return_index=True)
@@ -139,7 +139,7 @@ def _update(sent: dict[str, Tensor], records: Tensor, labels: Tensor) -> dict[st
 
 
 def _plain(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Standardized inputs (n, width) as 0/1 ones; numbers stay standardized."""
+    """Convert standardized one-hot inputs of records (n, width) to 0 and 1; numbers stay standardized."""
     plain = inputs.double() * std + mean
     hot = torch.zeros(len(mean), dtype=torch.bool)
     for start, (_, size) in GROUPS.items():
@@ -148,7 +148,7 @@ def _plain(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _table() -> tuple[Schema, Tensor, Tensor]:
-    """The schema, and mean and standard deviation (width,) of the one-hot inputs, 0 and 1 of the numbers.
+    """The schema, and for each input (width,) mean and standard deviation: of a one-hot one its own, else 0 and 1.
 
     A standardized one-hot input is -sqrt(f / (1 - f)) where it is not set, f being its frequency.
     """

@@ -1,4 +1,4 @@
-"""Runs attacks on victims and sums up what came of them."""
+"""Runs attacks on victims and averages their scores."""
 
 import time
 from collections.abc import Iterable
@@ -16,32 +16,36 @@ class Target(Protocol):
     """An attacker's view of one client, and the truth behind it."""
 
     def attacked(self, attack: Attack) -> Claim:
-        """What the attack claims."""
+        """The claim of an attack on this client."""
         ...
 
     def judged(self, claim: Claim) -> Match:
-        """The claim beside the truth."""
+        """A claim judged against the true records."""
         ...
 
 
 @dataclass
 class Score:
-    """What came of several targets."""
+    """The scores of one attack on several targets, one entry a target."""
 
     fields: list[float] = field(default_factory=list)
+    """Share of fields that are right."""
     recovered: list[float] = field(default_factory=list)
+    """Share of records with every field right."""
     exact: list[float] = field(default_factory=list)
+    """Share of records that are exact."""
     seconds: list[float] = field(default_factory=list)
+    """CPU seconds of the attack."""
 
     def add(self, found: Match, seconds: float = 0.0) -> None:
-        """Count one target."""
+        """Add the scores of one target."""
         self.fields.append(float(found.right.mean()))
         self.recovered.append(float(found.recovered.mean()))
         self.exact.append(float(found.exact.mean()))
         self.seconds.append(seconds)
 
     def line(self, name: str) -> str:
-        """One line: means over the targets, the worst of records, and CPU seconds."""
+        """One line: means over the targets, the least share of records recovered, and CPU seconds."""
         return (
             f"{name:40} fields {np.mean(self.fields):5.3f}  recovered {np.mean(self.recovered):5.3f} "
             f"(worst {min(self.recovered):5.3f})  exact {np.mean(self.exact):5.3f}  "
@@ -50,14 +54,14 @@ class Score:
 
 
 def build(kind: str, **keys: object) -> Attack:
-    """A built-in attack with these keys."""
+    """A built-in attack with these settings."""
     attack = plugins.load("attacks", kind)(kind=kind, **keys)
     assert isinstance(attack, Attack)
     return attack
 
 
 def attacked(attack: Attack, targets: Iterable[Target]) -> Score:
-    """Attack each target, and judge what is claimed."""
+    """Attack each target and judge the claims."""
     score = Score()
     for target in targets:
         begun = time.process_time()

@@ -1,4 +1,6 @@
-"""How often the audit accuses a healthy mechanism, and how often it finds half the noise: 200 seeded runs of each.
+"""Error rates of the audit: how often it accuses a sound mechanism, and how often it detects half the noise.
+
+200 seeded runs of each.
 
 Each run sends 200 canary clients' updates through the defense's own code for four rounds. A bound is wrong where it
 exceeds the mechanism's true epsilon; 95 % confidence allows 5 % of them.

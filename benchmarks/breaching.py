@@ -1,6 +1,6 @@
 """Gradient matching beside breaching 0.1.2 (Geiping et al.): the same weights, updates and truth, in one run.
 
-breaching runs in an environment of its own, which the first run makes in the user's cache folder.
+breaching runs in a virtual environment of its own, which the first run creates in the user's cache folder.
 """
 
 import json
@@ -44,9 +44,9 @@ CONVNET = [
     *(["flatten"], ["linear", 1792, 10]),
 ]
 IMAGES = {("lenet", 1): 2_400, ("lenet", 4): 2_400, ("convnet", 1): 4_800, ("convnet", 4): 1_200}
-"""Iterations by network and batch."""
+"""Iterations of both attacks by network and batch size."""
 MEAN, STD = 0.45, 0.25
-"""By which pixels between 0 and 1 are standardized."""
+"""Mean and standard deviation by which pixels between 0 and 1 are standardized."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ class Case:
 
 
 def main() -> None:
-    """CPU time, one torch thread each. MSE in standard deviations, PSNR in decibels; means over the seeds."""
+    """Print both attacks' errors and CPU seconds, one torch thread each, as means over the seeds.
+
+    MSE in squared standard deviations for tables, PSNR in decibels for images.
+    """
     torch.set_num_threads(1)
     python = _environment()
     for n in (1, 4, 8):
@@ -127,7 +130,7 @@ def _print(title: str, form: str, ours: list[tuple[float, float]], theirs: list[
 
 
 def _searched(case: Case, preset: Preset, iterations: int, seed: int) -> Tensor:
-    """The search of gradient-matching on a network that is no scenario's."""
+    """Run gradient-matching's search on a network that no scenario can declare."""
     net = breaching_driver.network(case.layers)
     net.load_state_dict(case.weights)
     net = torch.nn.Sequential(torch.nn.Unflatten(1, case.records.shape[1:]), net)
@@ -156,7 +159,7 @@ def _breast_cancer(n: int, seed: int) -> Case:
 
 
 def _pictures(layers: list[list], n: int, seed: int) -> Case:
-    """Crops of two photographs that scikit-learn ships, made 32 x 32; each with a label of its own."""
+    """Crops of the two photographs that scikit-learn ships, scaled to 32 x 32 pixels; each has a label of its own."""
     photographs, rng = load_sample_images().images, np.random.default_rng(seed)
     crops = []
     for i in range(n):
@@ -184,7 +187,7 @@ def _error(claimed: Tensor, truth: Tensor) -> float:
 
 
 def _psnr(claimed: Tensor, truth: Tensor) -> float:
-    """Of pixels between 0 and 1, a mean over the images in the order of their labels."""
+    """Peak signal-to-noise ratio, dB, of standardized images for pixels between 0 and 1, averaged over images."""
     return float((-10 * ((claimed - truth) * STD).square().flatten(1).mean(1).log10()).mean())
 
 

@@ -1,4 +1,4 @@
-"""How many records the exact attack gets back, and how long it takes, over ten seeds."""
+"""Share of records that the exact attack recovers, and how long it takes, over ten seeds."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""TabLeak's grid of local training, on the hospital: how many records whole epochs hide."""
+"""TabLeak's grid of local training on the hospital: how epochs and batch size affect the records recovered."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""How often a line-up of ten names the right one behind DP-SGD, beside what theory allows, for epsilon 1, 4 and 8."""
+"""How often a line-up of ten is right behind DP-SGD, beside the theoretical bound, for epsilon 1, 4 and 8."""
 
 import time
 from dataclasses import replace
@@ -11,7 +11,7 @@ from fedinv import plugins, roles
 from fedinv.attack import Answer, Attack, Exchange, Observation, Question, Sample
 from fedinv.data.population import Population
 from fedinv.federation.training import Job
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.results.intervals import clopper_pearson
 from fedinv.scenario.reading import read
@@ -40,7 +40,7 @@ def main() -> None:
                 f'defenses=[{{kind="dp-sgd",noise_multiplier={noise},clip=1.0}}]',
             ],
         )
-        people, begun = everyone(scenario), time.process_time()
+        people, begun = population_of(scenario), time.process_time()
         named = sum(_trial(scenario, people, attack, trial) for trial in range(TRIALS))
         low, high = clopper_pearson(named, TRIALS)
         print(

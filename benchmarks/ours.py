@@ -1,4 +1,4 @@
-"""Our side of the simulation benchmark: each work in a process of its own, told by the command line.
+"""fedinv's side of the simulation benchmark: one workload a process, named on the command line.
 
 `python -m benchmarks.ours messages --clients 1000 --rounds 6` prints one JSON line, as the peers' drivers do.
 """
@@ -20,14 +20,14 @@ from benchmarks.peers import workload
 from fedinv import roles
 from fedinv.engines import inline
 from fedinv.federation import wire
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 SPARE = 100
-"""Records held out."""
+"""Held-out records that a table has beyond those of the clients."""
 
 
 def scenario(folder: Path, clients: int, rounds: int, source: str, extra: str = "") -> Scenario:
@@ -52,9 +52,9 @@ def scenario(folder: Path, clients: int, rounds: int, source: str, extra: str = 
 
 
 def messages(folder: Path, clients: int, rounds: int, source: str = "table", extra: str = "") -> dict[str, float]:
-    """Whole rounds, through Flower's messages: median clients a second of wall time after the first round."""
+    """Measure full rounds through Flower's messages: median clients per second of wall time after the first round."""
     declared = scenario(folder, clients, rounds, source, extra)
-    everyone(declared)
+    population_of(declared)
     ends: dict[int, float] = {}
     began = time.perf_counter()
     inline.train(declared, folder / "run", lambda round_: ends.__setitem__(round_, time.perf_counter()))
@@ -69,17 +69,17 @@ def messages(folder: Path, clients: int, rounds: int, source: str = "table", ext
 
 
 def cohort(folder: Path, clients: int, rounds: int, defense: str = "", device: str = "cpu") -> dict[str, float]:
-    """Local training alone, from the records and drawn batches to the updates, on one thread."""
+    """Measure local training alone, from records and drawn batches to the updates, on one thread."""
     declared = scenario(folder, clients, 1, "table", defense)
     people, local, stacked = (
-        everyone(declared),
+        population_of(declared),
         roles.load("clients", "training.job"),
         roles.load("clients", "training.stacked"),
     )
     network = local.network(declared, people, wire.unpack(_weights(declared)))
     where, spans = torch.device(device), []
     for round_ in range(rounds):
-        jobs = local.beside(declared, people, range(clients), round_, network)
+        jobs = local.stacked_jobs(declared, people, range(clients), round_, network)
         began = time.perf_counter()
         for chunk in stacked.chunks(jobs, where):
             stacked.train([jobs[i] for i in chunk], where)
@@ -88,7 +88,7 @@ def cohort(folder: Path, clients: int, rounds: int, defense: str = "", device: s
 
 
 def _weights(declared: Scenario) -> ArrayRecord:
-    schema = everyone(declared).schema
+    schema = population_of(declared).schema
     return wire.pack(state(build(declared.model, schema.shape, schema.outputs, declared.seed)))
 
 

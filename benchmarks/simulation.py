@@ -1,7 +1,7 @@
-"""Many clients: ours and the peers on the same work, one after the other in one run.
+"""Speed with many clients: fedinv and its peers on the same workload, one after the other in one run.
 
-Each peer is used as its own examples use it. pfl and blazefl are installed into environments of their own in the
-user's cache folder; Flower and Opacus are those that fedinv itself is built on.
+Each peer is used as its own examples use it. pfl and blazefl are installed into virtual environments of their own in
+the user's cache folder; Flower and Opacus are the versions that fedinv itself depends on.
 """
 
 import json
@@ -17,7 +17,7 @@ LINE = "{:46} {:>13} {:>9}"
 
 
 def main() -> None:
-    """Print clients trained a second, and how many times the slowest peer's that is."""
+    """Print clients trained per second by each simulator, and fedinv's as a multiple of each peer's."""
     print(LINE.format("1,000 clients x 64 records, MLP 32-64-64-2", "clients/s", "1st round"))
     found = {
         "Flower on Ray (200 clients)": peer("flower_driver", sys.executable, 200, 3),
@@ -59,18 +59,18 @@ def main() -> None:
 
 
 def show(name: str, figures: dict[str, float]) -> None:
-    """One line of the table."""
+    """Print one line of the table; a simulator without figures is shown as not available."""
     rate, first = figures.get("clients_per_s"), figures.get("first_round_s", 0.0)
     print(LINE.format(name, f"{rate:,.0f}" if rate else "not here", f"{first:.1f} s" if rate else ""))
 
 
 def ours(work: str, clients: int, rounds: int) -> dict[str, float]:
-    """One of our works, in a process of its own."""
+    """Run one of fedinv's workloads in a process of its own, and return its figures by name."""
     return _run([sys.executable, "-m", "benchmarks.ours", work, "--clients", str(clients), "--rounds", str(rounds)])
 
 
 def peer(driver: str, python: str | None, clients: int, rounds: int, processes: int = 1) -> dict[str, float]:
-    """One of the peers."""
+    """Run a peer's driver with a Python of its own, and return its figures by name; empty without that Python."""
     if python is None:
         return {}
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
@@ -88,7 +88,7 @@ def _run(command: list[str]) -> dict[str, float]:
 
 
 def environment(package: str, version: str, python: str) -> str | None:
-    """The Python of an environment with a peer, made where it is not there yet; None where that fails."""
+    """The Python of a virtual environment with a peer, which is created on first use; None where that fails."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedinv-benchmarks"
     made = cache / f"{package}-{version}" / "bin" / "python"
     check = [str(made), "-c", f"import {package}, torch"]
@@ -110,7 +110,7 @@ def environment(package: str, version: str, python: str) -> str | None:
 
 
 def from_the_shell() -> float:
-    """Seconds of a whole small run: the best of three."""
+    """Wall-clock seconds of a small run from the shell to its report, the best of three."""
     import tempfile
 
     changes = ["federation.clients=10", "federation.rounds=3", "attacks=[]"]

@@ -1,4 +1,4 @@
-"""How long a user waits: the help, a list, and the demo from the shell to its report."""
+"""Wall-clock seconds that a user waits for the help, a list, and the demo's report, from the shell."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import time
 
 
 def main() -> None:
-    """Print seconds of wall time; the best of three for the short ones."""
+    """Print wall-clock seconds of each command: the best of three for the short ones."""
     for arguments, repeats in ((["--help"], 3), (["list", "attacks"], 3), (["run", "hospital"], 1)):
         seconds = min(_seconds(arguments) for _ in range(repeats))
         print(f"fedinv {' '.join(arguments):14} {seconds:6.2f} s")

@@ -1,4 +1,4 @@
-"""What simulating local training and joining rounds add to gradient matching, over TabLeak's grid of local training."""
+"""Gain of gradient matching by simulating local training and joining rounds, over TabLeak's grid of local training."""
 
 from dataclasses import replace
 
@@ -22,12 +22,12 @@ WAYS: dict[str, tuple[int, dict[str, object]]] = {
     "second round alone": (2, {"join": False}),
     "two rounds joined": (2, {"join": True}),
 }
-"""Rounds that are watched, and the attack's keys: halfway along with the work of the default search and with three
-times that, which is what the default search and a simulation may take together."""
+"""Number of watched rounds and settings of the attack by name. "halfway, more work" has three times the work of the
+default search, as much as the default search and a simulation may take together."""
 
 
 def main() -> None:
-    """The hospital at learning rate 0.05, two perceptrons, 16 and 32 records a client, by epochs and batch size."""
+    """Print results on the hospital at learning rate 0.05 by network, records a client, epochs and batch size."""
     torch.set_num_threads(1)
     for hidden in ("512, 512", "100, 100"):
         for records in (16, 32):
@@ -50,7 +50,7 @@ def _compare(name: str, local: list[str]) -> None:
 
 
 def watched(one: Victim, rounds: int) -> Victim:
-    """A victim that was seen for this many rounds; the model of each next round is the mean over all clients'."""
+    """A victim watched for `rounds` rounds; each next round's model is the mean over all clients' models."""
     seen = one.seen
     for round_ in range(2, rounds + 1):
         before = seen.last
@@ -62,7 +62,7 @@ def watched(one: Victim, rounds: int) -> Victim:
 
 
 def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Tensor]:
-    """What a client sends back for the model of this exchange."""
+    """The update that a client sends for the model of this exchange."""
     scenario, schema, share = one.scenario, one.people.table.schema, one.people.shares[client]
     training = scenario.training.settings
     weights = {key: weight.clone() for key, weight in exchange.sent.items()}

@@ -1,4 +1,4 @@
-"""What an attacker would see of one client, made without a federation around it."""
+"""Clients' updates as an attacker would see them, computed without a federation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
@@ -29,20 +29,20 @@ class Victim:
     rows: NDArray[np.int64]
 
     def attacked(self, attack: Attack) -> Claim:
-        """What an attack with all knowledge claims."""
+        """The claim of an attack that knows everything but the defenses."""
         knows = self.scenario.knowledge(self.people.table.schema, adaptive=False)
         return attack.run(self.seen, knows, stream(self.scenario.seed, "attack"), lambda _: None)
 
     def judged(self, claim: Claim) -> Match:
-        """The claim beside the truth."""
+        """A claim judged against the true records."""
         table = self.people.table
         return match(claim.records, table.take(self.rows).columns, table.schema, self.scenario.judge.tolerance)
 
 
 def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
-    """One client of a shipped scenario, trained for one round from fresh weights."""
+    """One client of a shipped scenario, trained for one round from newly initialized weights."""
     scenario = read(name, settings)
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema, training, share = people.table.schema, scenario.training.settings, people.shares[client]
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     sent = {key: weight.clone() for key, weight in state(network).items()}

@@ -128,7 +128,7 @@ def _ledger_of(message: Message, context: Context) -> Message:
 @lru_cache(maxsize=8)
 def _read(text: str) -> tuple[Scenario, Population]:
     scenario = loads(text) if "\n" in text else read(text)
-    return scenario, job.everyone(scenario)
+    return scenario, job.population_of(scenario)
 
 
 def _setting(context: Context) -> tuple[Scenario, Population]:

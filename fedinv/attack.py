@@ -1,6 +1,6 @@
 """What an attack is given, and what it gives back. Nothing here can hold a client's record, label or seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,12 +13,13 @@ from fedinv.task.models import AnyModel
 from fedinv.task.schema import Schema
 
 Weights = Mapping[str, Tensor]
+"""Tensors by parameter name, in the network's order."""
 Progress = Callable[[float], None]
-"""Called with the share of the work that is done, 0 to 1."""
+"""Function that an attack calls with the share of its work that is done, 0 to 1."""
 Asks = Literal["records", "classes", "attribute", "membership", "line-up", "labels", "property"]
-"""What an attack sets out to tell."""
+"""Questions that an attack can answer."""
 Sees = Literal["update", "model"]
-"""What an attack looks at: what a client sent, or the trained model."""
+"""What an attack is run on: each update of a watched client, or the trained model once."""
 
 
 @dataclass(frozen=True)
@@ -26,40 +27,43 @@ class Exchange:
     """One round between the server and a client (or, under secure aggregation, the sum over several clients)."""
 
     round: int
+    """Number of the round, from 1."""
     sent: Weights
     """The global model that the server sent, float32 by parameter name."""
     received: Weights
-    """The update that came back, LOCAL MINUS GLOBAL, float32 by parameter name, as far as the wire shows it."""
+    """The update that came back, LOCAL MINUS GLOBAL, float32 by parameter name, as it crossed the wire: clipped,
+    noised or compressed where a defense did so; empty for a trained model."""
     records: int
-    """Number of examples, which travels in the clear."""
+    """Number of examples that the client reports to have trained on, sent in the clear; the total for a sum."""
 
 
 @dataclass(frozen=True)
 class Observation:
     """What the server saw of one client over the rounds it watched; a claim is about the last of them.
 
-    Of the trained model: all clients, and one exchange in which it is `sent` and nothing is `received`.
+    An attack on the trained model gets one observation: `clients` are all clients, and its one exchange has the
+    trained model in `sent` and nothing in `received`.
     """
 
     clients: tuple[int, ...]
-    """Whose records the update covers: one client, or all who stand behind a sum."""
+    """Numbers of the clients whose records the update covers: one, or every client that a sum adds up."""
     exchanges: tuple[Exchange, ...]
-    """Oldest first, at least one."""
+    """The watched rounds up to the one under attack, oldest first, at least one."""
 
     @property
     def last(self) -> Exchange:
-        """The exchange that is under attack."""
+        """The exchange of the latest round, which is under attack."""
         return self.exchanges[-1]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Records of people, encoded, with their labels."""
+    """n records of people, encoded, with their labels."""
 
     records: Tensor
-    """float32 (n, inputs)."""
+    """Encoded records, float32 (n, inputs)."""
     labels: Tensor
-    """int64 (n,) classes, or float32 (n,) standardized targets."""
+    """Labels: int64 (n,) classes, or float32 (n,) standardized targets."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,43 +71,51 @@ class Sample:
 
 @dataclass(frozen=True)
 class Question:
-    """What the attacker is asked beyond "what were the records". Nothing in it tells the answer."""
+    """What the attacker is asked beyond "what were the records". Nothing in it reveals the answer."""
 
     people: Sample | None = None
-    """Whom it is asked about: the candidates of a membership test or a line-up, in an order that tells nothing, or the
-    people of whom it knows all but one column, whose inputs are 0."""
+    """People who are asked about: the candidates of a membership test or a line-up, in random order; or, for an
+    attribute, the people whose other columns are known, with 0 at the inputs of the unknown column."""
     column: str | None = None
-    """The column that is asked for."""
+    """Name of the column that is asked for; None where the question is not about a column."""
     options: Tensor | None = None
-    """float32 (k, the column's inputs): the values it may have, encoded. Of a property, the one value whose share is
-    asked for."""
+    """Values that the column may have, encoded, float32 (k, the column's inputs); for a property, the one value whose
+    share is asked for (k = 1)."""
     others: Sample | None = None
-    """The rest of the batch, which an informed attacker knows (line-up)."""
+    """All other records of the batch, which the informed attacker of a line-up knows."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What the scenario grants the attacker. None means withheld."""
+    """What the scenario lets the attacker know. None means withheld."""
 
     model: AnyModel | None = None
+    """Architecture of the network."""
     loss: str | None = None
-    """cross-entropy or squared-error."""
+    """Loss that clients minimize: "cross-entropy" or "squared-error"."""
     schema: Schema | None = None
+    """Data dictionary: names, ranges, categories and published marginals of the columns, no record."""
     algorithm: str | None = None
+    """How a client trains in a round: "fedsgd", one step on one batch, or "fedavg"."""
     lr: float | None = None
+    """Learning rate of local training."""
     batch_size: int | None = None
+    """Records that one local step uses."""
     epochs: int | None = None
+    """Passes over a client's records in a round of fedavg."""
     momentum: float | None = None
+    """Momentum of local training, 0 to 1; known wherever the learning rate is."""
     weight_decay: float | None = None
+    """Weight decay of local training; known wherever the learning rate is."""
     defenses: tuple[Mapping[str, Any], ...] | None = None
-    """The defenses in use with their parameters, as the scenario writes them."""
+    """Defenses in use with the parameters in force, as `Defense.known` gives them; None for a static attack."""
     auxiliary: Sample | None = None
     """Records of the same population that no client holds."""
     question: Question | None = None
-    """What is asked, for an attack that is asked anything."""
+    """The question to answer; None for an attack that claims records or classes."""
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
-        """The parameters of a defense that the attacker knows to be in use."""
+        """The parameters of the first defense of this kind that the attacker knows of; None where there is none."""
         return next((d for d in self.defenses or () if d["kind"] == kind), None)
 
 
@@ -112,62 +124,88 @@ class Claim:
     """What an attack says the client's records were. Fewer records than the client has is a partial recovery."""
 
     records: Tensor
-    """float32 (k, inputs) in the network's encoding; k may be 0."""
+    """Claimed records in the network's encoding, float32 (k, inputs); k may be 0."""
     confidence: Tensor
-    """float32 (k,): the attack's own probability that the record is right, 0 to 1, found without the truth."""
+    """The attack's own probability that each record is right, 0 to 1, float32 (k,), found without the truth."""
     labels: Tensor | None = None
-    """int64 (k,) classes, or float32 (k,) standardized targets, where the attack infers them."""
+    """Claimed labels: int64 (k,) classes, or float32 (k,) standardized targets; None where they are not inferred."""
     mismatch: float | None = None
-    """Relative distance between the update and its re-computation from the claim: 0 explains all, 1 nothing."""
+    """Relative distance between the update and the one recomputed from the claim: 0 explains all of it, 1 nothing;
+    None where it was not recomputed."""
     notes: tuple[str, ...] = ()
-    """What a reader should know: why records are missing, which knowledge was lacking."""
+    """Remarks for the report: why records are missing, which knowledge was lacking."""
     fields: Tensor | None = None
-    """float32 (k, columns): the same probability for each column, pixel by pixel for an image, where the attack has
-    one."""
+    """The attack's own probability that each field is right, 0 to 1, float32 (k, columns), for an image (k, pixels);
+    None where it has none."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an attack says to the question it was asked."""
+    """What an attack answers to the question it was asked."""
 
     scores: Tensor
-    """float32 (targets, options), a higher one is more likely. Attribute: people by options. Membership: (people, 1).
-    Line-up: (1, candidates). Labels: (1, classes), counts. Property: (1, 1), the share. Without rows: no answer."""
+    """Scores, float32 (targets, options), higher is more likely. Attribute: (people, options). Membership: (people, 1).
+    Line-up: (1, candidates). Labels: (1, classes), counts. Property: (1, 1), the share, 0 to 1. No rows: no answer."""
     notes: tuple[str, ...] = ()
-    """What a reader should know: why there is no answer, which knowledge was lacking."""
+    """Remarks for the report: why there is no answer, which knowledge was lacking."""
+
+
+def nothing(reason: str, width: int = 1) -> Claim:
+    """A claim of no records, of `width` inputs each, with a note on the reason."""
+    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
 
 
 def unanswered(reason: str) -> Answer:
-    """No answer, and why: the guesser then speaks for the attack."""
+    """An answer without scores that notes the reason; it is judged as the guess without the update."""
     return Answer(torch.zeros(0, 0), (f"does not run: {reason}",))
 
 
 class Attack(BaseModel):
-    """Base of an attack: a frozen model whose fields are the scenario's keys, and `run`.
+    """Base of an attack: a frozen model whose fields are the keys of a scenario's [[attacks]], and `run`.
 
     A built-in attack is a file in server/attacks/ named after its kind; others come by the entry point group
-    ``fedinv.attacks``.
+    ``fedinv.attacks``. The docstring below a field is the key's description wherever fedinv shows it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """Selects the attack, and with it the keys that the table may have."""
+    """Name of the attack, which selects it in a scenario and on the command line."""
     adapts_to: ClassVar[frozenset[str]] = frozenset()
-    """Kinds of defense against which the attack has a countermeasure when it is told of them."""
+    """Kinds of defense that the attack has a countermeasure to: it is run a second time, knowing of them."""
     last_only: ClassVar[bool] = False
-    """Whether it is run on a client's last watched round alone, which holds the earlier ones."""
+    """True: run once per client, on the observation of its last watched round; earlier rounds are in
+    `seen.exchanges[:-1]`. False: run once per watched round."""
+    assessed_with: ClassVar[Mapping[str, Any] | None] = None
+    """The settings with which every assessment runs it, because it is quick then; None: assessments do not run it."""
+    compared: ClassVar[bool] = False
+    """Whether a comparison runs it without being asked, on the models that it suits."""
+    tried_in_turn: ClassVar[int | None] = None
+    """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Whether it can attack an update of this model at all."""
+        return True
+
+    def beside(self, others: Collection[str]) -> "Attack":
+        """The attack as a comparison runs it beside attacks of these kinds: without what one of them does already."""
+        return self
 
     @property
     def asks(self) -> Asks:
-        """What it sets out to tell: records and classes are answered by a Claim, all else by an Answer."""
+        """The question it answers: "records" and "classes" are answered by a Claim, all others by an Answer."""
         return "records"
 
     @property
     def sees(self) -> Sees:
-        """Whether it attacks each update, or the trained model once."""
+        """What it is run on: "update", each watched client's update, or "model", the trained model once."""
         return "update"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim | Answer:
-        """Attack one observation. Pure: the same arguments give the same claim, and the observation is not changed."""
+        """Attack one observation, reporting the share of the work done to `progress`.
+
+        Pure: the same arguments give the same claim, and the observation is not changed. `rng` is the only source of
+        randomness.
+        """
         raise NotImplementedError

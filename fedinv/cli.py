@@ -1,255 +1,394 @@
-"""The command line. Results go to stdout, all else to stderr; nothing heavy is imported before it is needed."""
+"""The command line: each command calls one function of fedinv/api.py. Results go to stdout, all else to stderr.
+
+Nothing heavy is imported before it is needed, so that help and mistakes are answered at once.
+"""
 
 import gc
 import json
-import shutil
 import sys
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fedinv.errors import RequestError, RunError
-from fedinv.report import terminal
+from fedinv import api
+from fedinv.errors import RequestError, RunError, Stopped
+from fedinv.version import __version__
 
-if TYPE_CHECKING:
-    from fedinv.results.run import Results
-    from fedinv.runs.attack_runner import ProgressBars
+ENGINE, OUTPUT, STUDY = "Engine", "Output", "Study"
+"""Panels of a command's help; a command's own options stand in the panel named after it."""
 
 app = typer.Typer(
     name="fedinv",
     help="What would the server of a federation learn about whom, and what does each defense buy at what cost?",
+    epilog="Examples:\n\nfedinv run hospital\n\nfedinv compare hospital --defenses top-k,dp-sgd:epsilon=8",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. --set training.lr=0.1")
+
+def examples(*lines: str) -> str:
+    """The last words of a command's help."""
+    return "\n\n".join(("Examples:", *lines))
+
+
+def names(group: api.Group) -> Callable[[str], list[str]]:
+    """Completes a name of a group in the shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in api.available(group) if name.startswith(incomplete)]
+
+    return complete
+
+
+SCENARIO_HELP = "A shipped scenario (see: fedinv list scenarios), a .toml file, or a run's folder."
+Scenario = Annotated[str, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, autocompletion=names("scenarios"))]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A finished run's folder, such as runs/hospital-1.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON document on stdout, all else on stderr.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 
 
-@app.command()
+def settings_in(panel: str) -> Any:
+    """The option that changes the scenario's keys."""
+    return typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key, as training.lr=0.1; repeatable.", rich_help_panel=panel
+    )
+
+
+def out_in(default: str, what: str = "The run's folder.") -> Any:
+    """The option that names the folder."""
+    return typer.Option(help=what, rich_help_panel=OUTPUT, show_default=default)
+
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that work at once.", rich_help_panel=ENGINE, show_default="one a core"),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fedinv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What would the server of a federation learn about whom, and what does each defense buy at what cost?"""
+
+
+@app.command(
+    epilog=examples(
+        "fedinv run hospital", "fedinv run hospital --defense dp-sgd:epsilon=8 --attack exact --out runs/dp"
+    )
+)
 def run(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or an unfinished run's folder.")],
-    settings: Settings = None,
-    engine: Annotated[str, typer.Option(help="inline, ray or deployment")] = "inline",
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/SCENARIO-N]")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="ray: a cluster that is there, as HOST:PORT.")] = None,
-    client_cpus: Annotated[int, typer.Option(min=1, help="ray: CPUs for each client that trains.")] = 1,
-    client_gpus: Annotated[float, typer.Option(min=0, help="ray: GPUs for each client that trains.")] = 0.0,
-    superlink: Annotated[str | None, typer.Option(help="deployment: a SuperLink that is there, as HOST:PORT.")] = None,
-    root_certificates: Annotated[
-        Path | None, typer.Option(help="deployment: whose certificate vouches for that SuperLink.")
+    scenario: Scenario,
+    settings: Annotated[list[str] | None, settings_in("Run")] = None,
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:KEY=VALUE",
+            help="Defenses instead of the scenario's, in this order: top-k, dp-sgd:epsilon=8 or top-k+masking; "
+            "none for none; repeatable.",
+            rich_help_panel="Run",
+            autocompletion=names("defenses"),
+        ),
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:KEY=VALUE",
+            help="Attacks instead of the scenario's: exact or gradient-matching:restarts=4; repeatable.",
+            rich_help_panel="Run",
+            autocompletion=names("attacks"),
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where it runs: inline, ray or deployment.", rich_help_panel=ENGINE)
+    ] = "inline",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="ray: a cluster that is there.",
+            rich_help_panel=ENGINE,
+            show_default="Ray is started here",
+        ),
+    ] = None,
+    client_cpus: Annotated[
+        int, typer.Option(min=1, help="ray: CPUs for each client that trains.", rich_help_panel=ENGINE)
+    ] = 1,
+    client_gpus: Annotated[
+        float, typer.Option(min=0, help="ray: GPUs for each client that trains.", rich_help_panel=ENGINE)
+    ] = 0.0,
+    superlink: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="deployment: a SuperLink that is there.",
+            rich_help_panel=ENGINE,
+            show_default="that of fedinv up",
+        ),
+    ] = None,
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(
+            help="deployment: the certificate of the authority that vouches for that SuperLink.", rich_help_panel=ENGINE
+        ),
+    ] = None,
+    out: Annotated[Path | None, out_in("runs/SCENARIO-N")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a scenario's federation, attack it, judge the attacks and write the report."""
-    from fedinv.engines import Options
-    from fedinv.runs import run as runs
-    from fedinv.scenario.reading import read
-
-    options = Options(ray_address, client_cpus, client_gpus, superlink=superlink, root_certificates=root_certificates)
-    declared = read(scenario, settings or [])
-    if out is None and (Path(scenario) / "scenario.toml").is_file():
-        out = Path(scenario)
-    runs.check(declared, engine)
-    folder = runs.open_folder(declared, out)
+    options = {
+        "ray_address": ray_address,
+        "client_cpus": client_cpus,
+        "client_gpus": client_gpus,
+        "superlink": superlink,
+        "root_certificates": root_certificates,
+    }
+    changes = {**_stated("defenses", defense), **_stated("attacks", attack), **api.changes(settings or [])}
     try:
-        with _progress() as steps:
-            results = runs.run(declared, folder, engine, steps, options)
-    except KeyboardInterrupt:
-        _fail(f"stopped; go on with: fedinv run {_short(folder)}", 1)
+        done = api.run(api.load(scenario, **changes), engine=engine, out=out or _own(scenario), options=options)
+    except Stopped as stopped:
+        _fail(f"stopped; go on with: fedinv run {_short(stopped.folder)}", 1)
     except RunError as error:
-        _fail(f"{error}; when that is mended, go on with: fedinv run {_short(folder)}", 1)
-    _show(results, folder, as_json)
+        if error.folder is None:
+            raise
+        _fail(f"{error}; when that is mended, go on with: fedinv run {_short(error.folder)}", 1)
+    _show(done, as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "fedinv attack runs/hospital-1 --attack row-space",
+        "fedinv attack runs/hospital-1 --attack gradient-matching --set restarts=4",
+    )
+)
 def attack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
-    kind: Annotated[str, typer.Option("--attack", help="One of fedinv list attacks.")],
-    settings: Settings = None,
+    run: RunFolder,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--attack",
+            metavar="KIND",
+            help="The attack (see: fedinv list attacks).",
+            rich_help_panel="Attack",
+            autocompletion=names("attacks"),
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the attack; repeatable.", rich_help_panel="Attack"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Attack a finished run's observations once more and add the verdict to its results."""
-    from fedinv.runs import run as runs
-    from fedinv.storage.documents import override
-
-    parameters: dict[str, Any] = {}
-    for setting in settings or []:
-        override(parameters, setting)
-    with _progress() as steps:
-        results = runs.again(run, kind, parameters, steps)
-    _show(results, run, as_json)
+    _show(api.open_run(run).attack(kind, progress=True, **api.changes(settings or [])), as_json, run)
 
 
-@app.command()
+@app.command(epilog=examples("fedinv assess hospital", "fedinv assess runs/hospital-1 --jobs 4 --out runs/why"))
 def assess(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
-    settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Where its runs go. [default: runs/SCENARIO-assess-N]")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    scenario: Scenario,
+    settings: Annotated[list[str] | None, settings_in("Assess")] = None,
+    jobs: Jobs = None,
+    out: Annotated[Path | None, out_in("runs/SCENARIO-assess-N", "The folder of its runs.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most."""
     from fedinv.report import terminal
-    from fedinv.report.assessment_page import render
-    from fedinv.runs import run as runs
-    from fedinv.scenario.reading import read
-    from fedinv.storage import files
-    from fedinv.studies.assess import assess as vary
-    from fedinv.studies.findings import assessment
 
-    declared = read(scenario, settings or [])
-    runs.check(declared, "inline")
-    folder = runs.new_folder(f"{declared.name}-assess") if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _progress() as steps:
-            leaks = vary(declared, folder, jobs, steps("one change at a time"))
-    except KeyboardInterrupt:
-        _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(folder)}", 1)
-    found = assessment(declared, folder, leaks)
-    files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
-    page = render(found, folder)
+        found = api.assess(api.load(scenario, **api.changes(settings or [])), out=out, jobs=jobs)
+    except Stopped as stopped:
+        _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(stopped.folder)}", 1)
     if as_json:
-        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
         return
-    terminal.show_assessment(found)
-    typer.echo(f"\nrisk card: {_short(page)}")
+    terminal.show_assessment(found.results)
+    typer.echo(f"\nrisk card: {_short(found.report)}")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "fedinv compare hospital",
+        "fedinv compare hospital --defenses top-k,dp-sgd:epsilon=8,masking+sign --attacks exact,row-space --seeds 3",
+    )
+)
 def compare(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
-    defenses: Annotated[str, typer.Option(help="As a,b:key=value,a+b. [default: eight usual ones]")] = "",
-    attacks: Annotated[str, typer.Option(help="As x,y:key=value. [default: the scenario's, and row-space]")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each of another seed.")] = 1,
-    limit: Annotated[float, typer.Option(min=0, help="Points of AUC or R² that may be lost at most.")] = 2.0,
-    settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Where its files go. [default: runs/SCENARIO-compare-N]")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    scenario: Scenario,
+    defenses: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B:KEY=VALUE,A+B",
+            help="Sets of defenses, each a row.",
+            rich_help_panel="Compare",
+            show_default="the usual ones",
+        ),
+    ] = "",
+    attacks: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y:KEY=VALUE",
+            help="Attacks that each of them meets.",
+            rich_help_panel="Compare",
+            show_default="the scenario's, and the usual ones",
+        ),
+    ] = "",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Repetitions, each of another seed.", rich_help_panel="Compare")
+    ] = 1,
+    limit: Annotated[
+        float, typer.Option(min=0, help="Points of AUC or R² that may be lost at most.", rich_help_panel="Compare")
+    ] = 2.0,
+    settings: Annotated[list[str] | None, settings_in("Compare")] = None,
+    jobs: Jobs = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="A Ray cluster to run on, as HOST:PORT; its machines share the folder.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A Ray cluster to run on; its machines share the folder.",
+            rich_help_panel=ENGINE,
+            show_default="this machine",
+        ),
     ] = None,
+    out: Annotated[Path | None, out_in("runs/SCENARIO-compare-N", "The folder of its files.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare defenses under attacks: what leaks, at what cost, and which to take."""
-    from fedinv.report import comparison_page as report
-    from fedinv.runs import run as runs
-    from fedinv.scenario.reading import read
-    from fedinv.studies import compare as comparing
-    from fedinv.studies.defense_sets import USUAL, stacks
+    from fedinv.report import terminal
 
-    declared = read(scenario, settings or [])
-    runs.check(declared, "inline")
-    chosen = stacks(defenses.split(",") if defenses else USUAL)
-    attacking = comparing.attacks_of(declared, attacks.split(",") if attacks else [])
-    folder = runs.new_folder(f"{declared.name}-compare") if out is None else out
     try:
-        with _progress() as steps:
-            cells, points = steps("cells"), limit / 100
-            found = comparing.compare(declared, chosen, attacking, seeds, points, folder, jobs, cells, ray_address)
-    except KeyboardInterrupt:
+        found = api.compare(
+            api.load(scenario, **api.changes(settings or [])),
+            defenses=defenses.split(",") if defenses else None,
+            attacks=attacks.split(",") if attacks else None,
+            seeds=seeds,
+            limit=limit,
+            out=out,
+            jobs=jobs,
+            ray_address=ray_address,
+        )
+    except Stopped:
         _fail("stopped; the same command goes on where it was", 1)
-    page = report.write(found, folder)
     if as_json:
-        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
         return
-    terminal.show_comparison(found)
-    typer.echo(f"\ncomparison: {_short(page)}")
+    terminal.show_comparison(found.results)
+    typer.echo(f"\ncomparison: {_short(found.report)}")
 
 
-@app.command()
+@app.command(epilog=examples("fedinv audit hospital-dp", "fedinv audit redteam-half-noise --out runs/half-noise"))
 def audit(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario, a .toml file, or a run's folder.")],
-    settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Where its run goes. [default: runs/SCENARIO-audit-N]")] = None,
+    scenario: Scenario,
+    settings: Annotated[list[str] | None, settings_in("Audit")] = None,
+    out: Annotated[Path | None, out_in("runs/SCENARIO-audit-N", "The folder of its run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Audit a claimed epsilon by canaries in the real training; exit 1 when it is contradicted."""
-    from fedinv.runs import run as runs
-    from fedinv.scenario.reading import read
-    from fedinv.storage import files
-    from fedinv.studies import audit as auditing
+    from fedinv.report import terminal
 
-    declared = read(scenario, settings or [])
-    runs.check(declared, "inline")
-    folder = runs.new_folder(f"{declared.name}-audit") if out is None else out
-    with _progress() as steps:
-        found = auditing.audit(declared, folder, steps)
-    files.write_json(folder / "audit.json", found.model_dump(mode="json"))
-    if (Path(scenario) / "results.json").is_file():
-        auditing.note(found, Path(scenario))
+    # the bounds are noted in a finished run's results only if it is that run's very scenario which is audited
+    audited = api.load(scenario, **api.changes(settings)) if settings else scenario
+    found = api.audit(audited, out=out)
     if as_json:
-        typer.echo(json.dumps({**found.model_dump(mode="json"), "folder": str(folder)}, indent=2))
+        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
     else:
-        terminal.show_audit(found)
-    raise SystemExit(1 if found.verdict == "FAIL" else 0)
+        terminal.show_audit(found.results)
+    raise SystemExit(0 if found.passed else 1)
 
 
-AtFolder = Annotated[Path, typer.Option(help="Where it is noted down what was started.")]
+AtFolder = Annotated[
+    Path, typer.Option(help="The folder in which it is noted down what was started.", rich_help_panel=OUTPUT)
+]
 
 
-@app.command()
+@app.command(epilog=examples("fedinv up --clients 20", "fedinv up --clients 3 --tls"))
 def up(
-    clients: Annotated[int, typer.Option(min=1, help="SuperNodes, one a client.")] = 3,
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, and let only registered nodes in.")] = False,
+    clients: Annotated[int, typer.Option(min=1, help="SuperNodes, one a client.", rich_help_panel=ENGINE)] = 3,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls", help="Encrypt, and let only registered nodes in.", rich_help_panel=ENGINE, show_default=False
+        ),
+    ] = False,
     at: AtFolder = Path(".fedinv"),
 ) -> None:
     """Start a deployment on this machine, for fedinv run --engine deployment."""
-    from fedinv.engines.deployment import rehearsal
-
-    started = rehearsal.up(at, clients, tls, lambda line: typer.echo(line, err=True))
-    typer.echo(f"up on {started.address} with {len(started.nodes)} SuperNodes; end it with: fedinv down")
+    address, nodes = api.up(at, clients, tls=tls, say=lambda line: typer.echo(line, err=True))
+    typer.echo(f"up on {address} with {nodes} SuperNode{'' if nodes == 1 else 's'}; end it with: fedinv down")
 
 
-@app.command()
+@app.command(epilog=examples("fedinv down", "fedinv down --at elsewhere/.fedinv"))
 def down(at: AtFolder = Path(".fedinv")) -> None:
     """End the deployment that fedinv up started, and nothing else."""
-    from fedinv.engines.deployment import rehearsal
-
-    ended = rehearsal.down(at)
+    ended = api.down(at)
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
-@app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")]) -> None:
+@app.command(epilog=examples("fedinv report runs/hospital-1", "fedinv report ."))
+def report(run: RunFolder) -> None:
     """Write a run's report.html anew and print where it is."""
-    from fedinv.report import render
-
-    if not (run / "results.json").is_file():
-        raise RequestError(f"{run}: holds no finished run; start one with fedinv run")
-    typer.echo(render(run))
+    typer.echo(Path(run) / api.open_run(run).render().name)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("fedinv list attacks", "fedinv list scenarios --json"))
 def list_(
-    what: Annotated[str, typer.Argument(help="scenarios, attacks, defenses or datasets")], as_json: AsJson = False
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="GROUP",
+            help="scenarios, attacks, defenses or datasets.",
+            autocompletion=lambda incomplete: [g for g in api.GROUPS if g.startswith(incomplete)],
+        ),
+    ],
+    as_json: AsJson = False,
 ) -> None:
     """List what there is to choose from, one line each."""
-    from fedinv import plugins
-    from fedinv.errors import nearest
-    from fedinv.storage import documents
-
-    groups: dict[str, Any] = {
-        "scenarios": documents.summaries,
-        **{group: lambda g=group: _summaries(plugins.available(g)) for group in ("attacks", "defenses", "datasets")},
-    }
-    if what not in groups:
-        raise RequestError(f"list {what}: there is no such list{nearest(what, groups)}")
-    rows: dict[str, str] = groups[what]()
+    rows = api.available(what)  # type: ignore[arg-type]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        _print_json(rows)
+    else:
+        from fedinv.report.listing import listed
+
+        typer.echo(listed(rows))
+
+
+@app.command(epilog=examples("fedinv explain exact", "fedinv explain training.lr"))
+def explain(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An attack, a defense, a data set, or a scenario's key such as training.lr."
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say what something is, what it needs and claims, its paper, and its settings with bounds and defaults."""
+    found = api.explain(name)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
         return
-    width, across = max(map(len, rows), default=0) + 2, shutil.get_terminal_size().columns
-    for name, summary in rows.items():
-        typer.echo(f"{name:{width}}{_indented(summary, width, across) if sys.stdout.isatty() else summary}")
+    from fedinv.report.listing import explained
+
+    typer.echo(explained(found))
 
 
 def main() -> None:
@@ -265,13 +404,19 @@ def main() -> None:
         _fail("stopped", 1)
 
 
-def _summaries(found: Any) -> dict[str, str]:
-    return {kind: plugin.summary for kind, plugin in found.items()}
+def _stated(key: str, texts: list[str] | None) -> dict[str, Any]:
+    """A change of the scenario where the option was given."""
+    return {} if texts is None else {key: texts}
 
 
-def _indented(text: str, start: int, across: int) -> str:
-    """The text broken at words, so that what begins at column `start` stays right of it."""
-    return f"\n{' ' * start}".join(textwrap.wrap(text, max(across - start, 20)))
+def _own(scenario: str) -> Path | None:
+    """The folder of a run that was given to be gone on with."""
+    return Path(scenario) if (Path(scenario) / "scenario.toml").is_file() else None
+
+
+def _given(folder: Path, out: Path | None) -> str:
+    """The folder as it was given; one that was chosen as the user would type it."""
+    return str(out) if out is not None else _short(folder)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -279,29 +424,17 @@ def _fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-@contextmanager
-def _progress() -> "Iterator[ProgressBars]":
-    """Progress bars on stderr, one a step."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description:42}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-
-        def step(description: str) -> Any:
-            task = bars.add_task(description, total=1.0)
-            return lambda share: bars.update(task, completed=share)
-
-        yield step
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2))
 
 
-def _show(results: "Results", folder: Path, as_json: bool) -> None:
+def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
+    if as_json:
+        _print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
+        return
     from fedinv.report import terminal
 
-    if as_json:
-        typer.echo(json.dumps({**results.model_dump(mode="json"), "run": str(folder)}, indent=2))
-    else:
-        terminal.show_run(results, _short(folder / "report.html"))
+    terminal.show_run(done.results, _short(done.folder / "report.html"))
 
 
 def _short(path: Path) -> str:

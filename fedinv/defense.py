@@ -1,6 +1,6 @@
-"""What a defense is: it may change how a client trains, what it sends, and it says what privacy that costs."""
+"""What a defense is: it may change how a client trains and what it sends, and states the privacy loss of a round."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from fedinv.federation.training import Batch, Clipping, Job, LocalTraining, Masks, Participation, Update
-from fedinv.privacy.events import PrivacyEvent
+from fedinv.privacy.events import PrivacyEvent, RecordExposure
 
 __all__ = [
     "Batch",
@@ -23,98 +23,130 @@ __all__ = [
     "Masks",
     "Participation",
     "PrivacyEvent",
+    "RecordExposure",
     "Sending",
+    "Trial",
     "Update",
 ]
 
 
 @dataclass(frozen=True)
 class Sending:
-    """What a defense may know of the message that it protects."""
+    """What a defense may know of the update that it protects."""
 
     client: int
+    """Number of the client, from 0."""
     round: int
+    """Number of the round, from 1."""
     cohort: tuple[int, ...]
-    """All clients of this round, this one among them."""
+    """Numbers of all clients of this round, this one among them."""
     records: int
-    """The number of examples that travels in the clear beside the update."""
+    """Number of examples that is sent in the clear beside the update."""
     seed: int
+    """Seed of the scenario, which the whole cohort shares; no secret."""
     rng: np.random.Generator
+    """Source of randomness for this client, round and defense."""
     weight: float = 1.0
-    """What the update counts in the cohort's mean: its records, or 1 where every client counts alike."""
+    """Weight of the update in the cohort's mean: its records, or 1 where every client has the same weight."""
     taken: Participation = field(default_factory=Participation)
+    """The client's participation: its records, batches and steps, and the federation's rounds and clients."""
     memory: MutableMapping[str, Tensor] = field(default_factory=dict)
-    """What this defense keeps of this client from round to round."""
+    """Tensors that this defense keeps for this client from round to round; changes are stored."""
 
 
 @dataclass(frozen=True)
 class Carrying:
-    """What a defense that takes several messages may know of a round."""
+    """What a defense whose protocol takes several messages a round may know of that round."""
 
     taken: Participation
+    """The client's participation: its records, batches and steps, and the federation's rounds and clients."""
     rng: np.random.Generator
-    """The same for all messages of a client's round; no source of secrets."""
+    """Random stream that is the same for all messages of a client's round; no source of secrets."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of a defense that studies try where their user names none."""
+
+    order: int
+    """Place among the trials of all defenses, smallest first; those of one place are sorted by kind."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that differ from the defense's defaults."""
+    words: str | None = None
+    """Name of the trial in an assessment, such as "DP-SGD, noise 1"; None: only comparisons try it."""
 
 
 CallNext = Callable[[Message, Context], Message]
+"""Function that trains on a message and returns the reply with the update."""
 
 
 class Defense(BaseModel):
-    """Base of a defense: a frozen model whose fields are the scenario's keys; each hook changes nothing by default.
+    """Base of a defense: a frozen model whose fields are the keys of a scenario's [[defenses]], and hooks.
 
-    A built-in defense is a file in clients/defenses/ named after its kind; others come by the entry point group
-    ``fedinv.defenses``.
+    Each hook changes nothing by default. A built-in defense is a file in clients/defenses/ named after its kind; others
+    come by the entry point group ``fedinv.defenses``. The docstring below a field is the key's description wherever
+    fedinv shows it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """Selects the defense, and with it the keys that the table may have."""
+    """Name of the defense, which selects it in a scenario and on the command line."""
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"
-    """How the defense needs batches to be drawn."""
+    """How batches must be drawn while the defense is on: "shuffle", each record once an epoch, or "poisson"."""
     per_record: ClassVar[bool] = False
-    """Whether it needs each record's own gradient."""
+    """True: it clips each record's own gradient; defenses that leave records no gradient of their own are refused."""
     mixes_records: ClassVar[bool] = False
-    """Whether it makes one training example of several records, so that no record has a gradient of its own."""
+    """True: it makes one training example of several records, so that no record has a gradient of its own."""
     no_own_gradients: ClassVar[str | None] = None
-    """Why records' gradients cannot be clipped one by one beside it; None where they can."""
+    """Refusal shown when this defense is listed with one that clips each record's gradient; None: both are fine."""
     compresses: ClassVar[bool] = False
-    """Whether it leaves so many zeros, or so few levels, that the update should travel in fewer bytes."""
+    """True: it leaves so many zeros, or so few levels, that the update is sent in a compressed encoding."""
     secure_aggregation: ClassVar[bool] = False
-    """Whether the server can only use the sum over the cohort."""
+    """True: the server can use the sum over the cohort only; it must be the last defense listed."""
     for_sum: ClassVar[bool] = False
-    """Whether its guarantee is one for the sum alone, so that secure aggregation must follow at once."""
+    """True: its guarantee holds for the sum alone, so that secure aggregation must be listed right after it."""
     by_server: ClassVar[bool] = False
-    """Whether it is the server that carries it out, having seen each client's update."""
+    """True: the server carries it out, after it has seen each client's update; no guarantee against the server."""
     one_weight: ClassVar[bool] = False
-    """Whether every client must count alike in the mean, whatever it holds."""
+    """True: every client has the same weight in the mean, whatever number of records it holds."""
     after_noise: ClassVar[str | None] = None
-    """Why it makes no sense on an update with noise in it; None where it does."""
+    """Refusal shown when this defense is listed after one that adds noise; None: any order is fine."""
     in_clear: ClassVar[str | None] = None
-    """What travels in the clear beside what it protects."""
+    """What is sent in the clear beside the protected update, for the report; None: nothing worth a note."""
+    can_be_unmasked: ClassVar[bool] = False
+    """Whether a malicious server can open each update by answers that its protocol does not check (server.unmask)."""
+    trials: ClassVar[tuple[Trial, ...]] = ()
+    """The settings in which comparisons and assessments try it unasked; empty: only where it is asked for."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
-        """Return the network that is trained instead, its parameters of the same names."""
+        """Return the network to train in place of `network`; its parameters must have the same names."""
         return network
 
     def augment(self, batch: Batch, network: nn.Sequential, rng: np.random.Generator) -> Batch:
-        """Return the batch that a local step uses instead."""
+        """Return the batch that a local step trains on in place of `batch`."""
         return batch
 
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
-        """Return the training that runs instead."""
+        """Return the function that trains in place of `training`."""
         return training
 
     def masks(self, rng: np.random.Generator) -> Masks | None:
-        """What `wrap_network` does, where that is to scale hidden units: then clients can be trained as one."""
+        """Return the factors of hidden units that have the effect of `wrap_network`, for clients trained as one stack.
+
+        None: there are none; a defense that overrides `wrap_network` then has its clients trained one by one.
+        """
         return None
 
     def clipping(self, taken: Participation) -> Clipping | None:
-        """What `wrap_training` does, where that is to clip and noise gradients: then clients can be trained as one."""
+        """How `wrap_training` clips and noises records' gradients: for clients trained as one, and for audits.
+
+        None where it does anything else; an audit of a guarantee for examples needs it.
+        """
         return None
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Return what is sent instead of the update."""
+        """Return what is sent in place of the update; `update` itself is not changed."""
         return update
 
     def carry(self, message: Message, context: Context, call_next: CallNext, carrying: Carrying) -> Message:
@@ -122,13 +154,20 @@ class Defense(BaseModel):
         return call_next(message, context)
 
     def misfit(self, cohort: int) -> str | None:
-        """Why the defense cannot work with so many clients in a round; None where it can."""
+        """Return why the defense cannot work with `cohort` clients in a round; None where it can."""
         return None
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
-        """What one round is charged to the client's ledger; empty where nothing is claimed."""
+        """Return what one round charges to the client's ledger; empty where the defense claims nothing."""
         return ()
 
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """What the server saw of a record known to be in the last of `rounds` rounds of its client.
+
+        It bounds how well the record can be told from others by one who knows all the rest. None: nothing bounds it.
+        """
+        return None
+
     def known(self, taken: Participation) -> dict[str, Any]:
-        """The parameters in force, as an attacker who knows of the defense knows them."""
+        """Return the parameters in force, with calibrated ones filled in, as an attacker who knows of it has them."""
         return self.model_dump()

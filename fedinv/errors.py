@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class RequestError(Exception):
@@ -10,6 +11,17 @@ class RequestError(Exception):
 
 class RunError(Exception):
     """The request was right but the run failed (exit code 1)."""
+
+    folder: Path | None = None
+    """The folder of the run that failed, where the same run can be gone on with; None where there is none."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C during a run, whose folder can be given to `fedinv.run` to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"stopped; go on from {folder}")
+        self.folder = folder
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -1,18 +1,19 @@
-"""Finds attacks, defenses and data sets: a built-in one is there because its file is there.
+"""Finds attacks, defenses and data sets: each built-in one is a file in its group's folder, named after its kind.
 
-Listing reads the files' docstrings and imports nothing; loading imports the one that is asked for. Plugins of others
-come by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``.
+Listing parses the files for their docstrings and imports none; loading imports the one that is asked for. Other
+packages add theirs by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``.
 """
 
 import ast
 import importlib
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -24,21 +25,23 @@ Group = Literal["attacks", "defenses", "datasets"]
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is on offer: what it is called, and where it comes from."""
+    """A plugin that can be loaded: its name, and where it comes from."""
 
     kind: str
+    """Name that selects it in a scenario."""
     origin: Path | EntryPoint
+    """File of a built-in plugin, or the entry point of another package's."""
 
     @property
     def summary(self) -> str:
-        """What it does: the first sentence of its file, or whose it is."""
+        """One line for a list: the first paragraph of its file's docstring, or the package that provides it."""
         if isinstance(self.origin, Path):
             return _first_line(self.origin)
         return f"from {self.origin.dist.name if self.origin.dist else self.origin.module}"
 
 
 def available(group: Group) -> Mapping[str, Plugin]:
-    """Every plugin of a group by its kind, sorted. Nothing heavy is imported."""
+    """Every plugin of a group by its kind, sorted, without importing any; a built-in one wins over another's."""
     built_in = [
         Plugin(path.stem.replace("_", "-"), path)
         for path in _folder(group).glob("*.py")
@@ -49,7 +52,10 @@ def available(group: Group) -> Mapping[str, Plugin]:
 
 
 def load(group: Group, kind: str) -> type[BaseModel]:
-    """Import a plugin's class. Raises RequestError for an unknown kind, naming the nearest."""
+    """Import a plugin's class.
+
+    Raises RequestError for an unknown kind, naming the nearest, and for a plugin that holds no class of its kind.
+    """
     known = available(group)
     if kind not in known:
         raise RequestError(f"unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")
@@ -67,6 +73,18 @@ def load(group: Group, kind: str) -> type[BaseModel]:
             if field is not None and kind in getattr(field.annotation, "__args__", ()):
                 return candidate
     raise RequestError(f"{origin} defines no class with {key}: Literal[{kind!r}]")
+
+
+def loaded(group: Group) -> dict[str, Any]:
+    """Every plugin's class of a group by its kind, sorted. Imports all.
+
+    One of another package that cannot be imported is left out; a built-in one raises: it must not be missing unnoticed.
+    """
+    found: dict[str, Any] = {}
+    for kind, plugin in available(group).items():
+        with suppress(Exception) if isinstance(plugin.origin, EntryPoint) else nullcontext():
+            found[kind] = load(group, kind)
+    return found
 
 
 def _folder(group: Group) -> Path:

@@ -27,7 +27,7 @@ from .strategy import LeftOut, WiretapFedAvg
 
 app = ServerApp()
 
-REGISTRATION_SECONDS = 120.0
+REGISTRATION_SECONDS = 300.0
 
 
 @app.main()
@@ -70,7 +70,7 @@ def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
 
     Nodes of further partitions are left alone: a deployment may have more than a scenario needs.
     """
-    deadline = time.monotonic() + _patience(clients)
+    deadline = time.monotonic() + patience(clients)
     nodes: dict[int, int] = {}
     schemas: set[str] = set()
     met: set[int] = set()
@@ -112,11 +112,14 @@ def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]
 
 def _ask(grid: Grid, what: str, nodes: list[int]) -> list[Message]:
     messages = [Message(RecordDict(), node, what, group_id=what) for node in nodes]
-    return ask(grid, messages, _patience(len(nodes)))
+    return ask(grid, messages, patience(len(nodes)))
 
 
-def _patience(clients: int) -> float:
-    """Seconds: where each message starts a process, many on few cores take their time."""
+def patience(clients: int) -> float:
+    """Seconds that so many clients may take to answer a question.
+
+    Each may have to start a process first, which many on few or busy cores do one after another.
+    """
     return REGISTRATION_SECONDS + 10.0 * clients
 
 

@@ -1,7 +1,6 @@
-"""FedAvg that keeps what it sees: the strategy is the wiretap."""
+"""FedAvg with a wiretap: what the server sees of the watched rounds is kept."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +9,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from fedinv.defense_terms.central_dp import CentralNoise
 from fedinv.federation import ring, wire
 from fedinv.federation.agreement import Agreement, round_clients
-from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
-from fedinv.federation.streams import stream
-from fedinv.storage import observations
 
+from . import aggregation, malicious, wiretap
 from .aggregation import Summed
-from .aggregation.central_dp import noised_mean
-from .malicious.overflow import overflowing
+from .wiretap import Refusal, Reply, Wiretap
 
 
 @dataclass(frozen=True)
@@ -29,16 +24,6 @@ class LeftOut:
     round: int
     client: int
     reason: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a client sent."""
-
-    update: dict[str, Tensor]
-    records: int
-    weight: float
-    """What it counts in the mean."""
 
 
 @dataclass
@@ -58,18 +43,22 @@ class WiretapFedAvg(Strategy):
     bytes_up: int = 0
     used: int = 0
     """Updates that entered the global model, over all rounds."""
-    _sent: dict[str, Tensor] = field(default_factory=dict)
+    _sent: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def wiretap(self) -> Wiretap:
+        """What stores the watched rounds."""
+        return Wiretap(self.folder, self.agreement.attacker.watch)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send the global model to the round's clients."""
-        self._sent = wire.unpack(arrays)
-        if self.agreement.server.overflow:
-            self._sent = overflowing(self._sent)
+        """Send the round's clients the global model, or what a malicious server sends in its place."""
+        model = wire.unpack(arrays)
+        self._sent = malicious.weights(self.agreement.server, model, server_round)
+        if self._sent is not model:
             arrays = wire.pack(self._sent)
-        if server_round in self.agreement.attacker.watch.rounds:
-            observations.write_sent(self.folder, server_round, self._sent)
+        self.wiretap.sent(server_round, self._sent)
         cohort = self.cohort(server_round)
         told = ConfigRecord({**config, "round": server_round, "cohort": list(cohort)})
         return [
@@ -90,15 +79,13 @@ class WiretapFedAvg(Strategy):
         by_client = {clients[reply.metadata.src_node_id]: reply for reply in replies}
         used: dict[int, Reply] = {}
         for client in cohort:
-            problem = self._read(by_client.get(client), client, used)
-            if problem is not None:
-                self.left_out.append(LeftOut(server_round, client, problem))
-        watch = self.agreement.attacker.watch
-        if server_round in watch.rounds:
-            for client in cohort[: watch.clients]:
-                if client in used:
-                    one = used[client]
-                    observations.write_update(self.folder, server_round, [client], one.records, one.update)
+            reply, size = wiretap.read(by_client.get(client), self._sent)
+            self.bytes_up += size
+            if isinstance(reply, Refusal):
+                self.left_out.append(LeftOut(server_round, client, reply.reason))
+            else:
+                used[client] = reply
+        self.wiretap.replies(server_round, cohort, used)
         masked, unusable = [ring.is_ring(one.update) for one in used.values()], None
         if summed is not None:
             self.bytes_up = before + summed.bytes_up
@@ -110,17 +97,16 @@ class WiretapFedAvg(Strategy):
         if unusable is not None or not used:
             return None, None
         if summed is not None and summed.mean is not None:
-            mean = dict(summed.mean)
+            mean = summed.mean
         else:
-            mean = self._mean(list(used.values()), server_round)
+            updates, weights = [one.update for one in used.values()], [one.weight for one in used.values()]
+            mean = aggregation.mean(self.agreement, self._sent, updates, weights, server_round)
         self.used += len(used)
-        total = sum(one.records for one in used.values())
-        if all(masked) and server_round in watch.rounds:
-            observations.write_update(self.folder, server_round, list(used), total, mean)
-        if server_round < self.agreement.server.repeat:
-            return wire.pack(self._sent), MetricRecord({"num-examples": total})
-        new = {name: tensor + mean[name] for name, tensor in self._sent.items()}
-        return wire.pack(new), MetricRecord({"num-examples": total})
+        if all(masked):
+            self.wiretap.sum(server_round, used, mean)
+        averaged = {name: tensor + mean[name] for name, tensor in self._sent.items()}
+        model = malicious.next_model(self.agreement.server, self._sent, averaged, server_round)
+        return wire.pack(model), MetricRecord({"num-examples": sum(one.records for one in used.values())})
 
     def cohort(self, server_round: int) -> tuple[int, ...]:
         """The clients of a round."""
@@ -139,51 +125,3 @@ class WiretapFedAvg(Strategy):
 
     def summary(self) -> None:
         """Nothing to log."""
-
-    def _mean(self, used: list[Reply], round_: int) -> dict[str, Tensor]:
-        central = self.agreement.defense("central-dp")
-        if central is None:
-            return wire.weighted_mean([one.update for one in used], [one.weight for one in used])
-        federation = self.agreement.federation
-        noise = CentralNoise.model_validate(central)
-        multiplier = noise.event(federation.clients, federation.participants, federation.rounds).noise_multiplier
-        seed = int(stream(self.agreement.seed, "central-dp", round_).integers(2**32))
-        return noised_mean(self._sent, [one.update for one in used], noise.clip, multiplier, round_, seed)
-
-    def _read(
-        self,
-        reply: Message | None,
-        client: int,
-        replies: dict[int, "Reply"],
-    ) -> str | None:
-        """Take a reply's update in, or say why not."""
-        if reply is None:
-            return "did not reply in time"
-        if reply.has_error() and reply.error.code == DECLINED:
-            return f"declined: {_one_line(reply.error.reason)}"
-        if reply.has_error() and reply.error.code in (HALTED, GONE):
-            return _one_line(reply.error.reason)
-        if reply.has_error():
-            return f"raised an error: {_one_line(reply.error.reason)}"
-        try:
-            arrays = wire.record(reply.content, "update", ArrayRecord)
-            metrics = wire.record(reply.content, "metrics", MetricRecord)
-            examples, weight = metrics["num-examples"], metrics["weight"]
-            update = wire.view(arrays)
-        except (KeyError, ValueError, TypeError) as error:
-            return f"sent a reply that cannot be read ({_one_line(str(error))})"
-        self.bytes_up += wire.size(arrays)
-        problem = wire.fault(update, self._sent)
-        if problem is not None:
-            return problem
-        if not isinstance(examples, int) or examples < 1:
-            return f"sent num-examples {examples!r} instead of a positive whole number"
-        if not isinstance(weight, float) or not 0 < weight < math.inf:
-            return f"sent weight {weight!r} instead of a positive number"
-        replies[client] = Reply(update, examples, weight)
-        return None
-
-
-def _one_line(reason: str | None) -> str:
-    """The first line of a Flower error, which carries the client's whole traceback below it."""
-    return (reason or "no reason given").strip().split("\n", 1)[0][:300]

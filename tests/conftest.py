@@ -1,9 +1,26 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("fedinv", deadline=None, derandomize=True)  # a busy machine is no failure
+# a busy machine is no failure: neither an example nor drawing it is held against a clock; the same examples are drawn
+# in every run, so that one that fails does so again, and is printed with what reproduces it alone
+settings.register_profile(
+    "fedinv", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("fedinv")
+
+BOUND_SECONDS = 900.0
+"""For every wait of a test: far more than it takes, as the machine may be busy with other things."""
 
 TINY = """
 name = "tiny"
@@ -37,3 +54,74 @@ def one_thread():
 def tiny() -> str:
     """A scenario's text that trains in a moment; tests append what they need."""
     return TINY
+
+
+@pytest.fixture(scope="session")
+def shared_tiny() -> str:
+    """The same for what several tests share."""
+    return TINY
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process in a session of its own, whose output goes to two files: no pipe can fill up or be left open."""
+
+    process: subprocess.Popen
+    output: Path
+    errors: Path
+
+    def ended(self) -> subprocess.CompletedProcess:
+        """Wait for its end; its exit status and all that it and its children printed."""
+        code = self.process.wait(BOUND_SECONDS)
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in (self.output, self.errors))
+        return subprocess.CompletedProcess(self.process.args, code, *texts)
+
+
+@pytest.fixture
+def start(tmp_path_factory):
+    """Starts commands; whatever of their sessions still runs when the test is over is killed."""
+    started: list[Started] = []
+
+    def start(command: Sequence[str | Path], **settings) -> Started:
+        folder = tmp_path_factory.mktemp("output")
+        paths = folder / "output.txt", folder / "errors.txt"
+        with paths[0].open("wb") as output, paths[1].open("wb") as errors:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True, **settings
+            )
+        started.append(Started(process, *paths))
+        return started[-1]
+
+    yield start
+    for one in started:
+        with suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.wait()
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Waits for an event, for minutes; given a process, no longer than it runs."""
+
+    def until(happened: Callable[[], object], waited_for: str, by: Started | None = None) -> None:
+        ends = time.monotonic() + BOUND_SECONDS
+        while not happened():
+            # asked once more: it may have happened just before the process ended
+            if by is not None and by.process.poll() is not None and not happened():
+                raise AssertionError(f"the process ended before {waited_for}: {by.ended()}")
+            assert time.monotonic() < ends, f"{waited_for}: not within {BOUND_SECONDS:g} s"
+            time.sleep(0.05)
+
+    return until
+
+
+INTERRUPTIBLE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from fedinv.cli import main; sys.exit(main())"
+)
+
+
+@pytest.fixture
+def interruptible() -> list[str]:
+    """The command line as a command that Ctrl-C ends: where tests run in the background, children ignore it."""
+    return [sys.executable, "-c", INTERRUPTIBLE]

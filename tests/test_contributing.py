@@ -1,3 +1,4 @@
+import configparser
 import re
 import sys
 from pathlib import Path
@@ -69,3 +70,22 @@ def test_every_plugin_keeps_the_contract_of_its_group(group):
         for name, field in found.model_fields.items():
             bounded = field.metadata or field.annotation not in (int, float)
             assert bounded, f"{kind}.{name} takes any number"
+
+
+def test_the_table_of_rooms_is_what_the_linter_holds():
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[1] / ".importlinter")
+    floors = config["importlinter:contract:layers"]["layers"].strip().splitlines()
+    held = [{room.strip().removeprefix("fedinv.") for room in floor.split("|")} for floor in floors]
+    rows = GUIDE.split("| floor | rooms |")[1].split("\n\n")[0].splitlines()[2:]
+    rooms = [
+        {name.removesuffix("/").removesuffix(".py") for name in re.findall(r"`([a-z_]+(?:/|\.py))`", row)}
+        for row in rows
+    ]
+    position = {room: floor for floor, found in enumerate(held) for room in found}
+    order = [sorted(position[room] for room in found if room in position) for found in rooms]
+    assert order == sorted(order)
+    package = Path(__file__).parents[1] / "fedinv"
+    there = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert there - {"__init__"} == set(position)
+    assert set().union(*rooms) <= there

@@ -1,1 +1,1 @@
-"""Small drivers of other projects' attacks, each run in an environment of its own."""
+"""Drivers of other projects' simulators and attacks, each run with a Python of its own where it needs one."""

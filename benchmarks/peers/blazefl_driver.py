@@ -1,4 +1,4 @@
-"""blazefl's FedAvg as it comes with it and its sequential trainer."""
+"""Runs the workload on blazefl's own FedAvg with its sequential trainer."""
 
 import blazefl.contrib.fedavg as fedavg
 from torch.utils.data import DataLoader, TensorDataset
@@ -10,25 +10,25 @@ fedavg.tqdm = lambda items, **_: items
 
 
 class Held:
-    """Each client's records."""
+    """The clients' records, in blazefl's interface."""
 
     def get_dataset(self, type_, cid):
-        """Those of one client."""
+        """The records of one client."""
         return TensorDataset(inputs[cid or 0], labels[cid or 0])
 
     def set_dataset(self, type_, cid, dataset):
-        """Nothing is put back."""
+        """Do nothing: the records never change."""
 
     def get_dataloader(self, type_, cid, batch_size=None, generator=None):
-        """In batches."""
+        """The records of one client, in shuffled batches."""
         return DataLoader(self.get_dataset(type_, cid), batch_size or BATCH, shuffle=True, generator=generator)
 
 
 class Choice:
-    """The one network."""
+    """The workload's network, in blazefl's interface."""
 
     def select_model(self, model_name):
-        """Whatever it is called."""
+        """The same network for every name."""
         return model()
 
 

@@ -1,4 +1,4 @@
-"""Flower's simulation on Ray, as its own examples write it."""
+"""Runs the workload on Flower's simulation with Ray, written as its own examples are."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ held = {}
 
 @client_app.train()
 def train(message: Message, context: Context) -> Message:
-    """Load, train, reply."""
+    """Load the weights, train for an epoch, reply with the new weights."""
     torch.set_num_threads(1)
     if not held:
         held["inputs"], held["labels"] = data(asked.clients)
@@ -36,10 +36,10 @@ def train(message: Message, context: Context) -> Message:
 
 
 class Timed(FedAvg):
-    """FedAvg that looks at the clock."""
+    """FedAvg that records when rounds end."""
 
     def aggregate_train(self, server_round, replies):
-        """Note when a round ends."""
+        """Aggregate, and record the time."""
         result = super().aggregate_train(server_round, replies)
         ends.append(now())
         return result
@@ -47,7 +47,7 @@ class Timed(FedAvg):
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
-    """All clients in every round."""
+    """Run all rounds, with all clients in each."""
     strategy = Timed(fraction_evaluate=0.0, min_train_nodes=asked.clients, min_available_nodes=asked.clients)
     strategy.start(grid, ArrayRecord(model().state_dict()), num_rounds=asked.rounds)
 

@@ -1,4 +1,4 @@
-"""No simulator at all: one network, its weights put back for each client."""
+"""Runs the workload in a plain loop without a simulator: one network, reset to the global weights for each client."""
 
 import torch
 from workload import arguments, data, epoch, model, now, report

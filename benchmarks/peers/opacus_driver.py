@@ -1,4 +1,4 @@
-"""DP-SGD by Opacus as its documentation has it: an engine, an optimizer and a data loader made for each client."""
+"""Runs the workload with Opacus' DP-SGD as documented: a new engine, optimizer and data loader for each client."""
 
 import warnings
 

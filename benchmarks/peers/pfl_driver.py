@@ -1,4 +1,4 @@
-"""pfl-research's FederatedAveraging on its simulated backend; under torch.distributed.run in several processes."""
+"""Runs the workload on pfl-research's FederatedAveraging; several processes under torch.distributed.run."""
 
 import numpy as np
 import torch
@@ -23,16 +23,16 @@ network.metrics = lambda x, y, is_eval=True: {}
 
 
 class Clock(TrainingProcessCallback):
-    """Notes when a round ends."""
+    """Records when rounds end."""
 
     def after_central_iteration(self, aggregate_metrics, model, *, central_iteration):
-        """Go on."""
+        """Record the time, and let training continue."""
         ends.append(now())
         return False, Metrics()
 
 
 def backend():
-    """Everybody's data, and nobody held out."""
+    """A simulated backend with the records of all clients, the same for training and validation."""
     sampler = get_user_sampler("minimize_reuse", list(range(asked.clients)))
     users = FederatedDataset(lambda user: Dataset((inputs[user], labels[user])), sampler)
     return SimulatedBackend(training_data=users, val_data=users)

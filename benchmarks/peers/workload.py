@@ -1,4 +1,4 @@
-"""The work that every simulator is given: it imports nothing but torch, so that it runs in any peer's environment.
+"""The workload of every simulator; it imports nothing but torch, so that it runs in any peer's environment.
 
 Each client has 64 records of 32 numbers and trains an MLP 32-64-64-2 for one epoch of batches of 16 by SGD at 0.05;
 the server takes the mean. All clients take part in every round.
@@ -17,7 +17,7 @@ RECORDS, WIDTH, HIDDEN, CLASSES, BATCH, LR = 64, 32, 64, 2, 16, 0.05
 
 
 def data(clients: int) -> tuple[Tensor, Tensor]:
-    """Inputs (clients, 64, 32) and labels (clients, 64)."""
+    """Random inputs, float32 (clients, 64, 32), and labels that depend on them, int64 (clients, 64)."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(clients, RECORDS, WIDTH, generator=generator)
     rule, noise = torch.randn(WIDTH, generator=generator), torch.randn(clients, RECORDS, generator=generator)
@@ -25,7 +25,7 @@ def data(clients: int) -> tuple[Tensor, Tensor]:
 
 
 def model() -> nn.Sequential:
-    """The network, always of the same fresh weights."""
+    """A new network, always with the same initial weights."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(WIDTH, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES)
@@ -33,7 +33,7 @@ def model() -> nn.Sequential:
 
 
 def epoch(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
-    """A client's training, as any textbook has it."""
+    """Train a client for one epoch by plain SGD on shuffled batches."""
     sgd, criterion = torch.optim.SGD(network.parameters(), LR), nn.CrossEntropyLoss()
     for rows in torch.randperm(len(inputs)).split(BATCH):
         sgd.zero_grad()
@@ -42,7 +42,7 @@ def epoch(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """--clients and --rounds."""
+    """Parse --clients and --rounds, and set torch to one thread."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--rounds", type=int, required=True)
@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
 
 
 def report(clients: int, began: float, ends: list[float]) -> None:
-    """Print the first round's seconds, and clients a second: the median over the rounds after it."""
+    """Print the first round's seconds, and clients per second: the median over later rounds, as one line of JSON."""
     rounds = [after - before for before, after in pairwise(ends)]
     rate = clients / statistics.median(rounds) if rounds else clients / (ends[0] - began)
     print(json.dumps({"first_round_s": ends[0] - began, "clients_per_s": rate}))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Sending, Trial, Update
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 
@@ -23,6 +23,7 @@ class ClipNoise(Defense):
     """
 
     kind: Literal["clip-noise"] = "clip-noise"
+    trials = (Trial(30),)
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
     noise_multiplier: float | None = Field(default=None, ge=0)
@@ -52,6 +53,11 @@ class ClipNoise(Defense):
             budget=self.epsilon,
         )
         return (calibrated(event, self.noise_multiplier, taken.rounds),)
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """Every round's update lies within one clipping norm of zero, whatever the local steps were."""
+        (charged,) = self.privacy_events(taken)
+        return RecordExposure(charged.noise_multiplier, ((1.0, rounds),))
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters, with the calibrated noise multiplier."""

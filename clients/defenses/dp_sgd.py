@@ -13,7 +13,17 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.defense import Clipping, Defense, Job, LocalTraining, Participation, PrivacyEvent, Update
+from fedinv.defense import (
+    Clipping,
+    Defense,
+    Job,
+    LocalTraining,
+    Participation,
+    PrivacyEvent,
+    RecordExposure,
+    Trial,
+    Update,
+)
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 from fedinv.task.loss import loss
@@ -30,6 +40,7 @@ class DpSgd(Defense):
     kind: Literal["dp-sgd"] = "dp-sgd"
     sampling = "poisson"
     per_record = True
+    trials = (Trial(10, words="DP-SGD, noise 1, clip 1"), Trial(20, {"epsilon": 8}))
     noise_multiplier: float | None = Field(default=None, ge=0)
     """Standard deviation of the noise, in multiples of `clip`. Default: what epsilon needs, else 1."""
     epsilon: float | None = Field(default=None, gt=0)
@@ -69,6 +80,13 @@ class DpSgd(Defense):
             budget=self.epsilon,
         )
         return (calibrated(event, self.noise_multiplier, taken.rounds),)
+
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """One step a round: earlier rounds count at their sampling rate, the last one at 1; None for several steps."""
+        if taken.steps != 1:
+            return None
+        (charged,) = self.privacy_events(taken)
+        return RecordExposure(charged.noise_multiplier, ((1.0, 1), (charged.sampling_rate, rounds - 1)))
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters, with the calibrated noise multiplier."""

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.defense import Defense, Masks
+from fedinv.defense import Defense, Masks, Trial
 from fedinv.federation.streams import torch_stream
 
 
@@ -22,6 +22,7 @@ class Dropout(Defense):
     """
 
     kind: Literal["dropout"] = "dropout"
+    trials = (Trial(70),)
     rate: float = Field(default=0.3, ge=0, lt=1)
     """Probability that a hidden unit is set to 0, drawn anew for each record and step."""
 

@@ -4,12 +4,12 @@ Its noise is that of the classic Gaussian mechanism (Dwork and Roth 2014, theore
 an epsilon of at most 1.
 """
 
-import math
 from typing import Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Sending, Update
+from fedinv.defense_terms.flower_local_dp import standard_deviation
 from fedinv.federation.streams import torch_stream
 
 from ..mechanisms.clipping import clipped, noised
@@ -51,6 +51,10 @@ class FlowerLocalDp(Defense):
             ),
         )
 
+    def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
+        """Every round's update lies within one clipping norm of zero, whatever the local steps were."""
+        return RecordExposure(self._std / self.clip, ((1.0, rounds),))
+
     @property
     def _std(self) -> float:
-        return self.sensitivity * math.sqrt(2 * math.log(1.25 / self.delta)) / self.epsilon
+        return standard_deviation(self.sensitivity, self.epsilon, self.delta)

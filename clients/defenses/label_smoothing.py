@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from fedinv.defense import Batch, Defense
+from fedinv.defense import Batch, Defense, Trial
 
 
 class LabelSmoothing(Defense):
@@ -19,6 +19,7 @@ class LabelSmoothing(Defense):
     """
 
     kind: Literal["label-smoothing"] = "label-smoothing"
+    trials = (Trial(80),)
     share: float = Field(default=0.1, ge=0, lt=1)
     """Share of each label that is spread evenly over all classes."""
 

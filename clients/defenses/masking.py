@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedinv.defense import Defense, Sending, Update
+from fedinv.defense import Defense, Sending, Trial, Update
 from fedinv.federation.ring import to_ring
 from fedinv.federation.streams import stream
 
@@ -20,6 +20,7 @@ class Masking(Defense):
     """update -> fixed-point(weight * update) + sum of pairwise masks, modulo 2^64. Claims no differential privacy."""
 
     kind: Literal["masking"] = "masking"
+    trials = (Trial(40, words="secure aggregation (masking)"),)
     secure_aggregation = True
     in_clear = "the number of examples of each client"
 

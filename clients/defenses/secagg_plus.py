@@ -38,6 +38,7 @@ class SecaggPlus(SecaggTerms, Defense):
 
     kind: Literal["secagg-plus"] = "secagg-plus"
     secure_aggregation: ClassVar[bool] = True
+    can_be_unmasked: ClassVar[bool] = True
     in_clear: ClassVar[str | None] = "the number of examples and the weight of each client, and who took part"
 
     def misfit(self, cohort: int) -> str | None:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, Job, LocalTraining, Update
+from fedinv.defense import Defense, Job, LocalTraining, Trial, Update
 from fedinv.defense_terms.small_model import kept
 
 
@@ -22,6 +22,7 @@ class SmallModel(Defense):
     """
 
     kind: Literal["small-model"] = "small-model"
+    trials = (Trial(60),)
     compresses = True
     keep: float = Field(default=0.25, gt=0, le=1)
     """Share of each layer's weights that is kept and trained."""

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, Sending, Update
+from fedinv.defense import Defense, Sending, Trial, Update
 
 from ..mechanisms.pruning import largest
 
@@ -22,6 +22,7 @@ class TopK(Defense):
     """
 
     kind: Literal["top-k"] = "top-k"
+    trials = (Trial(50),)
     compresses = True
     keep: float = Field(default=0.1, gt=0, le=1)
     """Share of the update's entries that is sent."""

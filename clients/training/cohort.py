@@ -11,14 +11,14 @@ from fedinv.federation.training import Job, Update
 from fedinv.scenario.scenario import Scenario
 
 from . import stacked
-from .job import beside, everyone, network
+from .job import network, population_of, stacked_jobs
 
 
 def why_alone(scenario: Scenario) -> str | None:
     """Return why a scenario's clients must be trained one by one, as a clause; None where they can be stacked."""
     if scenario.audit.plant != "nothing":
         return "an audit plants canaries"
-    if scenario.model.kind not in ("mlp", "logistic"):
+    if not scenario.model.perceptron:
         return f"the model {scenario.model.kind!r} is no perceptron"
     changes = 0
     for defense in scenario.defenses:
@@ -43,7 +43,7 @@ class Cohort:
 
     def __init__(self, scenario: Scenario, device: torch.device) -> None:
         self.why_alone = why_alone(scenario)
-        self._scenario, self._people, self._device = scenario, everyone(scenario), device
+        self._scenario, self._people, self._device = scenario, population_of(scenario), device
         self._sent: list[bytes] = []
         self._round = 0
         self._jobs: dict[int, list[tuple[int, Job]]] = {}
@@ -69,7 +69,7 @@ class Cohort:
 
     def _begin(self, round_: int, cohort: Sequence[int], arrays: ArrayRecord) -> None:
         received = network(self._scenario, self._people, wire.unpack(arrays))
-        jobs = list(zip(cohort, beside(self._scenario, self._people, cohort, round_, received), strict=True))
+        jobs = list(zip(cohort, stacked_jobs(self._scenario, self._people, cohort, round_, received), strict=True))
         self._updates, self._jobs = {}, {}
         for chunk in stacked.chunks([job for _, job in jobs], self._device):
             members = [jobs[i] for i in chunk]

@@ -18,23 +18,24 @@ from fedinv.task.models import load
 from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
-"""Placeholder generator for clients whose training draws no random number; a real one costs more than the training."""
+"""Placeholder generator for clients whose training draws no random number; building a real one per client costs more
+than training it."""
 
 
-def everyone(scenario: Scenario) -> Population:
-    """The scenario's population; a client uses its own share alone."""
+def population_of(scenario: Scenario) -> Population:
+    """The population that the scenario declares, of which a client reads no share but its own."""
     return population(scenario.data, scenario.seed, scenario.federation.clients, scenario.training.records_per_client)
 
 
 def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    """Build the network that the server sent, on the memory of `weights`."""
+    """The network as the server sent it; it takes the weights' memory over."""
     schema = people.schema
     return load(scenario.model, schema.shape, schema.outputs, weights)
 
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
     """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
-    job = alone(scenario, people, client, round_, network(scenario, people, weights))
+    job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
         run = defense.wrap_training(run)
@@ -42,8 +43,8 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
 
-def alone(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
-    """Make the job of a client that is trained on its own; wraps `received` in the defenses' networks."""
+def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
+    """Make the job of a client that is trained on its own; `received` is its own network, which training changes."""
     settings, seed = scenario.training.settings, scenario.seed
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
@@ -64,7 +65,7 @@ def alone(scenario: Scenario, people: Population, client: int, round_: int, rece
     )
 
 
-def beside(
+def stacked_jobs(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
     """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
@@ -93,7 +94,7 @@ def beside(
 
 
 def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: int) -> Augment | None:
-    """Compose the defenses' changes of a batch, in the order listed; None where no defense changes batches."""
+    """What all defenses do to a batch, in the order listed; None where none of them does anything."""
     changing = [
         (defense, stream(scenario.seed, "augment", position, client, round_))
         for position, defense in enumerate(scenario.defenses)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedinv import plugins
 from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
@@ -96,9 +97,10 @@ def _drawn(
 ) -> Population:
     """A population whose table holds the held-out records alone; the clients' records are drawn on demand."""
     if type(data).draw is Dataset.draw:
+        drawing = [kind for kind, source in plugins.loaded("datasets").items() if source.draw is not Dataset.draw]
         raise RequestError(
             f"data.partition.kind: 'drawn' needs a source that draws records, and {data.source!r} holds a table: "
-            "use hospital or bank, or another kind"
+            f"use {' or '.join(drawing)}, or another kind"
         )
     each = min(partition.each, records_per_client or partition.each)
 

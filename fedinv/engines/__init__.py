@@ -1,4 +1,4 @@
-"""Where the same two Flower apps can run: one file an engine, each with `train(scenario, out, on_reply, options)`."""
+"""Engines that run the same two Flower apps, one module each with `train(scenario, out, on_reply, options)`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +9,30 @@ from fedinv.storage.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Options:
-    """What an engine may be told beside the scenario: where to run, never what to compute."""
+    """Settings of an engine beside the scenario: where to run, never what to compute."""
 
     ray_address: str | None = None
-    """Of a Ray cluster that is there, as host:port; Ray is started on this machine where absent."""
+    """Address of a running Ray cluster, as host:port; None starts Ray on this machine."""
     client_cpus: int = 1
-    """CPUs that Ray keeps for each client that trains."""
+    """CPUs that Ray reserves for each client that trains."""
     client_gpus: float = 0.0
-    """GPUs likewise; 0.5 lets two clients share one."""
+    """GPUs that Ray reserves for each client that trains; 0.5 lets two clients share one."""
     deployment: Path = Path(".fedinv")
-    """Where `fedinv up` notes down what it started."""
+    """Folder in which `fedinv up` records what it started."""
     superlink: str | None = None
-    """The Control API of a SuperLink that is there, as host:port, instead of that of `fedinv up`."""
+    """Address of a running SuperLink's Control API, as host:port; None uses the one that `fedinv up` started."""
     root_certificates: Path | None = None
-    """The certificate of the authority that signed that SuperLink's; without it the connection is not encrypted."""
+    """Certificate of the authority that signed that SuperLink's; without it the connection is not encrypted."""
 
 
 DEFAULT = Options()
+"""Settings of an engine for which nothing was chosen."""
 
 
 def start_over(scenario: Scenario, out: Path) -> None:
-    """Have a stopped training begin again where what its clients remember of it is lost, and a defense may need it."""
+    """Discard a stopped training, so that it starts with its first round, where a defense may need lost client states.
+
+    For engines that cannot restore what clients keep between rounds; without defenses clients keep nothing.
+    """
     if scenario.defenses:
         RunFolder(out).forget_training()

@@ -1,7 +1,10 @@
 """The default engine: Flower's apps in this process, on a Grid of our own, without Ray or a daemon.
 
-The one file that touches Flower's private parts: a message outside a Flower runtime needs a task identity and an id,
-which flwr 1.41 sets nowhere public.
+Four files of fedinv/ use parts of flwr 1.41 that it does not publish, for want of public ones. This one gives each
+message its id and its own containers by writing `__dict__`, and sets the task identity that messages outside a Flower
+runtime need. federation/wire.py fills in arrays by `__dict__`, as their constructors take ten times as long.
+engines/node_states.py stores states by Flower's serde, which public modules do not offer. engines/ray/driver.py runs on
+the inside of Flower's simulation, to replace workers that die or hang.
 """
 
 import copy
@@ -28,18 +31,21 @@ from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
 
 Config = dict[str, bool | float | int | str]
+"""Flower's run configuration, by key."""
 
 _RUN_ID = 1
 _FIRST_NODE = 1000
+"""Node id of client 0; the others follow, so that an id is never mistaken for a client's number."""
 
 OnReply = Callable[[int], None]
-"""Called after each client's training with its round."""
+"""Function that is called after each client's training with the number of the round."""
 
 
 class InlineGrid(Grid):
-    """Runs each message's ClientApp at once, one after the other, in the order sent."""
+    """A Grid that runs each message's ClientApp as soon as it is pushed, one after the other, in the order sent."""
 
     def __init__(self, app: ClientApp, clients: int, config: Config, states: NodeStates, on_reply: OnReply) -> None:
+        """Serve `clients` nodes with `app`; `states` holds what they keep between rounds."""
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, SUPERLINK_NODE_ID, 1
         self._app, self._clients, self._config, self._states = app, clients, config, states
         self._on_reply = on_reply
@@ -49,7 +55,7 @@ class InlineGrid(Grid):
         self._run.primary_task_id = 1
 
     def set_run(self, run: Run) -> None:
-        """Set the run's description."""
+        """Set the run's description, which Flower's interface asks for."""
         self._run = run
 
     @property
@@ -64,11 +70,11 @@ class InlineGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All nodes, there from the start."""
+        """The ids of all nodes, available from the start."""
         return range(_FIRST_NODE, _FIRST_NODE + self._clients)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Run every message's ClientApp; the replies wait to be pulled."""
+        """Run every message's ClientApp and keep the replies until they are pulled; returns the messages' ids."""
         ids, last = [], None
         for message in messages:
             last = message
@@ -82,7 +88,7 @@ class InlineGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Hand over the replies to these messages."""
+        """Return the replies to these messages, each once."""
         return [self._replies.pop(i) for i in message_ids if i in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -113,12 +119,12 @@ class InlineGrid(Grid):
 
 
 def _own(content: RecordDict) -> RecordDict:
-    """The same records in containers of their own."""
+    """A copy of the containers, sharing the records' bytes."""
     return RecordDict({name: record.copy() for name, record in content.items()})
 
 
 def device(scenario: Scenario) -> torch.device:
-    """Where clients are trained. Raises RequestError for a GPU that is not there."""
+    """The device that clients are trained on. Raises RequestError for a GPU that torch does not find."""
     wanted, there = scenario.training.device, torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise RequestError('training.device: "cuda" is asked for, and torch finds no GPU: use "auto" or "cpu"')
@@ -126,7 +132,7 @@ def device(scenario: Scenario) -> torch.device:
 
 
 def how(scenario: Scenario) -> str:
-    """In what way its clients are trained, in a few words."""
+    """How a scenario's clients are trained, as a phrase for the report: together as one stack, or why one by one."""
     alone: str | None = roles.load("clients", "training.cohort").why_alone(scenario)
     if alone is not None:
         return f"one by one, as {alone}"
@@ -134,9 +140,10 @@ def how(scenario: Scenario) -> str:
 
 
 def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
-    """Run the scenario's federation, from its last checkpoint in `out` where there is one.
+    """Run the scenario's federation in folder `out`, from its last checkpoint where there is one.
 
-    Raises RunError when no client can be used or the disk refuses.
+    Raises RequestError for a GPU that torch does not find, RunError when no client can be used or a file cannot be
+    written.
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)
     server_app: ServerApp = roles.load("server", "app").app
@@ -148,8 +155,8 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     states = NodeStates(folder.nodes, done)
     grid = InlineGrid(client_app, scenario.federation.clients, config, states, on_reply)
     thresholds = gc.get_threshold()
-    gc.freeze()  # or every collection walks all that torch and flwr ever made, a millisecond a client
-    gc.set_threshold(100_000, 20, 20)  # and a round's messages, which all live to its end, every thousand objects
+    gc.freeze()  # else every collection walks all objects of torch and flwr, a millisecond a client
+    gc.set_threshold(100_000, 20, 20)  # else collections walk a round's messages, all alive, every thousand objects
     try:
         server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(config)))
     finally:

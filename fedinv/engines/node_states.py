@@ -1,6 +1,6 @@
-"""What each node remembers between rounds: on disk, so that a run goes on after any stop, and large ones fit in memory.
+"""The states that nodes keep between rounds: on disk, so that a stopped run resumes and large states need no memory.
 
-One row a node and round in which its state changed, in an SQLite file; a round's rows are written in one transaction.
+An SQLite file holds one row a node and round in which its state changed; a round's rows are one transaction.
 """
 
 import sqlite3
@@ -16,14 +16,14 @@ from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto  # pylint: d
 from fedinv.errors import RunError
 
 KEPT_BYTES = 256_000_000
-"""Of states that are kept in memory beside the file."""
+"""Bytes of states that are cached in memory; beyond, the least recently used are read from the file again."""
 
 
 class NodeStates:
     """The states of all nodes; one that was never written is empty."""
 
     def __init__(self, path: Path, round_: int) -> None:
-        """Open the file as it was after a round, 0 before the first; what was written later is forgotten."""
+        """Open the file as it was after round `round_`, 0 for before the first; later states are deleted."""
         self._path = path
         self._states: OrderedDict[int, tuple[RecordDict, int]] = OrderedDict()
         self._bytes = 0
@@ -36,7 +36,7 @@ class NodeStates:
             path.unlink()
 
     def read(self, node: int) -> RecordDict:
-        """A node's state; it is the caller's to change."""
+        """A node's state, empty if never written; the caller may change it. Raises RunError for a damaged file."""
         if node in self._changed:
             return self._changed[node]
         if node in self._states:
@@ -55,12 +55,15 @@ class NodeStates:
         return state
 
     def keep(self, node: int, state: RecordDict) -> None:
-        """Take a node's state up; one that is and was empty need not be kept."""
+        """Mark a node's state to be written at the end of the round; one that is and always was empty is ignored."""
         if len(state) or node in self._states or node in self._changed:
             self._changed[node] = state
 
     def write(self, round_: int) -> None:
-        """Store what was kept since the last call. A resumed server may need this round's or the one before."""
+        """Store the states kept since the last call as those of a round, and delete all but the one before them.
+
+        A resumed server may need the states of this round or the one before. Raises RunError naming the file.
+        """
         if not self._changed:
             return
         rows = [(n, round_, recorddict_to_proto(s).SerializeToString()) for n, s in self._changed.items()]
@@ -76,7 +79,7 @@ class NodeStates:
         self._changed.clear()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; states can be read again only by opening it anew."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -95,7 +98,7 @@ class NodeStates:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = sqlite3.connect(self._path)
-                self._file.execute("PRAGMA synchronous = OFF")  # a stopped process is survived, a power cut is not
+                self._file.execute("PRAGMA synchronous = OFF")  # safe against a killed process, not a power cut
                 self._file.execute(
                     "CREATE TABLE IF NOT EXISTS states "
                     "(node INTEGER, round INTEGER, state BLOB, PRIMARY KEY (node, round)) WITHOUT ROWID"

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedinv.defense_terms.precode import with_bottleneck
+from fedinv.defense_terms import with_model_keys
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Training
 from fedinv.strict import Strict
-from fedinv.task.models import Model
-from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.models import DEFAULT, Model
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
 
@@ -129,7 +128,7 @@ class Agreement(BaseModel):
 
     name: str
     seed: int = 7
-    model: Model = Mlp()
+    model: Model = DEFAULT
     federation: Federation
     training: TrainingTable
     server: Server = Server()
@@ -139,8 +138,8 @@ class Agreement(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_bottleneck(cls, document: Any) -> Any:
-        return with_bottleneck(document)
+    def _with_model_keys(cls, document: Any) -> Any:
+        return with_model_keys(document)
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """Keys of a defense as the scenario writes them; None where the scenario does not use it."""

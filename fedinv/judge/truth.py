@@ -15,7 +15,7 @@ from fedinv.scenario.scenario import Scenario
 
 
 @lru_cache(maxsize=2)
-def everyone(scenario: Scenario) -> Population:
+def population_of(scenario: Scenario) -> Population:
     """The scenario's population; of records drawn on demand, those of watched clients are in its table."""
     federation, seed, watch = scenario.federation, scenario.seed, scenario.attacker.watch
     people = population(scenario.data, seed, federation.clients, scenario.training.records_per_client)

@@ -5,6 +5,16 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class RecordExposure:
+    """All that the server saw which depends on one record: Gaussian releases, each moved by it by one clipping norm."""
+
+    noise_multiplier: float
+    """Standard deviation of each release's noise over the clipping norm."""
+    releases: tuple[tuple[float, int], ...]
+    """Chance that the record was in a release, 0 to 1, and the number of releases of that chance."""
+
+
+@dataclass(frozen=True)
 class PrivacyEvent:
     """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
 

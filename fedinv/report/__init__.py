@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def render(folder: Path) -> Path:
-    """Write plots/*.png and report.html from a finished run's folder, each whole or not at all.
+    """Write plots/*.png and report.html from a finished run's folder, each file atomically.
 
     Returns the page's path. Raises RunError naming the file that is missing, damaged or of another run, or that
     cannot be written.

@@ -10,7 +10,7 @@ from fedinv.storage.run_folder import StudyFolder
 
 
 def render(assessed: Assessment, folder: Path) -> Path:
-    """Write assessment.html beside the runs it tells of, and return its path."""
+    """Write assessment.html into the assessment's folder, and return its path."""
     values = {
         "card": assessed,
         "base": assessed.leaks[0],

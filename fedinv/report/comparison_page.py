@@ -1,4 +1,4 @@
-"""A comparison's files for other programs, and its page with two pictures."""
+"""A comparison's files: JSON, CSV and Parquet for other programs, and an HTML page with two plots."""
 
 import base64
 import csv
@@ -15,14 +15,14 @@ from fedinv.storage.run_folder import StudyFolder
 
 
 def lost(row: Row) -> str:
-    """Points of the metric that a stack costs, with half the width of the interval."""
+    """Points of the metric that a stack of defenses loses, with half its interval's width where it has one."""
     if row.lost.ci95 is None:
         return f"{100 * row.lost.value:+.1f}"
     return f"{100 * row.lost.value:+.1f} \u00b1 {50 * (row.lost.ci95[1] - row.lost.ci95[0]):.1f}"
 
 
 def epsilon(row: Row) -> str:
-    """What a stack guarantees, in short."""
+    """The epsilon that a stack of defenses guarantees with its unit, as a short phrase; "none" without one."""
     if row.epsilon is None:
         return "none"
     return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (
@@ -37,10 +37,11 @@ COLUMNS = (
     "utility", "utility_lost", "epsilon", "unit", "against_server", "bytes_up", "bytes_ratio",
     "training_seconds", "attack_seconds", "seeds",
 )  # fmt: skip
+"""Columns of comparison.csv and comparison.parquet."""
 
 
 def lines(found: Comparison) -> Iterator[dict[str, Any]]:
-    """One line a stack, attack and variant."""
+    """One row of the CSV and Parquet files for each stack of defenses, attack and variant, by column name."""
     for row in found.rows:
         for leak in row.leaks:
             whole, fields, measure = leak.recovered, leak.fields, leak.measure
@@ -79,7 +80,7 @@ def write(found: Comparison, folder: Path) -> Path:
 
 
 def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:
-    """What an attack got past a stack, static first."""
+    """The leaks of one attack past a stack of defenses: static, then adaptive where there is one."""
     return [leak for leak in row.leaks if leak.attack == attack]
 
 

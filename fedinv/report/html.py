@@ -1,4 +1,4 @@
-"""Pages from the templates: one environment, in which every value is escaped and none may be missing."""
+"""Renders the templates in one environment, in which every value is escaped and none may be missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+"""Folder of the Jinja templates."""
 
 
 def rendered(template: str, filters: Mapping[str, Any], values: Mapping[str, Any]) -> str:

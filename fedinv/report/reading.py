@@ -1,4 +1,4 @@
-"""Reads a run folder into what the page and the plots show; knows no attack by name."""
+"""Reads a run folder into the values that the page and the plots show; names no attack."""
 
 import math
 from collections.abc import Sequence
@@ -22,26 +22,29 @@ from fedinv.task.columns import Column, Continuous
 from fedinv.task.schema import Schema
 
 CARDS = 3
+"""People whose claimed record the page shows beside the truth."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run as it lies in its folder."""
+    """A finished run, read from its folder."""
 
     folder: str
-    """Its name, without the way to it."""
+    """Name of the folder, without its parents."""
     scenario: Scenario
     toml: str
+    """Text of scenario.toml."""
     results: Results
     schema: Schema
     worst: AttackResult | None
+    """The attack on records that leaks most; None where no attack claimed records."""
     rows: pa.Table | None
-    """The worst attack's rows of records.parquet."""
+    """Rows of records.parquet that belong to the worst attack; None without one."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a person: the truth beside the claim."""
+    """One field of a person: the true value beside the claimed one, both as text with unit."""
 
     name: str
     sensitive: bool
@@ -55,13 +58,17 @@ class Card:
     """A person whose record was claimed."""
 
     who: str
-    """Name, birth date ... where the data have them, else the row."""
+    """The person's identifying columns, such as name and birth date, or else "record" and its row."""
     client: int
+    """Number of the client that holds the record, from 0."""
     round: int
+    """Number of the attacked round, from 1."""
     traced: str | None
-    """To whom the claim was traced; None where nobody has a name."""
+    """Identifying columns of the person whom the claim is closest to; None where the data have no such columns."""
     traced_right: bool
+    """Whether that is the right person."""
     confidence: float | None
+    """The attack's own probability that the record is right, 0 to 1."""
     cells: tuple[Cell, ...]
 
     @property
@@ -89,7 +96,10 @@ def read_run(folder: Path) -> Run:
 
 
 def cards(run: Run) -> tuple[Card, ...]:
-    """Up to three people whose records the worst attack claimed, spread evenly from most to fewest right fields."""
+    """Up to three people whose records the worst attack claimed, spread evenly from most to fewest right fields.
+
+    Empty for images, and where nothing was claimed.
+    """
     if run.rows is None or run.schema.image is not None:
         return ()
     seen: dict[int, Card] = {}
@@ -103,8 +113,8 @@ def cards(run: Run) -> tuple[Card, ...]:
 def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
     """Each column's name, whether it is sensitive, the worst attack's share right, and that of a constant guess.
 
-    In the order of the data dictionary. The constant guess is the commonest value, or the densest region's center; it
-    speaks for the records of which nothing was claimed. Empty for images.
+    In the order of the data dictionary. The constant guess is the most common value, or the densest region's center;
+    records of which nothing was claimed are scored by it. Empty for images.
     """
     if run.rows is None or not run.rows.num_rows or run.schema.image is not None:
         return []
@@ -122,13 +132,13 @@ def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
 
 
 def calibrated(run: Run) -> list[tuple[str, Calibration]]:
-    """The attacks that claimed anything, by name, with their confidence against the truth."""
+    """Name and calibration, confidence against the truth, of each attack that claimed anything."""
     attacks = run.results.attacks
     return [(label, a.calibration) for label, a in zip(labels(attacks), attacks, strict=True) if a.calibration]
 
 
 def labels(attacks: Sequence[AttackResult | InferenceResult]) -> list[str]:
-    """A name for each attack: kind, variant and target, and the parameters in which those of one name differ."""
+    """A name for each attack: its kind, variant and target, and the parameters in which attacks of one name differ."""
     names = []
     for attack in attacks:
         name = (attack.kind, attack.variant, attack.target)
@@ -144,7 +154,7 @@ def labels(attacks: Sequence[AttackResult | InferenceResult]) -> list[str]:
 
 
 def number(value: float, column: Continuous) -> str:
-    """A value of a column with the decimals that its spread deserves, and its unit."""
+    """A value of a column as text with its unit, with decimals down to a tenth of its standard deviation."""
     decimals = 0 if column.integer else min(6, max(0, 1 - math.floor(math.log10(column.std))))
     return f"{value:.{decimals}f} {column.unit}".rstrip()
 
@@ -157,7 +167,10 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
-    """The worst attack's rows: the attacks' rows lie one after the other, in the order of results.json."""
+    """The worst attack's rows; attacks' rows follow one another in the order of results.json.
+
+    Raises RunError for a file that cannot be read, or whose rows do not fit the results.
+    """
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

@@ -1,4 +1,4 @@
-"""Builds the page: one HTML file, escaped, with its style and plots inside."""
+"""Builds a run's page: one HTML file, escaped, with its style and plots inside."""
 
 import base64
 import json
@@ -32,6 +32,7 @@ KNOWN = {
     "epochs": "the number of local epochs",
     "defenses": "which defenses are on, and how they are set (the adaptive attacks only)",
 }
+"""How the page calls each piece of knowledge that a scenario may grant the attacker."""
 
 
 def page(run: Run, drawn: Mapping[str, bytes]) -> str:
@@ -96,7 +97,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _together(text: str) -> str:
-    """The text with spaces at which no line breaks."""
+    """The text with no-break spaces for spaces."""
     return text.replace(" ", "\u00a0")
 
 
@@ -117,7 +118,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _settings(parameters: Mapping[str, Any]) -> str:
-    """Parameters as the scenario writes them, without the kind that names them; empty where there are none."""
+    """Parameters as a scenario writes them, without kind or source and those not set; empty where there are none."""
     return ", ".join(
         f"{key} = {_toml(value)}"
         for key, value in parameters.items()
@@ -133,7 +134,7 @@ def _toml(value: Any) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """An escaped name that may break after an underscore."""
+    """A name, escaped, that may wrap after an underscore."""
     return escape(name).replace("_", Markup("_<wbr>"))
 
 
@@ -152,7 +153,7 @@ def _commands(run: Run) -> list[tuple[str, str]]:
 
 
 def _shipped(scenario: Scenario) -> str | None:
-    """The name under which fedinv ships this very scenario."""
+    """The name under which fedinv ships exactly this scenario; None where it does not."""
     if scenario.name not in documents.shipped():
         return None
     attacks = documents.document(scenario.name)[0].get("attacks", ())

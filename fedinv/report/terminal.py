@@ -1,7 +1,14 @@
-"""What a run and an assessment look like in a terminal."""
+"""Prints runs, assessments, audits and comparisons in a terminal."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from fedinv.report.comparison_page import epsilon, lost
 from fedinv.report.reading import labels
@@ -12,29 +19,87 @@ from fedinv.results.run import Rate, Results
 from fedinv.results.wording import hits, measure_text
 
 SHOWN = 10
-"""Clients that were left out, named one by one."""
+"""Clients left out of a round that are listed one by one; beyond, only their number is printed."""
+STACK = 20
+"""Letters of a stack's name that stay on one line."""
+
+LONG = 10.0
+"""Seconds from which a bar says how much is done and how long it may still take."""
+
+
+class Bar(Protocol):
+    """One progress bar."""
+
+    def __call__(self, share: float, now: str = "") -> None:
+        """Move the bar to a share between 0 and 1, and name what is under way where anything is given."""
+
+
+class Steps(Protocol):
+    """Opens progress bars."""
+
+    def __call__(self, name: str) -> Bar:
+        """Open a bar of this name, and return what moves it."""
+
+
+class Remaining(ProgressColumn):
+    """Percent and time left of a bar that has taken ten seconds or more; nothing before."""
+
+    def render(self, task: Task) -> Text:
+        """The words beside one bar."""
+        if task.finished or task.elapsed is None or task.elapsed < LONG or not task.completed:
+            return Text("")
+        left = round(task.elapsed * (1 - task.completed) / task.completed)
+        hours, minutes = divmod(left // 60, 60)
+        clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"
+        return Text(f"{100 * task.completed:.0f} %, {clock} left")
+
+
+@contextmanager
+def bars(shown: bool) -> Iterator[Steps]:
+    """Progress bars on stderr, one for each step; bars that nobody sees where they are not to be shown."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:42}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        Remaining(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+
+        def step(name: str) -> Bar:
+            task = progress.add_task(name, total=1.0)
+
+            def move(share: float, now: str = "") -> None:
+                progress.update(task, completed=share, description=f"{name}: {now}" if now else name)
+
+            return move
+
+        yield step
 
 
 def show_run(results: Results, report: str) -> None:
-    """Print a run's verdict, a line for each attack, and where its report is."""
+    """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
     console = Console()
-    console.print(f"\n[bold]{results.headline}[/bold]\n", highlight=False)
-    table = Table("attack", "variant", "of", "fields right", "guess", "recovered", "guess", "traced by name", box=None)
-    for found in results.attacks:
-        table.add_row(
+    console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
+    heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
+    rows = [
+        (
             found.kind,
             found.variant,
-            f"{found.records} records",
-            _percent(found.field_accuracy),
-            f"{found.field_accuracy.prior:.1%}",
-            _percent(found.recovered),
-            f"{found.recovered.prior:.1%}",
-            _percent(found.reidentified) if found.reidentified else "-",
+            str(found.records),
+            _measured(found.field_accuracy),
+            _measured(found.recovered),
+            _measured(found.reidentified) if found.reidentified else "-",
         )
-    if results.attacks:
-        console.print(table)
+        for found in results.attacks
+    ]
+    if rows:
+        console.print(_table(heads, rows, console.width))
+        console.print(
+            "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
+        )
     if results.inferences:
-        console.print(_inferences(results))
+        console.print(_inferences(results, console.width))
     left_out = results.federation.left_out
     for one in left_out[:SHOWN]:
         console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
@@ -48,86 +113,43 @@ def show_run(results: Results, report: str) -> None:
 
 
 def show_assessment(found: Assessment) -> None:
-    """The risk card: what was found in words, then a line for each change."""
+    """Print the risk card: the findings as sentences, then a table with a line for each change."""
     console = Console()
     for said in found.findings:
         console.print(f"- {said}", highlight=False, markup=False)
-    table = Table("change", "records", "points", "values told", "points", "member AUC", "model", box=None)
-    base = found.leaks[0]
+    heads = ("change", "records", "points", "values", "points", "member AUC", "model")
+    base, rows = found.leaks[0], []
     for one in found.leaks:
         cells = []
         for rate, before in ((one.records, base.records), (one.attribute, base.attribute)):
             apart = f"{100 * (rate.value - before.value):+.0f}" if rate and before and one is not base else ""
             cells += [f"{hits(rate)} of {rate.count}" if rate else "-", apart]
         member = f"{one.membership.value:.3f}" if one.membership else "-"
-        table.add_row(f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}")
+        rows.append((f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}"))
     console.print()
-    console.print(table)
-
-
-def _inferences(results: Results) -> Table:
-    """What was told beside records, a line for each measure."""
-    bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
-    heads = ("attack", "told", "of", "value", "guess", *(["theory: at most"] if bounded else []))
-    table = Table(*heads, box=None)
-    for label, one in zip(labels(results.inferences), results.inferences, strict=True):
-        for i, measure in enumerate(one.measures):
-            value, guess, bound = measure_text(measure)
-            low, high = (measure_text(measure, end)[0] for end in measure.ci95)
-            name = label if i == 0 else ""
-            limit = [bound or "-"] if bounded else []
-            table.add_row(name, measure.name, str(measure.count), rf"{value} \[{low}, {high}]", guess, *limit)
-    return table
-
-
-def _percent(rate: Rate) -> str:
-    low, high = rate.ci95
-    return f"{rate.value:.1%} [{low:.1%}, {high:.1%}]".replace("[", r"\[")
+    console.print(_table(heads, rows, console.width))
 
 
 def show_audit(found: Audit) -> None:
-    """Print the verdict and a line for each epsilon."""
+    """Print an audit's verdict and a line for each epsilon: claimed, the ledger's, and the lower bounds."""
     console = Console()
-    color = "red" if found.verdict == "FAIL" else "default"
-    console.print(f"\n[bold {color}]{found.says}[/]\n", highlight=False)
-    table = Table("epsilon", f"per {found.unit}, delta {found.delta:g}", "of", box=None)
-    table.add_row(f"{found.claimed:.3f}", "claimed" + (" by the scenario" if found.quoted else " by the ledger"), "")
+    style = "bold red" if found.verdict == "FAIL" else "bold"
+    console.print(f"\n{found.says}\n", style=style, highlight=False, markup=False)
+    rows = [(f"{found.claimed:.3f}", "claimed" + (" by the scenario" if found.quoted else " by the ledger"), "")]
     if found.quoted and found.ledger is not None:
-        table.add_row(f"{found.ledger:.3f}", "by the ledger, over all rounds", "")
+        rows.append((f"{found.ledger:.3f}", "by the ledger, over all rounds", ""))
     for name, bound in found.lower_bounds.items():
         right, guesses = found.right[name]
-        table.add_row(f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries")
-    console.print(table)
-
-
-def comparison_table(found: Comparison) -> Table:
-    """One line a stack: what each attack got past it, static then adaptive, and what it costs."""
-    heads = (*found.attacks, f"{found.metric} lost", "epsilon", "bytes/time")
-    wide = min(20, max(len(row.defenses) for row in found.rows))
-    first = Column("defenses", overflow="fold", min_width=wide)
-    others = [Column(name, overflow="fold", min_width=10 if name == heads[-1] else None) for name in heads]
-    out = Table(first, *others, box=None)
-    for row in found.rows:
-        cells = [_cell(row, attack) for attack in found.attacks]
-        cost = f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"
-        out.add_row(row.defenses, *cells, lost(row), epsilon(row), cost)
-    return out
-
-
-def _cell(row: Row, attack: str) -> str:
-    found = [leak for leak in row.leaks if leak.attack == attack]
-    if not found:
-        return "-"
-    if any(leak.verdict == "attack too weak" for leak in found):
-        return "attack too weak"
-    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
+        rows.append((f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries"))
+    heads = ("epsilon", f"per {found.unit}, delta {found.delta:g}", "of")
+    console.print(_table(heads, rows, console.width))
 
 
 def show_comparison(found: Comparison) -> None:
-    """Print the recommendation, the table, and what is dominated."""
+    """Print the recommendation, the table, the stacks that are dominated, and those that failed."""
     console = Console()
-    console.print(f"\n[bold]{found.recommendation}[/bold]\n", highlight=False)
-    console.print(comparison_table(found))
+    console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
+    console.print(comparison_table(found, console.width))
     console.print(
         "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it. "
         "Bytes and time as multiples of those without.",
@@ -137,3 +159,88 @@ def show_comparison(found: Comparison) -> None:
         console.print(f"- {one.says}", highlight=False, markup=False)
     for name, why in found.failed.items():
         console.print(f"- {name} did not run: {why}", highlight=False, markup=False)
+
+
+def comparison_table(found: Comparison, width: int) -> Table:
+    """One line a stack: what each attack got past it, static then adaptive, and what it costs.
+
+    Where that does not fit into `width` columns of text, the attacks stand below one another, one line each.
+    """
+    costs = (f"{found.metric} lost", "epsilon", "bytes/time")
+    rows = [
+        (
+            _breakable(row.defenses),
+            [_cell(row, attack) for attack in found.attacks],
+            (lost(row), epsilon(row), f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"),
+        )
+        for row in found.rows
+    ]
+    beside = _table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
+    if _width(beside) <= width:
+        return beside
+    below = [
+        (name if i == 0 else "", attack, cell, *(cost if i == 0 else ("", "", "")))
+        for name, cells, cost in rows
+        for i, (attack, cell) in enumerate(zip(found.attacks, cells, strict=True))
+    ]
+    return _table(("defenses", "attack", "leaks", *costs), below, width)
+
+
+def _inferences(results: Results, width: int) -> Table:
+    """What was inferred beside records, a line for each measure."""
+    bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
+    heads = ("attack", "inferred", "of", "value", "guess", *(["theory: at most"] if bounded else []))
+    rows = []
+    for label, one in zip(labels(results.inferences), results.inferences, strict=True):
+        for i, measure in enumerate(one.measures):
+            value, guess, bound = measure_text(measure)
+            low, high = (measure_text(measure, end)[0] for end in measure.ci95)
+            limit = [bound or "-"] if bounded else []
+            name = label if i == 0 else ""
+            rows.append((name, measure.name, str(measure.count), f"{value} [{low}, {high}]", guess, *limit))
+    return _table(heads, rows, width)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """A table of at most `width` columns of text, its cells broken at spaces where they must be, never inside a word.
+
+    Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to
+    the columns from the left, up to their longest cell. Words that do not fit together make the table wider.
+    """
+    texts = [[head, *(row[position] for row in rows)] for position, head in enumerate(heads)]
+    widths = [max((cell_len(word) for text in column for word in text.split()), default=1) for column in texts]
+    left = width - sum(widths) - len(widths)
+    for position, column in enumerate(texts):
+        more = min(max(0, left), max(map(cell_len, column)) - widths[position])
+        widths[position] += more
+        left -= more
+    columns = [Column(head, overflow="fold", width=wide) for head, wide in zip(heads, widths, strict=True)]
+    found = Table(*columns, box=None, padding=(0, 1, 0, 0))
+    for row in rows:
+        found.add_row(*map(Text, row))
+    return found
+
+
+def _width(table: Table) -> int:
+    """Columns of text that a table takes, one behind each of its own among them."""
+    return sum((column.width or 0) + 1 for column in table.columns)
+
+
+def _measured(rate: Rate) -> str:
+    """A rate with its interval, both in percent, and what a guess gets."""
+    low, high = rate.ci95
+    return f"{rate.value:.1%} [{100 * low:.1f}-{100 * high:.1f}] guess {rate.prior:.1%}"
+
+
+def _breakable(stack: str) -> str:
+    """A long stack's name with spaces after plus signs and before settings, at which a line may break."""
+    return stack if len(stack) <= STACK else stack.replace("+", "+ ").replace(":", " :")
+
+
+def _cell(row: Row, attack: str) -> str:
+    found = [leak for leak in row.leaks if leak.attack == attack]
+    if not found:
+        return "-"
+    if any(leak.verdict == "attack too weak" for leak in found):
+        return "attack too weak"
+    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)

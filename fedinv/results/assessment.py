@@ -10,7 +10,7 @@ from fedinv.results.run import Interval, Rate, Utility
 Axis = Literal["as it is", "model", "training", "data", "attacker", "defense"]
 
 
-class Leak(BaseModel):
+class VariationLeak(BaseModel):
     """Leakage of one variation of the scenario; a measure is None where no attack could take it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +50,7 @@ class Assessment(BaseModel):
     """Findings as sentences, the gravest first."""
     unusual: Rate | None
     """Share of recovered records in the most unusual quarter of people; its prior is that of the most usual quarter."""
-    leaks: list[Leak]
+    leaks: list[VariationLeak]
     """Leak of every variation, the scenario as it is first."""
 
 

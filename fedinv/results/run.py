@@ -160,21 +160,6 @@ class Curve(_Record):
     """Number of others."""
 
 
-class Exhibit(_Record):
-    """Examples of inferences beside the truth, for readers: a table, or pairs of images."""
-
-    title: str
-    """Heading of the examples."""
-    columns: list[str] = []
-    """Headings of the table's columns."""
-    rows: list[list[str]] = []
-    """Cells of the table, row by row."""
-    right: list[bool | None] = []
-    """Whether each row is right; None for a row that is neither."""
-    images: list["Pair"] = []
-    """Pairs of a true and a claimed image."""
-
-
 class Pair(_Record):
     """A true image and the claimed one."""
 
@@ -186,6 +171,21 @@ class Pair(_Record):
     """Pixels of the true image, 0 to 1, channel by channel."""
     claimed: list[float]
     """Pixels of the claimed image, 0 to 1, channel by channel."""
+
+
+class Exhibit(_Record):
+    """Examples of inferences beside the truth, for readers: a table, or pairs of images."""
+
+    title: str
+    """Heading of the examples."""
+    columns: list[str] = []
+    """Headings of the table's columns."""
+    rows: list[list[str]] = []
+    """Cells of the table, row by row."""
+    right: list[bool | None] = []
+    """Whether each row is right; None for a row that is neither."""
+    images: list[Pair] = []
+    """Pairs of a true and a claimed image."""
 
 
 class InferenceResult(_Record):

@@ -1,1 +1,1 @@
-"""One run: train, attack behind the wall, judge, and say what came of it."""
+"""One run: train, attack behind the wall, judge, and write results and report."""

@@ -1,4 +1,4 @@
-"""Runs attacks on a trained run's observations, behind the wall, and keeps what they claim."""
+"""Runs attacks on a trained run's observations, behind the wall, and stores what they claim."""
 
 import json
 import time
@@ -21,7 +21,7 @@ ProgressBars = Callable[[str], Progress]
 
 @dataclass(frozen=True)
 class AttackPlan:
-    """One attack in one variant on all observations of one kind."""
+    """One attack in one variant on all observations of one kind of target."""
 
     attack: Attack
     variant: Variant
@@ -29,12 +29,12 @@ class AttackPlan:
 
     @property
     def label(self) -> str:
-        """Folder name of its claims, distinct for distinct parameters."""
+        """Name of the folder of its claims, different for different parameters, variants and targets."""
         parameters = json.dumps(self.attack.model_dump(mode="json"), sort_keys=True)
         return f"{self.attack.kind}-{self.variant}-{self.target}-{sha256(parameters.encode()).hexdigest()[:8]}"
 
     def observations(self, run: TrainedRun) -> Sequence[Observation]:
-        """Those that it attacks: single clients' updates, sums, or the trained model; by round, oldest first."""
+        """The observations to attack: single clients' updates, sums, or the trained model; by round, oldest first."""
         if self.target == "model":
             return [run.model]
         aimed = [one for one in run.seen if (len(one.clients) > 1) == (self.target == "sum")]
@@ -44,9 +44,10 @@ class AttackPlan:
 
 
 def plans(scenario: Scenario, attack: Attack) -> Iterator[AttackPlan]:
-    """How an attack is run: as if there were no defense, then with its answer to the defenses that it is told of.
+    """The plans of an attack: static, without knowledge of the defenses, then adaptive, where it has a countermeasure.
 
-    Against secure aggregation the answer is to attack the sum as one large batch.
+    Against secure aggregation the adaptive plan attacks the sum as one large batch. There is none where the scenario
+    withholds the defenses.
     """
     yield control_plan(attack)
     kinds = {defense.kind for defense in scenario.defenses}
@@ -59,12 +60,12 @@ def plans(scenario: Scenario, attack: Attack) -> Iterator[AttackPlan]:
 
 
 def control_plan(attack: Attack) -> AttackPlan:
-    """How an attack is run where there is no defense: static, on the trained model or on each client's updates."""
+    """The plan of an attack where there is no defense: static, on the trained model or on each client's updates."""
     return AttackPlan(attack, "static", "model" if attack.sees == "model" else "client")
 
 
 def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Progress) -> Tried:
-    """Run one attack on the observations it is for; claims that are already there are read, not made again.
+    """Run one attack on each observation of its plan; claims that a stopped run stored are read, not computed again.
 
     Raises RunError naming the attack when it fails.
     """

@@ -1,4 +1,4 @@
-"""A finished training: all that attacking and judging it needs, in one value."""
+"""A finished training: everything that attacks and judge need of it, in one value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import nn
 
 from fedinv.attack import Observation, Question, Sample
 from fedinv.data.population import Population
-from fedinv.judge.truth import auxiliary, everyone
+from fedinv.judge.truth import auxiliary, population_of
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
@@ -18,36 +18,36 @@ from fedinv.task.schema import Schema
 
 @dataclass(frozen=True)
 class Grants:
-    """What the operator hands an attacker beside what crossed the wire, as far as the scenario grants it."""
+    """What an attacker gets beside observations and public settings, as far as the scenario grants it."""
 
     ask: Callable[[Observation], Question | None] = lambda _: None
-    """The question about an observation; None where the attack is asked for its records."""
+    """Function that returns the question about an observation; None where the attack claims records or classes."""
     auxiliary: Sample | None = None
-    """Records of the same population that no client holds."""
+    """Records of the same population that no client holds; None where the scenario grants none."""
     holds: Mapping[int, int] = field(default_factory=dict)
-    """How many records each client holds, which tells the noise that was calibrated for it."""
+    """Number of records by client, from which the noise that was calibrated for it follows."""
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A scenario that was trained in its folder. What is read from the folder is read once."""
+    """A scenario that was trained in its folder. Each file is read at most once."""
 
     scenario: Scenario
     folder: RunFolder
 
     @property
     def people(self) -> Population:
-        """Everyone's records, and which client holds whose."""
-        return everyone(self.scenario)
+        """All people's records, and which client holds whose."""
+        return population_of(self.scenario)
 
     @cached_property
     def schema(self) -> Schema:
-        """The data dictionary that the server was told."""
+        """The data dictionary that the server received."""
         return Schema.model_validate(files.read_json(self.folder.schema))
 
     @cached_property
     def seen(self) -> tuple[Observation, ...]:
-        """What the server saw of each watched client and round; single clients first, sums last."""
+        """The observation of each watched client and round, by round; within a round clients first, the sum last."""
         return observations.read(self.folder.observations)
 
     @cached_property
@@ -58,12 +58,12 @@ class TrainedRun:
         return observations.trained(weights, rounds, self.scenario.federation.clients, sum(self.people.holds.values()))
 
     def network(self) -> nn.Sequential:
-        """The trained model as a network of its own, in evaluation mode."""
+        """A new network with the trained model's weights, in evaluation mode."""
         schema = self.people.table.schema
         return load(self.scenario.model, schema.shape, schema.outputs, dict(self.model.last.sent)).eval()
 
     def grants(self, ask: Callable[[Observation], Question | None]) -> Grants:
-        """What the scenario grants every attack on this run, with the question that this one is asked."""
+        """What the scenario grants an attack on this run, with the function that asks its questions."""
         return Grants(ask, auxiliary(self.scenario, self.people), self.people.holds)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""From a trained run to its verdict: attack what was observed, judge what was said, write what came out."""
+"""From a trained run to its verdict: attack the observations, judge the claims, write the results."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from fedinv import __version__
 from fedinv.attack import Attack, Observation, Progress, Question
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
@@ -31,10 +30,11 @@ from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.version import __version__
 
 
 def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
-    """Attack a trained run, judge what the attacks said, and write results, records and report."""
+    """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report."""
     judged = [one for attack in attacks for one in _judged(run, attack, bars)]
     published = [result for result, _ in judged]
     tables = [table for _, table in judged if table is not None]
@@ -56,7 +56,7 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
 def _judged(
     run: TrainedRun, attack: Attack, bars: ProgressBars
 ) -> Iterator[tuple[AttackResult | InferenceResult, pa.Table | None]]:
-    """One attack in each of its variants, beside what it gets from the same federation without defenses."""
+    """One attack's results in each of its variants, beside those on the same federation without defenses."""
     control = None
     if run.undefended is not None:
         _, control = _tried(run.undefended, control_plan(attack), bars(f"attack {attack.kind} (undefended)"))
@@ -67,7 +67,7 @@ def _judged(
 
 
 def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried, Finding | None]:
-    """Ask, run and judge one attack; no finding where there was nothing to attack."""
+    """Ask, run and judge one attack; the finding is None where it had no observation to attack."""
     question = judge_of(plan.attack.asks)
     setting = Setting(run.scenario, run.people, plan.attack, run.network)
 
@@ -111,7 +111,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
 
 
 def _in_clear(scenario: Scenario) -> list[str]:
-    """What the server is told beside what a defense hides."""
+    """A note for each defense beside which the server sees something in the clear."""
     return [
         f"behind {defense.kind} the server still sees in the clear: {defense.in_clear}"
         for defense in scenario.defenses
@@ -120,7 +120,7 @@ def _in_clear(scenario: Scenario) -> list[str]:
 
 
 def _utility(run: TrainedRun) -> Utility:
-    """What the trained model is good for, beside the one that was trained without defenses."""
+    """The trained model's metric on held-out records, beside that of the model trained without defenses."""
     people = run.people
     metric: Literal["auc", "r2"] = "auc" if people.table.schema.target is None else "r2"
     measured = auc if metric == "auc" else r2

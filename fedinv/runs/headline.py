@@ -1,4 +1,4 @@
-"""The verdict of a run in one sentence: the worst case over attacks, beside what a guesser gets and what it cost."""
+"""The verdict of a run in one sentence: the worst case over attacks, beside the guess and the defenses' price."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,11 +20,10 @@ def headline(
     clients: str = "clients",
     inferences: Sequence[InferenceResult] = (),
 ) -> str:
-    """Say in one sentence what the server learned at worst, and what the defenses gave and took.
+    """Say in one sentence what the server learned at worst, what the defenses guarantee and what utility they cost.
 
-    Each number is the worst over all attacks, static and adaptive; what was inferred beside records is said as each
-    inference says it. `people` is what a record is called ("patient
-    records"), `clients` who holds them ("hospitals").
+    Each number is the worst over all attacks, static and adaptive; inferences beside records are quoted where they
+    exceed a guess. `people` is what a record is called ("patient records"), `clients` who holds them ("hospitals").
     """
     price = _price(scenario, privacy, utility)
     told = [one.says for one in worst_inferences(inferences) if exceeds_guess(one)]
@@ -59,6 +58,10 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
         sums = "the sum" if attack.observations == 1 else f"{attack.observations} sums"
         return f"From {sums} of the updates of {scenario.federation.participants} {clients}"
     if rounds == 1:
+        if attack.observations == 1:
+            return (
+                f"From one update of one of {everyone} {clients}" if everyone > 1 else "From the only client's update"
+            )
         return f"From one update of each of {attack.observations} of {everyone} {clients}"
     return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
 
@@ -72,7 +75,7 @@ def _by_field(rate: Rate, field: str) -> str:
 
 
 def _expected(rate: Rate) -> str:
-    """What the guesser gets on average, as a count."""
+    """The expected number of records that a guess recovers, as text."""
     expected = rate.prior * rate.count
     if expected == 0:
         return "none"
@@ -80,7 +83,7 @@ def _expected(rate: Rate) -> str:
 
 
 def _control(attacks: Sequence[AttackResult]) -> list[str]:
-    """What the same attacks get without the defenses, which is what the defenses can take credit for."""
+    """What the same attacks recover without the defenses, at worst; empty where there are no defenses."""
     rates = [attack.undefended.recovered for attack in attacks if attack.undefended is not None]
     if not rates:
         return []
@@ -91,7 +94,7 @@ def _control(attacks: Sequence[AttackResult]) -> list[str]:
 
 
 def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str]:
-    """What the defenses guarantee, and what the model pays for them; empty without defenses."""
+    """The epsilon that the defenses guarantee and the utility that they cost; empty without defenses."""
     if not scenario.defenses:
         return []
     claim = (

@@ -1,4 +1,4 @@
-"""A run from scenario to report: train, attack, judge, write. Each stage picks up what an earlier stop left behind."""
+"""A run from scenario to report: train, attack, judge, write. Each stage resumes where a stopped run left it."""
 
 import json
 import time
@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from fedinv import __version__, plugins
+from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.judge.truth import everyone, held_out
+from fedinv.judge.truth import held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
@@ -23,23 +23,24 @@ from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
+from fedinv.version import __version__
 
 ENGINES = ("inline", "ray", "deployment")
 
 
 def quiet(_: str) -> Progress:
-    """Progress bars for a caller who wants no progress shown."""
+    """Open a progress bar that shows nothing."""
     return lambda _: None
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an engine that is not there or data that cannot be used, before anything is written."""
+    """Raise RequestError for an unknown engine or data that cannot be used, before anything is written."""
     _engine(engine)
-    held_out(scenario, everyone(scenario))
+    held_out(scenario, population_of(scenario))
 
 
 def new_folder(name: str) -> Path:
-    """runs/<name>-<n> with the first free n; it is not made."""
+    """The path runs/<name>-<n> with the first n, from 1, that does not exist; the folder is not created."""
     number = 1
     while (found := Path("runs") / f"{name}-{number}").exists():
         number += 1
@@ -47,22 +48,22 @@ def new_folder(name: str) -> Path:
 
 
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
-    """The folder of a new run, or of an unfinished one of the same scenario, with scenario.toml written.
+    """The absolute path of a new run's folder, or an unfinished one's of the same scenario, with scenario.toml written.
 
     Without `out`: runs/<scenario>-<n> with the first free n. Raises RequestError for a folder that holds anything else.
     """
     if out is None:
         out = new_folder(scenario.name)
     if out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file, name a folder")
+        raise RequestError(f"{out}: is a file, name a folder")
     run = RunFolder(out)
     if run.scenario.is_file():
         if run.is_finished:
-            raise RequestError(f"--out {out}: holds a finished run; name another folder, or see fedinv report {out}")
+            raise RequestError(f"{out}: holds a finished run; name another folder, or see fedinv report {out}")
         if read(str(run.scenario)) != scenario:
-            raise RequestError(f"--out {out}: holds an unfinished run of another scenario; name another folder")
+            raise RequestError(f"{out}: holds an unfinished run of another scenario; name another folder")
     elif out.is_dir() and any(out.iterdir()):
-        raise RequestError(f"--out {out}: is not empty and holds no run; name another folder")
+        raise RequestError(f"{out}: is not empty and holds no run; name another folder")
     else:
         files.write(run.scenario, scenario.to_toml())
     return out.resolve()
@@ -71,7 +72,7 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
 def run(
     scenario: Scenario, folder: Path, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT
 ) -> Results:
-    """Run a scenario in its folder to results.json and report.html; an unfinished run goes on where it stopped.
+    """Run a scenario in its folder up to results.json and report.html; an unfinished run resumes where it stopped.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
@@ -83,9 +84,10 @@ def run(
 def cell(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet
 ) -> Results:
-    """Train a scenario in its folder and attack it, doing only what was not done before.
+    """Train a scenario in its folder and attack it, skipping the training and attacks that the folder already holds.
 
-    `plain` is the finished run of the same scenario without defenses, which is not trained and attacked again.
+    `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
+    attacked again.
     """
     run = TrainedRun(scenario, RunFolder(folder))
     if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
@@ -103,7 +105,7 @@ def cell(
 
 
 def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBars = quiet) -> Results:
-    """Attack a finished run once more, and add the verdict to its results.
+    """Attack a finished run with one more attack, and add its verdict to the results.
 
     Raises RequestError for an unknown attack or setting, or a folder that holds no finished run.
     """
@@ -126,12 +128,12 @@ def read_results(folder: RunFolder) -> Results:
 
 
 def _parameters(results: Results) -> list[dict[str, object]]:
-    """The parameters of every attack that was run, each variant's."""
+    """The parameters of every attack in the results, once for each variant."""
     return [*(one.parameters for one in results.attacks), *(one.parameters for one in results.inferences)]
 
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
-    """An attack from its kind and settings. Raises RequestError naming the nearest right spelling."""
+    """An attack from its parameters, `kind` among them. Raises RequestError naming the nearest right spelling."""
     kind = str(parameters.get("kind"))
     model = plugins.load("attacks", kind)
     try:
@@ -150,7 +152,7 @@ def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Progr
 
 
 def log(folder: RunFolder, event: str, **facts: object) -> None:
-    """Append an event to the run's log."""
+    """Append an event with its time and facts to the run's log. Raises RunError naming the file."""
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
     try:
         with folder.log.open("a", encoding="utf-8") as file:
@@ -160,37 +162,37 @@ def log(folder: RunFolder, event: str, **facts: object) -> None:
 
 
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
-    """An engine's entry."""
+    """The function that trains on an engine. Raises RequestError for an unknown one or one that is not installed."""
     if name not in ENGINES:
-        raise RequestError(f"--engine {name}: unknown engine{nearest(name, ENGINES)}")
+        raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
     try:
         train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
             f"fedinv.engines.{name}"
         ).train
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"--engine {name}: is not part of fedinv {__version__}; use --engine inline, or flwr run for Flower's own"
+            f"engine {name!r}: is not part of fedinv {__version__}; use inline, or flwr run for Flower's own"
         ) from error
     return train
 
 
 def _trained_by(folder: RunFolder) -> str:
-    """The engine that trained a run; "flower" for one that `flwr run` left here."""
+    """The engine that trained a run, by its log; "flower" for a run that was trained by `flwr run`."""
     lines = folder.log.read_text(encoding="utf-8").splitlines() if folder.log.is_file() else []
     events = [json.loads(line) for line in lines]
     return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
 
 
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
-    """Train the federation, and once more without its defenses where it has any."""
-    torch.set_num_threads(1)  # the tensors of local training are small: more threads are slower
+    """Train the federation, and a second one without defenses where it has any."""
+    torch.set_num_threads(1)  # local training's tensors are small: more threads are slower
     _train(run, engine, bars("training"), options)
     if run.undefended is not None:
         _train(run.undefended, engine, bars("training without defenses"), options)
 
 
 def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -> None:
-    """Train unless the ledger, written last, shows that it was done."""
+    """Train unless the ledger, which is written last, shows that the training is complete."""
     scenario, folder = run.scenario, run.folder
     if folder.is_trained:
         progress(1.0)
@@ -204,8 +206,8 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
 
     def on_reply(round_: int) -> None:
         nonlocal replies
-        replies = min(replies + 1, round_ * scenario.federation.participants)  # less again where it started over
-        progress(min(1.0, replies / expected))  # where a stopped run starts over, more than expected reply
+        replies = min(replies + 1, round_ * scenario.federation.participants)  # decreases where it starts over
+        progress(min(1.0, replies / expected))  # a run that starts over gets more replies
 
     folder.root.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)

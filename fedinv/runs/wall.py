@@ -1,9 +1,9 @@
-"""The wall at run time: while an attack runs, nothing of fedinv but what everybody knows can be imported.
+"""The wall at run time: while an attack runs, it can import of fedinv only what every participant may know.
 
-import-linter holds the same wall over the source; this holds it against attacks that come from elsewhere. It is an
-allow-list: a new module is hidden until it is named here. It keeps an attack from the truth by mistake and by plain
-imports; it is no sandbox. Who walks the frames of the stack, the globals of functions or the garbage collector still
-finds everything, as Python lets nobody close these.
+import-linter checks the same wall in the source; this one also holds for attacks of other packages. It is an
+allow-list: a new module is hidden until it is named here. It keeps an attack from reaching the truth by mistake or by
+plain imports; it is no sandbox. Code that walks the stack's frames, functions' globals or the garbage collector still
+finds everything, which Python cannot prevent.
 """
 
 import sys
@@ -19,19 +19,22 @@ from fedinv.attack import Attack
 from fedinv.errors import RunError
 
 ALLOWED = ("attack", "defense_terms", "errors", "privacy", "results", "strict", "task")
-"""What an attack may import of fedinv: what both sides of a federation know, and nothing that holds a record."""
+"""Modules and folders of fedinv that an attack may import: known to both sides of a federation, without records."""
 ATTACK_CODE = ("attacks", "countermeasures", "inference", "inversion")
-"""What an attack may import of the server: other attacks' code, and nothing that runs the federation."""
+"""Folders of server/ that an attack may import: the code of attacks, and nothing that runs the federation."""
 _LIBRARIES = sys.stdlib_module_names | {"fedinv", "server", "numpy", "pydantic", "pydantic_core", "scipy", "torch"}
-"""Top-level modules that need no look: they hold nothing of fedinv, or the wall itself hides what they hold."""
+"""Top-level modules that `check_reach` skips: they refer to nothing of fedinv, or the wall itself hides it."""
 
 
 class WallError(ImportError):
-    """An attack reached for what only clients and the judge may see."""
+    """Raised when an attack imports what only clients and the judge may see."""
 
 
 def is_visible(name: str) -> bool:
-    """Whether a module may be imported, and is there, while an attack runs; other packages' modules may."""
+    """Whether a module, by its dotted name, can be imported while an attack runs.
+
+    Modules of other packages can, except those that provide data sets or defenses.
+    """
     role, _, rest = name.removeprefix("fedinv._roles.").partition(".")
     if role == "server":
         return not rest or rest.partition(".")[0] in ATTACK_CODE
@@ -53,7 +56,7 @@ class _Guard(MetaPathFinder):
 
 @contextmanager
 def wall() -> Iterator[None]:
-    """Hide what is not visible, also what was imported before, until the block ends."""
+    """Hide every module that is not visible, even one imported before, until the block ends."""
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if not is_visible(name)}
     attributes = [
         (sys.modules[parent], child, module)
@@ -76,11 +79,11 @@ def wall() -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def check_reach(attack: type[Attack]) -> None:
-    """Raise RunError where the modules of another package's attack hold something that the wall hides.
+    """Raise RunError where the modules of another package's attack refer to something that the wall hides.
 
-    They are the attack's own module and all that it refers to, but for Python's own and the libraries that numbers are
-    computed with. What they imported before the attack runs would otherwise be left in their hands. Attacks that are no
-    plugin (of a script or a test) are their author's own business, and are not looked at.
+    They are the attack's own module and all modules that it refers to, except the standard library and numerical
+    libraries. What they imported before the attack runs would otherwise stay within their reach. Attacks that are no
+    plugins (of a script or a test) are not checked.
     """
     home = attack.__module__.partition(".")[0]
     if home not in {entry.module.partition(".")[0] for entry in entry_points(group="fedinv.attacks")}:
@@ -107,5 +110,5 @@ def check_reach(attack: type[Attack]) -> None:
 
 @lru_cache(maxsize=4)
 def _other_sources(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Modules of other packages on `path` that hold a data set or a defense."""
+    """Modules of other packages on `path` that provide a data set or a defense by entry point."""
     return tuple(entry.module for group in ("datasets", "defenses") for entry in entry_points(group=f"fedinv.{group}"))

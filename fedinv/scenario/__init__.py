@@ -1,4 +1,4 @@
-"""An experiment's declaration, checked to the last key."""
+"""An experiment's declaration: its tables, read from TOML, every key checked."""
 
 from fedinv.scenario.reading import loads, parse, read
 from fedinv.scenario.scenario import Scenario

@@ -1,12 +1,19 @@
-"""Which defenses make sense together, and in which order."""
+"""Which defenses can be used together, and in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from fedinv import plugins
 from fedinv.defense import Defense
 
 
+def offered(fits: Callable[[type[Defense]], bool]) -> str:
+    """The kinds of all defenses of which something holds, as "a, b or c". Imports every defense."""
+    kinds = [kind for kind, defense in plugins.loaded("defenses").items() if fits(defense)]
+    return " or ".join([", ".join(kinds[:-1]), kinds[-1]] if len(kinds) > 1 else kinds)
+
+
 def stacking(defenses: Sequence[Defense]) -> str | None:
-    """Why these defenses make no sense together in this order; None where they do."""
+    """Return why these defenses cannot be used together in this order, as one line; None where they can."""
     noisy: str | None = None
     for before, defense in enumerate(defenses):
         later = defenses[before + 1 :]
@@ -18,8 +25,8 @@ def stacking(defenses: Sequence[Defense]) -> str | None:
             return f"{defense.kind!r} needs to see each client's update, which secure aggregation hides from the server"
         if defense.for_sum and not (later and later[0].secure_aggregation):
             return (
-                f"{defense.kind!r} protects the sum alone: list a secure aggregation, such as masking, right after it, "
-                "or use clip-noise, which protects each update"
+                f"{defense.kind!r} protects the sum alone: list a secure aggregation right after it "
+                f"({offered(lambda other: other.secure_aggregation)}), or use a defense that protects each update"
             )
         if defense.mixes_records and any(other.per_record for other in defenses):
             return (

@@ -1,4 +1,4 @@
-"""Writes the published JSON Schemas: of a scenario, for editors, and of results.json, for scripts."""
+"""Writes the published JSON Schemas: one of scenarios, for editors, and one of results.json, for scripts."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from fedinv.storage import documents, files
 
 
 def published() -> Mapping[Path, dict[str, Any]]:
-    """Each schema with the file in which it is published."""
+    """The content of each published schema by the path of its file."""
     return {
         documents.SHIPPED / "scenario.schema.json": reading.json_schema(),
         documents.SHIPPED / "results.schema.json": Results.model_json_schema(),

@@ -9,7 +9,7 @@ from fedinv.errors import nearest
 
 
 def explain(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any]) -> str:
-    """One line for the first fault, and how many more there are."""
+    """One line that names the first fault's key and the nearest right spelling, and counts the other faults."""
     faults = error.errors(include_url=False)
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     keys = _path(first["loc"], document)
@@ -35,7 +35,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
 
 
 def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:
-    """The keys of a fault as the document has them: pydantic's union tags left out."""
+    """The keys that lead to a fault in the document: pydantic's location without the tags of unions."""
     keys: list[str] = []
     place = document
     for step in loc:
@@ -52,7 +52,7 @@ def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:
 
 
 def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set[str]:
-    """The keys that would have been right beside an unknown one."""
+    """The keys that are allowed in the table at `keys`, where an unknown one was found."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
 

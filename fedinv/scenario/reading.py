@@ -1,7 +1,7 @@
-"""Reads a scenario from TOML and checks it to the last key.
+"""Reads a scenario from TOML and checks every key of it.
 
-The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only those that a scenario
-names are imported.
+The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only the plugins that a
+scenario names are imported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,10 @@ def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
 
 @lru_cache(maxsize=8)
 def loads(text: str) -> Scenario:
-    """Parse a scenario's TOML text: what travels in Flower's run configuration. Cached, as every message asks."""
+    """Parse a scenario's TOML text, as Flower's run configuration carries it.
+
+    Cached, as every message of a run asks for it again. Raises RequestError, one line, naming the key.
+    """
     return parse(documents.loads(text, "scenario"), "scenario")
 
 
@@ -55,7 +58,7 @@ def json_schema() -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _model(sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...]) -> type[Scenario]:
-    """The scenario's model, its unions narrowed to these plugins."""
+    """A model of scenarios whose [data], [[defenses]] and [[attacks]] are unions of these plugins only."""
     fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
     if defenses:
         fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
@@ -72,7 +75,10 @@ def _union(group: plugins.Group, kinds: tuple[str, ...]) -> Any:
 
 
 def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The plugins that a document names: sources, defenses, attacks."""
+    """The plugins that a document names, each group sorted: sources, defenses, attacks.
+
+    Raises RequestError, one line, naming the key of a plugin that is missing or unknown.
+    """
     found: list[tuple[str, ...]] = []
     groups: tuple[tuple[plugins.Group, str, str], ...] = (
         ("datasets", "data", "source"),

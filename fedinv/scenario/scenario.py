@@ -8,55 +8,65 @@ from pydantic import Field, SerializeAsAny, model_validator
 from fedinv.attack import Attack, Knowledge
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
-from fedinv.defense_terms.precode import with_bottleneck
+from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.training import Participation
-from fedinv.scenario.compatibility import stacking
+from fedinv.scenario.compatibility import offered, stacking
 from fedinv.strict import Strict
-from fedinv.task.models import Model
-from fedinv.task.networks.convolutional import Convnet
-from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.models import DEFAULT, TABULAR, Model
 from fedinv.task.schema import Schema
 
 
 class AuditTable(Strict):
-    """What an audit is about."""
+    """Which privacy claim `fedinv audit` puts to the test, and with how many canaries."""
 
     claimed_epsilon: float | None = Field(default=None, ge=0)
-    """The epsilon that someone quotes; what the ledger says where absent."""
+    """Epsilon to hold the audit against, 0 or more; without it the ledger's epsilon over all rounds is tested."""
     clients: int = Field(default=200, ge=20)
-    """Canaries of an audit of whole clients: so many take part in it."""
+    """Clients of the audited federation where privacy is claimed per client; each is one canary. At least 20."""
     plant: Literal["nothing", "records", "clients"] = "nothing"
-    """Canaries in the training: only for an audit, which sets it."""
+    """Canaries that take part in the training. Leave it at "nothing": `fedinv audit` sets it."""
 
 
 class JudgeTable(Strict):
     """How claims are judged."""
 
     tolerance: float = Field(default=0.319, gt=0)
-    """Standard deviations within which a continuous field counts as right (TabLeak's, Vero et al. 2023)."""
+    """Error in standard deviations up to which a continuous field counts as right (Vero et al. 2023, TabLeak)."""
 
 
 class Scenario(Strict):
-    """One experiment, whole."""
+    """One experiment: its data, model and training, the defenses, the attacker and the attacks."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    """Name of the experiment, which names its run folders: letters, digits, dots, dashes, underscores, at most 80."""
     seed: int = Field(default=7, ge=0)
+    """Seed of all randomness, 0 or more: the same scenario and seed give the same run."""
     data: SerializeAsAny[Dataset]
-    model: Model = Mlp()
+    """The records, and how they are spread over the clients."""
+    model: Model = DEFAULT
+    """The network that is trained."""
     federation: Federation
+    """How many clients and rounds there are."""
     training: TrainingTable
+    """How a client trains in a round."""
     defenses: tuple[SerializeAsAny[Defense], ...] = ()
+    """Defenses that are on, in the order in which clients apply them; none by default."""
     server: Server = Server()
+    """Whether the server follows the protocol, and how it deviates."""
     attacker: Attacker = Attacker()
+    """What the attacker sees and knows."""
     attacks: tuple[SerializeAsAny[Attack], ...] = ()
+    """Attacks to run on what the attacker saw; none by default."""
     judge: JudgeTable = JudgeTable()
+    """How claims are judged."""
     audit: AuditTable = AuditTable()
+    """Which privacy claim `fedinv audit` puts to the test."""
 
     @model_validator(mode="before")
     @classmethod
-    def _with_bottleneck(cls, document: Any) -> Any:
-        return with_bottleneck(document)
+    def _with_model_keys(cls, document: Any) -> Any:
+        return with_model_keys(document)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -77,18 +87,20 @@ class Scenario(Strict):
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
-        if self.server.unmask and not any(defense.kind == "secagg-plus" for defense in self.defenses):
-            raise ValueError("server.unmask: there is nothing to unmask without the defense 'secagg-plus'")
+        if self.server.unmask and not any(defense.can_be_unmasked for defense in self.defenses):
+            raise ValueError(
+                "server.unmask: there is nothing to unmask, list a defense that can be: "
+                f"{offered(lambda defense: defense.can_be_unmasked)}"
+            )
         if self.model.images and not self.data.images:
             raise ValueError(
                 f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
-                "use mlp or logistic"
+                f"use {' or '.join(TABULAR)}"
             )
         for defense in self.defenses:
-            if defense.per_record and isinstance(self.model, Convnet) and self.model.norm == "batch":
+            if defense.per_record and self.model.no_own_gradients is not None:
                 raise ValueError(
-                    f"model.norm: {defense.kind!r} clips each record's own gradient, and batch normalization mixes the "
-                    'records of a batch: use norm = "none"'
+                    f"model: {defense.kind!r} clips each record's own gradient, and {self.model.no_own_gradients}"
                 )
         for defense in self.defenses:
             misfit = defense.misfit(federation.participants)
@@ -101,11 +113,11 @@ class Scenario(Strict):
 
     @property
     def sampling(self) -> Literal["shuffle", "poisson"]:
-        """How local batches are drawn: as the defenses need it."""
+        """How local batches are drawn: "poisson" where any defense needs it, else "shuffle"."""
         return "poisson" if any(d.sampling == "poisson" for d in self.defenses) else "shuffle"
 
     def participation(self, records: int) -> Participation:
-        """A client's part in a round, of so many records that it holds."""
+        """The participation of a client that holds `records` records, as far as privacy depends on it."""
         training, federation = self.training, self.federation
         size = min(training.batch_size, records)
         return Participation(
@@ -119,13 +131,18 @@ class Scenario(Strict):
         )
 
     def undefended(self) -> Self:
-        """The same federation with every defense off."""
+        """The same federation without defenses, without PRECODE's bottleneck, and without a server that unmasks."""
         server = self.server.model_copy(update={"unmask": False})
-        model = self.model.model_copy(update={"bottleneck": 0})
+        keys = {key for defense in self.defenses for key in model_keys(defense.model_dump())}
+        fields = type(self.model).model_fields
+        model = self.model.model_copy(update={key: fields[key].get_default() for key in keys})
         return self.model_copy(update={"defenses": (), "server": server, "model": model})
 
     def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
-        """What the attacker is told of a client with so many records. A static one is never told of the defenses."""
+        """What the attacker knows of a client that holds `records` records.
+
+        The defenses are left out unless the attack is `adaptive` and the scenario grants that knowledge.
+        """
         knows, training = set(self.attacker.knows), self.training
         lr, taken = "lr" in knows, self.participation(records)
         return Knowledge(
@@ -142,5 +159,5 @@ class Scenario(Strict):
         )
 
     def to_toml(self) -> str:
-        """The resolved scenario, every default written out."""
+        """The scenario as TOML, every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -1,1 +1,1 @@
-"""What lies on disk: files, documents, observations."""
+"""What lies on disk: files, scenario documents, observations, claims, and a run folder's paths."""

@@ -1,4 +1,4 @@
-"""What attacks claimed and answered, kept so that a stopped run goes on and a finished one is judged again."""
+"""Files of what attacks claimed and answered, so that a stopped run resumes and a finished one is judged again."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from fedinv.storage import files
 
 
 def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
-    """Store what an attack said of one observation and how long it took, whole or not at all."""
+    """Store an attack's claim or answer on one observation and the seconds it took, as one atomic write."""
     facts = {"notes": list(claim.notes), "seconds": seconds}
     if isinstance(claim, Answer):
         files.write_tensors(path, {"scores": claim.scores}, facts)
@@ -19,7 +19,10 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
 
 
 def read(path: Path) -> tuple[Claim | Answer, float]:
-    """What was stored, equal in every field, and the seconds. Raises RunError naming a missing or damaged file."""
+    """Read a stored claim or answer, equal in every field, and the seconds that the attack took.
+
+    Raises RunError naming a file that is missing or damaged.
+    """
     tensors, facts = files.read_tensors(path)
     notes, seconds = tuple(facts["notes"]), float(facts["seconds"])
     if "scores" in tensors:

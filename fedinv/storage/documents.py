@@ -1,4 +1,4 @@
-"""Scenario files: the shipped ones by name, others by path, and ``dotted.key=value`` changes to them."""
+"""Scenario files: shipped ones by name, others by path, and ``dotted.key=value`` overrides of their keys."""
 
 import tomllib
 from collections.abc import Sequence
@@ -16,36 +16,48 @@ if not SHIPPED.is_dir():
 
 
 def shipped() -> dict[str, Path]:
-    """The scenarios that come with fedinv, by name."""
+    """The files of the scenarios that come with fedinv, by name."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 def summaries() -> dict[str, str]:
-    """What each shipped scenario is about: the first comment line of its file."""
+    """One line on each shipped scenario, by name: the first comment line of its file."""
     return {name: path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for name, path in shipped().items()}
 
 
 def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
-    """Read a scenario's document and apply overrides. Returns it with its file.
+    """Read a scenario's document by name or path and apply overrides. Returns it and the path of its file.
 
-    A relative data.path is taken from the scenario file's folder. Raises RequestError for a scenario that is not
-    there, not readable or not TOML, and for an override that fits nowhere.
+    The path of a run's folder stands for its scenario.toml. A relative data.path is resolved against the scenario
+    file's folder. Raises RequestError for a scenario that does not exist, cannot be read or is not TOML, and for an
+    override whose key leads into a list or a value.
     """
-    path = _find(name_or_path)
+    path = find(name_or_path)
+    found = read(path)
+    for setting in overrides:
+        override(found, setting)
+    anchor(found, path.parent)
+    return found, path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Parse a scenario's file. Raises RequestError for one that is not readable or not TOML, naming the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read ({error})") from None
-    found = loads(text, str(path))
-    for setting in overrides:
-        override(found, setting)
-    data = found.get("data")
+    return loads(text, str(path))
+
+
+def anchor(document: dict[str, Any], folder: Path) -> None:
+    """Make a relative data.path absolute, in place, as a path from this folder."""
+    data = document.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
-    return found, path
+        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
 
 
-def _find(name_or_path: str) -> Path:
+def find(name_or_path: str) -> Path:
+    """The file of a shipped scenario, of a path, or of a run's folder. Raises RequestError naming the nearest name."""
     names = shipped()
     if name_or_path in names:
         return names[name_or_path]
@@ -68,32 +80,49 @@ def loads(text: str, where: str) -> dict[str, Any]:
 
 
 def override(document: dict[str, Any], setting: str) -> None:
-    """Apply ``dotted.key=value`` in place; the value is TOML, or a bare word."""
-    dotted, equals, value = setting.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise RequestError(f"--set {setting}: write dotted.key=value, for example --set training.lr=0.1")
+    """Apply ``dotted.key=value`` to a document in place. Raises RequestError, see `parse_setting` and `change`."""
+    change(document, *parse_setting(setting))
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Split ``dotted.key=value`` into key and value; a value that is not TOML is taken as a string.
+
+    Raises RequestError for a text without a key or without "=".
+    """
+    key, equals, value = (part.strip() for part in setting.partition("="))
+    if not equals or not all(key.split(".")):
+        raise RequestError(f"setting {setting!r}: write dotted.key=value, for example training.lr=0.1")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value
+        return key, value
+
+
+def change(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key in place; None removes the key, so that its default holds.
+
+    A number in the key is a position in a list, as in ``attacks.0.iterations``. Raises RequestError for a key that
+    leads through a value, or past the end of a list.
+    """
+    keys = key.split(".")
     place: Any = document
-    for depth, key in enumerate(keys):
+    for depth, step in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(place, list):
-            if not key.isdecimal() or int(key) >= len(place):
+            if not step.isdecimal() or int(step) >= len(place):
                 raise RequestError(
-                    f"--set {setting}: {'.'.join(keys[:depth])} is a list of {len(place)}, "
-                    f"so {key!r} must be a number below {len(place)}"
+                    f"{key}: {'.'.join(keys[:depth])} is a list of {len(place)}, "
+                    f"so {step!r} must be a number below {len(place)}"
                 )
             if last:
-                place[int(key)] = parsed
+                place[int(step)] = value
             else:
-                place = place[int(key)]
-        elif isinstance(place, dict):
-            if last:
-                place[key] = parsed
-            else:
-                place = place.setdefault(key, {})
+                place = place[int(step)]
+        elif not isinstance(place, dict):
+            raise RequestError(f"{key}: {'.'.join(keys[:depth])} is a value, not a table")
+        elif not last:
+            place = place.setdefault(step, {})
+        elif value is None:
+            place.pop(step, None)
         else:
-            raise RequestError(f"--set {setting}: {'.'.join(keys[:depth])} is a value, not a table")
+            place[step] = value

@@ -1,4 +1,4 @@
-"""Writing to a run folder so that a crash, Ctrl-C or a full disk never leaves half a file behind."""
+"""Reading and atomically writing files, so that a crash, Ctrl-C or a full disk never leaves a partial one."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from fedinv.errors import RunError
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all. Raises RunError naming the file when the disk refuses."""
+    """Write a file atomically: on failure a former one stays as it was. Raises RunError naming the file."""
     partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON document whole or not at all; a number that is not finite is an error."""
+    """Write a JSON document atomically. Raises ValueError for a number that is not finite, RunError as `write`."""
     write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -46,9 +46,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Make a folder of the same files as another, without copying where the disk can link; whole or not at all.
+    """Make a folder with the same files as another, as hard links where the disk allows, else as copies; atomically.
 
-    Files are only ever replaced, never written into, so that neither folder changes with the other.
+    fedinv replaces files and never writes into one, so a change in one folder does not show in the other. Raises
+    RunError naming the target.
     """
     partial = target.with_name(f".{target.name}.part")
     try:
@@ -68,18 +69,24 @@ def _link(source: str, target: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-    """Write tensors by name in safetensors, with facts as a JSON string in its header."""
+    """Write tensors by name as safetensors, atomically, with `facts` as a JSON string in the header.
+
+    Raises RunError as `write`.
+    """
     header = {"fedinv": json.dumps(facts or {}), "names": json.dumps(list(tensors))}
     content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
     write(path, content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and facts. Raises RunError naming the file when it is missing, truncated or damaged."""
+    """Read tensors by name, in the order written, and the facts.
+
+    Raises RunError naming the file when it is missing, truncated or damaged.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            # safetensors sorts by name; the network's order is kept beside
+            # safetensors sorts by name; the header's list restores the network's order
             return {n: file.get_tensor(n) for n in json.loads(header["names"])}, json.loads(header["fedinv"])
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error

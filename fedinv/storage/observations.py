@@ -1,8 +1,8 @@
-"""The wiretap's files: what the server sent and got back, exactly as it crossed the wire.
+"""The wiretap's files: what the server sent and received, exactly as it crossed the wire.
 
 observations/round-001-sent.safetensors            the global model of a watched round
 observations/round-001-client-0003.safetensors     one client's update
-observations/round-001-sum.safetensors             what secure aggregation lets the server use: the sum
+observations/round-001-sum.safetensors             the sum of updates that secure aggregation lets the server use
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None
 
 
 def write_update(folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]) -> None:
-    """Store what one client sent, or the sum over several."""
+    """Store one client's update, or the sum over several, with the number of records that it covers."""
     name = f"client-{clients[0]:04}" if len(clients) == 1 else "sum"
     facts = {"round": round_, "clients": list(clients), "records": records}
     files.write_tensors(folder / f"round-{round_:03}-{name}.safetensors", update, facts)
@@ -33,9 +33,9 @@ def read_sent(folder: Path, round_: int) -> dict[str, Tensor]:
 
 
 def read(folder: Path) -> tuple[Observation, ...]:
-    """Read all observations, by round and client, sums last; each holds the earlier watched rounds of its client.
+    """Read all observations, sorted by round, then clients by number, then the round's sum.
 
-    Raises RunError naming a file that is damaged.
+    Each holds the earlier watched rounds of its client too. Raises RunError naming a file that is damaged.
     """
     sent: dict[int, dict[str, Tensor]] = {}
     seen: dict[tuple[int, ...], list[Exchange]] = {}
@@ -56,5 +56,5 @@ def read(folder: Path) -> tuple[Observation, ...]:
 
 
 def trained(weights: Mapping[str, Tensor], round_: int, clients: int, records: int) -> Observation:
-    """The trained model as an observation of all clients, of whose update nothing is seen."""
+    """The trained model after the last round as an observation of all clients, with no update received."""
     return Observation(tuple(range(clients)), (Exchange(round_, weights, {}, records),))

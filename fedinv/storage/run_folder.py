@@ -1,4 +1,4 @@
-"""Where everything lies in a run's folder, and in the folder of a comparison, an assessment or an audit.
+"""The paths of all files in a run's folder, and in the folder of a comparison, an assessment or an audit.
 
 runs/<scenario>-<n>/
 scenario.toml schema.json results.json records.parquet report.html log.jsonl plots/*.png
@@ -17,9 +17,10 @@ from fedinv.errors import RequestError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run; none of them is made or read here."""
+    """The paths of one run; asking for a path neither creates nor reads it."""
 
     root: Path
+    """The run's folder."""
 
     @property
     def scenario(self) -> Path:
@@ -28,7 +29,7 @@ class RunFolder:
 
     @property
     def schema(self) -> Path:
-        """The data dictionary that the server was told, JSON."""
+        """The data dictionary that the server received, JSON."""
         return self.root / "schema.json"
 
     @property
@@ -38,7 +39,7 @@ class RunFolder:
 
     @property
     def records(self) -> Path:
-        """Every true record beside what was claimed of it, Parquet."""
+        """One row a true record and attack, with the record claimed for it, Parquet."""
         return self.root / "records.parquet"
 
     @property
@@ -48,37 +49,37 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What happened when, one JSON object a line."""
+        """Events of the run with their times, one JSON object a line."""
         return self.root / "log.jsonl"
 
     @property
     def engine_log(self) -> Path:
-        """What Ray printed, kept only where the training failed."""
+        """The output of Ray and Flower's simulation, kept only where the training failed."""
         return self.root / "ray.log"
 
     @property
     def observations(self) -> Path:
-        """The folder of what the server sent and got back in the watched rounds."""
+        """The folder of what the server sent and received in the watched rounds."""
         return self.root / "observations"
 
     @property
     def ledger(self) -> Path:
-        """What privacy each client was charged, JSON; written last in a training, so a run that has it is trained."""
+        """The privacy events charged to each client, JSON; written last in a training: a run that has it is trained."""
         return self.root / "ledger.json"
 
     @property
     def checkpoint(self) -> Path:
-        """The folder of what a stopped training goes on from."""
+        """The folder of files from which a stopped training resumes."""
         return self.root / "checkpoint"
 
     @property
     def progress(self) -> Path:
-        """The last finished round and what was counted until then, JSON."""
+        """The number of the last finished round, and the bytes, seconds and clients left out until then, JSON."""
         return self.checkpoint / "progress.json"
 
     @property
     def nodes(self) -> Path:
-        """What clients remember between rounds, SQLite."""
+        """The states that clients keep between rounds, SQLite."""
         return self.checkpoint / "nodes.sqlite"
 
     @property
@@ -88,7 +89,7 @@ class RunFolder:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the training came to its end."""
+        """Whether the training is complete."""
         return self.ledger.is_file()
 
     @property
@@ -101,15 +102,18 @@ class RunFolder:
         return self.checkpoint / f"model-{round_:04}.safetensors"
 
     def claim(self, label: str, round_: int, client: str) -> Path:
-        """What the attack of a label claimed of one observation: a client, "sum" or "model"; safetensors."""
+        """The claim of an attack, named by its plan's label, on one observation, safetensors.
+
+        `client` is "client-0003" for a single client's update, "sum" or "model".
+        """
         return self.root / "claims" / label / f"round-{round_:03}-{client}.safetensors"
 
     def plot(self, name: str) -> Path:
-        """One picture of the report, PNG."""
+        """One plot of the report, PNG."""
         return self.root / "plots" / f"{name}.png"
 
     def forget_training(self) -> None:
-        """Remove what a stopped training left, so that it begins again with its first round."""
+        """Remove a stopped training's checkpoint and observations, so that it starts again with its first round."""
         for folder in (self.checkpoint, self.observations):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -122,9 +126,10 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The paths of a comparison, an assessment or an audit; none of them is made or read here."""
+    """The paths of a comparison, an assessment or an audit; asking for a path neither creates nor reads it."""
 
     root: Path
+    """The study's folder."""
 
     @property
     def audit(self) -> Path:
@@ -146,5 +151,5 @@ class StudyFolder:
         return self.root / f"comparison.{ending}"
 
     def run(self, name: str) -> RunFolder:
-        """One of the study's runs."""
+        """The paths of one of the study's runs, in a folder of that name."""
         return RunFolder(self.root / name)

@@ -1,1 +1,1 @@
-"""Many runs: comparisons, assessments and audits."""
+"""Studies of many runs: comparisons, assessments and audits."""

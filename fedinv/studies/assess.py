@@ -1,24 +1,25 @@
-"""How vulnerable is this federation, and why? Varies a scenario one thing at a time, attacks each variation, compares.
+"""Assesses how vulnerable a federation is, and why: varies a scenario one thing at a time and attacks each variation.
 
-Three axes: the model's complexity, the sensitivity of the data, the attacker's strength; and what a defense would do.
+It varies the model's complexity, the training, the data, the attacker's strength, and adds a defense.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fedinv import plugins
-from fedinv.attack import Progress
+from fedinv.attack import Asks, Progress
 from fedinv.errors import RequestError, RunError
-from fedinv.judge.truth import everyone
-from fedinv.results.assessment import Axis, Leak, change
+from fedinv.judge.truth import population_of
+from fedinv.results.assessment import Axis, VariationLeak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
-from fedinv.studies.workers import pool
+from fedinv.studies.defense_sets import trials
+from fedinv.studies.workers import Workers, pool
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,21 @@ class Variation:
     """A scenario in which one thing is changed."""
 
     axis: Axis
+    """What is varied: the model, the training, the data, the attacker, or the defense."""
     change: str
-    """In words, such as "layers a quarter as wide"."""
+    """The change in words, such as "layers a quarter as wide"."""
     changes: Mapping[str, Any]
-    """Of the scenario's document, by dotted key."""
+    """New values of the scenario's document by dotted key."""
     complexity: int = 0
-    """1 where the model is more complex or fits longer, -1 where less."""
+    """1 where the model is more complex or trained longer, -1 where less so, else 0."""
 
 
 def variations(scenario: Scenario) -> Iterator[Variation]:
-    """The scenario as it is, then one change at a time; those that make no sense for it are left out."""
+    """The scenario as it is, then one change at a time; changes that do not apply to it are left out."""
     model, training, watch = scenario.model, scenario.training, scenario.attacker.watch
     yield Variation("as it is", "the scenario as it is", {})
-    if model.kind == "mlp":
-        hidden = list(model.hidden)
+    hidden = list(model.widths)
+    if hidden:
         yield Variation("model", "layers a quarter as wide", {"model.hidden": [max(2, h // 4) for h in hidden]}, -1)
         yield Variation("model", "layers twice as wide", {"model.hidden": [2 * h for h in hidden]}, 1)
         if len(hidden) > 1:
@@ -71,14 +73,14 @@ def variations(scenario: Scenario) -> Iterator[Variation]:
         rounds = sorted({watch.rounds[0], max(1, last // 2), last})
         yield Variation("attacker", f"it looks at {len(rounds)} rounds", {"attacker.watch.rounds": rounds})
     if not scenario.defenses:
-        noise = {"kind": "dp-sgd", "noise_multiplier": 1.0, "clip": 1.0}
-        yield Variation("defense", "DP-SGD, noise 1, clip 1", {"defenses": [noise]})
-        if scenario.federation.participants > 1:
-            yield Variation("defense", "secure aggregation (masking)", {"defenses": [{"kind": "masking"}]})
+        for kind, defense, trial in trials():
+            alone = defense.secure_aggregation and scenario.federation.participants < 2
+            if trial.words is not None and not alone:
+                yield Variation("defense", trial.words, {"defenses": [{"kind": kind, **trial.settings}]})
 
 
 def varied(scenario: Scenario, variation: Variation) -> Scenario:
-    """The scenario with a variation's change, under the cheap attacks. Raises RequestError where it does not hold."""
+    """The scenario with a variation's change, under the quick attacks. Raises RequestError where it is not valid."""
     document = scenario.model_dump(mode="json", exclude_none=True)
     for key, value in variation.changes.items():
         *tables, name = key.split(".")
@@ -90,10 +92,11 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
     return parse(document, variation.change)
 
 
-def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[Leak]:
+def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[VariationLeak]:
     """Run every variation in a folder of its own, on as many processes as asked for; those that are done are read.
 
-    Raises RunError for a scenario that does not even run as it is; another variation that fails is left out.
+    Returns their leaks, the scenario as it is first; another variation that fails is left out. Raises RequestError or
+    RunError where the scenario as it is cannot be used or fails.
     """
     tasks = []
     for number, variation in enumerate(variations(scenario)):
@@ -102,12 +105,12 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
         except RequestError:
             if number == 0:
                 raise
-    found: dict[int, Leak] = {}
-    with pool(jobs, len(tasks), "assessment") as work:
+    found: dict[int, VariationLeak] = {}
+    with pool(Workers(jobs), len(tasks), "assessment") as work:
         for number, variation, changed in tasks:
             work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
         for number, leak in work.finished():
-            if isinstance(leak, Leak):
+            if isinstance(leak, VariationLeak):
                 found[number] = leak
             elif number == 0:
                 raise RunError(f"the scenario as it is: {leak}")
@@ -117,25 +120,33 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
 
 
 def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
-    """The cheap attacks: records by algebra (or the scenario's own way for other networks), attribute, membership.
+    """The quick attacks: first those on records, or the scenario's own way where none suits the model.
 
-    The attribute is the first sensitive column; where `every`, each of them.
+    An attack on an attribute is run on tables alone, and on the first sensitive column; where `every`, on each of them.
     """
-    known = plugins.available("attacks")
     own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
-    found = [{"kind": "exact"}] if scenario.model.kind in ("mlp", "logistic") else own[:1]
-    if "model-inversion" in known and not scenario.data.images:
-        columns = everyone(scenario).table.schema.columns
-        sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
-        asked = {"kind": "model-inversion", "mode": "attribute", "access": "gradients"}
-        found += [{**asked, "column": name} for name in (sensitive if every else sensitive[:1])]
-    if "membership" in known:
-        found.append({"kind": "membership", "method": "loss"})
-    return found
+    found: dict[Asks, list[dict[str, Any]]] = {asks: [] for asks in get_args(Asks)}
+    for kind, attack in plugins.loaded("attacks").items():
+        if attack.assessed_with is None or not attack.suits(scenario.model):
+            continue
+        document = {"kind": kind, **attack.assessed_with}
+        asks = attack.model_validate(document).asks
+        found[asks] += [document] if asks != "attribute" else _of_columns(document, scenario, every)
+    found["records"] = found["records"] or own[:1]
+    return [document for documents in found.values() for document in documents]
 
 
-def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
-    """Run one variation, in a process of its own."""
+def _of_columns(document: dict[str, Any], scenario: Scenario, every: bool) -> list[dict[str, Any]]:
+    """An attack on an attribute, once for each column that it is asked for."""
+    if scenario.data.images:
+        return []
+    columns = population_of(scenario).table.schema.columns
+    sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
+    return [{**document, "column": name} for name in (sensitive if every else sensitive[:1])]
+
+
+def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
+    """Run one variation in its folder, or read it where it is finished; runs in a process of the pool."""
     from fedinv.runs import run
     from fedinv.scenario.reading import loads
 
@@ -146,12 +157,14 @@ def _leak(toml: str, variation: Variation, folder: Path) -> Leak:
         run.check(scenario, "inline")
         results = run.run(scenario, run.open_folder(scenario, folder))
     told = [one for one in results.inferences if one.answered and one.measures]
-    told.sort(key=lambda one: one.measures[0].value - one.measures[0].prior)  # of several variants the worst stays
+    told.sort(
+        key=lambda one: one.measures[0].value - one.measures[0].prior
+    )  # the dictionary keeps the worst of several variants
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
     members = [_rate(one) for one in told if one.asks == "membership"]
     asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
     columns = {name: columns[name] for name in asked if name in columns}
-    return Leak(
+    return VariationLeak(
         axis=variation.axis,
         change=variation.change,
         complexity=variation.complexity,
@@ -177,7 +190,7 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     from fedinv.judge.utility import auc, r2
     from fedinv.runs.context import TrainedRun
 
-    people = everyone(scenario)
+    people = population_of(scenario)
     held = np.concatenate(people.shares)
     measured = auc if results.utility.metric == "auc" else r2
     network = TrainedRun(scenario, RunFolder(folder)).network()
@@ -185,8 +198,8 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     return value - results.utility.value
 
 
-def most_helpful(leaks: Sequence[Leak]) -> Leak | None:
-    """The single change that lowers the records rebuilt most; None where nothing leaked or nothing helped."""
+def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
+    """The single change that lowers the share of records recovered most, measurably; None where there is none."""
     base = leaks[0].records
     if base is None:
         return None

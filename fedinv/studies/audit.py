@@ -1,6 +1,7 @@
-"""Audits a claim: canaries in the scenario's own training, and what could be told of them from what it let out."""
+"""Audits a privacy claim: plants canaries in the scenario's own training and tests how well they can be detected."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError
 from fedinv.privacy import claims
+from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs.attack_runner import ProgressBars
@@ -20,15 +22,16 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
 ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
+"""Names of the two lower bounds in results and reports."""
 
 
 def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
-    """Train with canaries in a folder of its own, and hold what can be told of them against the claim.
+    """Train with canaries in a folder, and hold the lower bounds of epsilon that they give against the claim.
 
-    Raises RequestError where nothing is claimed.
+    A finished training in the folder is used again. Raises RequestError where nothing is claimed.
     """
-    defense, unit = _claimant(scenario)
-    audited = _audited(scenario, unit)
+    claimed = _claimed(scenario)
+    audited = _audited(scenario, claimed.event.unit)
     folder.mkdir(parents=True, exist_ok=True)
     place = RunFolder(folder)
     torch.set_num_threads(1)
@@ -40,26 +43,29 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     progress(1.0)
     ledger = claims.claim(files.read_json(place.ledger)["clients"], [d.kind for d in audited.defenses])
     scoring = bars("scoring canaries")
-    scores = client_scores(audited, place, defense) if unit == "client" else record_scores(audited, place)
-    linear, likely, present = scores
-    delta = float(getattr(defense, "delta", 1e-5))
+    score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
+    linear, likely, present = score(audited, place, claimed.defense)
     bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
     scoring(1.0)
-    claimed = scenario.audit.claimed_epsilon if scenario.audit.claimed_epsilon is not None else ledger.epsilon
-    if claimed is None:
+    if scenario.audit.claimed_epsilon is None and ledger.epsilon is None:
         raise RequestError(f"nothing to audit: {ledger.note}")
-    return _verdict(scenario, unit, claimed, ledger.epsilon, delta, len(present), bounds)
+    return _verdict(scenario, claimed.event, ledger.epsilon, len(present), bounds)
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """What is audited: the first defense that claims differential privacy, and its charge for one round."""
+
+    defense: Defense
+    event: PrivacyEvent
 
 
 def _verdict(
-    scenario: Scenario,
-    unit: Literal["example", "client"],
-    claimed: float,
-    ledger: float | None,
-    delta: float,
-    canaries: int,
-    bounds: Mapping[str, Bound],
+    scenario: Scenario, event: PrivacyEvent, ledger: float | None, canaries: int, bounds: Mapping[str, Bound]
 ) -> Audit:
+    """Hold the bounds against the epsilon that is quoted, or where none is against the ledger's."""
+    quoted, unit = scenario.audit.claimed_epsilon, event.unit
+    claimed = quoted if quoted is not None else float(ledger or 0.0)
     method, worst = max(bounds.items(), key=lambda item: item[1].epsilon)
     verdict: Verdict = "FAIL" if worst.epsilon > claimed else "not contradicted"
     told = f"{worst.right} of {worst.guesses} guesses right"
@@ -73,9 +79,9 @@ def _verdict(
         scenario=scenario.name,
         unit=unit,
         claimed=claimed,
-        quoted=scenario.audit.claimed_epsilon is not None,
+        quoted=quoted is not None,
         ledger=ledger,
-        delta=delta,
+        delta=event.delta,
         canaries=canaries,
         lower_bounds={name: bound.epsilon for name, bound in bounds.items()},
         right={name: (bound.right, bound.guesses) for name, bound in bounds.items()},
@@ -84,25 +90,29 @@ def _verdict(
     )
 
 
-def _claimant(scenario: Scenario) -> tuple[Defense, Literal["example", "client"]]:
+def _claimed(scenario: Scenario) -> _Claimed:
     taken = scenario.participation(max(1, scenario.training.batch_size))
     for defense in scenario.defenses:
         events = defense.privacy_events(taken)
         if events:
-            return defense, events[0].unit
+            return _Claimed(defense, events[0])
     kinds = ", ".join(defense.kind for defense in scenario.defenses) or "no defense is on"
     raise RequestError(f"nothing to audit: no defense of {scenario.name} claims differential privacy ({kinds})")
 
 
 def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario:
-    """The scenario with canaries; of whole clients as many as are wanted, at a small model: their updates are made."""
+    """The scenario with canaries planted and all rounds and clients watched, without attacks.
+
+    Where privacy is claimed per client it has `audit.clients` clients of one record each and a small model, as canary
+    clients send a crafted update and train nothing.
+    """
     document = scenario.model_dump(mode="json", exclude_none=True)
     document |= {"attacks": [], "audit": {"plant": "records" if unit == "example" else "clients"}}
     if unit == "client":
         document["federation"] |= {"clients": scenario.audit.clients}
         document["federation"].pop("clients_per_round", None)
         document["training"] |= {"algorithm": "fedsgd", "batch_size": 1, "records_per_client": 1}
-        if scenario.model.kind == "mlp":
+        if scenario.model.widths:
             document["model"] |= {"hidden": [32]}
     rounds = list(range(1, scenario.federation.rounds + 1))
     clients = document["federation"].get("clients_per_round")
@@ -111,7 +121,7 @@ def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario
 
 
 def note(found: Audit, folder: Path) -> None:
-    """Write the bounds into a finished run's results, and its page again."""
+    """Write an audit's lower bounds into a finished run's results.json, and render its report again."""
     from fedinv.report import render
     from fedinv.runs.run import read_results
 

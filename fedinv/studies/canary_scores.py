@@ -1,4 +1,4 @@
-"""Scores by which an audit tells canaries that took part from those that did not."""
+"""Scores by which an audit separates canaries that took part from those that did not."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -15,7 +15,7 @@ from fedinv.data.batches import local_batches
 from fedinv.data.canaries import Planted, direction, plant, toss
 from fedinv.defense import Defense
 from fedinv.errors import RunError
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
@@ -24,10 +24,14 @@ from fedinv.task.loss import loss
 from fedinv.task.models import load
 
 Coins = NDArray[np.bool_]
+"""Whether each canary took part, bool (m,), as the coin tosses decided."""
 
 
 def client_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
-    """How far each canary client's direction was taken, over all rounds; (m,), the same twice, and the coins."""
+    """How far the models or updates moved along each canary client's direction, summed over all rounds.
+
+    Returns the scores (m,) twice, as linear scores and as likelihoods, and the coins (m,).
+    """
     clients = range(scenario.federation.clients)
     present = np.array([toss(scenario.seed, client) for client in clients])
     like = observations.read_sent(folder.observations, 1)
@@ -46,7 +50,10 @@ def client_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tu
 
 
 def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[Tensor]:
-    """What came out of each round: the sum's mean, or the models' difference where the server adds the noise."""
+    """The mean that each round releases, float64 (parameters,).
+
+    That of the sum, or, where the server adds the noise, the difference of successive models.
+    """
     if not defense.by_server:
         for seen in observations.read(folder.observations):
             if len(seen.clients) > 1:
@@ -59,12 +66,13 @@ def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[
         yield _flat(after).double() - _flat(before).double()
 
 
-def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores, Coins]:
+def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
     """Of each canary record: its part in its client's updates against noise, the likelihood that it is in, its coin.
 
-    Where a malicious server makes its numbers overflow, both are the rounds in which they did.
+    Where a malicious server makes its numbers overflow, both are the rounds in which they did. Raises RunError where
+    the defense does not say how it clips records' gradients.
     """
-    people = everyone(scenario)
+    people = population_of(scenario)
     by_client: dict[int, list[Observation]] = {}
     for seen in observations.read(folder.observations):
         if len(seen.clients) == 1:
@@ -85,7 +93,7 @@ def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores
         met = by_client.get(client, [])
         for seen in met:
             planted = plant(inputs, labels, _network(scenario, seen.last.sent), scenario.seed, client)
-            parts, variances = _parts(scenario, planted, seen)
+            parts, variances = _parts(scenario, planted, seen, defense)
             weighted, weights = weighted + parts / variances, weights + 1 / variances
             chances = chances + _likelihood(scenario, len(inputs), parts, variances)
         if met:
@@ -97,17 +105,19 @@ def record_scores(scenario: Scenario, folder: RunFolder) -> tuple[Scores, Scores
     return np.concatenate(linear), np.concatenate(likely), np.concatenate(coins)
 
 
-def _parts(scenario: Scenario, planted: Planted, seen: Observation) -> tuple[Scores, Scores]:
-    """How often each canary was used in one update, estimated by least squares, and the estimates' variances."""
+def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Defense) -> tuple[Scores, Scores]:
+    """Times that each canary was used in one update, estimated by least squares, (m,), and the variances (m,)."""
     training, client, held = scenario.training.settings, seen.clients[0], len(planted.labels)
     taken = scenario.participation(held)
-    defense = next(d for d in scenario.defenses if d.per_record).known(taken)
-    clip, noise = float(defense["clip"]), float(defense["noise_multiplier"])
+    clipping = defense.clipping(taken)
+    if clipping is None:
+        raise RunError(f"{defense.kind} claims a guarantee for examples and does not say how it clips them: no audit")
+    clip, noise = clipping.clip, clipping.noise_multiplier
     batches = local_batches(training, held, scenario.sampling, scenario.seed, client, seen.last.round)
     used = np.bincount(np.concatenate(batches), minlength=held).astype(np.float64)
     gradients = _clipped(_network(scenario, seen.last.sent), planted, clip).double()
     total = -_flat(seen.last.received).double() * (taken.batch_size / training.lr)
-    # everyone's part but the canaries' is known to the auditor
+    # the auditor knows the contributions of all records but the canaries
     known = torch.from_numpy(np.where(np.isin(np.arange(held), planted.canaries), 0.0, used))
     ways = gradients[planted.canaries]
     least = 1e-4 * clip**2 * torch.eye(len(ways), dtype=torch.float64)
@@ -118,7 +128,7 @@ def _parts(scenario: Scenario, planted: Planted, seen: Observation) -> tuple[Sco
 
 
 def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scores) -> Scores:
-    """Log likelihood ratio that a canary was drawn with the scenario's chances, against never."""
+    """Log likelihood ratio (m,): drawn by Poisson sampling at the scenario's rate against never drawn."""
     taken = scenario.participation(records)
     times = np.arange(taken.steps + 1)
     chances = binom.logpmf(times, taken.steps, taken.batch_size / taken.records)
@@ -128,7 +138,7 @@ def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scor
 
 
 def _network(scenario: Scenario, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    schema = everyone(scenario).table.schema
+    schema = population_of(scenario).table.schema
     return load(
         scenario.model, schema.shape, schema.outputs, {name: tensor.clone() for name, tensor in weights.items()}
     )

@@ -1,68 +1,96 @@
 """Runs the matrix of a comparison: every stack of defenses with every seed, each under all attacks, over processes.
 
-A cell is a run folder named by its content, kept from one comparison to the next: a second one that adds a defense or
-an attack does only what is new.
+A cell is a run folder named by a hash of its scenario, kept from one comparison to the next: a second one that adds a
+defense or an attack runs only what is new.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import __version__
-from fedinv.attack import Attack, Progress
+from fedinv import plugins
+from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
 from fedinv.runs import run
 from fedinv.scenario.scenario import Scenario
+from fedinv.scenario.short_form import plugin
 from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
-from fedinv.studies.workers import pool
+from fedinv.studies.workers import Workers, pool
+from fedinv.version import __version__
+
+Named = Callable[[float, str], None]
+"""Called with the share of the work that is done, 0 to 1, and the name of what is under way."""
 
 
-def seeds_of(scenario: Scenario, count: int) -> list[int]:
-    """The scenario's seed and those after it."""
-    return [scenario.seed + i for i in range(count)]
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison runs: every stack of defenses with every seed, each under all attacks."""
+
+    scenario: Scenario
+    """Its own defenses and attacks are left out."""
+    stacks: Sequence[Stack]
+    """The rows beside the scenario without defenses, which is always run."""
+    attacks: Sequence[Attack]
+    repetitions: int = 1
+    """Seeds of each stack: the scenario's and those after it."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that each stack is run with."""
+        return [self.scenario.seed + i for i in range(self.repetitions)]
+
+    @property
+    def cells(self) -> dict[tuple[str, int], Scenario]:
+        """The scenario of each cell by its stack's name and its seed, those without defenses first.
+
+        Raises RequestError for a stack that the scenario cannot have.
+        """
+        stacked = [stack.on(self.scenario) for stack in self._rows]
+        return {
+            (stack.name, seed): one.model_copy(update={"seed": seed})
+            for stack, one in zip(self._rows, stacked, strict=True)
+            for seed in self.seeds
+        }
+
+    @property
+    def _rows(self) -> list[Stack]:
+        return [Stack(NONE), *(stack for stack in self.stacks if stack.name != NONE)]
 
 
 def cell_folder(scenario: Scenario, cache: Path) -> Path:
-    """Where a cell's run is kept: named by its content, whatever the scenario is called and is attacked by."""
+    """The folder of a cell's run, named by a hash of fedinv's version and the scenario without name and attacks."""
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
     text = json.dumps([__version__, content], sort_keys=True)
     return cache / sha256(text.encode()).hexdigest()[:16]
 
 
-def matrix(
-    scenario: Scenario,
-    stacks: Sequence[Stack],
-    attacks: Sequence[Attack],
-    seeds: Sequence[int],
-    cache: Path,
-    jobs: int | None,
-    progress: Progress,
-    ray_address: str | None = None,
-) -> Cells:
+def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
     """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
+
+    `progress` is called with the share that is done and the name of the cell that has been under way longest.
 
     A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
     """
-    plain, stacked = Stack(NONE), [stack for stack in stacks if stack.name != NONE]
-    declared = {
-        (stack.name, seed): stack.on(scenario).model_copy(update={"seed": seed})
-        for stack in (plain, *stacked)
-        for seed in seeds
-    }
-    asked = [attack.model_dump(mode="json", exclude_none=True) for attack in attacks]
+    declared, seeds = plan.cells, plan.seeds
+    stacked = [stack for stack in plan.stacks if stack.name != NONE]
+    asked = [attack.model_dump(mode="json", exclude_none=True) for attack in plan.attacks]
     found: Cells = {}
-    with pool(jobs, len(declared), "comparison", ray_address) as work:
+    waiting: dict[tuple[str, int], None] = {}  # in the order in which they are begun
+    with pool(workers, len(declared), "comparison") as work:
         for seed in seeds:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
+            waiting[NONE, seed] = None
+        progress(0.0, _named(waiting, seeds))
         for (name, seed), outcome in work.finished():
             if name == NONE and not isinstance(outcome, Results):
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
@@ -72,42 +100,29 @@ def matrix(
                     one = declared[stack.name, seed]
                     base = None if stack.knobs else cell_folder(declared[NONE, seed], cache)
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
-            progress(len(found) / len(declared))
+                    waiting[stack.name, seed] = None
+            waiting.pop((name, seed))
+            progress(len(found) / len(declared), _named(waiting, seeds))
     return {key: found[key] for key in declared}
 
 
-def compare(
-    scenario: Scenario,
-    stacks: Sequence[Stack],
-    attacks: Sequence[Attack],
-    seeds: int,
-    limit: float,
-    folder: Path,
-    jobs: int | None,
-    progress: Progress,
-    ray_address: str | None = None,
-) -> Comparison:
+def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: Named) -> Comparison:
     """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
 
-    With the address of a Ray cluster they run there: all its machines must share that folder, and have fedinv.
+    `limit` is the share of the model's metric, 0 to 1, that the recommended stack may lose. The machines of a Ray
+    cluster must all share the folder, and have fedinv.
     """
-    repeated, cache = seeds_of(scenario, seeds), folder.absolute().parent / ".cells"
-    cells = matrix(scenario, stacks, attacks, repeated, cache, jobs, progress, ray_address)
-    where = {
-        (stack.name, seed): os.path.relpath(
-            cell_folder(stack.on(scenario).model_copy(update={"seed": seed}), cache), folder
-        )
-        for stack in (Stack(NONE), *stacks)
-        for seed in repeated
-    }
-    found = seed_pooling.rows(cells, where, attacks)
+    cache = folder.absolute().parent / ".cells"
+    cells = matrix(plan, cache, workers, progress)
+    where = {key: os.path.relpath(cell_folder(one, cache), folder) for key, one in plan.cells.items()}
+    found = seed_pooling.rows(cells, where, plan.attacks)
     metric = metric_text(next(one for one in cells.values() if isinstance(one, Results)).utility)
     there = {row.defenses for row in found}
     return Comparison(
-        scenario=scenario.name,
-        seeds=repeated,
+        scenario=plan.scenario.name,
+        seeds=plan.seeds,
         metric=metric,
-        attacks=seed_pooling.labels(attacks),
+        attacks=seed_pooling.labels(plan.attacks),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
         dominated=recommendation.dominated(found),
@@ -116,8 +131,14 @@ def compare(
     )
 
 
+def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
+    """The cell that was begun first of those that wait, by its defenses and, where there are several, its seed."""
+    name, seed = next(iter(waiting), ("", 0))
+    return f"{name}, seed {seed}" if name and len(seeds) > 1 else name
+
+
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:
-    """Run one cell, in a process of its own."""
+    """Run one cell; runs in a process of the pool."""
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
@@ -126,28 +147,20 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 
 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
-    """Attacks by kind with settings, as `gradient-matching:restarts=4`; the scenario's own settings where it has them.
+    """Attacks by kind with settings, as `gradient-matching:restarts=4`, on top of the scenario's own settings.
 
-    Without any: those of the scenario that rebuild records, and row-space where the network is a perceptron. Raises
-    RequestError naming the nearest right spelling, and where nothing is left to attack with.
+    Without any: those of the scenario that rebuild records, and those that every comparison runs on such a model.
+    Raises RequestError naming the nearest right spelling, and where nothing is left to attack with.
     """
-    from fedinv.storage.documents import override
-
-    own = {attack.kind: attack for attack in scenario.attacks}
+    own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
     if not texts:
         kinds = [attack.kind for attack in scenario.attacks if attack.asks == "records"]
-        texts = list(dict.fromkeys([*kinds, *(["row-space"] if scenario.model.kind == "mlp" else [])]))
+        every = [k for k, a in plugins.loaded("attacks").items() if a.compared and a.suits(scenario.model)]
+        texts = list(dict.fromkeys([*kinds, *every]))
     found: list[Attack] = []
     for text in dict.fromkeys(texts):
-        kind, *settings = text.strip().split(":")
-        parameters: dict[str, Any] = {"kind": kind}
-        if kind in own:
-            parameters = own[kind].model_dump(mode="json", exclude_defaults=True) | {"kind": kind}
-        for setting in settings:
-            override(parameters, setting)
-        if kind == "exact" and any(other.startswith("row-space") for other in texts):
-            parameters.setdefault("fall_back", False)  # row-space is run by itself
-        found.append(run.parse_attack(parameters))
+        found.append(run.parse_attack(plugin("attacks", text, own)))
     if not found:
-        raise RequestError("--attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
-    return found
+        raise RequestError("attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
+    kinds = [attack.kind for attack in found]
+    return [attack.beside(kinds) for attack in found]

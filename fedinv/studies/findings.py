@@ -1,4 +1,4 @@
-"""The risk card of a scenario: what leaks, to whom, why, and which single change lowers it most, all of it measured."""
+"""The risk card of a scenario: what leaks, what it depends on, and which single change lowers it most, as measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from fedinv.judge.truth import everyone
-from fedinv.results.assessment import Assessment, Leak, change, effect
+from fedinv.judge.truth import population_of
+from fedinv.results.assessment import Assessment, VariationLeak, change, effect
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Rate
 from fedinv.results.wording import hits, metric_text, percent
@@ -18,8 +18,8 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.assess import most_helpful
 
 
-def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Assessment:
-    """Draw the conclusions from all variations that were run."""
+def assessment(scenario: Scenario, folder: Path, leaks: Sequence[VariationLeak]) -> Assessment:
+    """The conclusions from all variations that were run, whose folders lie in `folder`; the base must be the first."""
     unusual = _unusual(folder / leaks[0].run)
     depends = (_complexity(leaks), _columns(leaks[0]), _unusualness(unusual), *_attacker(leaks))
     findings = [_as_it_is(leaks[0]), _help(leaks), *depends]
@@ -32,7 +32,7 @@ def assessment(scenario: Scenario, folder: Path, leaks: Sequence[Leak]) -> Asses
     )
 
 
-def _as_it_is(base: Leak) -> str:
+def _as_it_is(base: VariationLeak) -> str:
     parts = []
     if base.records is not None:
         whole = base.records
@@ -52,8 +52,8 @@ def _as_it_is(base: Leak) -> str:
     return "as it is, the server " + ", ".join(parts) if parts else "no attack had anything to attack"
 
 
-def _complexity(leaks: Sequence[Leak]) -> str:
-    """The claim that a more complex model is easier to attack, put to the test."""
+def _complexity(leaks: Sequence[VariationLeak]) -> str:
+    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested."""
     base, told = leaks[0], []
     for name in ("records", "attribute", "membership"):
         more = less = level = 0
@@ -70,7 +70,7 @@ def _complexity(leaks: Sequence[Leak]) -> str:
     return "is a more complex model, or longer training, easier to attack? " + "; ".join(told) if told else ""
 
 
-def _columns(base: Leak) -> str:
+def _columns(base: VariationLeak) -> str:
     if len(base.columns) < 2:
         return ""
     told = [
@@ -81,7 +81,10 @@ def _columns(base: Leak) -> str:
 
 
 def _unusual(folder: Path) -> Rate | None:
-    """Whether the people least like others are rebuilt more often, by the worst record attack of a run."""
+    """Share recovered, by a run's worst attack, of the quarter of people farthest from their nearest neighbor.
+
+    Its prior is that of the quarter nearest to theirs. None with fewer than eight records.
+    """
     scenario, path = read(str(RunFolder(folder).scenario)), RunFolder(folder).records
     if not path.is_file():
         return None
@@ -89,7 +92,7 @@ def _unusual(folder: Path) -> Rate | None:
     names = np.array([" ".join(row.values()) for row in rows.select([0, 1, 2]).to_pylist()])
     recovered = rows["recovered"].to_numpy().astype(bool)
     worst = names == max(dict.fromkeys(names), key=lambda name: recovered[names == name].mean())
-    people, persons, recovered = everyone(scenario), rows["person"].to_numpy()[worst], recovered[worst]
+    people, persons, recovered = population_of(scenario), rows["person"].to_numpy()[worst], recovered[worst]
     if len(persons) < 8:
         return None
     apart = torch.cdist(people.inputs[persons].double(), people.inputs.double())
@@ -114,7 +117,7 @@ def _unusualness(rate: Rate | None) -> str:
     )
 
 
-def _attacker(leaks: Sequence[Leak]) -> list[str]:
+def _attacker(leaks: Sequence[VariationLeak]) -> list[str]:
     base, found = leaks[0].records, []
     for one in leaks:
         if one.axis == "attacker" and base is not None and one.records is not None:
@@ -124,7 +127,7 @@ def _attacker(leaks: Sequence[Leak]) -> list[str]:
     return ["; ".join(found)] if found else []
 
 
-def _help(leaks: Sequence[Leak]) -> str:
+def _help(leaks: Sequence[VariationLeak]) -> str:
     best, base = most_helpful(leaks), leaks[0]
     if base.records is None or not hits(base.records):
         return "no record is rebuilt as it is, so no change can lower that"

@@ -1,4 +1,4 @@
-"""Runs of a study spread over the machines of a Ray cluster."""
+"""Spreads the runs of a study over the machines of a Ray cluster."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,21 +15,21 @@ Key = TypeVar("Key")
 
 
 class Cluster(Generic[Key]):
-    """Tasks under way on a cluster, by key: what a Pool is on one machine."""
+    """Tasks that run on a Ray cluster, by key; the same interface as `workers.Pool` on one machine."""
 
     def __init__(self) -> None:
         self._task: Any = ray.remote(num_cpus=1)(_outcome)
         self._running: dict[Any, Key] = {}
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
-        """Start a function of a module where a CPU is free, or put it in line."""
+        """Queue a module's function, to run where a CPU of the cluster is free."""
         self._running[self._task.remote(function, arguments)] = key
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
-        """Each task's key and result, or the RequestError or RunError that it ended with, as they finish.
+        """Yield each task's key and its result, or the RequestError or RunError that it raised, as tasks finish.
 
-        More may be submitted meanwhile. A task whose worker or machine dies is tried again there or elsewhere; it
-        ends with a RunError where that does not help.
+        More may be submitted meanwhile. A task whose worker or machine dies is tried again there or elsewhere; its
+        result is a RunError where that fails too. Raises any other exception of a task.
         """
         while self._running:
             (done, *_), _ = ray.wait(list(self._running))
@@ -53,7 +53,7 @@ def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 @contextmanager
 def cluster(address: str) -> "Iterator[Cluster[Any]]":
-    """Join a cluster for a block; what still runs when it ends is ended too."""
+    """Join a cluster for the length of a block; tasks that run when the block ends are ended."""
     join(address)
     try:
         yield Cluster()

@@ -1,4 +1,4 @@
-"""What follows from a comparison: which defenses no one should take, and which one to take."""
+"""Conclusions from a comparison: which stacks of defenses are dominated, and which one to use."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from fedinv.results.wording import UNITS, epsilon_text, points
 
 
 def dominated(found: Sequence[Row]) -> list[Domination]:
-    """Stacks beside which another leaks no more and costs no more, and measurably less in one of both."""
+    """Stacks to which another is preferable: no more leakage, no more utility lost, and measurably less of either."""
     told = []
     for row in found:
         better = [other for other in found if other is not row and _dominates(other, row)]
@@ -24,7 +24,10 @@ def dominated(found: Sequence[Row]) -> list[Domination]:
 
 
 def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
-    """One sentence: of the stacks within the limit the one that leaks least; a guarantee decides where that ties."""
+    """Recommend, in a sentence or two, the stack that leaks least among those that lose at most `limit` of the metric.
+
+    Among stacks that leak alike within the interval, one with a guarantee is preferred, then the cheapest.
+    """
     told = [row for row in found if row.worst is not None]
     if not told:
         return "No attack was strong enough to tell the defenses apart: nothing can be recommended."
@@ -60,7 +63,7 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
 
 
 def _instead(told: Sequence[Row]) -> str:
-    """What holds, and its price."""
+    """A sentence on the cheapest stack that leaks nothing measurable, and its loss; empty where there is none."""
     holding = [row for row in told if row.worst is not None and row.worst.verdict == "not measurable"]
     if not holding:
         return ""

@@ -1,4 +1,4 @@
-"""What a comparison finds: what each stack of defenses lets through under each attack, and what it costs."""
+"""Pools a comparison's cells over seeds: each stack's leakage under each attack, and its cost."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from fedinv.results.run import AttackResult, InferenceResult, Interval, Rate, Re
 
 
 def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence[Attack]) -> list[Row]:
-    """Pool the cells over their seeds, stacks of which any seed ran, without defenses first."""
+    """One row for each stack of which any seed ran, pooled over its seeds; the one without defenses comes first."""
     stacks, seeds = list(dict.fromkeys(name for name, _ in cells)), sorted({seed for _, seed in cells})
     plain = {seed: cells[NONE, seed] for seed in seeds}
     named = labels(attacks)
@@ -50,7 +50,7 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
 
 
 def labels(attacks: Sequence[Attack]) -> list[str]:
-    """Attacks' kinds, with what is set beside the defaults where there are several of a kind."""
+    """A name for each attack: its kind, with the settings that are not defaults where there are several of a kind."""
     kinds = [attack.kind for attack in attacks]
     found = []
     for attack in attacks:
@@ -119,7 +119,7 @@ def _of_measures(
 
 
 def above_guess(value: float, interval: Interval, prior: float) -> tuple[float, Interval]:
-    """Of what a guesser gets wrong the share that is right, and its interval; 0 where a guesser gets all right."""
+    """The share of what a guess gets wrong that an attack gets right, and its interval; 0 where a guess is perfect."""
     room = 1 - prior
     if room <= 0:
         return 0.0, (0.0, 0.0)
@@ -137,7 +137,11 @@ def _verdict(
 
 
 def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
-    """One rate over several runs: exact for counts of records; for fields, which hang together, from the runs' own."""
+    """One rate over several runs, weighted by count.
+
+    The interval is Clopper and Pearson's where `exact`, for counts of records; for fields, which are correlated within
+    a record, it is combined from the runs' own intervals.
+    """
     count = sum(rate.count for rate in rates)
     if not count:
         return rates[0]

@@ -1,10 +1,11 @@
-"""Work spread over processes, each of one thread: what assessments and comparisons run on."""
+"""Spreads the runs of assessments and comparisons over processes."""
 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,20 +18,20 @@ Key = TypeVar("Key")
 
 
 class Pool(Generic[Key]):
-    """Tasks under way, by key."""
+    """Tasks that run in the processes of one machine, by key."""
 
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self._executor = executor
         self._running: dict[Future[Any], Key] = {}
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
-        """Start a function of a module, or put it in line."""
+        """Queue a module's function, to run where a process is free."""
         self._running[self._executor.submit(function, *arguments)] = key
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
-        """Each task's key and result, or the RequestError or RunError that it ended with, as they finish.
+        """Yield each task's key and its result, or the RequestError or RunError that it raised, as tasks finish.
 
-        More may be submitted meanwhile. Raises RunError when a process was killed from outside.
+        More may be submitted meanwhile. Raises any other exception of a task, BrokenProcessPool when a process died.
         """
         while self._running:
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
@@ -43,26 +44,34 @@ class Pool(Generic[Key]):
                 yield key, result
 
 
-@contextmanager
-def pool(
-    jobs: int | None, tasks: int, what: str, ray_address: str | None = None
-) -> "Iterator[Pool[Any] | Cluster[Any]]":
-    """A pool of as many processes as asked for, one a core by default; it is closed at once on Ctrl-C.
+@dataclass(frozen=True)
+class Workers:
+    """Where tasks are worked on: on this machine, or on a Ray cluster."""
 
-    With an address, the CPUs of a Ray cluster instead: then paths among the arguments must be absolute, and lie on a
-    disk that all its machines share.
+    jobs: int | None = None
+    """Processes on this machine; None: one a core."""
+    ray_address: str | None = None
+    """HOST:PORT of a Ray cluster whose CPUs are used instead, as many as it has."""
+
+
+@contextmanager
+def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Cluster[Any]]":
+    """Processes for so many tasks of a study that `what` names; they are closed at once on Ctrl-C.
+
+    On a Ray cluster paths among the arguments must be absolute, and lie on a disk that all its machines share. Raises
+    RequestError where a number of processes is asked for there, RunError when a process is killed from outside.
     """
-    if ray_address is not None:
-        if jobs is not None:
+    if workers.ray_address is not None:
+        if workers.jobs is not None:
             raise RequestError("--jobs: a Ray cluster runs as many as it has CPUs, leave --jobs or --ray-address out")
         os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or under `uv run` Ray ships the working folder
         from fedinv.studies.ray_workers import cluster
 
-        with cluster(ray_address) as work:
+        with cluster(workers.ray_address) as work:
             yield work
         return
-    workers = max(1, min(jobs or os.cpu_count() or 1, tasks))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as executor:
+    processes = max(1, min(workers.jobs or os.cpu_count() or 1, tasks))
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
         try:
             yield Pool(executor)
         except BrokenProcessPool as error:

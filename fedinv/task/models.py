@@ -3,17 +3,22 @@
 import copy
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, get_args
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
-from fedinv.task.networks.perceptron import Logistic, Mlp, Shape
+from fedinv.task.networks.perceptron import Logistic, Mlp
 
 AnyModel = Mlp | Logistic | Lenet | Convnet
 Model = Annotated[AnyModel, Field(discriminator="kind")]
+DEFAULT: AnyModel = Mlp()
+"""The model of a scenario that declares none."""
+TABULAR = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images)
+"""Kinds of the models that read rows of a table."""
 
 
 def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:

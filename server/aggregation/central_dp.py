@@ -8,10 +8,24 @@ from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 from torch import Tensor
 
+from fedinv.defense_terms.central_dp import CentralNoise
 from fedinv.federation import wire
+from fedinv.federation.agreement import Agreement
+from fedinv.federation.streams import stream
 
 Update = Mapping[str, Tensor]
 EPS = torch.finfo(torch.float32).eps
+
+
+def mean(
+    agreement: Agreement, sent: Update, updates: Sequence[Update], weights: Sequence[float], round_: int
+) -> dict[str, Tensor]:
+    """The noised mean of a round, of the noise that the scenario asks for; every client counts alike."""
+    federation = agreement.federation
+    noise = CentralNoise.model_validate(agreement.defense("central-dp"))
+    multiplier = noise.event(federation.clients, federation.participants, federation.rounds).noise_multiplier
+    seed = int(stream(agreement.seed, "central-dp", round_).integers(2**32))
+    return noised_mean(sent, updates, noise.clip, multiplier, round_, seed)
 
 
 def noised_mean(

@@ -1,69 +1,71 @@
 """Draws records from their posterior behind known noise."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
 
+from ..countermeasures import answer, answered
 from ..inference.likelihood import mechanism, repeats
-from ..inference.posterior import first_record, sample
+from ..inference.posterior import Draws, first_record, sample
 
 
 class DpAware(Attack):
     """Draws the records from their posterior, given the known clip and noise and the published marginals.
 
-    Threat model: a server that knows the mechanism (Balunovic et al. 2022): architecture, schema, loss, learning rate,
-    and of dp-sgd the batch size. It climbs log p(update | records) + log p(records), for one record from the rank-one
-    total least squares of the first layer's update [dW | db], else from draws of the marginals, then samples the
-    posterior field by field, and claims each field's likeliest value: what noise hides comes out as the best guess,
-    with the confidence of a guess.
+    Threat model: a server that knows the mechanism: architecture, schema, loss, learning rate, and of dp-sgd the batch
+    size. A malicious server that repeats its weights gets as many updates as rounds; where the batch was the same one
+    each time (FedSGD on fewer records than the batch size) their mean is attacked, whose noise is sqrt(rounds) times
+    smaller.
 
-    A malicious server that repeats its weights gets as many answers as rounds; where the batch was the same (FedSGD on
-    fewer records than the batch size, or it cannot know that they were) their mean is attacked, whose noise is
-    sqrt(rounds) times less. FedAvg goes through its records in another order each round, and is not attacked. It fails
-    on several local steps, on images (too many fields), and slowly on large batches, whose posterior has many modes.
+    Claims: as many records as the update covers, each field its likeliest value: a field that noise hides comes out as
+    the best guess, with the confidence of a guess.
+
+    Paper: Balunovic et al. 2022. It climbs log p(update | records) + log p(records), for one record from the rank-one
+    total least squares of the first layer's update [dW | db], else from draws of the marginals, then samples the
+    posterior field by field.
+
+    Fails on several local steps (FedAvg), on images (too many fields), and is slow on large batches, whose posterior
+    has many modes.
     """
 
     kind: Literal["dp-aware"] = "dp-aware"
-    adapts_to = frozenset({"dp-sgd", "clip-noise"})
+    """Selects this attack: sampling the posterior behind known noise."""
+    adapts_to: ClassVar[frozenset[str]] = answered("noise")
     draws: int = Field(default=40, ge=1)
-    """Sweeps over all fields from which confidences are counted."""
+    """Sweeps over all fields, 1 or more; confidence is the share of them in which a value came up."""
     most: int = Field(default=8, ge=1)
-    """Largest batch that is attacked."""
+    """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""
     tolerance: float = Field(default=0.319, gt=0)
-    """Standard deviations within which a number counts as right in a confidence."""
+    """Error in standard deviations, above 0, up to which a drawn number supports the claimed one."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim as many records as the message counts, each field the likeliest."""
-        count, schema = seen.last.records, knows.schema
+        """Claim as many records as the update covers, each field its likeliest value, or none, with a note why."""
+        against = answer(seen, knows)
+        seen, schema, count = against.seen, knows.schema, seen.last.records
         if schema is None:
-            return _nothing("the schema is withheld")
+            return nothing("the schema is withheld")
         if schema.image is not None:
-            return _nothing("an image has too many fields to be drawn one by one")
+            return nothing("an image has too many fields to be drawn one by one")
         if count > self.most or len(seen.clients) > 1:
-            return _nothing(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)")
+            return nothing(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)")
         same = repeats(seen.exchanges, knows)
         try:
-            given = mechanism(same, knows)
+            given = mechanism(same, knows, against.distortion(seen.last))
         except ValueError as error:
-            return _nothing(str(error))
+            return nothing(str(error))
         if not bool(given.update.any()):
-            return _nothing("the update is zero")
+            return nothing("the update is zero")
         starts = schema.draw(count, rng)
         closed = first_record(given, schema) if count == 1 else None
         if closed is not None:
             starts = closed[None]
-        told = sample(given, schema, starts, self.draws, self.tolerance, rng, progress)
+        found = sample(given, schema, starts, Draws(self.draws, self.tolerance), rng, progress)
         notes: tuple[str, ...] = () if given.std > 0 else ("no noise is known of: the update is taken for exact",)
         if len(same) > 1:
             notes += (f"the mean of {len(same)} answers to the same weights was attacked",)
-        off = given.off(given.gradients(told.best).sum(0)[None], count)
-        mismatch = float(off.sqrt() / given.update.double().norm())
-        return Claim(told.best.records, told.whole, told.best.labels, mismatch, notes, told.fields)
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
+        residual = given.residual(given.gradients(found.best).sum(0)[None], count)
+        mismatch = float(residual.sqrt() / given.update.double().norm())
+        return Claim(found.best.records, found.records, found.best.labels, mismatch, notes, found.fields)

@@ -1,72 +1,99 @@
-"""Solves the first layer for whole records; needs no knowledge."""
+"""Solves the first layer's update for whole records; needs no knowledge."""
 
-import math
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.task.models import AnyModel
 
-from ..countermeasures import answered, decoded, granted, looked, rounding, unsteady
+from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_layer
-from ..inversion.exact.peeling import Peeled, Search, peel
+from ..inversion.exact.peeling import Mixture, Peeled, PeelingBudget, peel
 from ..inversion.exact.signals import Labeled, label, target
 from ..inversion.exact.validity import SLACK, fault, snap, stray
 from ..inversion.matching.chain import activation_of
 from ..inversion.matching.optimize import part
-from ..inversion.noise import NOISY, noise_std
 from ..inversion.recompute import mismatch, recompute_update
-from .row_space import RowSpace
+from ..inversion.row_space.reading import read_records
+from ..inversion.row_space.search import SpanBudget
 
 SEARCHED = "signals did not tell the records apart: found in the spans of the update"
 UNITS = 8
-"""Units a record, below which the search for sparse signals mostly ends without any."""
+"""First-layer units per record below which the search for sparse signals mostly finds none."""
 ROUGH = 1e-5
-"""Share of the largest singular value below which one tells of no record."""
+"""Singular values below this share of the largest do not count towards the update's rank."""
 ALIKE = 0.98
-"""Cosine with the signal that a record must send back, in an update of one step."""
+"""Least cosine, in an update of a single step, between a record's recovered signal and its back-propagated one."""
 
 
 class Exact(Attack):
     """Exact inversion of the first layer: the sparse directions in its update are the records' signals.
 
-    One record is a ratio of the update's weights and biases (Phong et al. 2018, section 3). Several are told apart
-    because ReLU makes each one's signal vanish on its inactive units (Dimitrov et al. 2024, SPEAR; SPEAR++ 2025);
-    as local steps all see the same records, this holds for FedAvg too. At most as many records as the layer's update
-    has rank; only those are claimed that pass checks which need no truth. Where signals do not vanish (activations
-    other than ReLU) or the layer is too narrow to tell them apart, it falls back on the spans of row-space.
+    Threat model: an honest-but-curious server with one update of one client (or one sum of updates). It needs no
+    knowledge; the architecture adds labels, the schema snaps fields to valid values and verifies them.
+
+    Claims: whole records, at most as many as the first layer's update has rank, and only those that pass checks which
+    need no truth.
+
+    Papers: one record is a ratio of the update's weights and biases (Phong et al. 2018, section 3). Several are
+    separated because ReLU makes each one's back-propagated signal vanish on its inactive units (Dimitrov et al. 2024,
+    SPEAR; SPEAR++ 2025); as local steps all see the same records, this holds for FedAvg too. Where signals do not
+    vanish (activations other than ReLU), or the layer is too narrow to separate them, it falls back on the spans of
+    row-space.
+
+    Fails behind noise, on updates of lower rank than the batch has records, and on networks whose first layer is not
+    linear.
     """
 
     kind: Literal["exact"] = "exact"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | answered("look", "rounding", "decode", "unsteady", "any_record")
+    """Selects this attack: exact inversion of the first layer."""
+    adapts_to: ClassVar[frozenset[str]] = answered(
+        "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
+    )
+    tried_in_turn: ClassVar[int | None] = 10
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     restarts_per_record: int = Field(default=10, ge=1, le=1000)
-    """Starting points of the search for each record; a round that finds nothing is followed by one with more."""
+    """Starting points of the search per record, 1 to 1000; a round that finds nothing is followed by one with more."""
     iterations: int = Field(default=150, ge=10, le=10_000)
+    """Steps of the search from each starting point, 10 to 10000."""
     rounds: int = Field(default=6, ge=1, le=50)
-    """Rounds without a new record after which the search ends."""
+    """Rounds in a row without a new record after which the search ends, 1 to 50."""
     seconds: float = Field(default=30.0, gt=0)
-    """Wall clock after which no further round begins: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=256, ge=1, le=4096)
-    """Larger batches are not tried."""
+    """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
     fall_back: bool = True
-    """Search the update's spans, as row-space does, for records that their signals do not tell apart."""
+    """Whether records that their signals do not separate are searched in the update's spans, as row-space does."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Perceptrons alone: it solves their first layer."""
+        return model.perceptron
+
+    def beside(self, others: Collection[str]) -> Attack:
+        """Without the search that it falls back on, where row-space is run by itself and nobody asks for both."""
+        fall_back = self.fall_back and ("fall_back" in self.model_fields_set or "row-space" not in others)
+        return self.model_copy(update={"fall_back": fall_back})
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim the records that are verified, and say in the notes why others are missing."""
-        seen = looked(seen, knows)
-        return decoded(self._found(seen, granted(knows), rng, progress), seen, knows, rng)
+        """Claim the verified records, and note why others are missing."""
+        against = answer(seen, knows)
+        return against.decode(self._found(against, rng, progress), rng)
 
-    def _found(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        last = seen.last
+    def _found(self, against: Countermeasures, rng: np.random.Generator, progress: Progress) -> Claim:
+        last, knows = against.seen.last, against.requires
         searched: Claim | None = None
 
         def search(begin: float, end: float) -> Claim:
-            found = RowSpace(seconds=self.seconds).search(seen, knows, rng, part(progress, begin, end))
+            noise, budget = against.distortion(last).spread, SpanBudget(seconds=self.seconds)
+            found = read_records(last, knows, noise, budget, rng, part(progress, begin, end))
             return replace(found, notes=(*found.notes, SEARCHED))
 
         try:
@@ -76,18 +103,18 @@ class Exact(Attack):
             if searched is not None and len(searched.records) == last.records:
                 claim = searched
             else:
-                claim = self._run(last, layer, knows, rng, part(progress, 0.5, 1) if searched else progress)
+                claim = self._run(against, layer, rng, part(progress, 0.5, 1) if searched else progress)
         except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
-            claim = _nothing(last, str(reason))
+            width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+            claim = replace(nothing(str(reason), width), labels=torch.zeros(0, dtype=torch.int64))
         if self.fall_back and len(claim.records) < last.records:
             searched = searched or search(0.5, 1)
             claim = max(claim, searched, key=lambda one: len(one.records))
         progress(1.0)
         return claim
 
-    def _run(
-        self, last: Exchange, layer: FirstLayer, knows: Knowledge, rng: np.random.Generator, progress: Progress
-    ) -> Claim:
+    def _run(self, against: Countermeasures, layer: FirstLayer, rng: np.random.Generator, progress: Progress) -> Claim:
+        last, knows = against.seen.last, against.requires
         if not 1 <= last.records <= self.most_records:
             raise ValueError(f"{last.records} records, the attack tries 1 to {self.most_records}")
         if knows.schema is not None and knows.schema.width != layer.weight.shape[1] - 1:
@@ -98,11 +125,11 @@ class Exact(Attack):
             raise ValueError(
                 f"the network has one layer and no ReLU: only a single record can be read off it, not {last.records}"
             )
-        still = knows.algorithm == "fedsgd"
-        noise = math.hypot(noise_std(knows, last.records), rounding(last, knows))
+        single_step = knows.algorithm == "fedsgd"
+        noise = against.distortion(last).spread
         if knows.schema is not None:
             noise = max(noise, stray(knows.schema, layer.update))
-        factors = factor(layer, last.records, noise, lossless=still)
+        factors = factor(layer, last.records, noise, lossless=single_step)
         rank = factors.left.shape[1]
         if rank == 0:
             raise ValueError("the first layer's update does not stand above the noise in it")
@@ -110,21 +137,22 @@ class Exact(Attack):
             found = _single(factors, knows)
         else:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            search = Search(self.restarts_per_record, self.iterations, self.rounds, time.monotonic() + self.seconds)
-            found = peel(layer, factors, knows.schema, still, search, generator, progress)
+            deadline = time.monotonic() + self.seconds
+            budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
+            found = peel(Mixture(layer, factors, knows.schema, single_step), budget, generator, progress)
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
-        return _claim(last, knows, found, rank, still and not unsteady(knows), rng)
+        return _claim(last, knows, found, rank, single_step and not against.random_network, rng)
 
 
 def _hopeless(layer: FirstLayer, records: int) -> bool:
-    """Whether signals will hardly tell the records apart, so that the spans are searched first, being quicker."""
+    """Whether signals can hardly separate the records, so that the spans, which are quicker, are searched first."""
     rank = int(torch.linalg.matrix_rank(layer.update, rtol=ROUGH))
     return len(layer.update) < UNITS * records or rank < records
 
 
 def _single(factors: Factors, knows: Knowledge) -> Peeled:
-    """The one record of a network without hidden units, (1, d + 1): nothing but the schema can verify it."""
+    """The one record of a network without hidden units, (1, d + 1), or none; only the schema can verify it."""
     row = factors.right[:1]
     scale = row[:, -1:]
     blur = factors.noise * row.shape[1] ** 0.5 / float(scale.abs())
@@ -136,24 +164,30 @@ def _single(factors: Factors, knows: Knowledge) -> Peeled:
     return Peeled(record[:sure], (scale * factors.left.T)[:sure], torch.ones(int(sure)), worst[:sure])
 
 
-def _claim(last: Exchange, knows: Knowledge, found: Peeled, rank: int, still: bool, rng: np.random.Generator) -> Claim:
+def _claim(
+    last: Exchange, knows: Knowledge, found: Peeled, rank: int, comparable: bool, rng: np.random.Generator
+) -> Claim:
     records, notes = found.records[:, :-1].float(), list[str]()
     confidence = found.agreement * (1 - found.fault.clamp(0, 1))
     again = torch.ones(len(records), dtype=torch.int64)
     labels = None
     if knows.model is not None and knows.loss == "squared-error":
-        told = target(knows, last, records, found.signals)
-        good = told.likeness > ALIKE if still else torch.ones(len(records), dtype=torch.bool)
+        read_targets = target(knows, last, records, found.signals)
+        good = read_targets.likeness > ALIKE if comparable else torch.ones(len(records), dtype=torch.bool)
         if not bool(good.any()):
             raise ValueError("no direction in the update could be verified to be a record's signal")
-        records, again, labels = records[good], again[good], None if told.targets is None else told.targets[good]
-        confidence = (confidence * told.likeness)[good] if still else confidence
-        notes.extend(told.notes)
+        records, again, labels = (
+            records[good],
+            again[good],
+            None if read_targets.targets is None else read_targets.targets[good],
+        )
+        confidence = (confidence * read_targets.likeness)[good] if comparable else confidence
+        notes.extend(read_targets.notes)
     elif knows.model is not None:
-        # only in a single step is a record's signal what it sends back through the weights that were sent
-        step = knows.lr / last.records if still and knows.lr is not None else None
+        # only in a single step is a record's signal the one back-propagated through the weights that were sent
+        step = knows.lr / last.records if comparable and knows.lr is not None else None
         read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)
-        if still:
+        if comparable:
             good = read.likeness > ALIKE
             records, confidence, read = records[good], (confidence * read.likeness)[good], _rows(read, good)
             if not bool(good.any()):
@@ -187,19 +221,9 @@ def _mismatch(
     try:
         again = recompute_update(knows, last.sent, records, labels, rng, count=last.records)
     except ValueError:
-        return None  # too little is known to train again
+        return None  # too little is known to recompute the update
     return mismatch(again, last.received)
 
 
 def _rows(read: Labeled, good: Tensor) -> Labeled:
     return Labeled(read.counts[good], read.likeness[good])
-
-
-def _nothing(last: Exchange, reason: str) -> Claim:
-    width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-    return Claim(
-        records=torch.zeros(0, width),
-        confidence=torch.zeros(0),
-        labels=torch.zeros(0, dtype=torch.int64),
-        notes=(f"nothing claimed: {reason}",),
-    )

@@ -1,4 +1,4 @@
-"""A generator trained against all rounds' models."""
+"""Trains a generator against the models of all rounds."""
 
 from typing import ClassVar, Literal
 
@@ -7,66 +7,70 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress
-from fedinv.task.models import load
+from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress, nothing
 
-from ..inference.generators import NOISE, generator_of, train_by_model
+from ..inference.generators import NOISE, Duration, Guides, generator_of, train_by_model
+from ..inversion.local_training import known_network
 from ..inversion.matching.relaxation import relax
 
 
 class GanClass(Attack):
     """Trains a generator against the models of all rounds and draws samples of each class.
 
-    Threat model: a server that watches one client over several rounds (Wang et al. 2019, mGAN-AI) and, round by round,
-    takes the model that the client sent back as the discriminator of a conditional generator (Hitaj, Ateniese,
-    Perez-Cruz 2017, section 5): made records shall be of their class under it. What keeps them plausible are the
-    published means and variances, and where the scenario grants auxiliary records a second discriminator that tells
-    made from real ones. It needs the architecture and the schema.
+    Threat model: an honest-but-curious server that watches one client over several rounds. It needs the architecture
+    and the schema; auxiliary records help.
 
-    A classifier knows what tells its classes apart and little else, so samples are typical of a class rather than of
-    anybody; where classes differ among clients they are typical of the victim's. It fails on labels that are numbers,
-    behind masks, and on models that learned nothing.
+    Claims: samples of each class, not records of single people. A classifier knows what separates its classes and
+    little else, so samples are typical of a class rather than of anybody; where classes differ among clients they are
+    typical of the victim's.
+
+    Papers: round by round, the model that the client sent back is the discriminator of a conditional generator (Hitaj,
+    Ateniese, Perez-Cruz 2017, section 5; Wang et al. 2019, mGAN-AI, for one client's updates): the model shall assign
+    generated records to their class. The published means and variances keep them plausible, and, where the scenario
+    grants auxiliary records, a second discriminator that separates generated from real ones.
+
+    Fails on labels that are numbers, behind masks, and on models that learned nothing.
     """
 
     kind: Literal["gan-class"] = "gan-class"
+    """Selects this attack: a generator trained against all rounds' models."""
     last_only: ClassVar[bool] = True
     samples: int = Field(default=50, ge=1, le=1000)
-    """Records drawn of each class."""
+    """Records generated of each class, 1 to 1000."""
     iterations: int = Field(default=1500, ge=1, le=1_000_000)
-    """Steps of the generator over all rounds."""
+    """Steps of the generator's training over all rounds together, 1 to 1000000."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall clock after which training ends wherever it is: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which training stops; a limit that is hit makes results machine-dependent."""
 
     @property
     def asks(self) -> Asks:
-        """What a class looks like."""
+        """Classes: what the records of each class look like."""
         return "classes"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """`samples` records of each class, labeled, with the last model's own probability as confidence."""
+        """Claim `samples` labeled records of each class, with the last model's probability of it as confidence."""
         model, schema = knows.model, knows.schema
         if model is None or schema is None:
-            return _nothing("the architecture is withheld" if model is None else "the schema is withheld")
+            return nothing("the architecture is withheld" if model is None else "the schema is withheld")
         if not schema.classes:
-            return _nothing("the label is a number, and has no classes")
+            return nothing("the label is a number, and has no classes")
         discriminators: list[nn.Module] = []
         for exchange in seen.exchanges:
             if sorted(exchange.received) != sorted(exchange.sent):
-                return _nothing("there is no update with the parameters that were sent, as if it were masked")
+                return nothing("there is no update with the parameters that were sent, as if it were masked")
             weights = {name: t + exchange.received[name].float() for name, t in exchange.sent.items()}
             if not all(bool(t.isfinite().all()) for t in weights.values()):
-                return _nothing("the model or the update holds values that are not finite")
+                return nothing("the model or the update holds values that are not finite")
             try:
-                network = load(model, schema.shape, schema.outputs, weights)
-            except RuntimeError as error:
-                return _nothing(f"the update is not of the architecture that is known ({error})")
+                network = known_network(model, weights, schema)
+            except ValueError as error:
+                return nothing(str(error))
             discriminators.append(network.eval().requires_grad_(False))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         form: Literal["box", "relaxed"] = "box" if schema.image is not None else "relaxed"
         made = generator_of(relax(schema, schema.width, form), schema.outputs, int(rng.integers(2**31)))
-        taken = train_by_model(
-            made, discriminators, schema, knows.auxiliary, self.iterations, self.seconds, generator, progress
-        )
+        guides, duration = Guides(discriminators, schema, knows.auxiliary), Duration(self.iterations, self.seconds)
+        taken = train_by_model(made, guides, duration, generator, progress)
         labels = torch.arange(schema.outputs).repeat_interleave(self.samples)
         with torch.no_grad():
             records = made(torch.randn(len(labels), NOISE, generator=generator), labels, generator)
@@ -75,7 +79,3 @@ class GanClass(Attack):
         progress(1.0)
         each = f"a generator was trained for {taken} steps against {len(discriminators)} rounds' models"
         return Claim(records, sure.clamp(0, 1), labels, notes=(each,))
-
-
-def _nothing(reason: str) -> Claim:
-    return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"nothing claimed: {reason}",))

@@ -1,4 +1,4 @@
-"""Tries batches until gradients agree; needs the architecture."""
+"""Searches batches until gradients agree; needs the architecture."""
 
 import math
 from dataclasses import replace
@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
 
-from ..countermeasures import ANSWERED, decoded, looked, rounding
+from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.local_training import local_steps, step_length
 from ..inversion.matching.chain import Chain
 from ..inversion.matching.claiming import (
+    Batch,
     claimed,
     drawn_records,
     explained_share,
@@ -27,30 +28,29 @@ from ..inversion.matching.matcher import Matching, fades, matching
 from ..inversion.matching.optimize import Problem, descend, part
 from ..inversion.matching.partial import Partial
 from ..inversion.matching.presets import Name, Preset, settled
-from ..inversion.matching.refinement import refined
+from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
-from ..inversion.matching.rounds import same_records
 from ..inversion.matching.steps import Rule, Schedule
-from ..inversion.noise import NOISY, noise_std, rescaled
 from ..inversion.recompute import mismatch, recompute_update
 
 DRAWS = 512
-"""Records drawn to estimate the network's mean answer."""
+"""Records drawn to estimate the network's mean output probabilities."""
 NULL = 4.0
-"""Squared cosine that is claimed upon, in multiples of free numbers per parameter.
+"""Claim only if the squared cosine exceeds NULL * p / D, p unknowns against D parameters.
 
 By chance p numbers explain about p / D of a random vector in D dimensions. Measured on Gaussian updates (batches of 1
 to 32, hidden layers of 100 to 512, with and without a schema, 96 runs): 0.01 to 1.45 times that.
 """
 NULL_CONVOLUTIONAL = 1.25
-"""The same for other networks, of what random batches with the same labels leave unexplained.
+"""The factor for networks other than chains of linear layers; it is applied to the share of the update that random
+batches with the same labels leave unexplained.
 
-A share of an update may be explained by its labels alone, as where the last bias is most of it. Measured on Gaussian
-updates, white and with each parameter's length kept (lenet and convnet, with and without batch normalization, images of
-8 to 32 pixels, batches of 1 to 16, 46 runs): 0.00 to 0.81 times.
+Labels alone may explain a share of an update, as where the last bias is most of it. Measured on Gaussian updates, white
+and with each parameter's length kept (lenet and convnet, with and without batch normalization, images of 8 to 32
+pixels, batches of 1 to 16, 46 runs): 0.00 to 0.81 times p / D of that share.
 """
 DRAWN_BATCHES = 32
-"""Random batches, the best of which tells what labels alone explain."""
+"""Random batches drawn with the found labels; the best of them shows what labels alone explain of an update."""
 
 
 class GradientMatching(Attack):
@@ -59,10 +59,13 @@ class GradientMatching(Attack):
     Threat model: an honest-but-curious server that has one update of one client (or one sum of updates) and knows the
     architecture and the loss. It is helped by the schema (ranges, categories, shape of the images: convolutional
     networks need it), the learning rate (the gradient's length and the label counts), the local epochs and batch size,
-    and the defenses in use: told of dp-sgd it cuts each record's gradient as the client did, told of noise it takes
-    that off before it judges what the update can tell.
+    and the defenses in use: knowing of dp-sgd it clips each record's gradient as the client did, knowing of noise it
+    subtracts its expected length before it judges how much the update reveals.
 
-    `preset` names the paper whose choices are made; every other key overrides one of them.
+    Claims: as many records as the update covers, with labels, or none where the best batch explains no more of the
+    update than chance.
+
+    Papers: `preset` names the one whose choices are made; every other key overrides one of them.
     dlg: Zhu et al. 2019, squared distance, L-BFGS, labels searched too (algorithm 1). idlg: Zhao et al. 2020, the
     label read off the last layer. inverting-gradients: Geiping et al. 2020, cosine, signed Adam, total variation,
     box (section 4, equation 4). see-through: Yin et al. 2021, batch normalization statistics and agreement of the
@@ -71,69 +74,102 @@ class GradientMatching(Attack):
     descent from the schema's marginals, label counts tried; on images inverting-gradients' search, or L-BFGS in the
     box where the network's units saturate.
 
-    It fails where the unknowns outnumber the parameters, where batches are large (several records fit as well as the
-    true ones), behind noise, and on sums over many clients. An update of several local steps is matched as one
-    large batch's gradient halfway between the weights that were sent and those that came back, which is the less true
-    the longer the client trained. Networks with layers of chance (dropout) or of other kinds are refused.
+    Fails where the unknowns outnumber the parameters, where batches are large (several records fit as well as the
+    true ones), behind noise, and on sums over many clients. Where several local steps cannot be simulated, the update
+    is matched as one large batch's gradient halfway between the weights that were sent and those that came back, which
+    is less accurate the longer the client trained. Networks with random layers (dropout) or of other kinds are refused.
     """
 
     kind: Literal["gradient-matching"] = "gradient-matching"
-    adapts_to: ClassVar[frozenset[str]] = NOISY | ANSWERED
+    """Selects this attack: gradient matching."""
+    tried_in_turn: ClassVar[int | None] = 30
+    adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
+    """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",
+    "see-through" or "tableak"."""
     distance: Literal["cosine", "squared"] | None = None
+    """Distance between gradients that is minimized: 1 - cosine, or the squared distance relative to the update's
+    square, which needs the learning rate."""
     rule: Rule | None = None
+    """Optimizer of the search: "signed-adam", "adam" or "l-bfgs"."""
     lr: float | None = Field(default=None, gt=0, le=10)
+    """Length of the search's first step in searched numbers, above 0 to 10."""
     schedule: Schedule | None = None
+    """Decay of the step length: "cosine" to 0, "steps" to a tenth after 3/8, 5/8 and 7/8, or "constant"."""
     iterations: int | None = Field(default=None, ge=1, le=100_000)
+    """Steps of each restart, 1 to 100000; `work` may allow fewer."""
     restarts: int | None = Field(default=None, ge=1, le=256)
+    """Starting points that are searched side by side, 1 to 256; `work` may allow fewer."""
     form: Form | None = None
-    """How searched numbers become inputs: always valid records (relaxed), clamped to the range (box), or anything."""
+    """How searched numbers become inputs: always valid records ("relaxed"), clamped to the range ("box"), or as they
+    are ("free")."""
     standardize: bool | None = None
+    """Whether gradients are compared as if the network's inputs were standardized; never done where noise is known."""
     balance: float | None = Field(default=None, ge=0, le=1)
+    """Power, 0 to 1, of each parameter's gradient length by which it is divided before the comparison, in networks that
+    are no chain of linear layers: at 1 all parameters have the same weight."""
     start: Literal["schema", "normal"] | None = None
+    """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
     labels: Literal["counts", "searched"] | None = None
+    """How labels are found: as counts read off the last layer's bias, or searched along with the records."""
     hypotheses: int | None = Field(default=None, ge=1, le=5)
+    """Label counts that are tried where the likeliest is uncertain, 1 to 5."""
     pooling: Literal["best", "equal", "weighted"] | None = None
+    """Which restarts the claim is made of: the best, all alike, or all weighted by their misfit unless the best is
+    clearly better."""
     confidence: Literal["agreement", "entropy"] | None = None
+    """What confidence is made of: how far the restarts agree and how much of the update is explained, or the entropy
+    of the restarts' values (Vero et al. 2023)."""
     total_variation: float | None = Field(default=None, ge=0)
+    """Weight, 0 or more, of an image's mean absolute difference between neighboring pixels, beside the misfit."""
     squares: float | None = Field(default=None, ge=0)
+    """Weight, 0 or more, of the inputs' mean square, beside the misfit."""
     statistics: float | None = Field(default=None, ge=0)
+    """Weight, 0 or more, of the distance to the running statistics of batch normalization, beside the misfit."""
     group: float | None = Field(default=None, ge=0)
+    """Weight, 0 or more, of each restart's mean squared distance from the mean of all, beside the misfit."""
     enough: float | None = Field(default=None, ge=0)
+    """Misfit, 0 or more, below which a restart has arrived; the search stops once one has."""
     patience: int | None = Field(default=None, ge=0)
+    """Steps within which the misfits must shrink by about 5 % or the search stops; 0 never stops it."""
     polish: int | None = Field(default=None, ge=0, le=10_000)
+    """Evaluations of L-BFGS, 0 to 10000, on the claimed records' numbers with their categories fixed; single step
+    only."""
     simulate: int | None = Field(default=None, ge=0, le=10_000)
-    """Iterations with several local steps simulated one by one, after those on one gradient halfway."""
+    """Iterations, 0 to 10000, on the best restart with several local steps simulated one by one, in chains of linear
+    layers; 0 leaves it at one gradient halfway."""
     join: bool | None = None
-    """Whether rounds about the same records are simulated together."""
+    """Whether rounds in which the client used the same records are simulated together."""
     work: float | None = Field(default=None, gt=0)
-    """Billions of floating-point operations to spend on one observation; fewer restarts, then fewer iterations, where
-    the batch and the network are large."""
+    """Billions of floating-point operations to spend on one observation; where batch and network are large, restarts
+    are reduced first, then iterations."""
     seconds: float | None = Field(default=None, gt=0)
-    """Wall clock after which the search ends wherever it is: a safety, as results then depend on the machine."""
+    """Wall-clock seconds after which the search stops; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=128, ge=1)
-    """Larger batches are not tried."""
+    """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the search runs: "auto" uses a GPU if there is one; "cuda" without one claims nothing."""
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        """Claim as many records as the update covers, or none where the update does not tell them from noise."""
-        seen = looked(seen, knows)
-        last = seen.last
+        """Claim as many records as the update covers, or none where the update explains no more than chance."""
+        against = answer(seen, knows)
         try:
-            return decoded(self._run(seen, knows, rng, progress), seen, knows, rng)
+            return against.decode(self._run(against, rng, progress), rng)
         except _NothingError as reason:
             progress(1.0)
-            return _nothing(last, knows, str(reason))
+            empty = nothing(str(reason), _width(seen.last, knows))
+            return replace(empty, labels=torch.zeros(0, dtype=torch.int64))
 
-    def _run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
-        last = seen.last
+    def _run(self, against: Countermeasures, rng: np.random.Generator, progress: Progress) -> Claim:
+        seen, knows, last = against.seen, against.knows, against.seen.last
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
         preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows))
         device, notes = _device(self.device), []
         length = step_length(knows, n)
-        match = _match(last, knows, preset, length, device)
+        distortion = against.distortion(last)
+        match = _matched(against, last, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
         null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
         chance = null * n * relaxation.freedom / match.parameters
@@ -142,14 +178,14 @@ class GradientMatching(Attack):
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
                 "numbers"
             )
-        noise = math.hypot(noise_std(knows, n), rounding(last, knows))
+        noise = distortion.spread
         truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(
                 f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
-        if length is None or rescaled(knows, match.length * math.sqrt(truth)):
-            length, match = None, _match(last, knows, preset, None, device)
+        if length is None or distortion.rescales(match.length * math.sqrt(truth)):
+            length, match = None, _matched(against, last, preset, None, device)
             notes.append("the update's scale is not known: label counts are found by trial")
             if preset.distance == "squared":
                 notes.append("the squared distance needs the update's scale: the cosine was used")
@@ -160,7 +196,7 @@ class GradientMatching(Attack):
             preset = replace(preset, work=2 * preset.work)
         restarts, how = scaled(preset, objective.flops(n))
         chances = objective.answers(drawn_records(knows, DRAWS, width, rng).to(device))
-        labels, search = likely_labels(match, preset, chances, n, length, noise, restarts, rng)
+        labels, search = likely_labels(match, preset, chances, Batch(n, length, noise), restarts, rng)
         count = len(labels) * n
         begin = (
             drawn_records(knows, count, width, rng) if preset.start == "schema" else normal_records(count, width, rng)
@@ -182,8 +218,14 @@ class GradientMatching(Attack):
             again = None
             if preset.simulate and search == "records":
                 drawn = drawn_records(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
-                rounds = same_records(seen, knows, preset, length, match, found, drawn)
-                again = refined(found, rounds, relaxation, knows, length, preset, part(progress, 0.6, 0.95))
+
+                def matched(one: Exchange) -> Matching:
+                    return matching(one, knows, against.distortion(one), preset, length, device)
+
+                earlier = joinable(seen, knows)[:-1] if preset.join else ()
+                rounds = same_records(earlier, (match, last), matched, found, drawn)
+                refinement = Refinement(relaxation, knows, length, preset)
+                again = refined(found, rounds, refinement, part(progress, 0.6, 0.95))
             if again is not None:
                 found, preset, reached = again.found, replace(preset, pooling="best"), max(reached, again.explained)
             elif local_steps(knows, n) != 1:
@@ -205,28 +247,21 @@ class GradientMatching(Attack):
 
 
 class _NothingError(Exception):
-    """Why nothing is claimed."""
-
-
-def _nothing(last: Exchange, knows: Knowledge, reason: str) -> Claim:
-    return Claim(
-        records=torch.zeros(0, _width(last, knows)),
-        confidence=torch.zeros(0),
-        labels=torch.zeros(0, dtype=torch.int64),
-        notes=(f"nothing claimed: {reason}",),
-    )
+    """Raised with the reason why nothing is claimed."""
 
 
 def _width(last: Exchange, knows: Knowledge) -> int:
-    """Network inputs, read off the first weights for want of a schema."""
+    """Number of the network's inputs, by the schema or else by the first weights; 0 without any."""
     if knows.schema is not None:
         return knows.schema.width
     return next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
 
 
-def _match(last: Exchange, knows: Knowledge, preset: Preset, length: float | None, device: torch.device) -> Matching:
+def _matched(
+    against: Countermeasures, one: Exchange, preset: Preset, length: float | None, device: torch.device
+) -> Matching:
     try:
-        return matching(last, knows, preset, length, device)
+        return matching(one, against.knows, against.distortion(one), preset, length, device)
     except ValueError as error:
         raise _NothingError(str(error)) from None
 

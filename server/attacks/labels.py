@@ -1,4 +1,4 @@
-"""Label counts of a batch from the last layer's update."""
+"""Reads a batch's label counts off the last layer's update."""
 
 from typing import Literal
 
@@ -7,51 +7,57 @@ import torch
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
+from ..countermeasures import answer
 from ..inversion.labels import label_hypotheses
 from ..inversion.local_training import step_length
 from ..inversion.matching.matcher import matching
 from ..inversion.matching.presets import settled
-from ..inversion.noise import noise_std
 
 DRAWS = 512
-"""Records drawn to estimate the network's mean answer."""
+"""Records drawn to estimate the network's mean output probabilities."""
 
 
 class Labels(Attack):
     """Label counts of a batch from the last layer's update.
 
     Threat model: an honest-but-curious server with one update of one client, or one sum of updates. It needs the
-    architecture and, for the counts, the learning rate; the schema helps to tell what the network answers on average.
+    architecture, the schema, from which the network's mean output is estimated, and, for the counts, the learning rate.
 
-    Cross-entropy's gradient at the last bias is the mean of (probabilities - one-hot labels): for one record the only
-    negative entry is its label (Zhao et al. 2020, iDLG, equation 3); for a batch the counts follow once the mean
-    probabilities are known (Yin et al. 2021, equation 8; Geng et al. 2021), here estimated on records drawn from the
-    schema, at the weights halfway where there were several local steps. It fails behind noise and masks, and where the
-    last layer has no bias.
+    Answers: how many of the update's records have each label.
+
+    Papers: cross-entropy's gradient at the last bias is the mean of (probabilities - one-hot labels): for one record
+    the only negative entry is its label (Zhao et al. 2020, iDLG, equation 3); for a batch the counts follow once the
+    mean probabilities are known (Yin et al. 2021, equation 8; Geng et al. 2021), here estimated on records drawn from
+    the schema, at the weights halfway where there were several local steps.
+
+    Fails behind noise and masks, where the label is a number, and where the last layer has no bias.
     """
 
     kind: Literal["labels"] = "labels"
+    """Selects this attack: label counts."""
 
     @property
     def asks(self) -> Asks:
-        """How often each class occurs in the batch."""
+        """Labels: how often each class occurs in the batch."""
         return "labels"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
-        """Scores (1, classes): how many of the update's records have each label."""
-        last, schema = seen.last, knows.schema
+        """Answer with scores (1, classes): how many of the update's records have each label."""
+        against = answer(seen, knows)
+        last, schema = against.seen.last, knows.schema
         length = step_length(knows, last.records)
         if schema is None:
             return unanswered("the schema is withheld, and with it what the network answers on average")
         if knows.loss == "squared-error":
             return unanswered("the label is a number, and has no counts")
         try:
-            match = matching(last, knows, settled("fedinv", {}), length, torch.device("cpu"))
+            distortion = against.distortion(last)
+            match = matching(last, knows, distortion, settled("fedinv", {}), length)
         except ValueError as error:
             return unanswered(str(error))
         if len(match.bias) != schema.outputs:
             return unanswered("the last layer has no bias")
         chances = match.objective.answers(schema.draw(DRAWS, rng))
-        counts = label_hypotheses(match.bias, chances, last.records, length, noise_std(knows, last.records))[0]
+        counts = label_hypotheses(match.bias, chances, last.records, length, distortion.noise)[0]
         progress(1.0)
         return Answer(torch.as_tensor(counts, dtype=torch.float32).reshape(1, -1))

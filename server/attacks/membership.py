@@ -1,7 +1,7 @@
-"""Whether a person was in the training."""
+"""Decides whether a person was in the training."""
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,61 +9,68 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Sample, Sees, unanswered
-from fedinv.task.models import load
 
 from ..inference.membership import by_gradient, by_likelihood, by_loss
-from ..inference.shadows import confidences, shadows
+from ..inference.shadows import ShadowTraining, confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
-from ..inversion.local_training import step_length
+from ..inversion.local_training import gradient_weights, known_network, local_steps, step_length
 
 DRAWS = 256
-"""People drawn to learn how the gradients of others vary, where no auxiliary records are at hand."""
+"""Records drawn from the schema to estimate how other people's gradients vary, where there are no auxiliary records."""
 
 
 class Membership(Attack):
-    """Whether a person was in the training, from the model's confidence, shadow models, or an update.
+    """Membership inference: whether a person was in the training, from the model, shadow models, or an update.
 
-    Threat model: an honest-but-curious server that holds a person's record and label and asks whether any client (from
-    the trained model) or one client (from its update) trained on it. It needs the architecture.
+    Threat model: an honest-but-curious server that has a person's record and label and asks whether any client (from
+    the trained model) or one client (from its update) trained on it. It needs the architecture and the schema; method
+    "lira" needs the training's settings too, and gains by auxiliary records.
 
-    Method "loss" (Yeom et al. 2018): people in the training have less loss. "lira" (Carlini et al. 2022, online):
-    shadow models are trained, all at once, each on as many random people of the candidates and the auxiliary records
-    as the federation has records, with as many steps as its rounds took, a step of all its clients together; a
-    person's confidence under the trained model is compared with those of shadows that knew the person and of shadows
-    that did not. It needs the schema, the training's settings, and gains by auxiliary records. "gradient" (after Nasr
-    et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's update, the others' gradients
-    being noise of a known shape; needs the schema. All fail where the model has not learned single people by heart,
-    and behind noise; "gradient" where a batch is large.
+    Answers: a score for each person, higher for those who were more likely in the training.
+
+    Papers: method "loss" (Yeom et al. 2018): people in the training have less loss. "lira" (Carlini et al. 2022,
+    online): shadow models are trained, all at once, each on as many random people of the candidates and the auxiliary
+    records as the federation has records, with as many steps as its rounds took, a step of all its clients together; a
+    person's confidence under the trained model is compared with those of shadows trained with and without the person.
+    "gradient" (after Nasr et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's update, the
+    others' gradients being noise of a known covariance.
+
+    Fails where the model has not memorized single people, and behind noise; "gradient" where a batch is large, and
+    "lira" on labels that are numbers and networks with batch normalization.
     """
 
     kind: Literal["membership"] = "membership"
+    """Selects this attack: membership inference."""
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
+    """How members are found: by their loss, by comparison with shadow models, or by their gradient in an update."""
     shadows: int = Field(default=32, ge=4, le=1024)
-    """Shadow models of lira."""
+    """Shadow models that "lira" trains, 4 to 1024."""
     steps: int = Field(default=400, ge=1, le=100_000)
-    """Most steps of a shadow: where the federation took more, the learning rate grows by as much."""
+    """Most steps of a shadow model's training, 1 to 100000; where the federation took more, the learning rate is
+    multiplied by the ratio."""
 
     @property
     def asks(self) -> Asks:
-        """Who took part."""
+        """Membership: who was in the training."""
         return "membership"
 
     @property
     def sees(self) -> Sees:
-        """The trained model, or the updates."""
+        """The trained model; each update with method "gradient"."""
         return "update" if self.method == "gradient" else "model"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
-        """Scores (people, 1), higher for those who are thought to have been in the training."""
+        """Answer with scores (people, 1), higher for those who were more likely in the training."""
         question, model, schema, last = knows.question, knows.model, knows.schema, seen.last
         if model is None or schema is None:
             return unanswered("the architecture is withheld" if model is None else "the schema is withheld")
         if question is None or question.people is None:
             return unanswered("there is nobody to ask about")
         try:
-            network = load(model, schema.shape, schema.outputs, {n: t.float() for n, t in last.sent.items()}).eval()
-        except RuntimeError as error:
-            return unanswered(f"the model is not of the architecture that is known ({error})")
+            network = known_network(model, {name: t.float() for name, t in last.sent.items()}, schema).eval()
+        except ValueError as error:
+            return unanswered(str(error))
         people = question.people
         if self.method == "loss":
             scores = by_loss(network, people)
@@ -73,9 +80,8 @@ class Membership(Attack):
             others = knows.auxiliary or Sample(
                 schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
             )
-            halfway = 0.0 if knows.algorithm == "fedsgd" else 0.5
-            middle = {n: t + halfway * last.received[n].float() for n, t in last.sent.items()}
-            network = load(model, schema.shape, schema.outputs, middle).eval()
+            middle = gradient_weights(last, knows.algorithm == "fedsgd")
+            network = known_network(model, middle, schema).eval()
             mean = seen_gradient(network, last.received, step_length(knows, last.records), gradients(network, others))
             scores = by_gradient(network, people, others, mean, last.records)
         else:
@@ -100,12 +106,12 @@ class Membership(Attack):
         inside = torch.from_numpy(rng.random((self.shadows, len(pool))).argsort(1).argsort(1) < members)
         clients, batch, lr = max(1, len(seen.clients)), knows.batch_size or 1, knows.lr or 0.0
         each = seen.last.records / clients
-        local = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1) * math.ceil(each / batch)
-        taken = seen.last.round * local
+        taken = seen.last.round * (local_steps(knows, each) or 1)
         steps = min(self.steps, taken)
         seed = int(rng.integers(2**31))
         progress(0.1)
-        trained = shadows(knows, pool, inside, steps, min(members, clients * batch), lr * taken / steps, seed)
+        training = ShadowTraining(steps, min(members, clients * batch), lr * taken / steps)
+        trained = shadows(knows, pool, inside, training, seed)
         target = {name: t.float()[None] for name, t in seen.last.sent.items()}
         told = confidences(knows, trained, people)
         return by_likelihood(confidences(knows, target, people)[0], told, inside[:, : len(people)])

@@ -1,4 +1,4 @@
-"""The share of a client's people with a condition."""
+"""Estimates the share of a client's people with a condition."""
 
 from typing import Literal
 
@@ -6,43 +6,52 @@ import numpy as np
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from .row_space import RowSpace
+from ..countermeasures import answer
+from ..inversion.row_space.reading import read_records
+from ..inversion.row_space.search import SpanBudget
 
 
 class Property(Attack):
-    """The share of a client's people with a condition, from its update.
+    """Property inference: the share of a client's people with a condition, from its update.
 
-    Threat model: an honest-but-curious server that has one update of a client, or a sum over several, and wants a
-    statistic of the population behind it (Ateniese et al. 2015; Ganju et al. 2018; Melis et al. 2019, section 4), here
-    the share of people whose `column` is `value`, or lies above the population's mean where it is a number. It needs
-    what `row-space` needs.
+    Threat model: an honest-but-curious server that has one update of a client, or a sum over several. It needs what
+    `row-space` needs.
 
-    As many records are read as the update's spans tell (`row-space`), and counted; a record that cannot be read counts
-    as the published share. No shadow models: near the start of the training the signs of the records' signals follow
-    their labels, so that no linear read-out of a perceptron's mean gradient tells a share, only how it differs between
-    the labels (tried: worse than the published share). Behind masks and noise, and in batches larger than the layers
-    are wide, it has no answer.
+    Answers: the share of people whose `column` is `value`, or lies above the population's mean where it is a number. It
+    counts the records that the update's spans reveal (`row-space`); one that cannot be read counts as the published
+    share.
+
+    Papers: a statistic of the population behind an update (Ateniese et al. 2015; Ganju et al. 2018; Melis et al. 2019,
+    section 4). No shadow models: near the start of the training the signs of the records' signals follow their labels,
+    so that no linear read-out of a perceptron's mean gradient reveals a share, only how it differs between the labels
+    (tried: worse than the published share).
+
+    Fails behind masks and noise, and in batches larger than the layers are wide: there it has no answer.
     """
 
     kind: Literal["property"] = "property"
+    """Selects this attack: property inference."""
     column: str | None = None
-    """The first sensitive column if none is named."""
+    """Name of the column whose share is asked for; the first sensitive column if absent."""
     value: str | None = None
-    """The commonest value but one if none is named."""
+    """Value of the column whose share is asked for; the second most common one if absent, unused for a number."""
 
     @property
     def asks(self) -> Asks:
-        """A share of the client's people."""
+        """Property: the share of the client's people with a condition."""
         return "property"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
-        """Scores (1, 1): the share of the update's records with the condition."""
+        """Answer with scores (1, 1): the share, 0 to 1, of the update's records with the condition."""
         last, schema, question = seen.last, knows.schema, knows.question
         if schema is None:
             return unanswered("the schema is withheld")
         if question is None or question.options is None or question.column is None:
             return unanswered("the records have no columns to ask about")
-        claim = RowSpace().run(seen, knows, rng, progress)
+        against = answer(seen, knows)
+        exchange = against.seen.last
+        noise = against.distortion(exchange).spread
+        claim = against.decode(read_records(exchange, against.requires, noise, SpanBudget(), rng, progress), rng)
         if not len(claim.records):
             return unanswered("; ".join(claim.notes))
         column, wanted = schema.columns[schema.names.index(question.column)], question.options[0]

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from fedinv.attack import Claim, Knowledge, Observation
 from fedinv.defense_terms.adversarial_training import perturbed
 from fedinv.task.columns import Categorical
-from fedinv.task.models import load
+
+from ..inversion.local_training import known_network
 
 TRIES = 20
 """Times that the record is corrected by what the steps make of it."""
 
 
-def any_record(knows: Knowledge) -> bool:
+def trains_on_invalid_records(knows: Knowledge) -> bool:
     """A moved record is no valid one."""
     return True
 
@@ -31,8 +32,7 @@ def decode(
     """
     if knows.schema is None or knows.model is None or claim.labels is None:
         return replace(claim, notes=(*claim.notes, "too little is known to undo the steps"))
-    shape, outputs = knows.schema.shape, knows.schema.outputs
-    network = load(knows.model, shape, outputs, {k: t.clone() for k, t in seen.last.sent.items()})
+    network = known_network(knows.model, seen.last.sent, knows.schema)
     radius, steps, step = float(defense["radius"]), int(defense["steps"]), float(defense["step"])
 
     def whole(records: Tensor) -> Tensor:

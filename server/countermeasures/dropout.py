@@ -1,8 +1,8 @@
-"""Do not hold a record's signal against the weights: random units were left out of it, and the record was not."""
+"""Hold no record's signal against the sent weights: dropout zeroed random hidden units; inputs are untouched."""
 
 from fedinv.attack import Knowledge
 
 
-def unsteady(knows: Knowledge) -> bool:
+def random_network(knows: Knowledge) -> bool:
     """Units are left out of the signals by chance."""
     return True

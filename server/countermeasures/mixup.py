@@ -21,12 +21,12 @@ ALIKE = 0.05
 """Distance of an entry from the share that it should have up to which records fit one mixture."""
 
 
-def any_record(knows: Knowledge) -> bool:
+def trains_on_invalid_records(knows: Knowledge) -> bool:
     """A mixture is no valid record; several steps mix each record anew, and have but the records in common."""
     return knows.algorithm == "fedsgd"
 
 
-def unsteady(knows: Knowledge) -> bool:
+def random_network(knows: Knowledge) -> bool:
     """A mixture's label is none of the classes."""
     return True
 
@@ -41,7 +41,7 @@ def decode(
     their categories, and Y by solving the equations. A partner that was not found is taken for an average one. Of
     several local steps nothing is decoded.
     """
-    if not any_record(knows):
+    if not trains_on_invalid_records(knows):
         return claim
     if knows.schema is None or not any(isinstance(c, Categorical) for c in knows.schema.columns):
         return replace(claim, notes=(*claim.notes, "mixtures are as they were: no column tells the shares"))

@@ -7,6 +7,6 @@ defense holds against matching the whole gradient alone.
 from fedinv.attack import Knowledge
 
 
-def unsteady(knows: Knowledge) -> bool:
+def random_network(knows: Knowledge) -> bool:
     """Signals pass the bottleneck's draw on their way back."""
     return True

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ..inversion.exact.first_layer import joined
+from ..inversion.exact.first_layer import with_bias
 from ..inversion.exact.validity import stray
 
 
@@ -27,4 +27,4 @@ def _measured(last: Exchange, knows: Knowledge) -> float:
     weight, bias = ([*last.received][:2] + ["", ""])[:2]
     if knows.schema is None or not bias or last.received[weight].shape[1:] != (knows.schema.width,):
         return 0.0
-    return stray(knows.schema, joined(last.received, weight, bias))
+    return stray(knows.schema, with_bias(last.received, weight, bias))

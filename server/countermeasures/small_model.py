@@ -13,15 +13,15 @@ from fedinv.defense_terms.small_model import kept
 
 def look(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> Exchange:
     """The weights as the client pruned them, and the update without what pruning took away."""
-    masks = kept(last.sent, float(defense["keep"]))
+    there = kept(last.sent, float(defense["keep"]))
     zero = torch.tensor(0.0)
     return replace(
         last,
-        sent={name: torch.where(masks[name], tensor, zero) for name, tensor in last.sent.items()},
-        received={name: torch.where(masks[name], tensor, zero) for name, tensor in last.received.items()},
+        sent={name: torch.where(there[name], tensor, zero) for name, tensor in last.sent.items()},
+        received={name: torch.where(there[name], tensor, zero) for name, tensor in last.received.items()},
     )
 
 
-def telling(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
+def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
     """Bool by parameter: what was kept."""
     return kept(last.sent, float(defense["keep"]))

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedinv.attack import Exchange, Knowledge
 
 
-def telling(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
+def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
     """Bool by parameter: nothing of the defended layer's weight."""
     weights = [name for name, tensor in last.received.items() if tensor.ndim == 2 and name.endswith("weight")]
     name = weights[int(defense["layer"])]

@@ -8,6 +8,6 @@ from torch import Tensor
 from fedinv.attack import Exchange, Knowledge
 
 
-def telling(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
+def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
     """Bool by parameter: what is not zero."""
     return {name: tensor != 0 for name, tensor in last.received.items()}

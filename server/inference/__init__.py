@@ -1,1 +1,1 @@
-"""What attacks infer that is no single record: classes, attributes, membership, properties."""
+"""Inference of what is no claimed record: classes, attributes, membership, line-ups; posteriors and generators."""

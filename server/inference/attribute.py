@@ -1,4 +1,4 @@
-"""One unknown field of a person whose other fields are known: by the model's confidence, or by the client's update."""
+"""Infers one unknown field of a person whose other fields are known, from the model's loss or a client's update."""
 
 from collections.abc import Mapping
 
@@ -10,29 +10,28 @@ from torch import Tensor, nn
 from fedinv.attack import Answer, Knowledge, Observation, Question, Sample, unanswered
 from fedinv.task.columns import Categorical
 from fedinv.task.loss import loss
-from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
-from ..inversion.local_training import step_length
+from ..inversion.local_training import gradient_weights, known_network, step_length
 from .whitening import Noise, gradients, seen_gradient
 
 CHUNK = 2**25
-"""Numbers held at once by gradients record by record."""
+"""Most numbers that the per-record gradients computed at once may hold."""
 DRAWS = 256
-"""Records drawn from the schema to learn how the others' gradients vary."""
+"""Records drawn from the schema to estimate the covariance of other people's gradients."""
 DECOYS = 128
-"""More of them, who are not in the batch, to learn how far the likelihood can be trusted."""
+"""Further records drawn from the schema, in no batch, to calibrate the likelihood."""
 RIDGE = 10.0
-"""Shrinkage of what is learned from auxiliary records, whose numbers are standardized."""
+"""L2 penalty of the regressions that are fitted to the auxiliary records, whose numbers are standardized."""
 
 
 def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.Generator) -> Answer:
-    """Scores (people, options): log likelihood plus log prior of each value, for each person of the question.
+    """Answer with scores (people, options): log likelihood plus log prior of each value, for each person asked about.
 
-    `access` "confidences": what the model answers to the person with each value filled in (Fredrikson et al. 2014,
+    `access` "confidences": minus the model's loss on the person with each value filled in (Fredrikson et al. 2014,
     algorithm 1; Yeom et al. 2018, section 5), needs the trained model only. "gradients": how well the gradient that the
-    person would have had with each value fits the client's update. With auxiliary records the prior is what they say of
-    a person with such other fields, else the published marginals.
+    person would have had with each value fits the client's update. The prior is that of the published marginals, or
+    with auxiliary records the one that a regression on them gives for the person's other fields.
     """
     model, schema, question = knows.model, knows.schema, knows.question
     if model is None or schema is None:
@@ -40,12 +39,11 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     if question is None or question.people is None or question.options is None or question.column is None:
         return unanswered("nobody is known in part")
     last = seen.last
-    halfway = 0.5 if last.received and knows.algorithm != "fedsgd" else 0.0
     try:
-        weights = {name: t + halfway * last.received[name].float() if halfway else t for name, t in last.sent.items()}
-        network = load(model, schema.shape, schema.outputs, weights).eval()
-    except (KeyError, RuntimeError) as error:
-        return unanswered(f"the update is not of the architecture that is known ({error})")
+        weights = gradient_weights(last, not last.received or knows.algorithm == "fedsgd")
+        network = known_network(model, weights, schema).eval()
+    except ValueError as error:
+        return unanswered(str(error))
     people = question.people
     records, labels = _filled(schema, question)
     prior = _log_prior(schema, question) if knows.auxiliary is None else _imputed(schema, question, knows.auxiliary)
@@ -65,7 +63,7 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
 
 
 def _filled(schema: Schema, question: Question) -> tuple[Tensor, Tensor]:
-    """Everyone with each value: records (people * options, width), labels (people * options,)."""
+    """Each person with each value filled in: records (people * options, width), labels (people * options,)."""
     people, options = question.people, question.options
     assert people is not None and options is not None
     at = schema.slices[schema.names.index(question.column or "")]
@@ -75,7 +73,7 @@ def _filled(schema: Schema, question: Question) -> tuple[Tensor, Tensor]:
 
 
 def _log_prior(schema: Schema, question: Question) -> Tensor:
-    """(options,): from the published marginals, a normal density around a number's commonest region."""
+    """Log prior (options,) of the values from the published marginals; a normal density around a number's mode."""
     column, options = schema.columns[schema.names.index(question.column or "")], question.options
     assert options is not None
     if isinstance(column, Categorical):
@@ -85,7 +83,7 @@ def _log_prior(schema: Schema, question: Question) -> Tensor:
 
 
 def _imputed(schema: Schema, question: Question, auxiliary: Sample) -> Tensor:
-    """(people, options): log chances of the values given all other fields, learned from the auxiliary records."""
+    """Log prior (people, options) of the values given a person's other fields, by regression on auxiliary records."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     people, options, at = question.people, question.options, schema.slices[schema.names.index(question.column or "")]
@@ -105,7 +103,7 @@ def _imputed(schema: Schema, question: Question, auxiliary: Sample) -> Tensor:
     if len(np.unique(values)) < 2:
         return found
     fitted = LogisticRegression(C=1 / RIDGE, max_iter=500).fit(rest(auxiliary), values)
-    # a value that no auxiliary record has keeps its published share
+    # a value that no auxiliary record has keeps its published frequency
     chances = found.exp().repeat(len(people), 1)
     chances[:, fitted.classes_] = torch.from_numpy(fitted.predict_proba(rest(people))).float()
     return chances.clamp_min(1e-6).log()
@@ -119,11 +117,10 @@ def _fit(
     step: float | None,
     n: int,
 ) -> Tensor:
-    """(k,): log likelihood of the update given that each of `people` (k) was one of its n records.
+    """Log likelihood (k,) of the update given that each of `people` (k) was one of its n records.
 
-    Were the noise as it is taken to be, the update would fit people who are not in the batch with a score of variance 1
-    (the gradient times the update, over its own length, as the noise measures both). What it exceeds that, as after
-    several local steps, all likelihoods are divided by (overdispersion; Wedderburn 1974).
+    If the noise model were right, the matched filter of people outside the batch would have variance 1. Where it has
+    more, as after several local steps, all log likelihoods are divided by it (overdispersion; Wedderburn 1974).
     """
     all_of_them = gradients(network, drawn)
     others, decoys = all_of_them[:-DECOYS], all_of_them[-DECOYS:] / n
@@ -138,6 +135,6 @@ def _fit(
         along.append(noise.products(own, rest.expand_as(own)))
         sizes.append(noise.products(own, own))
     fit, size = torch.cat(along), torch.cat(sizes)
-    # clipped or drowned, a person's gradient is in the update with less than its own length
+    # where it was clipped, or noise dominates, a person's gradient is in the update with less than its full length
     share = min(1.0, max(0.0, float(fit.sum() / size.sum().clamp_min(1e-30))))
     return trust * (share * fit - share**2 * size / 2)

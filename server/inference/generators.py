@@ -1,4 +1,4 @@
-"""Small generators of records: noise and a class go in, records of the schema's form come out."""
+"""Small conditional generators: networks that turn noise and a class into a valid record of the schema."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +15,12 @@ from ..inversion.matching.relaxation import Relaxation
 from .representatives import average
 
 NOISE = 16
-"""Numbers of noise that a record is made of."""
+"""Dimension of the noise from which a record is generated."""
 WIDTH = 128
+"""Units of each hidden layer."""
 TEMPERATURE = 0.3
-"""Of the softmax of a one-hot group (Jang et al. 2017): low, so that samples are nearly whole categories."""
+"""Temperature of the Gumbel softmax over a one-hot group (Jang et al. 2017): low, so that samples are nearly one-hot.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,20 @@ class Generator:
     second: nn.Linear
     last: nn.Linear
     relaxation: Relaxation
+    """Map from the network's outputs to valid records."""
     classes: int
+    """Number of classes that a record can be generated for."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that is trained."""
+        """All trainable parameters."""
         return [p for layer in (self.first, self.second, self.last) for p in layer.parameters()]
 
     def __call__(self, noise: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Records (n, width) of noise (n, NOISE) and classes (n,). With a generator, categories are drawn (Gumbel)."""
+        """Records (n, width) from noise (n, NOISE) and classes (n,).
+
+        With a random generator categories are sampled by the Gumbel softmax, without one they are probabilities.
+        """
         given = torch.cat([noise, one_hot(labels, self.classes).float()], 1)
         hidden = self.first(given).relu()
         hidden = hidden + self.second(hidden).relu()
@@ -51,7 +58,7 @@ class Generator:
 
 
 def generator_of(relaxation: Relaxation, classes: int, seed: int) -> Generator:
-    """A fresh generator; the global generator of random numbers stays untouched."""
+    """A newly initialized generator; torch's global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         given = NOISE + classes
@@ -59,31 +66,47 @@ def generator_of(relaxation: Relaxation, classes: int, seed: int) -> Generator:
     return Generator(*layers, relaxation, classes)
 
 
-def train_by_model(
-    made: Generator,
-    discriminators: Sequence[nn.Module],
-    schema: Schema,
-    auxiliary: Sample | None,
-    steps: int,
-    seconds: float,
-    generator: torch.Generator,
-    progress: Progress,
-) -> int:
-    """Train a generator to please the models of successive rounds; returns the steps that were taken.
+@dataclass(frozen=True)
+class Duration:
+    """How long a generator is trained."""
 
-    Each discriminator for an equal part of `steps`: the class's loss under it, the distance of a batch's means and
-    variances from the published ones, and, where there are real records, a discriminator of real and made
-    (Goodfellow et al. 2014, the non-saturating loss).
+    steps: int
+    """Most steps of the optimizer."""
+    seconds: float
+    """Wall-clock seconds after which training stops."""
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Models and data against which a generator is trained."""
+
+    discriminators: Sequence[nn.Module]
+    """The models of successive rounds, at least one."""
+    schema: Schema
+    """The schema whose published means and variances a batch should have."""
+    auxiliary: Sample | None
+    """Real records, for a discriminator of real and generated ones; None: there is no such discriminator."""
+
+
+def train_by_model(
+    made: Generator, guides: Guides, duration: Duration, generator: torch.Generator, progress: Progress
+) -> int:
+    """Train a generator against the models of successive rounds; returns the number of steps taken.
+
+    Each model is the discriminator for an equal part of the steps. The loss adds up the class's loss under it, the
+    distance of a batch's means and variances from the published ones, and, where there are auxiliary records, that of a
+    discriminator of real and generated records (Goodfellow et al. 2014, the non-saturating loss).
     """
+    discriminators, auxiliary = guides.discriminators, guides.auxiliary
     optimizer = torch.optim.Adam(made.parameters, lr=2e-3, betas=(0.5, 0.9))
-    width, deadline, taken = made.relaxation.width, time.monotonic() + seconds, 0
-    mean = average(schema)
+    width, deadline, taken = made.relaxation.width, time.monotonic() + duration.seconds, 0
+    mean = average(guides.schema)
     hot = made.relaxation.groups.any(1)
     spread = torch.where(hot, (mean * (1 - mean)).clamp_min(0), torch.ones(width))
     critic, critics = _critic(width, made.classes, generator), None
     if auxiliary is not None:
         critics = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
-    each = max(1, steps // len(discriminators))
+    each = max(1, duration.steps // len(discriminators))
     for model in discriminators:
         for _ in range(each):
             labels = torch.randint(made.classes, (64,), generator=generator)
@@ -112,12 +135,12 @@ def train_by_model(
 
 
 def train_on_records(
-    made: Generator, real: Sample, steps: int, seconds: float, generator: torch.Generator, progress: Progress
+    made: Generator, real: Sample, duration: Duration, generator: torch.Generator, progress: Progress
 ) -> int:
-    """Train a generator as the decoder of a conditional variational autoencoder; returns the steps that were taken.
+    """Train a generator as the decoder of a conditional variational autoencoder; returns the number of steps taken.
 
-    Kingma and Welling 2014, Sohn et al. 2015; as in TVAE (Xu et al. 2019) cross-entropy of categories and squares of
-    numbers.
+    Kingma and Welling 2014, Sohn et al. 2015; the loss, as in TVAE (Xu et al. 2019), is cross-entropy for categories
+    and squared error for numbers.
     """
     width = made.relaxation.width
     hot = made.relaxation.groups.any(1)
@@ -125,8 +148,8 @@ def train_on_records(
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         encoder = nn.Sequential(nn.Linear(width + made.classes, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2 * NOISE))
     optimizer = torch.optim.Adam([*made.parameters, *encoder.parameters()], lr=2e-3)
-    deadline = time.monotonic() + seconds
-    for step in range(steps):
+    deadline = time.monotonic() + duration.seconds
+    for step in range(duration.steps):
         rows = torch.randint(len(real), (64,), generator=generator)
         records, labels = real.records[rows], real.labels[rows]
         mean, log = encoder(_with(records, labels, made.classes)).chunk(2, 1)
@@ -138,33 +161,40 @@ def train_on_records(
         torch.autograd.backward((wrong + apart).mean())
         optimizer.step()
         if step % 20 == 0:
-            progress(step / steps)
+            progress(step / duration.steps)
             if time.monotonic() > deadline:
                 return step + 1
-    return steps
+    return duration.steps
+
+
+@dataclass(frozen=True)
+class LatentDescent:
+    """What is minimized over a generator's noise, in how many steps of which length."""
+
+    misfit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Function from batches (restarts, n, width) with labels (restarts, n) to values (restarts,) and slopes (restarts,
+    n, width)."""
+    steps: int
+    """Steps of Adam."""
+    lr: float
+    """Learning rate of Adam."""
 
 
 def search_latent(
-    made: Generator,
-    misfit: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    labels: Tensor,
-    steps: int,
-    lr: float,
-    generator: torch.Generator,
-    progress: Progress,
+    made: Generator, descent: LatentDescent, labels: Tensor, generator: torch.Generator, progress: Progress
 ) -> tuple[Tensor, Tensor]:
-    """Latents whose records explain an update: records (restarts, n, width) and misfits (restarts,).
+    """Search latents whose records explain an update; returns records (restarts, n, width) and misfits (restarts,).
 
-    `misfit` gives the values (restarts,) and slopes (restarts, n, width) of batches; `labels` are (restarts, n). Adam
-    on the noise, which is drawn towards the normal it was trained with (Zhang et al. 2020, GMI; Li et al. 2022, GGL).
+    `labels` are (restarts, n). Adam on the noise, with a pull towards the standard normal of training (Zhang et al.
+    2020, GMI; Li et al. 2022, GGL).
     """
     restarts, n = labels.shape
     noise = torch.randn(restarts * n, NOISE, generator=generator).requires_grad_(True)
-    optimizer = torch.optim.Adam([noise], lr=lr)
+    optimizer = torch.optim.Adam([noise], lr=descent.lr)
     best, kept = torch.full((restarts,), torch.inf), torch.zeros(restarts, n, made.relaxation.width)
-    for step in range(steps):
+    for step in range(descent.steps):
         records = made(noise, labels.flatten()).view(restarts, n, -1)
-        value, slope = misfit(records.detach(), labels)
+        value, slope = descent.misfit(records.detach(), labels)
         better = value < best
         best, kept = torch.where(better, value, best), torch.where(better[:, None, None], records.detach(), kept)
         optimizer.zero_grad()
@@ -173,7 +203,7 @@ def search_latent(
         noise.grad += 1e-4 * noise.detach()
         optimizer.step()
         if step % 20 == 0:
-            progress(step / steps)
+            progress(step / descent.steps)
     return kept, best
 
 

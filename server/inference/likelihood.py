@@ -1,4 +1,4 @@
-"""How likely an update is, given the records: clipped gradients of known weights under Gaussian noise of known size.
+"""The likelihood of an update given the records: clipped gradients at known weights plus Gaussian noise of known size.
 
 Balunovic, Dimitrov, Staab, Vechev 2022 (Bayesian framework for gradient leakage), equation 6 and section 4.
 """
@@ -13,34 +13,39 @@ from torch.func import functional_call, grad, vmap
 
 from fedinv.attack import Exchange, Knowledge, Sample
 from fedinv.task.loss import loss
-from fedinv.task.models import load, state
+from fedinv.task.models import state
 from fedinv.task.networks.perceptron import ACTIVATIONS
 
-from ..inversion.noise import noise_std, record_clip
+from ..inversion.distortion import Distortion
+from ..inversion.local_training import known_network
 
 CHUNK = 2**24
-"""Numbers that the gradients computed at once may take."""
+"""Most numbers that the per-record gradients computed at once may hold."""
 
 _PLAIN: tuple[type[nn.Module], ...] = (nn.Linear, *ACTIVATIONS.values())
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One local step behind a known mechanism: update = cut(-lr / divisor * sum of cut gradients) + noise."""
+    """A single local step behind a known mechanism: update = clip(-lr / divisor * sum of clipped gradients) + noise."""
 
     network: nn.Sequential
+    """The network with the weights that were sent."""
     update: Tensor
-    """float32 (parameters,): what came back, or the mean of what came back several times."""
+    """The update that was received, or the mean over several rounds, float32 (parameters,)."""
     std: float
-    """Of the noise on each coordinate of `update`; 0 where none is known of."""
+    """Standard deviation of the noise on each coordinate of `update`; 0 where no noise is known."""
     lr: float
+    """Learning rate of the local step."""
     record_clip: float
+    """Norm to which each record's gradient was clipped; infinite where none was."""
     update_clip: float
+    """Norm to which the whole update was clipped before the noise; infinite where it was not."""
     divisor: float | None
-    """What the sum of gradients was divided by; None for the number of records."""
+    """Number by which the sum of gradients was divided; None where it was the number of records."""
 
     def gradients(self, records: Sample) -> Tensor:
-        """Each record's own gradient, cut to the known norm: float32 (n, parameters)."""
+        """Each record's gradient, clipped to the known norm, float32 (n, parameters)."""
         weights = {k: p.detach() for k, p in self.network.named_parameters()}
 
         def of_one(of: dict[str, Tensor], one: Tensor, label: Tensor) -> Tensor:
@@ -62,8 +67,11 @@ class Mechanism:
         norms: Tensor = rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return rows * (norms.reciprocal() * self.record_clip).clamp_max(1.0)
 
-    def off(self, sums: Tensor, count: int) -> Tensor:
-        """Squared distance of the update from what sums (n, parameters) of `count` cut gradients give: float64 (n,)."""
+    def residual(self, sums: Tensor, count: int) -> Tensor:
+        """Squared distance between the observed update and the one predicted from each candidate, float64 (n,).
+
+        The candidates `sums` (n, parameters) are sums of `count` clipped gradients.
+        """
         expected = sums * (-self.lr / (self.divisor or count))
         if not math.isinf(self.update_clip):
             norms = expected.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -71,17 +79,17 @@ class Mechanism:
         return (expected - self.update).double().square().sum(1)
 
     def log_likelihood(self, sums: Tensor, count: int, floor: float = 1e-6) -> Tensor:
-        """Logarithm of the update's density up to a constant: float64 (n,).
+        """Logarithm of the update's density for each of n candidate sums, up to a constant, float64 (n,).
 
-        Where no noise is known of its size is set to `floor` of the update's length: the nearest wins.
+        Where no noise is known its norm is assumed to be `floor` times the update's: the nearest candidate wins.
         """
         length = float(self.update.double().norm())
         std = max(self.std, floor * max(length, 1e-30) / math.sqrt(len(self.update)))
-        return -self.off(sums, count) / (2 * std**2)
+        return -self.residual(sums, count) / (2 * std**2)
 
 
 def _of_dense(network: nn.Sequential, records: Tensor, labels: Tensor) -> Tensor:
-    """Gradients (n, parameters) record by record of a perceptron: each layer's is slopes times inputs."""
+    """Per-record gradients of a perceptron, float32 (n, parameters): outer products of signals and inputs by layer."""
     hidden, inputs, outputs = records, list[Tensor](), list[Tensor]()
     with torch.enable_grad():
         for layer in network:
@@ -96,10 +104,11 @@ def _of_dense(network: nn.Sequential, records: Tensor, labels: Tensor) -> Tensor
     return torch.cat(parts, 1)
 
 
-def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
+def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Distortion) -> Mechanism:
     """The mechanism behind exchanges of the same weights and batch: their mean, whose noise is sqrt(R) times less.
 
-    Raises ValueError, in words, for what is withheld or cannot be one step of per-record gradients.
+    `distortion` is what defenses are known to have done to each of the R updates. Raises ValueError, in words, for what
+    is withheld or cannot be one step of per-record gradients.
     """
     last = exchanges[-1]
     if knows.model is None or knows.schema is None:
@@ -112,45 +121,39 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge) -> Mechanism:
         raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
     if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
         raise ValueError("a batch normalization mixes the records, which have no gradients of their own")
-    private = knows.defense("dp-sgd") is not None
-    if private and knows.batch_size is None:
-        raise ValueError("the batch size is withheld, by which dp-sgd divides")
-    try:
-        network = load(
-            knows.model, knows.schema.shape, knows.schema.outputs, {k: t.clone() for k, t in last.sent.items()}
-        )
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    by_batch_size = distortion.divides_by_batch_size
+    if by_batch_size and knows.batch_size is None:
+        raise ValueError("the batch size is withheld, by which the sum of clipped gradients is divided")
+    network = known_network(knows.model, last.sent, knows.schema)
     names = [k for k, _ in network.named_parameters()]
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
         raise ValueError("the update does not fit the network")
     flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
     if not bool(torch.isfinite(flat).all()):
         raise ValueError("values are not finite")
-    cut = knows.defense("clip-noise")
     return Mechanism(
         network=network,
         update=flat,
-        std=noise_std(knows, last.records) / math.sqrt(len(exchanges)),
+        std=distortion.noise / math.sqrt(len(exchanges)),
         lr=knows.lr,
-        record_clip=record_clip(knows),
-        update_clip=float(cut["clip"]) if cut is not None else math.inf,
-        divisor=float(min(knows.batch_size or last.records, last.records)) if private else None,
+        record_clip=distortion.record_clip,
+        update_clip=distortion.update_clip,
+        divisor=float(min(knows.batch_size or last.records, last.records)) if by_batch_size else None,
     )
 
 
-def whole_batches(knows: Knowledge, records: int) -> bool:
+def same_batch_each_round(knows: Knowledge, records: int) -> bool:
     """Whether each round's batch is known to be all of the client's records, and so the same in every round.
 
-    A FedSGD message counts its batch: one that is smaller than the batch size is all there is. A full batch may be a
-    part of more.
+    A FedSGD update reports the size of its batch: one smaller than the batch size holds all the client's records, a
+    full one may be part of more.
     """
     return knows.algorithm == "fedsgd" and knows.batch_size is not None and knows.batch_size > records
 
 
 def repeats(exchanges: Sequence[Exchange], knows: Knowledge) -> tuple[Exchange, ...]:
-    """The exchanges of the last one's weights, if their batches were the same too; else the last one alone."""
+    """The exchanges with the same weights and batch as the last one, the last one among them."""
     last = exchanges[-1]
-    if not whole_batches(knows, last.records):
+    if not same_batch_each_round(knows, last.records):
         return (last,)
     return tuple(e for e in exchanges if all(torch.equal(e.sent[k], last.sent[k]) for k in last.sent))

@@ -1,4 +1,4 @@
-"""Scores of membership: how unlikely the model, or an update, is had a person not been trained on."""
+"""Membership scores: how much likelier the model, or an update, is if a person was in the training."""
 
 import math
 
@@ -12,16 +12,16 @@ from .whitening import Noise, gradients
 
 
 def by_loss(network: nn.Module, people: Sample) -> Tensor:
-    """(people,): minus the loss under the trained model (Yeom et al. 2018, section 3)."""
+    """Minus the loss of each person under the trained model, (people,) (Yeom et al. 2018, section 3)."""
     with torch.no_grad():
         return -loss(network(people.records), people.labels, reduction="none")
 
 
 def by_likelihood(target: Tensor, shadows: Tensor, inside: Tensor) -> Tensor:
-    """(people,): log likelihood ratio of the target's confidences (people,) among those of the shadows (s, people).
+    """Log likelihood ratio (people,) of the target model's confidences (people,) given those of shadows (s, people).
 
-    `inside` (s, people) marks whom each shadow was trained on. A Gaussian for either case and each person, with a
-    standard deviation shared over people (Carlini et al. 2022, algorithm 1 and section VI-C).
+    `inside` (s, people) marks the people that each shadow was trained on. A Gaussian for members and one for others,
+    for each person, with a standard deviation shared by all people (Carlini et al. 2022, algorithm 1, section VI-C).
     """
     means, spreads = [], []
     for mask in (inside, ~inside):
@@ -35,11 +35,11 @@ def by_likelihood(target: Tensor, shadows: Tensor, inside: Tensor) -> Tensor:
 
 
 def by_gradient(network: nn.Sequential, people: Sample, others: Sample, seen: Tensor, n: int) -> Tensor:
-    """(people,): log likelihood ratio of the first layer's mean gradient (numbers,) with and without each person.
+    """Log likelihood ratio (people,) of the first layer's mean gradient `seen` (parameters,) with and without a person.
 
-    The matched filter of the person's gradient under noise that varies as the gradients of `others` do: z^2 of a
-    person who is in the batch is large, and its score falls below 0 where the update lacks it. A whitened form of the
-    dot product of Li et al. 2022 (section 4).
+    `seen` is the mean over n records. The matched filter of the person's gradient under noise with the covariance of
+    the gradients of `others`; it is below 0 where the update lacks the person. A whitened form of the dot product of Li
+    et al. 2022 (section 4).
     """
     apart = gradients(network, others)
     mean = apart.mean(0)

@@ -1,4 +1,4 @@
-"""What a model takes a class to look like: descent on its own answer, by slopes or by confidences alone."""
+"""Searches inputs that a model takes for typical of a class, by its gradients or by its confidences alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from ..inversion.matching.relaxation import Relaxation
 from ..inversion.matching.steps import lengths, walk
 
 Slopes = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Inputs (n, width) and their classes (n,) to costs (n,) and slopes (n, width)."""
+"""Function from inputs (n, width) and their classes (n,) to costs (n,) and slopes (n, width)."""
 
 SURE = 1e-12
-"""Least probability whose logarithm is taken."""
+"""Floor of probabilities before their logarithm is taken."""
 PATCH = 3
-"""Pixels down and across that a probing step moves together."""
+"""Height and width in pixels of the patches that a probing step of an image moves together."""
 
 
 @dataclass(frozen=True)
-class Search:
+class ClassDescent:
     """What is descended: a model's cost, what speaks against inputs, and how far to walk."""
 
     slopes: Slopes
@@ -38,7 +38,7 @@ class Search:
 
 
 def by_gradient(network: nn.Sequential, goal: Literal["loss", "output"]) -> Slopes:
-    """Slopes of the class's loss, or of less its raw output, by differentiating the network."""
+    """Costs and slopes by differentiating the network: the class's loss, or minus its raw output."""
 
     def slopes(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         at = inputs.detach().requires_grad_(True)
@@ -56,11 +56,11 @@ def by_gradient(network: nn.Sequential, goal: Literal["loss", "output"]) -> Slop
 def by_confidence(
     confidences: Callable[[Tensor], Tensor], probes: int, reach: float, image: Image | None, generator: torch.Generator
 ) -> Slopes:
-    """Slopes of the class's loss from probabilities alone, each at the price of 2 * `probes` questions a record.
+    """Costs and slopes of the class's loss from probabilities alone, by 2 * `probes` queries a record and slope.
 
     Differences between mirrored steps of standard deviation `reach` (Salimans et al. 2017, section 2.1; Spall 1992): an
     unbiased slope of the smoothed loss. An image is probed by smooth steps, drawn for patches: the slope then is as
-    smooth, and needs fewer probes. The costs are the means over the probes.
+    smooth, and needs fewer probes. Costs are means over the probes.
     """
 
     def slopes(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def by_confidence(
 
 
 def _steps(count: int, width: int, image: Image | None, generator: torch.Generator) -> Tensor:
-    """Random steps (count, width); an image's are enlarged from PATCH by PATCH pixels, bilinearly."""
+    """Random steps (count, width), standard normal; an image's are drawn for patches and enlarged bilinearly."""
     if image is None:
         return torch.randn(count, width, generator=generator)
     coarse = (-(-image.down // PATCH), -(-image.across // PATCH))
@@ -85,9 +85,10 @@ def _steps(count: int, width: int, image: Image | None, generator: torch.Generat
 
 
 def marginals(schema: Schema, weight: float) -> Prior:
-    """Less the logarithm of the published marginals' density, taken as independent, times a weight.
+    """A prior that penalizes inputs by minus the log density of the published marginals, times a weight.
 
-    Half the square of a standardized number; the relative entropy of a one-hot group's shares to the frequencies.
+    Columns count as independent: half the square of a standardized number, and the relative entropy of a one-hot
+    group's shares to the published frequencies.
     """
     frequencies = average(schema)
     hot = torch.zeros(schema.width)
@@ -105,7 +106,7 @@ def marginals(schema: Schema, weight: float) -> Prior:
 
 
 def average(schema: Schema) -> Tensor:
-    """(width,): the population's mean as published, encoded: 0 for numbers and pixels, the frequencies of values."""
+    """The published mean of the population, encoded, (width,): 0 for numbers and pixels, frequencies for categories."""
     parts = [
         torch.tensor(c.frequencies) / sum(c.frequencies) if isinstance(c, Categorical) else torch.zeros(c.width)
         for c in schema.columns
@@ -116,7 +117,10 @@ def average(schema: Schema) -> Tensor:
 def begin(
     schema: Schema, relaxation: Relaxation, restarts: int, start: Literal["mean", "random"], rng: np.random.Generator
 ) -> Tensor:
-    """Free numbers (classes * restarts, width), class by class: the mean with a little noise, or records drawn."""
+    """Free numbers to start from (classes * restarts, width), class by class.
+
+    `start` "mean": the published mean, and near it for further restarts; "random": records drawn from the marginals.
+    """
     count = schema.outputs * restarts
     drawn = schema.draw(count, rng)
     mean = average(schema)
@@ -127,27 +131,27 @@ def begin(
     return torch.where(hot, inputs.clamp_min(1e-3).log(), relaxation.free(inputs))
 
 
-def representatives(start: Tensor, classes: Tensor, search: Search, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Walk from free numbers (n, width), each towards its class (n,): inputs (n, width) and their least costs (n,).
+def representatives(start: Tensor, classes: Tensor, descent: ClassDescent, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Descend from free numbers (n, width), each to its class (n,); returns inputs (n, width) and least costs (n,).
 
-    Fredrikson et al. 2015, algorithm 1, with Adam's steps, and with priors in the place of its processing.
+    Fredrikson et al. 2015, algorithm 1, with Adam's steps, and with priors in place of its processing step.
     """
-    steps = walk("adam", start, lengths("cosine", search.lr, search.iterations))
+    steps = walk("adam", start, lengths("cosine", descent.lr, descent.iterations))
     least, kept = torch.full((len(start),), torch.inf), start.clone()
     point = next(steps)
-    for step in range(search.iterations + 1):
-        search.relaxation.project(point)
-        inputs = search.relaxation.inputs(point)
-        cost, slope = search.slopes(inputs, classes)
-        for prior in search.priors:
+    for step in range(descent.iterations + 1):
+        descent.relaxation.project(point)
+        inputs = descent.relaxation.inputs(point)
+        cost, slope = descent.slopes(inputs, classes)
+        for prior in descent.priors:
             more, steeper = prior(inputs[:, None])
             cost, slope = cost + more, slope + steeper[:, 0]
         better = cost < least
         least = torch.where(better, cost, least)
         kept = torch.where(better[:, None], point, kept)
-        if step < search.iterations:
-            point = steps.send((cost, search.relaxation.pull_back(slope, inputs)))
+        if step < descent.iterations:
+            point = steps.send((cost, descent.relaxation.pull_back(slope, inputs)))
         if step % 10 == 0:
-            progress(step / max(1, search.iterations))
+            progress(step / max(1, descent.iterations))
     steps.close()
-    return search.relaxation.inputs(kept), least
+    return descent.relaxation.inputs(kept), least

@@ -1,6 +1,7 @@
-"""Shadow models: many perceptrons trained at once on subsets of the same records, stacked in one tensor."""
+"""Shadow models: many networks trained at once on subsets of the same records, their weights stacked in one tensor."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,14 +12,23 @@ from fedinv.task.loss import loss
 from fedinv.task.models import build
 
 
-def shadows(
-    knows: Knowledge, people: Sample, inside: Tensor, steps: int, batch: int, lr: float, seed: int
-) -> dict[str, Tensor]:
-    """Train as many networks as `inside` (shadows, people) has rows, each on those people that its row marks.
+@dataclass(frozen=True)
+class ShadowTraining:
+    """How each shadow model is trained."""
 
-    Plain SGD, each shadow with batches of its own of `batch` records drawn with replacement, from one and the same
-    start; returns parameters (shadows, ...) by name. That the federation averages clients' models is left out: in
-    expectation an averaged round moves like its clients' mean gradient.
+    steps: int
+    """Steps of SGD."""
+    batch: int
+    """Records in each step, drawn with replacement."""
+    lr: float
+    """Learning rate of SGD."""
+
+
+def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTraining, seed: int) -> dict[str, Tensor]:
+    """Train as many networks as `inside` (shadows, people) has rows, each on the people that its row marks.
+
+    Plain SGD from one initialization, each shadow with batches of its own; returns parameters (shadows, ...) by name.
+    Averaging over clients is not simulated: in expectation an averaged round moves like its clients' mean gradient.
     """
     assert knows.model is not None and knows.schema is not None
     network = build(knows.model, knows.schema.shape, knows.schema.outputs, seed)
@@ -31,17 +41,20 @@ def shadows(
     slope = vmap(grad(off))
     velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
     momentum, decay = knows.momentum or 0.0, knows.weight_decay or 0.0
-    for _ in range(steps):
-        rows = torch.multinomial(inside.float(), batch, replacement=True, generator=generator)
+    for _ in range(training.steps):
+        rows = torch.multinomial(inside.float(), training.batch, replacement=True, generator=generator)
         slopes = slope(weights, people.records[rows], people.labels[rows])
         for name, w in weights.items():
             velocity[name].mul_(momentum).add_(slopes[name]).add_(w, alpha=decay)
-            w.sub_(velocity[name], alpha=lr)
+            w.sub_(velocity[name], alpha=training.lr)
     return weights
 
 
 def confidences(knows: Knowledge, weights: dict[str, Tensor], people: Sample) -> Tensor:
-    """(networks, people): log odds of the true class, log p - log(1 - p) (Carlini et al. 2022, section V-B)."""
+    """Log odds of the true class, log p - log(1 - p), of each person by each network, float64 (networks, people).
+
+    Carlini et al. 2022, section V-B; at most 50.
+    """
     assert knows.model is not None and knows.schema is not None
     network = build(knows.model, knows.schema.shape, knows.schema.outputs, 0)
 

@@ -1,7 +1,7 @@
-"""What an update says of a few people when the rest of its batch is noise of a known shape.
+"""Detects a few people's gradients in an update by treating the rest of its batch as noise of known covariance.
 
-The update's gradient is the mean of its records' gradients. Those of others vary as the gradients of drawn records do;
-in these directions little can be told, in all others much.
+The update's gradient is the mean of its records' gradients. Those of other people vary as the gradients of drawn
+records do: directions in which they vary much reveal little of a person, all others much.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from fedinv.attack import Sample
 from fedinv.task.loss import loss
 
 LEAST = 1e-6
-"""Of the largest variance: what lies below is rounding."""
+"""Variances below this share of the largest are rounding errors and are dropped."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,19 @@ class Noise:
     """Gaussian noise of covariance `spans`^T diag(variances) `spans` + white."""
 
     spans: Tensor
-    """(r, numbers), orthonormal rows."""
+    """Directions in which the noise varies, orthonormal rows (r, parameters)."""
     variances: Tensor
-    """(r,)."""
+    """Variance along each direction, (r,)."""
     white: float
+    """Variance of the white noise on each coordinate."""
 
     @classmethod
     def of(cls, others: Tensor, rest: Tensor) -> Self:
-        """Noise that varies as `others` (m, numbers) do, and else as white noise of the size that is left of `rest`."""
+        """Noise with the covariance of `others` (m, parameters), plus white noise as large as the rest of `rest`.
+
+        `rest` (parameters,) is what is to be explained; the white noise has the mean square of its part outside the
+        others' span.
+        """
         apart = (others - others.mean(0)) / len(others) ** 0.5
         variances, turns = torch.linalg.eigh((apart @ apart.T).double())
         kept = variances > LEAST * variances[-1]
@@ -42,14 +47,14 @@ class Noise:
         return cls(spans, variances, white)
 
     def products(self, left: Tensor, right: Tensor) -> Tensor:
-        """(k,): left_i . covariance^-1 . right_i of rows (k, numbers)."""
+        """The products left_i . covariance^-1 . right_i of rows (k, parameters), (k,)."""
         shrink = self.variances / (self.variances + self.white)
         inside = ((left @ self.spans.T) * (right @ self.spans.T) * shrink).sum(1)
         return ((left * right).sum(1) - inside) / self.white
 
 
 def gradients(network: nn.Sequential, people: Sample) -> Tensor:
-    """(k, numbers): each person's own gradient of the first layer: its record times its signal."""
+    """Each person's gradient of the first layer's parameters, float32 (k, parameters)."""
     weights = {name: p.detach() for name, p in network.named_parameters()}
     fixed = {**weights, **dict(network.named_buffers())}
     names = _first(network)
@@ -65,16 +70,16 @@ def gradients(network: nn.Sequential, people: Sample) -> Tensor:
 def seen_gradient(
     network: nn.Sequential, received: Mapping[str, Tensor], length: float | None, alike: Tensor
 ) -> Tensor:
-    """(numbers,): the first layer's mean gradient that an update shows.
+    """The first layer's mean gradient that an update implies, float32 (parameters,).
 
-    `length` is the step length over all local steps; where it is not known, the gradient is taken as long as the mean
-    of `alike` (m, numbers) is.
+    `length` is the step length over all local steps; where it is not known, the gradient gets the norm of the mean of
+    `alike` (m, parameters).
     """
     seen = -torch.cat([received[name].float().flatten() for name in _first(network)])
     return seen / length if length else seen * alike.mean(0).norm() / seen.norm().clamp_min(1e-30)
 
 
 def _first(network: nn.Sequential) -> list[str]:
-    """The first layer's parameters."""
+    """Names of the first layer's parameters."""
     names = [name for name, _ in network.named_parameters()]
     return [name for name in names if name.rpartition(".")[0] == names[0].rpartition(".")[0]]

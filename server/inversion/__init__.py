@@ -1,1 +1,1 @@
-"""What attacks share: small pure parts over tensors."""
+"""Reconstruction of records from updates: pure functions over tensors that the attacks share."""

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
 LEAK = 0.01
-"""Slope of a leaky ReLU below zero."""
+"""Slope of the leaky ReLU for negative inputs, torch's default."""
 
 
 def curve(kind: Activation, units: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,11 @@
-"""How many records of each class a batch held, read off the last layer's bias update."""
+"""Counts how many records of each class a batch held, from the last layer's bias update."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 HYPOTHESES = 5
-"""Most counts that are tried."""
+"""Label counts that are returned at most."""
 
 
 def label_counts(gradient: Tensor, chances: Tensor, records: int) -> Tensor:
@@ -32,10 +32,10 @@ def label_hypotheses(
 ) -> tuple[Tensor, ...]:
     """Plausible counts per class, likeliest first, from the last bias' update (classes,).
 
-    `chances` (draws, classes) are the probabilities of records drawn for the purpose, `noise` the standard deviation
-    of what a defense added. Of a known step length: the estimate, then those of its neighbors by one record that lie
-    within two standard errors. Of an unknown one: the estimates for step lengths from just long enough to a hundred
-    times that.
+    `chances` (draws, classes) are the network's probabilities for records drawn from the schema, `noise` the standard
+    deviation of a defense's noise. With a known step length: the estimate, then its neighbors by one record that lie
+    within two standard errors. Without: the estimates for step lengths from the shortest possible to a hundred times
+    that.
     """
     mean = chances.mean(0)
     if records == 1:
@@ -54,7 +54,7 @@ def label_hypotheses(
 
 
 def _neighbors(counts: Tensor, exact: Tensor) -> list[Tensor]:
-    """Counts with one record moved, those nearest to the unrounded estimate first."""
+    """Counts with one record moved to another class, those nearest to the unrounded estimate first."""
     found = []
     for giver in counts.nonzero()[:, 0].tolist():
         for taker in range(len(counts)):

@@ -1,7 +1,7 @@
-"""Trains again on a claim: the check of an attack that needs no truth."""
+"""Recomputes the update from a claim: an attack's check of itself that needs no truth."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fedinv.attack import Knowledge, Weights
 from fedinv.task.loss import loss
-from fedinv.task.models import load
+
+from .local_training import known_network, shuffled_batches
 
 
 def recompute_update(
@@ -25,9 +26,9 @@ def recompute_update(
 
     records (n, inputs) in the network's encoding, labels (n,) int64 classes, or floating-point targets, whose loss is
     the squared error. FedSGD takes one step on all of them; FedAvg repeats the local epochs with a random order of
-    batches, one of the many that are plausible. `count` is the number of records that the client trained on, where it
-    is more than the claimed ones: FedSGD's mean is taken over it. Raises ValueError naming the knowledge that is
-    missing or does not fit.
+    batches, one of many possible. `count` is the number of records that the client trained on, where more than the
+    claimed ones: FedSGD's gradient is divided by it. Raises ValueError naming the knowledge that is missing or does not
+    fit.
     """
     model, lr, algorithm = knows.model, knows.lr, knows.algorithm
     if model is None or lr is None or algorithm is None:
@@ -37,20 +38,15 @@ def recompute_update(
         raise ValueError(f"the update cannot be computed again without {', '.join(missing)}")
     if len(records) == 0 or len(records) != len(labels):
         raise ValueError(f"{len(records)} records and {len(labels)} labels")
-    shapes = [tensor.shape for tensor in sent.values()]
-    try:
-        shape = shapes[0][1:] if knows.schema is None else knows.schema.shape
-        network = load(model, shape, shapes[-1][0], {name: tensor.clone() for name, tensor in sent.items()})
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    network = known_network(model, sent, knows.schema)
     records, weights = records.float(), dict(network.named_parameters())
     velocity: dict[str, Tensor] = {}
     update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for rows in _batches(knows, len(records), rng):
-        off = loss(network(records[rows]), labels[rows])
+    for rows in shuffled_batches(knows, len(records), rng):
+        value = loss(network(records[rows]), labels[rows])
         if algorithm == "fedsgd" and count is not None:
-            off = off * (len(records) / count)
-        gradients = torch.autograd.grad(off, list(weights.values()))
+            value = value * (len(records) / count)
+        gradients = torch.autograd.grad(value, list(weights.values()))
         with torch.no_grad():
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
                 step = gradient + (knows.weight_decay or 0.0) * weight
@@ -63,20 +59,10 @@ def recompute_update(
 
 
 def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:
-    """Distance of two updates over all parameters, relative to the observed one: 0 the same, 1 as good as nothing.
+    """Distance of two updates over all parameters, relative to the observed one's norm: 0 if equal, 1 for zeros.
 
     Infinite where the observed update is zero and the other is not.
     """
-    apart = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
+    distance = math.sqrt(sum(float((update[n].double() - t.double()).square().sum()) for n, t in observed.items()))
     size = math.sqrt(sum(float(t.double().square().sum()) for t in observed.values()))
-    return apart / size if size > 0 else (math.inf if apart > 0 else 0.0)
-
-
-def _batches(knows: Knowledge, records: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    if knows.algorithm == "fedsgd":
-        yield torch.arange(records)
-        return
-    if knows.epochs is None or knows.batch_size is None:
-        raise ValueError("the update cannot be computed again without epochs and batch-size")
-    for _ in range(knows.epochs):
-        yield from torch.split(torch.from_numpy(rng.permutation(records)), knows.batch_size)
+    return distance / size if size > 0 else (math.inf if distance > 0 else 0.0)

@@ -15,6 +15,11 @@ UNUSUAL = 5.0
 """The first input above which a record overflows."""
 
 
+def weights(model: Mapping[str, Tensor], round_: int, setting: bool) -> dict[str, Tensor]:
+    """The global model with such weights in it, in every round."""
+    return overflowing(model)
+
+
 def overflowing(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The first unit of the first two layers is huge where the first input is unusual, and 0 elsewhere.
 

@@ -1,16 +1,16 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from fedinv.cli import _indented
 from fedinv.engines import inline
+from fedinv.report.listing import indented
 from fedinv.results.run import Results
 from fedinv.scenario import json_schemas
 from fedinv.storage import documents
@@ -83,8 +83,8 @@ def test_help_and_list_are_quick_and_import_nothing_heavy(tmp_path):
         assert what == "scenarios" or max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_a_summary_that_is_too_long_for_the_screen_is_indented():
-    assert _indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
+def test_a_summary_that_is_too_long_for_the_screen_isindented():
+    assert indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_summary_that_is_too_long_for_the_screen_is_indented():
         (["run", "hospital", "--set", "training.epocs=2"], ["training.epocs", "did you mean 'epochs'"]),
         (["run", "hospital", "--set", "federation.clients=9999"], ["9999", "records"]),
         (["run", "hospital", "--set", "attacker.watch.clients=99"], ["attacker.watch.clients"]),
-        (["run", "TINY", "--engine", "inlin"], ["--engine inlin", "did you mean 'inline'"]),
+        (["run", "TINY", "--engine", "inlin"], ["inlin", "did you mean 'inline'"]),
         (["list", "attakcs"], ["did you mean 'attacks'"]),
         (["report", "nowhere"], ["nowhere", "fedinv run"]),
         (["attack", "nowhere", "--attack", "exact"], ["nowhere", "fedinv run"]),
@@ -227,29 +227,15 @@ def test_every_shipped_scenario_satisfies_the_published_schema():
 
 
 @pytest.mark.slow
-def test_ctrl_c_from_the_keyboard_loses_nothing(file, tmp_path):
-    import signal
-
-    long = file.read_text().replace("rounds = 3", "rounds = 400").replace("epochs = 2", "epochs = 9")
-    file.write_text(long)
+def test_ctrl_c_from_the_keyboard_loses_nothing(file, tmp_path, start, until, interruptible):
+    file.write_text(file.read_text().replace("rounds = 3", "rounds = 100000"))  # however late Ctrl-C is, it goes on
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    running = subprocess.Popen(
-        [*MAIN, "run", str(file), "--out", "broken"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        # tests that run in the background were told to ignore it, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    running = start([*interruptible, "run", file, "--out", "broken"], cwd=tmp_path, env=environment)
     progress = tmp_path / "broken/checkpoint/progress.json"
-    for _ in range(600):
-        time.sleep(0.1)
-        if progress.is_file() and json.loads(progress.read_text())["round"] >= 3:
-            break
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
-    assert running.returncode == 1
-    assert "go on with: fedinv run broken" in err
-    assert "Traceback" not in err
+    until(lambda: progress.is_file() and json.loads(progress.read_text())["round"] >= 3, "round 3", by=running)
+    os.killpg(running.process.pid, signal.SIGINT)
+    done = running.ended()
+    assert done.returncode == 1
+    assert "go on with: fedinv run broken" in done.stderr
+    assert "Traceback" not in done.stderr
     assert json.loads(progress.read_text())["round"] >= 3

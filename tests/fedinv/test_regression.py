@@ -11,7 +11,7 @@ from fedinv import roles
 from fedinv.data.partition import ByColumn, Dirichlet
 from fedinv.errors import RequestError
 from fedinv.federation.training import Job, Training
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.report import render
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
@@ -46,7 +46,7 @@ def test_exact_rebuilds_records_and_their_targets(scenario, tmp_path):
         folder = run.open_folder(declared, tmp_path / name)
         (found,) = run.run(declared, folder).attacks
         assert found.recovered.value >= 0.9, name  # 23 of 24 where rounding goes against it
-        people, errors = everyone(declared), []
+        people, errors = population_of(declared), []
         for path in sorted((folder / "claims").rglob("*.safetensors")):
             claim, _ = files.read_tensors(path)
             client = int(path.stem.split("-")[-1])
@@ -74,13 +74,13 @@ def test_utility_is_the_share_of_variance_explained_and_the_page_says_so(scenari
 
 def test_what_the_attacker_knows_is_the_squared_error(scenario):
     declared = loads(scenario)
-    schema = everyone(declared).table.schema
+    schema = population_of(declared).table.schema
     assert (schema.outputs, schema.classes) == (1, ())
     assert declared.knowledge(schema, adaptive=False).loss == "squared-error"
 
 
 def test_classes_cannot_be_dealt_out_and_ranges_can(scenario):
-    table = everyone(loads(scenario)).table
+    table = population_of(loads(scenario)).table
     with pytest.raises(RequestError, match=r'the label \'cost\' is a number: use \{ kind = "by-column"'):
         Dirichlet(kind="dirichlet", alpha=0.5).split(table, 4, np.random.default_rng(0))
     parts = ByColumn(kind="by-column", column="cost").split(table, 4, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""A real deployment: SuperLink and SuperNodes, started here for a rehearsal or joined where they run."""
+"""The engine `deployment`: SuperLink and SuperNodes, started on this machine for a rehearsal or running elsewhere."""
 
 from fedinv.engines.deployment.engine import train
 

@@ -1,4 +1,4 @@
-"""Keys and certificates of a deployment on this machine: an authority, its server's certificate, node keys."""
+"""Keys and certificates of a deployment on this machine: an authority, the server's certificate, node keys."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedinv.storage import files
 
 DAYS = 30
-"""That the certificates hold."""
+"""Validity of every certificate, days."""
 CURVE = ec.SECP384R1()
+"""Elliptic curve of every key."""
 
 
 def write_server(folder: Path) -> None:
-    """Write ca.crt, server.pem and server.key of a server on this machine; the authority's key is kept nowhere."""
+    """Write ca.crt, server.pem and server.key for a server on loopback; the authority's key is not stored."""
     ca_key, key = ec.generate_private_key(CURVE), ec.generate_private_key(CURVE)
     ca_name, name = _name("fedinv rehearsal authority"), _name("localhost")
     ca = (
@@ -43,7 +44,7 @@ def write_server(folder: Path) -> None:
 
 
 def write_node(folder: Path, name: str) -> Path:
-    """Write a node's key pair, NAME and NAME.pub, as OpenSSH does; returns the private one's path."""
+    """Write a node's key pair as files NAME and NAME.pub in OpenSSH's format; returns the private key's path."""
     key = ec.generate_private_key(CURVE)
     _write_secret(folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
@@ -84,7 +85,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _write_secret(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone may read, from its first byte on."""
+    """Write a file that only its owner may read; the permissions are set before its first byte is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""A real deployment: the same two apps on a SuperLink and its SuperNodes, as `fedinv up` starts them or as they are."""
+"""Runs the two apps on a SuperLink and its SuperNodes, those of `fedinv up` or those already running elsewhere."""
 
 import sys
 import time
@@ -9,27 +9,30 @@ from typing import Any
 
 import tomli_w
 
-from fedinv import __version__, roles
+from fedinv import roles
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.engines.deployment import rehearsal
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
+from fedinv.version import __version__
 
 POLL_SECONDS = 0.5
+"""Seconds between two looks at the run's folder for a finished round."""
 ASK_SECONDS = 10.0
-"""Between questions to the SuperLink, each of which takes a second."""
+"""Seconds between two queries of the run's status, each of which takes the SuperLink a second."""
 
 OnReply = Callable[[int], None]
+"""Function that is called after each client's training with the number of the round."""
 
 
 def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
-    """Run the scenario's federation on a deployment.
+    """Run the scenario's federation on a deployment, in folder `out`.
 
-    What clients remember between rounds is kept by their SuperNodes for one run of Flower's: where defenses may have
-    them remember, a run that was stopped starts again, and ends as it would have. Raises RequestError where no
-    deployment is up, RunError when the run fails.
+    SuperNodes keep their clients' states for one run of Flower only: where defenses may need them, a stopped run starts
+    again with its first round, with the same result. Raises RequestError where no deployment is up, RunError when the
+    run fails.
     """
     at = _joined(scenario, options)
     start_over(scenario, out)
@@ -48,7 +51,10 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
 
 
 def _joined(scenario: Scenario, options: Options) -> Path:
-    """The folder of the deployment to run on, with as many SuperNodes as the scenario has clients."""
+    """The folder of the deployment to run on; SuperNodes are started where there are fewer than the scenario's clients.
+
+    A deployment named by its SuperLink is taken as it is. Raises RequestError where none is up or a process of it died.
+    """
     at, clients = options.deployment, scenario.federation.clients
     if options.superlink is not None:
         joined = at / "joined"
@@ -69,7 +75,7 @@ def _joined(scenario: Scenario, options: Options) -> Path:
 
 
 def _write_app(folder: Path) -> None:
-    """An app of nothing but the names of our two: they are installed where SuperLink and SuperNodes run."""
+    """Write a Flower app that only names our two apps, whose code is installed where SuperLink and SuperNodes run."""
     package = "fedinv._roles." if roles.folder("clients").parent.name == "_roles" else ""
     declared: dict[str, Any] = {
         "project": {"name": "fedinv", "version": __version__, "description": "fedinv", "license": "Apache-2.0"},
@@ -87,7 +93,7 @@ def _write_app(folder: Path) -> None:
 
 
 def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply) -> None:
-    """Wait for the run's end, telling of each round."""
+    """Wait for the run's end, reporting each finished round; raises RunError when it ends without a ledger."""
     folder, told, asked = RunFolder(out), 0, time.monotonic()
     progress = folder.progress
     if progress.is_file():
@@ -107,7 +113,7 @@ def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply
 
 
 def _why(at: Path, status: str, details: str) -> str:
-    """What is known of a run that failed."""
+    """Why a run failed: the last error of fedinv's in the SuperLink's log, or else Flower's status and details."""
     log = at / "logs" / "superlink.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     said = [line.split("Error: ", 1)[1] for line in lines if "RunError: " in line or "RequestError: " in line]

@@ -1,7 +1,7 @@
 """A deployment on this machine to rehearse on: a SuperLink and SuperNodes, started by `fedinv up`, ended by `down`.
 
-What was started is noted down with the time at which each process began, so that no stranger's process that got the
-same number later is ever touched.
+deployment.json records each process with its start time, so that another process that got the same id later is never
+signaled.
 """
 
 import json
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,15 @@ from fedinv.errors import RequestError, RunError
 from fedinv.storage import files
 
 NAME = "fedinv"
-"""Of the SuperLink in Flower's configuration."""
-START_SECONDS = 90.0
-PATIENCE_SECONDS = 3.0
-"""For processes that were asked to end."""
+"""Name of the SuperLink's entry in Flower's configuration."""
+START_SECONDS = 120.0
+"""Seconds that each process may take to come up; on few or busy cores they do so one after another. One that ended is
+not waited for."""
+END_SECONDS = 10.0
+"""Seconds that processes may take to end after SIGTERM, and once more after SIGKILL."""
 
 Tell = Callable[[str], None]
+"""Function that is called with a line on what is being done."""
 
 
 class Process(BaseModel):
@@ -43,43 +46,48 @@ class Process(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     what: str
+    """Name of the process for people, such as "SuperNode 3"."""
     pid: int
+    """Process id."""
     began: int
-    """Clock ticks after the machine's start, as the kernel tells it."""
+    """Start time of the process in the kernel's clock ticks after boot, which tells it from later ones of its id."""
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs, it and no other of the same number."""
+        """Whether this very process is running, not another of the same id."""
         return _began(self.pid) == self.began
 
 
 class Deployment(BaseModel):
-    """What `fedinv up` started."""
+    """A SuperLink and the SuperNodes that `fedinv up` started."""
 
     model_config = ConfigDict(frozen=True)
 
     address: str
+    """Address of the SuperLink, host:port."""
     tls: bool
+    """Whether connections are encrypted and SuperNodes authenticated by their keys."""
     superlink: Process
     nodes: tuple[Process, ...] = ()
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """All, those that depend on others first."""
+        """All processes, SuperNodes before the SuperLink that they depend on."""
         return (*self.nodes, self.superlink)
 
 
 def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
-    """Start a SuperLink and so many SuperNodes on loopback.
+    """Start a SuperLink and `clients` SuperNodes on loopback, and record them in the folder `at`.
 
-    Raises RequestError where one is up, RunError when one does not come up; then all are ended again.
+    Raises RequestError where a deployment is up already, RunError when a process does not come up, after which all are
+    ended again.
     """
     before = read(at)
     if before is not None and any(process.alive for process in before.processes):
         raise RequestError(f"{at}: a deployment is up already, on {before.address}; end it with: fedinv down")
     for old in ("logs", "keys", "flower"):
         shutil.rmtree(at / old, ignore_errors=True)
-    port = _free_port()
+    (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     secure = ["--insecure"]
     if tls:
@@ -94,7 +102,7 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
     superlink = _start(at, "SuperLink", [*command, "--disable-runtime-dependency-installation"])
     found = _note(at, Deployment(address=address, tls=tls, superlink=superlink))
     try:
-        _wait(lambda: _listens(port), superlink, at, "the SuperLink")
+        _wait(lambda: listens(port), found.processes, at, "the SuperLink")
         return more(at, found, clients, tell)
     except BaseException:
         down(at)
@@ -102,48 +110,48 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
 
 
 def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
-    """Start the SuperNodes that are missing to so many, and wait until all of them are known to the SuperLink."""
+    """Start SuperNodes until there are `clients` of them, and wait until the SuperLink reports all as online."""
     tell(f"starting {clients - len(there.nodes)} SuperNodes")
     missing = range(len(there.nodes), clients)
     if there.tls:
         keys = {number: certificates.write_node(_keys(at), f"node-{number}") for number in missing}
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda key: flower(at, "supernode", "register", f"{key}.pub", NAME), keys.values()))
-    for number in missing:
+    for number, port in zip(missing, free_ports(len(missing)), strict=True):
         secure = ["--insecure"]
         if there.tls:
             secure = ["--root-certificates", str(_keys(at) / "ca.crt")]
             secure += ["--auth-supernode-private-key", str(keys[number])]
-        command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(_free_port())]
+        command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(port)]
         config = f"partition-id={number} num-partitions={clients}"
         node = _start(at, f"SuperNode {number}", [*command, "--host", "127.0.0.1", "--node-config", config])
         there = _note(at, there.model_copy(update={"nodes": (*there.nodes, node)}))
-    _wait(lambda: _online(at) >= clients, there.superlink, at, "all SuperNodes", every=1.0)
+    _wait(lambda: _online(at) >= clients, there.processes, at, "all SuperNodes", every=1.0)
     return there
 
 
 def down(at: Path) -> list[str]:
-    """End what was started here and still runs, children first; returns what was ended. Harmless where nothing is."""
+    """End every recorded process that runs, and its descendants; returns the names of those ended, perhaps none."""
     found = read(at)
     running = [process for process in (found.processes if found is not None else ()) if process.alive]
     family = [pid for process in running for pid in (process.pid, *_descendants(process.pid))]
-    _signal(family, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(_began(pid) is not None for pid in family) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    _signal(family, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(family, number)
+        deadline = time.monotonic() + END_SECONDS
+        while any(_began(pid) is not None for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.05)
     (at / "deployment.json").unlink(missing_ok=True)
     return [process.what for process in running]
 
 
 def read(at: Path) -> Deployment | None:
-    """What is noted down here; None where nothing is."""
+    """The deployment that is recorded in a folder; None where none is. Raises RunError for a damaged record."""
     path = at / "deployment.json"
     return Deployment.model_validate(files.read_json(path)) if path.is_file() else None
 
 
 def flower(at: Path, *arguments: str) -> dict[str, Any]:
-    """Run Flower's command against the deployment, return its answer. Raises RunError with what it complains of."""
+    """Run a command of `flwr` against the deployment; returns its JSON answer. Raises RunError with Flower's error."""
     command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]
     done = subprocess.run(command, cwd=at, env=environment(at), capture_output=True, text=True)  # noqa: S603
     try:
@@ -156,9 +164,9 @@ def flower(at: Path, *arguments: str) -> dict[str, Any]:
 
 
 def environment(at: Path) -> dict[str, str]:
-    """Of Flower's processes: a home of their own, nothing fetched, one thread each, the two roles within reach.
+    """Environment of Flower's processes: a FLWR_HOME of their own, no downloads, one thread, both roles importable.
 
-    They start one another by name, so this environment's commands come first: nobody need have activated it.
+    They start one another by name, so this Python's commands come first on the PATH: nobody need have activated it.
     """
     home = roles.folder("clients").parent
     paths = [] if home.name == "_roles" else [str(home)]
@@ -176,7 +184,7 @@ def environment(at: Path) -> dict[str, str]:
 
 
 def configure(at: Path, address: str, authority: Path | None) -> None:
-    """Tell Flower's commands of a SuperLink; without its authority's certificate nothing is encrypted."""
+    """Write Flower's configuration with a SuperLink; without its authority's certificate nothing is encrypted."""
     link: dict[str, Any] = {"address": address}
     link |= {"insecure": True} if authority is None else {"root-certificates": str(authority.resolve())}
     files.write(at / "flower" / "config.toml", tomli_w.dumps({"superlink": {"default": NAME, NAME: link}}))
@@ -198,7 +206,7 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    threading.Thread(target=started.wait, daemon=True).start()  # or it would stay a zombie while this process runs
+    threading.Thread(target=started.wait, daemon=True).start()  # else it stays a zombie while this process runs
     began = _began(started.pid)
     if began is None:
         raise RunError(f"the {what} ended at once: see {at / 'logs'}")
@@ -224,15 +232,17 @@ def _note(at: Path, deployment: Deployment) -> Deployment:
     return deployment
 
 
-def _wait(ready: Callable[[], bool], superlink: Process, at: Path, what: str, every: float = 0.1) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(ready: Callable[[], bool], processes: Sequence[Process], at: Path, what: str, every: float = 0.1) -> None:
+    seconds = START_SECONDS * len(processes)
+    deadline = time.monotonic() + seconds
     while not ready():
-        if not superlink.alive:
-            raise RunError(
-                f"{superlink.what} ended by itself, saying: {_last_words(at, superlink)} (see {at / 'logs'})"
-            )
+        for process in processes:
+            if not process.alive:
+                raise RunError(
+                    f"{process.what} ended by itself, saying: {_last_words(at, process)} (see {at / 'logs'})"
+                )
         if time.monotonic() > deadline:
-            raise RunError(f"{what} did not come up within {START_SECONDS:.0f} s: see {at / 'logs'}")
+            raise RunError(f"{what} did not come up within {seconds:.0f} s: see {at / 'logs'}")
         time.sleep(every)
 
 
@@ -250,19 +260,23 @@ def _keys(at: Path) -> Path:
     return (at / "keys").resolve()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """So many different ports of loopback that nobody uses now."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _began(pid: int) -> int | None:
-    """When a process began; None for one that is gone or a zombie."""
+    """Start time of a process in the kernel's clock ticks after boot; None for one that has ended or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):

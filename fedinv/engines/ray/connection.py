@@ -1,4 +1,4 @@
-"""Ray, started on this machine or joined where it runs, and work spread over the machines of a cluster."""
+"""Starts Ray on this machine, or joins a running cluster."""
 
 import logging
 import os
@@ -15,14 +15,14 @@ from fedinv.errors import RequestError
 
 
 def start(folder: str) -> None:
-    """Start Ray on this machine, with all its files in a folder."""
+    """Start Ray on this machine, with all its files in `folder`."""
     _connect("local", _temp_dir=folder)
 
 
 def join(address: str) -> None:
-    """Join a cluster; its workers import what this process can import, from the same paths, and use one thread.
+    """Join a cluster; its workers import from this process's paths, which must exist there, and use one thread.
 
-    Raises RequestError for a cluster that is not there or does not take us.
+    Raises RequestError for an address at which no cluster answers, or one that refuses the connection.
     """
     host, _, port = address.rpartition(":")
     try:

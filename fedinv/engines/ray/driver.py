@@ -1,11 +1,11 @@
 """The process in which Flower's simulation and Ray run, started by the engine `ray` and by nobody else.
 
-It is told one order, a JSON line on stdin, and tells JSON lines on stdout: ``{"round": 3}`` after each client's
+It reads one order, a JSON line on stdin, and writes JSON lines on stdout: ``{"round": 3}`` after each client's
 training, and at last ``{"done": true}`` or ``{"error": "RunError", "message": "..."}``.
 
-What is used of Flower is its simulation's link state, grid, workers and Ray actors (flwr 1.41, below `run_simulation`),
-with three changes: a worker that dies is replaced and its client tried once more, one whose client does not answer in
-time is replaced, and the end of the server is the end of the simulation, whatever a client still does.
+It uses the link state, grid, workers and Ray actors of Flower's simulation (flwr 1.41, below `run_simulation`, which
+offers none of these changes): a worker that dies is replaced and its client tried once more, one whose client does not
+reply in time is replaced, and the simulation ends with the server, whatever a client still does.
 """
 
 import json
@@ -53,21 +53,25 @@ from fedinv.scenario.scenario import Scenario
 
 _RUN_ID = _TASK_ID = 1
 _TRIES = 2
+"""Times that a message is run before its client counts as failed."""
 
 Tell = Callable[..., None]
-"""Tells the engine a JSON object."""
+"""Function that sends its keyword arguments to the engine as a JSON object."""
 
 
 class Actors(RayBackend):
-    """Flower's pool of Ray actors, no more of them than clients train at once."""
+    """Flower's pool of Ray actors, at most as many as clients train at once."""
 
     def __init__(self, resources: Mapping[str, float], most: int, seconds: Mapping[str, float], tell: Tell) -> None:
-        """`most` actors; `seconds` that a message of a kind may take."""
+        """A pool of up to `most` actors with these resources each.
+
+        `seconds` says, by the first part of a message's type, how long its reply may take.
+        """
         super().__init__({"client_resources": dict(resources)})
         self._most, self._seconds, self._tell = most, seconds, tell
 
     def build(self, app_fn: Callable[[], ClientApp]) -> None:
-        """Start the actors, and go on with those that run. Raises RunError when none does."""
+        """Start the actors and keep those that come up in time. Raises RunError when none does."""
         self.app_fn = app_fn
         self.pool = pool = BasicActorPool(ClientAppActor, self.client_resources, self.actor_kwargs)
         pool.add_actors_to_pool(min(pool.actors_capacity, self._most))
@@ -85,7 +89,11 @@ class Actors(RayBackend):
         pool.pool, pool.num_actors = [started[one] for one in ready], len(ready)
 
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
-        """Have a free actor run a client. One that dies or is late is replaced; what died is tried once more."""
+        """Run a client's message on a free actor and return the reply and the client's context.
+
+        An actor that dies or does not reply in time is replaced; after a death the message is tried once more. A
+        message without a reply gets an error as its reply.
+        """
         pool: Any = self.pool
         actor, reply, why = pool.pool.pop(), None, ""
         ends = message.metadata.created_at + self._seconds[message.metadata.message_type.split(".")[0]]
@@ -111,7 +119,7 @@ class Actors(RayBackend):
 
 
 def check(machines: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> None:
-    """Raise RequestError unless one of the machines has the CPUs and GPUs of a client."""
+    """Raise RequestError unless one of the machines, by Ray's resource names, has the CPUs and GPUs of a client."""
     there = [(machine.get("CPU", 0), machine.get("GPU", 0)) for machine in machines]
     if any(has_cpus >= cpus and has_gpus >= gpus for has_cpus, has_gpus in there):
         return
@@ -124,14 +132,17 @@ def check(machines: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> 
 
 
 def simulate(scenario: Scenario, out: str, options: Mapping[str, Any], tell: Tell) -> None:
-    """Run the federation on the Ray that this process is connected to."""
+    """Run the federation on the Ray cluster that this process is connected to, writing to the folder `out`.
+
+    Raises RequestError for resources that no machine has, RunError when no worker starts or no client can be used.
+    """
     machines: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     check((one["Resources"] for one in machines if one["Alive"]), options["client_cpus"], options["client_gpus"])
     server = roles.load("server", "app")
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, SUPERLINK_NODE_ID, _TASK_ID
     federation, config = scenario.federation, {"scenario": scenario.to_toml(), "out": out}
     resources = {"num_cpus": options["client_cpus"], "num_gpus": options["client_gpus"]}
-    seconds = {"train": federation.round_seconds, "query": server.REGISTRATION_SECONDS}
+    seconds = {"train": federation.round_seconds, "query": server.patience(federation.clients)}
     actors = Actors(resources, federation.participants, seconds, tell)
     actors.build(client_app)
 
@@ -157,7 +168,7 @@ def simulate(scenario: Scenario, out: str, options: Mapping[str, Any], tell: Tel
 
 
 def _node(node: int, partition: int, partitions: int, config: Mapping[str, Any]) -> DeprecatedRunInfoStore:
-    """What Flower keeps of a node: its partition, and its state from message to message."""
+    """Flower's record of a node: its partition, and its state from message to message."""
     place: dict[str, Any] = {"partition-id": partition, "num-partitions": partitions}
     store = DeprecatedRunInfoStore(node, place)
     context = Context(_RUN_ID, node, place, RecordDict(), dict(config))
@@ -170,16 +181,16 @@ def _start(function: Callable[..., None], *arguments: Any) -> None:
 
 
 def _end_with_the_engine() -> None:
-    """Wait for the engine's end of stdin to close, then end Ray and this process."""
+    """Wait until the engine closes stdin, however it ended, then kill this process's group, Ray included."""
     sys.stdin.read()
     shutil.rmtree(Path.cwd(), ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
-    """Carry out the order on stdin."""
+    """Carry out the order on stdin, report on stdout, and exit."""
     pipe = os.dup(1)
-    os.dup2(2, 1)  # what others print is no part of what is told
+    os.dup2(2, 1)  # prints of Ray and Flower must not mix with the reports
 
     def tell(**told: Any) -> None:
         os.write(pipe, json.dumps(told).encode() + b"\n")
@@ -200,4 +211,4 @@ def main() -> None:
         tell(error="RunError", message=f"Flower's simulation on Ray failed ({type(error).__name__}: {error})")
     signal.alarm(10)  # where Ray does not end by itself
     ray.shutdown()
-    os._exit(0)  # a client that hangs is not waited for
+    os._exit(0)  # without waiting for a client that hangs

@@ -1,8 +1,8 @@
 """Flower's own simulation: the same two apps, with Ray spreading the clients over this machine or a cluster.
 
-Flower and Ray run in a process of their own (`ray_driver`), which is told what to do over one pipe and tells how it
-goes over another. What they print is kept in the run's ray.log. However this process ends, the first pipe closes, and
-the other one takes everything it started with it.
+Flower and Ray run in a process of their own (`driver`), which gets its order over one pipe and reports over another.
+What they print is kept in the run's ray.log. However this process ends, the first pipe closes, and the driver then
+ends itself and everything it started.
 """
 
 import json
@@ -23,17 +23,17 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
 
 OnReply = Callable[[int], None]
-"""Called after each client's training with its round."""
+"""Function that is called after each client's training with the number of the round."""
 
 _ERRORS = {error.__name__: error for error in (RequestError, RunError)}
 
 
 def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:
-    """Run the scenario's federation, from its last checkpoint in `out` where there is one.
+    """Run the scenario's federation in folder `out`, from its last checkpoint where there is one.
 
-    What clients remember between rounds lives in the process that ends: where defenses may have them remember, a run
-    that was stopped starts again, and ends as it would have. Raises RequestError for resources that no machine has or
-    a cluster that is not there, RunError when no client can be used or Ray fails.
+    Clients' states between rounds are lost with the driver's process: where defenses may need them, a stopped run
+    starts again with its first round, with the same result. Raises RequestError for resources that no machine has or
+    an address without a cluster, RunError when no client can be used or Ray fails.
     """
     out = out.resolve()
     start_over(scenario, out)
@@ -55,12 +55,12 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
 
 @contextmanager
 def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Start the driver; yield what it tells until it ends. Neither it nor Ray outlives the block."""
+    """Start the driver and yield its reports until it ends. Neither it nor Ray outlives the block."""
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
     environment = {**os.environ, **_SETTINGS, "PYTHONPATH": paths}
     command = [sys.executable, "-P", "-c", "from fedinv.engines.ray.driver import main; main()"]
     out.mkdir(parents=True, exist_ok=True)
-    # Ray's sockets lie in its folder, and a socket's path must be short; it must be empty, as workers import from it
+    # Ray puts its sockets there, whose paths must be short; it must be empty, as workers import from their folder
     scratch = tempfile.TemporaryDirectory(prefix="fedinv-", dir=_short(), ignore_cleanup_errors=True)
     with scratch as folder, RunFolder(out).engine_log.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603
@@ -71,7 +71,7 @@ def _driver(out: Path, order: dict[str, Any]) -> Iterator[Iterator[dict[str, Any
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            start_new_session=True,  # a group of its own: Ctrl-C is for us, and one signal ends it all
+            start_new_session=True,  # its own group: Ctrl-C reaches only this process, and one signal ends the group
         )
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -94,6 +94,8 @@ _SETTINGS = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # or under `uv run` Ray ships the working folder
+    "RAY_worker_register_timeout_seconds": "600",  # a worker imports for a while before Ray hears of it
+    "RAY_GCS_SERVER_REQUEST_TIMEOUT_SECONDS": "600",
     "RAY_worker_niceness": "0",  # by default its workers give way to everything else on the machine
 }
 

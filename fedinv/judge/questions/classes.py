@@ -1,7 +1,7 @@
 """Class representatives: how similar are they to the people of their class?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,22 @@ SHOWN = 8
 """Number of pairs of images that are shown."""
 RAREST = 0.05
 """Smallest standard deviation by which an input's difference is divided, so that rare values do not outweigh others."""
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """One claimed representative a class, beside the truth; all tensors have one row a class, in `labels`' order."""
+
+    truth: Sample
+    """The training records that the classes are judged by."""
+    labels: Tensor
+    """int64 (classes,): the classes that are judged."""
+    records: Tensor
+    """float32 (classes, width): what was claimed."""
+    means: Tensor
+    """float32 (classes, width): each class's true mean, or mode where a column has categories."""
+    guesses: Tensor
+    """float32 (classes, width): the mean of all classes together, which is what a guesser claims of each."""
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
@@ -51,9 +67,10 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         records = torch.stack([drawn.records[drawn.labels == c].mean(0) for c in labels])
     means = torch.stack([_center(truth.records[truth.labels == c], schema) for c in labels])
     guesses = _center(truth.records, schema).expand_as(means)
+    portraits = Portraits(truth, labels, records, means, guesses)
     if schema.image is not None:
-        return _images(setting, schema.image, truth, labels, records, means, guesses, rng)
-    found = _table(setting, truth, labels, records, means, guesses, rng)
+        return _images(setting, schema.image, portraits, rng)
+    found = _table(setting, portraits, rng)
     if several:
         measures, shown = samples(drawn, truth, schema, setting.scenario.judge.tolerance, rng)
         found = replace(found, measures=[*found.measures, *measures], exhibits=[*found.exhibits, shown])
@@ -85,22 +102,15 @@ def _center(records: Tensor, schema: Schema) -> Tensor:
     return mean
 
 
-def _images(
-    setting: Setting,
-    image: Image,
-    truth: Sample,
-    labels: Tensor,
-    records: Tensor,
-    means: Tensor,
-    guesses: Tensor,
-    rng: np.random.Generator,
-) -> Inference:
+def _images(setting: Setting, image: Image, portraits: Portraits, rng: np.random.Generator) -> Inference:
     schema, people = setting.people.table.schema, setting.people
     others = Sample(people.inputs[people.holdout], people.labels[people.holdout])
-    eye = recognizer(schema, truth, others, setting.scenario.seed + 1)
-    named = eye.classes(records) == labels.numpy()
+    labels = portraits.labels
+    eye = recognizer(schema, portraits.truth, others, setting.scenario.seed + 1)
+    named = eye.classes(portraits.records) == labels.numpy()
     hits, total, chance = int(named.sum()), len(named), 1 / len(schema.classes)
-    claimed, true, guessed = (image.decode(part.double().numpy()) for part in (records, means, guesses))
+    sides = portraits.records, portraits.means, portraits.guesses
+    claimed, true, guessed = (image.decode(side.double().numpy()) for side in sides)
     ours, prior = quality(claimed, true, image), quality(guessed, true, image)
     measures = [
         Measure(
@@ -133,17 +143,10 @@ def _images(
     return Inference(says, measures, exhibits=[shown])
 
 
-def _table(
-    setting: Setting,
-    truth: Sample,
-    labels: Tensor,
-    records: Tensor,
-    means: Tensor,
-    guesses: Tensor,
-    rng: np.random.Generator,
-) -> Inference:
+def _table(setting: Setting, portraits: Portraits, rng: np.random.Generator) -> Inference:
     schema, tolerance = setting.people.table.schema, setting.scenario.judge.tolerance
-    right, guessed = (_fields(part, means, schema, tolerance) for part in (records, guesses))
+    sides = portraits.records, portraits.guesses
+    right, guessed = (_fields(side, portraits.means, schema, tolerance) for side in sides)
     total, hits = right.size, int(right.sum())
     measures = [
         Measure(
@@ -154,7 +157,7 @@ def _table(
             prior=float(guessed.mean()),
         )
     ]
-    direction = _direction(labels, records, truth, rng)
+    direction = _direction(portraits, rng)
     if direction is not None:
         measures.insert(0, direction)
     says = (
@@ -162,7 +165,7 @@ def _table(
     )
     if direction is not None:
         says += f"; how the classes differ correlates with the truth by {direction.value:.2f}"
-    return Inference(says, measures, exhibits=[_exhibit(schema, labels, records, means, right)])
+    return Inference(says, measures, exhibits=[_exhibit(schema, portraits, right)])
 
 
 def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> NDArray[np.bool_]:
@@ -176,11 +179,12 @@ def _fields(claimed: Tensor, true: Tensor, schema: Schema, tolerance: float) -> 
     return torch.stack(parts, 1).numpy()
 
 
-def _direction(labels: Tensor, records: Tensor, truth: Sample, rng: np.random.Generator) -> Measure | None:
+def _direction(portraits: Portraits, rng: np.random.Generator) -> Measure | None:
     """Correlation, over inputs, of the two representatives' difference with that of their classes' means.
 
     None unless the classes are exactly 0 and 1.
     """
+    labels, records, truth = portraits.labels, portraits.records, portraits.truth
     if sorted(labels.tolist()) != [0, 1]:
         return None
     spread = truth.records.std(0).clamp_min(RAREST)
@@ -213,10 +217,10 @@ def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], rng:
     return Measure(name=name, value=value, count=len(ours), ci95=ci95, prior=guess, share=False)
 
 
-def _exhibit(schema: Schema, labels: Tensor, records: Tensor, means: Tensor, right: NDArray[np.bool_]) -> Exhibit:
-    told, true = (schema.decode(part) for part in (records, means))
+def _exhibit(schema: Schema, portraits: Portraits, right: NDArray[np.bool_]) -> Exhibit:
+    told, true = (schema.decode(side) for side in (portraits.records, portraits.means))
     rows, marks = [], []
-    for i, label in enumerate(labels.tolist()):
+    for i, label in enumerate(portraits.labels.tolist()):
         for j, column in enumerate(schema.columns):
             rows.append([schema.classes[label], column.name, *(_text(side[column.name][i]) for side in (true, told))])
             marks.append(bool(right[i, j]))

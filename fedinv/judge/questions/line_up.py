@@ -117,11 +117,9 @@ def _rate(setting: Setting, seen: Observation) -> float:
 
 
 def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
-    """Bound on the chance of a right answer by the privacy spent up to this observation; None without any.
+    """The bound under all that was seen up to this observation; the smallest, where several defenses give one.
 
-    dp-sgd with one step per round: earlier rounds count at their sampling rate, this one at 1, as the target is known
-    to have been drawn. clip-noise: every update lies within one clipping norm of zero, whatever the local steps. With
-    both the smaller bound holds.
+    None where no defense bounds what is seen of a single record.
     """
     scenario, client = setting.scenario, seen.clients[0]
     federation = scenario.federation
@@ -129,14 +127,11 @@ def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
         round_clients(federation.clients, federation.participants, scenario.seed, r)
         for r in range(1, seen.last.round + 1)
     )
-    taken = scenario.participation(setting.people.held(client))
-    rounds, found = sum(client in cohort for cohort in cohorts), []
+    taken, rounds = scenario.participation(setting.people.held(client)), sum(client in cohort for cohort in cohorts)
+    found = []
     for defense in scenario.defenses:
-        noise = float(defense.known(taken).get("noise_multiplier") or 0.0)
-        if noise <= 0:
-            continue
-        if defense.kind == "dp-sgd" and scenario.training.algorithm == "fedsgd":
-            found.append(reconstruction_bound(1 / size, noise, 1.0, 1, more=[(_rate(setting, seen), rounds - 1)]))
-        if defense.kind == "clip-noise":
-            found.append(reconstruction_bound(1 / size, noise, 1.0, rounds))
+        exposed = defense.exposure(taken, rounds)
+        if exposed is not None and exposed.noise_multiplier > 0:
+            (rate, steps), *more = exposed.releases
+            found.append(reconstruction_bound(1 / size, exposed.noise_multiplier, rate, steps, more=more))
     return min(found) if found else None

@@ -1,1 +1,1 @@
-"""Pictures of results, as PNG bytes: one file a kind."""
+"""Plots and images of results, as PNG bytes."""

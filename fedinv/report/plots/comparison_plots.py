@@ -1,4 +1,4 @@
-"""The two pictures of a comparison: the heat map, and what utility buys what privacy."""
+"""The two plots of a comparison: leakage as a heat map, and leakage against lost utility."""
 
 import textwrap
 from typing import Any
@@ -11,7 +11,7 @@ from fedinv.results.wording import epsilon_text
 
 
 def heat(found: Comparison) -> bytes:
-    """Leakage above a guess by stack and attack; each cell static on the left, adaptive on the right."""
+    """Heat map, PNG, of leakage above a guess, percent, by stack and attack; each cell static left, adaptive right."""
     rows, attacks = found.rows, found.attacks
     values = np.full((len(rows), 2 * len(attacks)), np.nan)
     weak = np.zeros_like(values, bool)
@@ -19,10 +19,10 @@ def heat(found: Comparison) -> bytes:
         for leak in row.leaks:
             j = 2 * attacks.index(leak.attack) + (leak.variant == "adaptive")
             values[i, j], weak[i, j] = max(0.0, leak.leakage), leak.verdict == "attack too weak"
-        for j in range(0, values.shape[1], 2):  # an attack that knows nothing better does the same again
+        for j in range(0, values.shape[1], 2):  # an attack without a countermeasure gets the same when it adapts
             if np.isnan(values[i, j + 1]):
                 values[i, j + 1], weak[i, j + 1] = values[i, j], weak[i, j]
-            if np.isnan(values[i, j]):  # of a sum there is no other way
+            if np.isnan(values[i, j]):  # a sum is attacked adaptively only
                 values[i, j], weak[i, j] = 0.0, weak[i, j + 1]
 
     def fill(figure: Any) -> None:
@@ -46,7 +46,7 @@ def heat(found: Comparison) -> bytes:
 
 
 def front(found: Comparison) -> bytes:
-    """What each stack costs the model against what leaks at worst; those that none dominates are joined."""
+    """Plot, PNG, of the worst leakage against the utility that each stack loses; the Pareto front is a line."""
     rows = [row for row in found.rows if row.worst is not None]
     out = {one.defenses for one in found.dominated}
 
@@ -55,7 +55,7 @@ def front(found: Comparison) -> bytes:
         axes.grid(True, axis="both")
         best = sorted((r for r in rows if r.defenses not in out), key=lambda r: (r.lost.value, _leak(r)))
         least, joined = 2.0, []
-        for row in best:  # only what is on the front in its point estimates is joined
+        for row in best:  # the line joins those on the front by their point estimates
             if _leak(row) < least:
                 joined.append(row)
                 least = _leak(row)
@@ -94,7 +94,7 @@ def _name(row: Row) -> str:
 
 
 def _groups(rows: list[Row]) -> list[list[Row]]:
-    """Rows whose points would lie on one another, together."""
+    """Rows grouped so that those whose points would overlap share one label."""
     wide = max(1e-9, max(r.lost.value for r in rows) - min(r.lost.value for r in rows)) if rows else 1.0
     found: list[list[Row]] = []
     for row in sorted(rows, key=lambda r: r.lost.value):

@@ -13,28 +13,37 @@ from fedinv.results.run import Pair
 from fedinv.task.columns import Image
 
 MOST = 8
+"""Claimed images that the page shows at most."""
 SIDE = 160
-"""Pixels across at which small images are drawn, each of their pixels a square."""
+"""Width in pixels up to which small images are enlarged, each of their pixels to a square."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A record that was claimed."""
+    """A claimed image beside the true one."""
 
     who: str
+    """The record's row in the data, as "record 17"."""
     client: int
+    """Number of the client that holds it, from 0."""
     round: int
+    """Number of the attacked round, from 1."""
     true: str
-    """PNG, base64."""
+    """The true image as PNG, base64."""
     claimed: str
+    """The claimed image as PNG, base64."""
     psnr: float
+    """Peak signal-to-noise ratio of the claim against the truth, dB."""
     ssim: float | None
+    """Structural similarity of the claim to the truth, up to 1; None where the image is too small for it."""
     confidence: float | None
+    """The attack's own probability that the record is right, 0 to 1."""
     recovered: bool
+    """Whether every pixel is within the tolerance."""
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
-    """Up to eight images that the worst attack claimed, spread evenly from the most to the least like the truth."""
+    """Up to eight images that the worst attack claimed, spread evenly from the highest to the lowest PSNR."""
     image = run.schema.image
     if run.rows is None or image is None:
         return ()
@@ -44,12 +53,12 @@ def pictures(run: Run) -> tuple[Picture, ...]:
 
 
 def png(pixels: NDArray[Any], image: Image) -> bytes:
-    """Draw one image (pixels,) of the column's own unit: gray, or its first three channels as red, green and blue."""
+    """One image, pixels (pixels,) in the column's unit, as PNG: gray, or its first three channels as RGB."""
     return _png((pixels - image.low) / (image.high - image.low), image.shape)
 
 
 def drawn(pair: Pair) -> tuple[str, str]:
-    """A pair's true and claimed image as PNG, base64."""
+    """The true and the claimed image of a pair, each as PNG, base64."""
     true, claimed = (
         base64.b64encode(_png(np.asarray(values, np.float64), pair.shape)).decode()
         for values in (pair.true, pair.claimed)

@@ -8,15 +8,15 @@ from fedinv.results.run import Calibration
 from fedinv.results.wording import percent
 
 ACROSS = 2
-"""Diagrams side by side."""
+"""Diagrams in a row."""
 SMALLEST, LARGEST = 18.0, 170.0
-"""Area of a dot in square points: of one claim, of all."""
+"""Area of a dot in square points: for a vanishing share of the claims, and for all of them."""
 
 
 def fill(axes: Sequence[Any], found: Sequence[tuple[str, Calibration]], blue: str, vermilion: str) -> None:
     """Draw a reliability diagram of each attack (Niculescu-Mizil and Caruana 2005) on axes of its own.
 
-    A dot is a step of confidence, its area the share of claims that lie there; the bar is the 95 % interval of the
+    A dot is a bin of confidence, its area grows with the share of claims in it; the bar is the 95 % interval of the
     share right.
     """
     for place, (ax, (label, measured)) in enumerate(zip(axes, found, strict=True)):
@@ -41,7 +41,7 @@ def fill(axes: Sequence[Any], found: Sequence[tuple[str, Calibration]], blue: st
 
 
 def sentence(measured: Calibration) -> str:
-    """What an attack claimed of its own claims beside what was right, in plain words."""
+    """One sentence that compares an attack's mean confidence with the share of its claims that is right."""
     count = sum(one.count for one in measured.bins)
     right = round(sum(one.count * one.right for one in measured.bins))
     stated = sum(one.count * one.claimed_mean for one in measured.bins) / count

@@ -1,4 +1,4 @@
-"""Receiver operating characteristics, logarithmic: the left end, where an attack is hardly ever wrong, counts."""
+"""Receiver operating characteristics on logarithmic axes, which show the low false positive rates that matter."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def fill(ax: Any, curves: Sequence[tuple[str, Curve]], colors: Sequence[str], chance: str) -> None:
-    """Draw named curves on one pair of axes, with the diagonal of chance."""
+    """Draw curves by name on one pair of axes, with the diagonal of chance in the color `chance`."""
     least = min(min(c.false_positives[0] for _, c in curves), 0.01)
     ax.plot([least / 2, 1], [least / 2, 1], linestyle="--", color=chance, linewidth=1.6)
     for i, (name, curve) in enumerate(curves):

@@ -19,7 +19,7 @@ from fedinv.results.wording import metric_text
 
 BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
 WIDTH = 5.4
-"""Inches; narrow, so that 10 points stay legible when the plot is shrunk to a phone."""
+"""Width of a plot in inches; narrow, so that 10 points stay legible when the plot is shrunk to a phone."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -40,7 +40,7 @@ STYLE: Any = {
 
 
 def draw(run: Run) -> dict[str, bytes]:
-    """All plots that the run has the numbers for, by name, as PNG."""
+    """Every plot for which the run has numbers, by name, as PNG."""
     attacks, columns = run.results.attacks, reading.by_column(run)
     drawn = {"utility": utility(run.results.utility)}
     if attacks:
@@ -61,7 +61,7 @@ def draw(run: Run) -> dict[str, bytes]:
 
 
 def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
-    """Members found against others taken for members, by the attack's name."""
+    """ROC curves of membership attacks, PNG: true against false positive rates, by the attack's name."""
 
     def fill(figure: Any) -> None:
         roc.fill(
@@ -73,7 +73,7 @@ def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
 
 
 def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
-    """What each attack got with its 95 % interval, beside the guesser: fields, whole records, names."""
+    """Each attack's rates with 95 % intervals beside the guess, PNG: fields right, records recovered, people traced."""
     field = "pixel" if any(a.images for a in attacks) else "field"
     panels: list[tuple[str, list[Rate | None]]] = [
         (f"{field.capitalize()}s right", [a.field_accuracy for a in attacks]),
@@ -102,7 +102,7 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
 
 
 def utility(measured: Utility) -> bytes:
-    """The model's AUC or R² with its interval beside the undefended one and what knows nothing."""
+    """The model's AUC or R² with its interval, PNG, beside that without defenses and that of an uninformed model."""
     chance, least = (0.5, 0.45) if measured.metric == "auc" else (0.0, -0.05)
     knows_nothing = "chance" if measured.metric == "auc" else "the mean"
     rows = [("this run", measured.value, measured.ci95)]
@@ -125,7 +125,7 @@ def utility(measured: Utility) -> bytes:
 
 
 def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
-    """Each column's share right (the worst attack's) beside a constant guess."""
+    """The worst attack's share right for each column beside that of a constant guess, PNG; * marks sensitive ones."""
     names = [_short(f"{name} *" if sensitive else name, 26) for name, sensitive, _, _ in columns]
 
     def fill(figure: Any) -> None:
@@ -142,7 +142,7 @@ def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
 
 
 def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
-    """Each attack's own confidence against the share of claims that were recovered, by the attack's name."""
+    """Reliability diagrams, PNG: confidence against the share of claims recovered, by the attack's name."""
     rows = -(-len(calibrated) // reliability.ACROSS)
     named = [(_wrap(label, 24), found) for label, found in calibrated]
     lines = max(label.count("\n") + 2 for label, _ in named)
@@ -190,7 +190,10 @@ def _legend(figure: Any, entries: Sequence[tuple[str, str, str]]) -> None:
 
 
 def png(height: float, fill: Any, width: float = WIDTH) -> bytes:
-    """Draw on a fresh figure without pyplot, so nothing global changes; the same numbers give the same bytes."""
+    """A figure of this height and width in inches, drawn by `fill`, as PNG.
+
+    Without pyplot, so that no global state changes; the same numbers give the same bytes.
+    """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
         figure = Figure(figsize=(width, height), dpi=180, layout="constrained")

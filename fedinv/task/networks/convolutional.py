@@ -2,20 +2,20 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
-from fedinv.task.networks.perceptron import Shape, Whole, bottleneck_layers, width_of
+from fedinv.task.networks.architecture import Architecture, Shape
+from fedinv.task.networks.perceptron import Whole, bottleneck_layers, width_of
 
 
-class Lenet(BaseModel):
+class Lenet(Architecture):
     """The LeNet of Zhu et al. 2019 (Deep leakage from gradients, section 4.1), for images of at least 8 x 8.
 
     Three convolutions 5 x 5 of 12 channels with strides 2, 2 and 1, a sigmoid after each, one linear layer. All
     parameters begin uniform in [-0.5, 0.5], as there: smaller ones let a sigmoid network's gradient fade.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     images: ClassVar[bool] = True
 
     kind: Literal["lenet"] = "lenet"
@@ -37,14 +37,13 @@ class Lenet(BaseModel):
         return layers
 
 
-class Convnet(BaseModel):
+class Convnet(Architecture):
     """A small convolutional network: blocks of a convolution 3 x 3, a normalization and ReLU, then a linear layer.
 
     2 x 2 means are taken after each block while both sides are at least 4. The default has 246,000 parameters for ten
     classes of 32 x 32 color images.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     images: ClassVar[bool] = True
 
     kind: Literal["convnet"] = "convnet"
@@ -56,6 +55,13 @@ class Convnet(BaseModel):
     clip each record's gradient refuse it; its running statistics travel with the update."""
     bottleneck: Annotated[int, Field(ge=0)] = 0
     """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
+
+    @property
+    def no_own_gradients(self) -> str | None:
+        """Batch normalization makes each record's output depend on the others of its batch."""
+        if self.norm == "batch":
+            return 'model.norm = "batch" mixes the records of a batch: use norm = "none"'
+        return None
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order. Raises ValueError for what is no image of at least 8 x 8."""

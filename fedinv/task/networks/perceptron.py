@@ -5,13 +5,12 @@ from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
+from fedinv.task.networks.architecture import Architecture, Shape
 from fedinv.task.networks.bottleneck import Bottleneck
 
-Shape = tuple[int, ...]
-"""Shape of one record: (width,) for a table, (channels, height, width) for an image."""
 Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
 Whole = Annotated[int, Field(gt=0)]
 ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
@@ -23,11 +22,10 @@ ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
 }
 
 
-class Mlp(BaseModel):
+class Mlp(Architecture):
     """A multilayer perceptron: linear layers with an activation between them. Reads an image as a row of pixels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    images: ClassVar[bool] = False
+    perceptron: ClassVar[bool] = True
 
     kind: Literal["mlp"] = "mlp"
     """Selects this network, and with it the keys that the table may have."""
@@ -38,6 +36,11 @@ class Mlp(BaseModel):
     bottleneck: Annotated[int, Field(ge=0)] = 0
     """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each hidden layer, as `hidden` says."""
+        return self.hidden
+
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order."""
         widths = [width_of(shape), *self.hidden]
@@ -47,11 +50,10 @@ class Mlp(BaseModel):
         return [*hidden, *bottleneck_layers(widths[-1], self.bottleneck), nn.Linear(widths[-1], outputs)]
 
 
-class Logistic(BaseModel):
+class Logistic(Architecture):
     """Logistic regression: one linear layer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    images: ClassVar[bool] = False
+    perceptron: ClassVar[bool] = True
 
     kind: Literal["logistic"] = "logistic"
     """Selects this network, and with it the keys that the table may have."""

@@ -1,1 +1,1 @@
-"""Records read off the update's equations, to every digit."""
+"""Exact inversion: records from the first layer's update, up to floating-point rounding."""

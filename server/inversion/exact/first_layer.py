@@ -19,32 +19,33 @@ class FirstLayer:
     """A linear layer from d inputs to h units, in float64."""
 
     weight: Tensor
-    """(h, d + 1): weight and, as last column, bias, as they were sent."""
+    """Weight and, as last column, bias as they were sent, (h, d + 1)."""
     update: Tensor
-    """(h, d + 1): their update."""
+    """Update of weight and bias, with known weight decay taken out, (h, d + 1)."""
     last: bool
     """Whether no other layer follows."""
     signs: Tensor | None = None
-    """(h,) 1 or -1 where only a layer of two logits follows: a record's signal, times these, is of one sign."""
+    """Signs of the units' weight towards the second logit, (h,) 1 or -1, where only a layer of two logits follows: a
+    record's signal times these has one sign on all units. None for other networks."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """update = left @ right + noise, the rank r being the number of records that can be told apart."""
+    """Factors of the update: update = left @ right + noise; rank r is the number of records that can be separated."""
 
     left: Tensor
-    """(h, r), orthonormal columns."""
+    """Basis of the column space, which the records' signals span, orthonormal columns (h, r)."""
     right: Tensor
-    """(r, d + 1), orthogonal rows of falling norm."""
+    """Basis of the row space, which the records span, orthogonal rows of falling norm (r, d + 1)."""
     noise: float
     """Standard deviation of the noise on each entry of the update."""
 
 
 def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
-    """Find the first linear layer with a bias in an exchange and take out what known weight decay did to it.
+    """Return an exchange's first layer, which must be linear with a bias, with known weight decay subtracted.
 
-    Raises ValueError when there is none, when what came back does not fit what was sent, and when the update is zero
-    or not finite.
+    Raises ValueError when the network does not begin so, when the update does not fit the weights that were sent, and
+    when it is zero or not finite.
     """
     sent, received = last.sent, last.received
     names = list(sent)
@@ -60,7 +61,7 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
         raise ValueError("the network does not begin with a linear layer that has a bias")
     if not any(bool(received[n].any()) for n in names):
         raise ValueError("the update is zero")
-    start, update = joined(sent, weight, bias), joined(received, weight, bias)
+    start, update = with_bias(sent, weight, bias), with_bias(received, weight, bias)
     if not bool(update.any()):
         raise ValueError("the first layer's update is zero")
     signs = None
@@ -70,10 +71,10 @@ def first_layer(last: Exchange, knows: Knowledge) -> FirstLayer:
 
 
 def convolution(last: Exchange, knows: Knowledge) -> str:
-    """Say why nothing can be read off a first layer that is a convolution, in numbers where they are known.
+    """The reason why nothing can be read off a first layer that is a convolution, with numbers where they are known.
 
-    Each place of its kernel sees a patch of each record, and its update is the sum over all of them: it has the rank of
-    its smaller side at most, and patches can be told apart only while there are no more of them.
+    Each position of its kernel sees a patch of each record, and its update is the sum over all of them: its rank is at
+    most that of its smaller side, and patches can be separated only while there are no more of them.
     """
     kernels, channels, down, across = next(iter(last.sent.values())).shape
     rank = min(kernels, channels * down * across)
@@ -88,7 +89,7 @@ def convolution(last: Exchange, knows: Knowledge) -> str:
 
 
 def _places(knows: Knowledge) -> int | None:
-    """At how many places the first convolution's kernel is applied to one image; None where too little is known."""
+    """Number of positions at which the first convolution's kernel is applied to an image; None if not known."""
     if knows.model is None or knows.schema is None or knows.schema.image is None:
         return None
     with torch.device("meta"):
@@ -98,12 +99,12 @@ def _places(knows: Knowledge) -> int | None:
 
 
 def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Factors:
-    """Split a layer's update into as many directions as stand above the noise, at most one a record.
+    """Factor a layer's update by its singular values that exceed the noise, at most one per record.
 
-    `noise` is the standard deviation of what is known to have been added to each entry, 0 for none. Rounding adds to
-    it: of the products where `lossless` (FedSGD), of the weights otherwise; so do the singular values beyond the
-    number of records, which can hold nothing else. The largest singular value of noise alone is about
-    std * (sqrt(rows) + sqrt(columns)) (Marchenko, Pastur 1967). The rank is 0 when nothing stands above.
+    `noise` is the standard deviation of known noise on each entry, 0 for none. Rounding adds to it: of the update where
+    `lossless` (FedSGD), else of the weights that it is a difference of; so do the singular values beyond the number of
+    records, which hold nothing else. The largest singular value of noise alone is about
+    std * (sqrt(rows) + sqrt(columns)) (Marchenko, Pastur 1967). The rank is 0 when none exceeds it.
     """
     h, width = layer.update.shape
     edge = math.sqrt(h) + math.sqrt(width)
@@ -117,6 +118,6 @@ def factor(layer: FirstLayer, records: int, noise: float, lossless: bool) -> Fac
     return Factors(left[:, :rank], values[:rank, None] * right[:rank], std)
 
 
-def joined(tensors: Weights, weight: str, bias: str) -> Tensor:
+def with_bias(tensors: Weights, weight: str, bias: str) -> Tensor:
     """A layer's weight and, as last column, its bias, float64 (outputs, inputs + 1)."""
     return torch.cat([tensors[weight], tensors[bias][:, None]], dim=1).double()

@@ -1,9 +1,9 @@
-"""Takes whole records out of a first layer's update, a few at a time, each checked before it is believed.
+"""Extracts records from a first layer's update, a few at a time, each verified before it is accepted.
 
 With C (h, r) the records' back-propagated signals and X (r, d + 1) the records with a 1 for the bias, the update is
 C X. Any basis Q of its column space gives rows Q^-1 (C X); where Q's columns are signals, the rows are records up to
-scale. A column that is no signal but a mixture of some spoils the rows of the others in that mixture and no more, so
-the rows that pass the checks are kept, taken out of the row space, and the search goes on in the smaller rest.
+scale. A column that is a mixture of signals corrupts only the rows of the others in that mixture, so the rows that pass
+the checks are accepted and removed from the row space, and the search continues in the smaller rest.
 """
 
 import time
@@ -21,98 +21,98 @@ from .sparse import sparse_directions, sparsest
 from .validity import SLACK, activity, fault, snap
 
 SURPLUS = 4
-"""Inactive units that a record must have beyond those that any direction could be made to vanish on."""
+"""Surplus of inactive units that verifies a record: a rank-r space always holds a direction that vanishes on r - 1
+units; a record is accepted only if at least r - 1 + SURPLUS units are inactive and its signal vanishes on them."""
 TRIMS = (0.1, 0.01, 0.0)
-"""A signal is fitted as often, each time without the inactive units that exceed this share of its root mean square."""
+"""Shares of a signal's root mean square by which it is refitted, once for each: inactive units whose value exceeds the
+share are dropped, as they woke up between local steps."""
 ATTEMPTS = 3
-"""Times that the search is taken up again when records fail once all are solved for together."""
+"""Searches for records at most; another one follows where records fail once all are solved for together."""
 MOST_STARTS = 4096
-"""Starting points of a round, for the memory they take."""
+"""Starting points of a round at most, to bound the memory they take."""
 SETTLE = 4
-"""Times that all records are solved for again, each with the others' signals as they are then known."""
+"""Times that all records are solved for jointly, each time with signals from the records as then known."""
 EXACT = 5e-3
-"""Distance from what the schema allows that rounding and not quite exact signals may leave in a record."""
+"""Distance from a valid record, as `fault` measures it, up to which rounding and inexact signals explain it."""
 SELECTIONS = 6
-"""Sets of directions that are tried in a round."""
+"""Sets of directions that are tried in a round at most."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """How long to look."""
+class PeelingBudget:
+    """Limits of the search for records in a first layer's update."""
 
     restarts: int
-    """Starting points for each record not yet found, in the first round; later rounds take more."""
+    """Starting points for each record not yet found; doubled with each round that finds none."""
     iterations: int
+    """Descent steps from each starting point."""
     rounds: int
-    """Rounds that may pass without a new record."""
+    """Rounds in a row without a new record after which the search ends."""
     deadline: float
-    """time.monotonic() after which no new round begins."""
+    """Value of time.monotonic() after which no new round begins."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A first layer's update, which mixes the records' signals, and what is known to verify a record."""
+
+    layer: FirstLayer
+    factors: Factors
+    schema: Schema | None
+    """The schema that a valid record fits; None where it is withheld or records may be invalid."""
+    single_step: bool
+    """Whether the update is of a single step, so that the sent weights decide exactly which units are active."""
 
 
 @dataclass(frozen=True)
 class Peeled:
-    """Records taken out of an update: k of them, at most the rank."""
+    """Records extracted from an update, k of them, at most its rank."""
 
     records: Tensor
-    """(k, d + 1) with the bias' 1 last."""
+    """The records, with a last column of ones for the bias, (k, d + 1)."""
     signals: Tensor
-    """(k, h): what each record sent back, the update being signals.T @ records."""
+    """Each record's back-propagated signal, (k, h); the update is signals.T @ records."""
     agreement: Tensor
-    """(k,) share of the units, inactive at the record, where its signal vanishes; 0 where that says nothing."""
+    """Share, 0 to 1, of the units inactive at each record on which its signal vanishes, (k,); 0 where that is not
+    informative, and halved where unknown directions may have corrupted the record."""
     fault: Tensor
-    """(k,) distance from what the schema allows, before categories were made exact."""
+    """Distance of each record from a valid one before its categories were made one-hot, (k,); see `fault`."""
 
 
-def peel(
-    layer: FirstLayer,
-    factors: Factors,
-    schema: Schema | None,
-    still: bool,
-    search: Search,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Peeled:
-    """Take out all records that can be found and pass the checks: see the module's text.
-
-    `still`: the update is of one step, so that the signs of the units at the sent weights are exact.
-    """
+def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, progress: Progress) -> Peeled:
+    """Extract all records that can be found and pass the checks; see the module's docstring."""
+    layer, factors, schema, single_step = mixture.layer, mixture.factors, mixture.schema, mixture.single_step
     known = factors.right.new_zeros(0, factors.right.shape[1])
     for _ in range(ATTEMPTS):
-        known = _search(known, layer, factors, schema, still, search, generator, progress)
+        known = _search(known, mixture, budget, generator, progress)
         found = len(known)
-        known = _settle(known, layer, factors, schema, still)
-        if len(known) == found or time.monotonic() > search.deadline:
+        known = _settle(known, layer, factors, schema, single_step)
+        if len(known) == found or time.monotonic() > budget.deadline:
             break
-    directions, agreement = _explain(layer, factors, known, still)
+    directions, agreement = _explain(layer, factors, known, single_step)
     rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
-    if len(known) < len(factors.right) and not _checks_exactly(schema, still):
-        agreement = agreement / 2  # directions still unknown may have spoiled what is known
+    if len(known) < len(factors.right) and not _checks_exactly(schema, single_step):
+        agreement = agreement / 2  # directions not found yet may have corrupted the known records
     scale = rows[:, -2]
     worst = torch.zeros_like(scale) if schema is None else fault(schema, rows[:, :-2] / scale[:, None])
     return Peeled(known, scale[:, None] * (factors.left @ directions).T, agreement, worst)
 
 
 def _search(
-    known: Tensor,
-    layer: FirstLayer,
-    factors: Factors,
-    schema: Schema | None,
-    still: bool,
-    search: Search,
-    generator: torch.Generator,
-    progress: Progress,
+    known: Tensor, mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, progress: Progress
 ) -> Tensor:
-    """Known records (k, d + 1) and as many more as the search finds."""
+    """The known records (k, d + 1) and those that the search finds beside them."""
+    layer, factors, schema, single_step = mixture.layer, mixture.factors, mixture.schema, mixture.single_step
     rank = factors.left.shape[1]
     one_signed = layer.signs is not None
     left = factors.left if layer.signs is None else layer.signs[:, None] * factors.left
-    exact = _checks_exactly(schema, still)
-    directions = _explain(layer, factors, known, still)[0]
+    exact = _checks_exactly(schema, single_step)
+    directions = _explain(layer, factors, known, single_step)[0]
     pool, idle = directions[:, :0], 0
-    while len(known) < rank and idle < search.rounds and (idle == 0 or time.monotonic() < search.deadline):
+    while len(known) < rank and idle < budget.rounds and (idle == 0 or time.monotonic() < budget.deadline):
         rest = _rest(factors.right, known)
-        starts = min(search.restarts * 2**idle * rest.shape[1], MOST_STARTS)
-        new = rest @ sparse_directions(left @ rest, starts, search.iterations, generator, one_signed)
+        starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
+        new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)
         inside = (rest.T @ pool).norm(dim=0) > 0.999
         pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
         before = len(known)
@@ -120,34 +120,34 @@ def _search(
         for selection in range(SELECTIONS):
             chosen = _select(pool, rest, generator if shuffle else None)
             rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
-            verified = _verified(rows, layer, factors, schema, still)
+            verified = _verified(rows, layer, factors, schema, single_step)
             grown = _grown(known, verified, rank)
-            # without a check that sees slightly spoiled records, part of a set is the last resort
-            if exact or len(grown) == rank or idle == search.rounds - 1:
+            # without a check that detects slightly corrupted records, a partial set is the last resort
+            if exact or len(grown) == rank or idle == budget.rounds - 1:
                 known = grown
             if len(known) == rank or (len(known) > before and selection == 0):
                 break
-            # a record found beside a mixture tells its own signal, which the next selection has to choose from
+            # a record found beside a mixture reveals its own signal, from which the next selection can choose
             shuffle = selection > 0 or len(verified) == 0
-            signals = _explain(layer, factors, verified, still)[0]
+            signals = _explain(layer, factors, verified, single_step)[0]
             pool = sparsest(left, torch.cat([signals, pool], 1), one_signed)[:, : 3 * rank]
-        directions = _explain(layer, factors, known, still)[0]
+        directions = _explain(layer, factors, known, single_step)[0]
         idle = 0 if len(known) > before else idle + 1
         progress(len(known) / rank)
     return known
 
 
-def _settle(known: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, still: bool) -> Tensor:
-    """Solve for the known records (k, d + 1) again with each other's signals, and drop those that then fail."""
+def _settle(known: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, single_step: bool) -> Tensor:
+    """Solve for the known records (k, d + 1) jointly, each with the others' signals; drop those that then fail."""
     for _ in range(SETTLE):
-        directions = _explain(layer, factors, known, still)[0]
+        directions = _explain(layer, factors, known, single_step)[0]
         rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
-        known = _verified(rows, layer, factors, schema, still)
+        known = _verified(rows, layer, factors, schema, single_step)
     return known
 
 
 def _solve(basis: Tensor, factors: Factors) -> Tensor:
-    """Rows (r, d + 2) that belong to the directions (r, r) of a basis, proportional to records where those are signals.
+    """Rows (r, d + 2) that belong to a basis of directions (r, r): multiples of records where those are signals.
 
     The last column is the standard deviation of the noise in the others.
     """
@@ -155,23 +155,22 @@ def _solve(basis: Tensor, factors: Factors) -> Tensor:
     return torch.cat([inverse @ factors.right, factors.noise * inverse.norm(dim=1, keepdim=True)], 1)
 
 
-def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
-    """Find the signal of each record (n, d + 1): the direction (r, n) that vanishes on the units inactive at it.
+def _explain(layer: FirstLayer, factors: Factors, records: Tensor, single_step: bool) -> tuple[Tensor, Tensor]:
+    """Find each record's signal, for records (n, d + 1): the direction (r, n) that vanishes on its inactive units.
 
-    Beside it the agreement (n,), see Peeled.
-
-    A wrong record has no such direction: its inactive units are many more than the rank.
+    Returns the directions and the agreement (n,), see Peeled. A wrong record has no such direction: its inactive units
+    are many more than the rank.
     """
     left, rank = factors.left, factors.left.shape[1]
     if len(records) == 0:
         return left.new_zeros(rank, 0), left.new_zeros(0)
-    active, inactive = activity(layer, records, still)
+    active, inactive = activity(layer, records, single_step)
     trust = inactive.to(left.dtype)
     for bound in TRIMS:
         gram = (trust[:, :, None] * left).transpose(1, 2) @ left
         directions = torch.linalg.eigh(gram)[1][..., 0].T
         signals = (left @ directions).T
-        # a unit that woke up between the steps, or is counted as inactive by a record not yet exact, is left out
+        # units that became active between steps, or seem inactive as the record is not exact yet, are left out
         ordered = torch.where(inactive, signals.abs(), torch.inf).sort(dim=1).values
         most = ordered.gather(1, (0.6 * inactive.sum(1, keepdim=True)).long()).clamp_min(bound * len(left) ** -0.5)
         trust = (inactive & (signals.abs() <= most)).to(left.dtype)
@@ -181,12 +180,12 @@ def _explain(layer: FirstLayer, factors: Factors, records: Tensor, still: bool) 
     vanish = ((signals.abs() < zero) & inactive).sum(1)
     agreement = vanish / inactive.sum(1).clamp_min(1)
     seen = ((signals.abs() > zero) & active).sum(1) >= 0.5 * active.sum(1)
-    telling = seen & (inactive.sum(1) >= rank - 1 + SURPLUS)
-    return directions, agreement * telling
+    informative = seen & (inactive.sum(1) >= rank - 1 + SURPLUS)
+    return directions, agreement * informative
 
 
 def _rest(right: Tensor, known: Tensor) -> Tensor:
-    """Basis (r, r - k) of the column space that is left when known records (k, d + 1) leave the row space."""
+    """Basis (r, r - k) of the directions that belong to the row space without the known records (k, d + 1)."""
     if len(known):
         q = torch.linalg.qr(known.T).Q
         right = right - (right @ q) @ q.T
@@ -195,7 +194,10 @@ def _rest(right: Tensor, known: Tensor) -> Tensor:
 
 
 def _select(pool: Tensor, rest: Tensor, shuffle: torch.Generator | None) -> Tensor:
-    """Independent directions that fill the rest: the sparsest of the pool, or with `shuffle` some of the next."""
+    """Independent directions that span the rest: the sparsest of the pool, or with `shuffle` a random choice near them.
+
+    Where the pool does not suffice, directions of the rest itself fill up.
+    """
     order = torch.arange(pool.shape[1], dtype=torch.float64)
     if shuffle is not None:
         order += torch.rand(len(order), generator=shuffle, dtype=torch.float64) * rest.shape[1]
@@ -214,8 +216,8 @@ def _select(pool: Tensor, rest: Tensor, shuffle: torch.Generator | None) -> Tens
     return torch.cat([torch.stack(chosen, 1), filling], 1)
 
 
-def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, still: bool) -> Tensor:
-    """The records (n, d + 1) among rows as _solve gives them that pass the checks, surest first."""
+def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema | None, single_step: bool) -> Tensor:
+    """The records (n, d + 1) among rows of `_solve` that pass the checks, those nearest to valid ones first."""
     rows = rows[rows[:, -2].abs() > 20 * rows[:, -1]]
     rows = rows / rows[:, -2:-1]
     blur, rows = rows[:, -1].abs(), rows[:, :-1]
@@ -227,18 +229,18 @@ def _verified(rows: Tensor, layer: FirstLayer, factors: Factors, schema: Schema 
     rows, worst = rows[good], worst[good]
     if len(rows) == 0:
         return rows
-    agreement = _explain(layer, factors, rows, still)[1]
-    good = agreement >= (0.995 if still else 0.97)
+    agreement = _explain(layer, factors, rows, single_step)[1]
+    good = agreement >= (0.995 if single_step else 0.97)
     return rows[good][worst[good].argsort()]
 
 
-def _checks_exactly(schema: Schema | None, still: bool) -> bool:
-    """Whether the checks notice that a record is spoiled by a little of another one."""
-    return still or (schema is not None and any(isinstance(column, Categorical) for column in schema.columns))
+def _checks_exactly(schema: Schema | None, single_step: bool) -> bool:
+    """Whether the checks detect that a record is corrupted by a little of another one."""
+    return single_step or (schema is not None and any(isinstance(column, Categorical) for column in schema.columns))
 
 
 def _grown(known: Tensor, new: Tensor, rank: int) -> Tensor:
-    """Known records with those new ones that none of them repeats, `rank` at most."""
+    """The known records and those new ones that repeat none of them, `rank` at most."""
     for row in new:
         if len(known) == rank:
             break

@@ -1,4 +1,4 @@
-"""What a record sends back through the network, and the label that it gives away."""
+"""Back-propagated signals of records, and the labels and targets that they reveal."""
 
 from dataclasses import dataclass
 
@@ -6,45 +6,45 @@ import torch
 from torch import Tensor
 
 from fedinv.attack import Exchange, Knowledge, Weights
-from fedinv.task.models import AnyModel, load
+from fedinv.task.models import AnyModel
 
-from ..local_training import single_step, step_length
+from ..local_training import gradient_weights, known_network, single_step, step_length
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """Labels of n records as their signals tell them."""
+    """Labels of n records by their signals."""
 
     counts: Tensor
-    """(n, classes) int64: how often the record was there with each label; usually once with one."""
+    """Times that each record was in the batch with each label, int64 (n, classes); usually once with one label."""
     likeness: Tensor
-    """(n,) cosine between the signal found and the one the record sends with these labels, 0 to 1."""
+    """Cosine similarity, 0 to 1, between each observed signal and the one expected with these labels, (n,)."""
 
 
 @dataclass(frozen=True)
 class Targeted:
-    """Regression targets of n records as their signals tell them."""
+    """Regression targets of n records by their signals."""
 
     targets: Tensor | None
-    """(n,) float32, standardized; None where the signals' scale is not known."""
+    """Standardized targets, float32 (n,); None where the signals' scale is not known."""
     likeness: Tensor
-    """(n,) cosine, in absolute value, between the signal found and the one the record sends with any target."""
+    """Absolute cosine similarity between each observed signal and the one expected with any target, (n,)."""
     notes: tuple[str, ...]
+    """Remarks for the claim: why there are no targets, or that they are estimates."""
 
 
 def target(knows: Knowledge, last: Exchange, records: Tensor, signals: Tensor) -> Targeted:
-    """Find the targets with which records (n, d) send back signals (n, h), for the squared error of one output.
+    """Find the targets with which records (n, d) have the signals (n, h), for the squared error of one output.
 
     A signal is -2 step (prediction - target) J^T, J being the prediction's slopes by the first layer's units and `step`
-    the step length over the number of records, so that the target follows. A record that is there more than once
-    counts as once. Several local steps are read at the weights halfway, which tell of them about.
-    Raises ValueError when the architecture is withheld or does not fit the weights.
+    the step length over the number of records, so that the target follows. A record that is in the batch more than once
+    counts once. Several local steps are approximated by one at the weights halfway. Raises ValueError when the
+    architecture is withheld or does not fit the weights.
     """
     if knows.model is None:
         raise ValueError("the architecture is withheld")
     single = single_step(knows, last.records)
-    weights = last.sent if single else {name: t + last.received[name] / 2 for name, t in last.sent.items()}
-    predicted, jacobian = _passed(knows.model, weights, records)
+    predicted, jacobian = _passed(knows.model, gradient_weights(last, single), records)
     slopes = jacobian[:, 0]
     likeness = torch.cosine_similarity(slopes, signals, dim=1).abs()
     length = step_length(knows, last.records)
@@ -57,12 +57,12 @@ def target(knows: Knowledge, last: Exchange, records: Tensor, signals: Tensor) -
 
 
 def label(model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step: float | None, most: int) -> Labeled:
-    """Find the labels with which records (n, d) send back signals (n, h), their parts in the first layer's update.
+    """Find the labels with which records (n, d) have the signals (n, h), their factors in the first layer's update.
 
     A signal is J^T (total * softmax - counts), J being the Jacobian of the logits by the first layer's units. With
-    `step`, the length of a single step over the number of records, counts up to `most` are solved for, so that a record
-    which is there more than once is known; without it, or where they are no whole numbers (clipping), each record has
-    the one label whose signal is most alike. Raises ValueError when the model does not fit the weights.
+    `step`, the length of a single step over the number of records, counts up to `most` are solved for, so that repeated
+    records are recognized; without it, or where the solution is not integer (clipping), each record gets the one label
+    whose expected signal is most similar. Raises ValueError when the model does not fit the weights.
     """
     logits, jacobian = _passed(model, sent, records)
     chances, classes = logits.softmax(1), logits.shape[1]
@@ -82,11 +82,7 @@ def label(model: AnyModel, sent: Weights, records: Tensor, signals: Tensor, step
 
 def _passed(model: AnyModel, sent: Weights, records: Tensor) -> tuple[Tensor, Tensor]:
     """Each record's logits (n, classes) and their slopes by the first layer's units (n, classes, h)."""
-    shapes = [tensor.shape for tensor in sent.values()]
-    try:
-        network = load(model, shapes[0][1:], shapes[-1][0], {name: tensor.double() for name, tensor in sent.items()})
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    network = known_network(model, {name: tensor.double() for name, tensor in sent.items()})
     units = network[0](records.double()).detach().requires_grad_()
     logits = network[1:](units) if len(network) > 1 else units
     classes = range(logits.shape[1])

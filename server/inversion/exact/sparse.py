@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 WRONG_SIGN = 1.0
-"""Weight of entries of the wrong sign where all are known to have one."""
+"""Weight, relative to the l1 norm, of entries with the minority sign where all entries must have one sign."""
 FLAT = 1e-12
-"""Eigenvalues that exceed the smallest by no more than this share of the largest count as equal to it."""
+"""Share of the largest eigenvalue up to which eigenvalues above the smallest count as equal to it."""
 
 
 def sparse_directions(
     basis: Tensor, starts: int, iterations: int, generator: torch.Generator, one_signed: bool = False
 ) -> Tensor:
-    """Directions q (r, m) of unit norm for which basis @ q has the most zeros, sparsest first, without repeats.
+    """Unit directions q (r, m) for which basis @ q has the most zeros, sparsest first, without repeats.
 
     basis (h, r) with independent columns. Minimizes the smoothed l1 norm on the sphere by projected gradient descent
     (Sun, Qu, Wright 2015), from `starts` random points at once, in coordinates where the rows' covariance is the
@@ -40,7 +40,7 @@ def sparse_directions(
 
 
 def sparsest(basis: Tensor, q: Tensor, one_signed: bool = False) -> Tensor:
-    """Directions q (r, m) in the order of the share of zeros in basis @ q, repeats left out; see sparse_directions."""
+    """The directions q (r, m), those with most zeros in basis @ q first, without repeats; see sparse_directions."""
     norms = basis.norm(dim=1, keepdim=True)
     alive = norms[:, 0] > 1e-6 * norms.square().mean().sqrt()
     return _distinct(q, basis[alive] / norms[alive], 0.999, one_signed)
@@ -48,7 +48,7 @@ def sparsest(basis: Tensor, q: Tensor, one_signed: bool = False) -> Tensor:
 
 def _descend(rows: Tensor, q: Tensor, iterations: int, one_signed: bool) -> Tensor:
     h, starts = len(rows), q.shape[1]
-    # smooth starts see the broad valleys, sharp ones the narrow; which ones lead to a signal differs with the data
+    # a smooth norm finds broad minima, a sharp one narrow ones; which of them are signals depends on the data
     smooth = torch.logspace(-1.0, -0.2, starts, dtype=rows.dtype)
     for i in range(iterations):
         fade = 0.01 ** (i / iterations)

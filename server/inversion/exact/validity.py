@@ -1,4 +1,4 @@
-"""Does a record look like one? Checks of a claim that need no truth."""
+"""Checks whether a claimed record is valid, without the truth."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from fedinv.task.schema import Schema
 from .first_layer import FirstLayer
 
 SLACK = 0.05
-"""How far a one-hot entry may be from 0 or 1, and a number outside its range in standard deviations."""
+"""Largest fault of an accepted record: of a one-hot entry, or of a number in standard deviations beyond its range."""
 
 
 def fault(schema: Schema, records: Tensor) -> Tensor:
-    """How far records (n, width) are from what the schema allows, (n,): 0 for valid ones.
+    """Distance of records (n, width) from valid ones, (n,): 0 for a valid record.
 
-    The largest over a record's columns of the distance from a one-hot row, or of a number's distance from its range
-    in standard deviations.
+    The largest over a record's columns: an entry's distance from the nearest one-hot row, or a number's distance from
+    its range in standard deviations.
     """
     faults = []
     for column, where in zip(schema.columns, schema.slices, strict=True):
@@ -30,7 +30,7 @@ def fault(schema: Schema, records: Tensor) -> Tensor:
 
 
 def snap(schema: Schema, records: Tensor) -> Tensor:
-    """Records (n, width) with their categorical columns made exactly one-hot; numbers stay as they are."""
+    """The records (n, width) with categorical columns rounded to one-hot rows; numbers are not changed."""
     snapped = records.clone()
     for column, where in zip(schema.columns, schema.slices, strict=True):
         if isinstance(column, Categorical):
@@ -39,10 +39,10 @@ def snap(schema: Schema, records: Tensor) -> Tensor:
 
 
 def stray(schema: Schema, update: Tensor) -> float:
-    """Standard deviation of what an update (h, d + 1) holds that no valid record can have put there.
+    """Standard deviation of the noise in an update (h, d + 1), estimated from what no valid record can cause.
 
-    A one-hot row sums to 1 as the bias' entry does, so a column's updates sum to the bias' update, up to noise. 0
-    without a categorical column.
+    A one-hot row sums to 1, the bias' input, so that a categorical column's updates sum to the bias' update, up to
+    noise. 0 without a categorical column.
     """
     sums = [
         (update[:, where].sum(1) - update[:, -1]) / (column.width + 1) ** 0.5
@@ -52,14 +52,14 @@ def stray(schema: Schema, update: Tensor) -> float:
     return float(torch.stack(sums).square().mean().sqrt()) if sums else 0.0
 
 
-def activity(layer: FirstLayer, records: Tensor, still: bool) -> tuple[Tensor, Tensor]:
-    """Units (n, h) that were surely active, and surely inactive, while the records (n, d + 1) were trained on.
+def activity(layer: FirstLayer, records: Tensor, single_step: bool) -> tuple[Tensor, Tensor]:
+    """Units (n, h) that were certainly active, and certainly inactive, at records (n, d + 1) during training.
 
-    A record's last entry is the bias' 1. With `still` weights (one step) the signs at the sent weights decide;
-    otherwise a unit is left undecided that the update moved by a fair part of its distance from the threshold.
+    A record's last entry is the bias' 1. For a `single_step` the signs at the sent weights decide; otherwise a unit
+    whose pre-activation the update moved by two thirds of its distance from 0 or more is neither.
     """
     before = records @ layer.weight.T
-    if still:
+    if single_step:
         margin = 1e-5 * before.abs().mean(1, keepdim=True)
         return before > margin, before < -margin
     margin = 1.5 * (records @ layer.update.T).abs() + 1e-4 * before.abs().mean(1, keepdim=True)

@@ -1,1 +1,1 @@
-"""Records searched so that the gradient they give matches the update."""
+"""Gradient matching: searches records whose gradient matches the update."""

@@ -1,4 +1,4 @@
-"""The gradient of a chain of linear layers, in closed form: how well a batch explains an update of it.
+"""The gradient-matching objective of a chain of linear layers, with its derivatives in closed form.
 
 A layer's weight gradient is D^T H, with D the slopes at its outputs and H its inputs, so that products of gradients
 need no gradient: <D^T H, T> = sum D o (H T^T)   and   |D^T H|^2 = sum (D D^T) o (H H^T).
@@ -16,37 +16,38 @@ from ..activations import Activation, bend, curve
 from .objective import Dense, Distance, Loss, slopes_of
 
 RANKS = 64
-"""Longest factorization of a layer's update that is looked for."""
+"""Largest rank up to which a layer's update is factored; beyond, it is used as a full matrix."""
 SPARE = 8
-"""Directions drawn beyond the rank that is expected, so that none is missed."""
+"""Random directions drawn beyond the expected rank, so that the projection misses none."""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A layer's part of the direction to be explained; its weight as a product where that is shorter."""
+    """One layer of the target direction; its weight T is a product of two factors where they are smaller."""
 
     left: Tensor
-    """float32 (outputs, rank)."""
+    """Left factor of the weight, float32 (outputs, rank), or all of it, (outputs, inputs)."""
     right: Tensor | None
-    """float32 (rank, inputs), or None where `left` is the whole (outputs, inputs)."""
+    """Right factor of the weight, float32 (rank, inputs); None where `left` is all of it."""
     bias: Tensor
+    """Bias t, float32 (outputs,)."""
 
     def of_inputs(self, hidden: Tensor) -> Tensor:
-        """H T^T + t: (..., inputs) to (..., outputs)."""
+        """The products H T^T + t, from inputs (..., inputs) to (..., outputs)."""
         short = hidden if self.right is None else hidden @ self.right.T
         return short @ self.left.T + self.bias
 
     def of_outputs(self, slopes: Tensor) -> Tensor:
-        """D T: (..., outputs) to (..., inputs)."""
+        """The products D T, from slopes (..., outputs) to (..., inputs)."""
         short = slopes @ self.left
         return short if self.right is None else short @ self.right
 
 
 def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]:
-    """Scale the negated update to length 1 in all and factor each layer of low rank.
+    """The negated update scaled to norm 1 over all layers, each layer of low rank factored.
 
-    A batch of n records changes a layer by a matrix of rank n at most, several steps on it by one of n times as many; a
-    random projection finds it (Halko et al. 2011, algorithm 4.1). Raises ValueError for an update of length zero.
+    A batch of n records changes a layer by a matrix of rank n at most, T steps on it by one of rank T n; a random
+    projection finds it (Halko et al. 2011, algorithm 4.1). Raises ValueError for an update of norm zero.
     """
     norm = float(sum(u.weight.double().square().sum() + u.bias.double().square().sum() for u in update) ** 0.5)
     if not norm > 0:
@@ -64,7 +65,7 @@ def _direction(weight: Tensor, bias: Tensor, records: int) -> Direction:
 
 
 def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
-    """Left (outputs, r) and right (r, inputs) factors with r <= rank, None where they would not be exact."""
+    """Factors (outputs, r) and (r, inputs) of a weight with r <= rank; None where their product would not be exact."""
     draws = torch.randn(weight.shape[1], rank, generator=torch.Generator().manual_seed(0)).to(weight)
     basis, spread = torch.linalg.qr(weight @ draws)
     basis = basis[:, spread.diagonal().abs() > 1e-6 * spread.diagonal().abs().max()]
@@ -75,24 +76,24 @@ def _factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
 
 @dataclass(frozen=True)
 class Standard:
-    """Inputs as the first layer might as well have been given them: x = (h - mean) / std.
+    """Standardization of the network's inputs h, x = (h - mean) / std, that leaves its outputs as they are.
 
     The network of x has first-layer weights W std and bias b + W mean, and its gradient follows exactly from the other:
-    (G - g mean^T) / std. Distances between gradients are different ones: where rare categories count as much as common
-    ones, as in a network of standardized inputs, restarts end up less often where they do not belong.
+    (G - g mean^T) / std. Distances between gradients differ: rare categories get as much weight as common ones, and
+    fewer restarts end in wrong minima.
     """
 
     mean: Tensor
-    """float32 (inputs,)."""
+    """Mean of each input, float32 (inputs,)."""
     std: Tensor
-    """float32 (inputs,), positive."""
+    """Standard deviation of each input, positive, float32 (inputs,)."""
 
     def layer(self, layer: Dense) -> Dense:
-        """The first layer for standardized inputs."""
+        """The first layer of the network of standardized inputs."""
         return Dense(layer.weight * self.std, layer.bias + layer.weight @ self.mean)
 
     def change(self, update: Dense) -> Dense:
-        """What the update of the first layer would have been for standardized inputs."""
+        """The first layer's update as the network of standardized inputs would have had it."""
         return Dense((update.weight - update.bias[:, None] * self.mean) / self.std, update.bias)
 
 
@@ -101,22 +102,25 @@ class Chain:
     """An Objective: the distance between the gradient of the mean loss at `layers` and the target's direction.
 
     Geiping et al. 2020 (Inverting Gradients), section 3, for the cosine; Zhu et al. 2019 (DLG), equation 4, for the
-    squared distance. Each record's gradient is cut to the norm `clip` first, as DP-SGD does.
+    squared distance. Each record's gradient is clipped to the norm `clip` first, as DP-SGD does.
     """
 
     layers: tuple[Dense, ...]
+    """Weights of the network, first layer first."""
     target: tuple[Direction, ...]
+    """The direction to be explained, by layer."""
     clip: float = math.inf
+    """Norm to which each record's gradient is clipped; infinite: not at all."""
     distance: Distance = "cosine"
     size: float = 1.0
-    """Length of the true gradient, which the squared distance needs."""
+    """Norm of the true gradient, which the squared distance needs."""
     loss: Loss = "cross-entropy"
     activation: Activation = "relu"
     standard: Standard | None = None
-    """How inputs are standardized before `layers`, which are those of standardized inputs."""
+    """Standardization that is applied to inputs before `layers`, which are then those of standardized inputs."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
         layers, target, clip = self.layers, self.target, self.clip
         n, last = inputs.shape[1], len(layers) - 1
         seen = self.passes(inputs, labels)
@@ -135,7 +139,7 @@ class Chain:
             torch.baddbmm(t.of_outputs(d), ratio * e, h)
             for t, d, e, h in zip(target, slopes, pairs, hidden, strict=True)
         ]
-        if clip < math.inf:  # a longer gradient is cut harder: the part along itself has no effect
+        if clip < math.inf:  # a longer gradient is scaled down more: a change along itself has no effect
             radial = torch.stack([(p * d).sum(-1, True) for p, d in zip(pulled, slopes, strict=True)]).sum(0)
             radial = radial * (cut < 1) * (n / clip) ** 2
             own_inputs = [k.diagonal(dim1=-2, dim2=-1)[..., None] for k in grams]
@@ -166,7 +170,7 @@ class Chain:
         return value, carried * (scale if self.standard is None else scale / self.standard.std), by_labels * scale
 
     def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":
-        """Forward and backward over inputs (..., n, width) and labels (..., n, outputs)."""
+        """The forward and backward pass over inputs (..., n, width) with labels (..., n, outputs)."""
         if self.standard is not None:
             inputs = (inputs - self.standard.mean) / self.standard.std
         n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
@@ -198,7 +202,7 @@ class Chain:
         return self.passes(inputs, torch.zeros_like(inputs[:, :1])).answers
 
     def influence(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width)."""
+        """Squared norm of each record's gradient over that of their sum, (n,), for inputs (n, width)."""
         seen = self.passes(inputs, labels)
         pairs = torch.stack([(d @ d.mT) * (h @ h.mT + 1) for d, h in zip(seen.slopes, seen.hidden, strict=True)]).sum(0)
         own: Tensor = pairs.diagonal() / pairs.sum().clamp_min(1e-30)
@@ -212,26 +216,26 @@ class Chain:
         return 2.0 * records * (4 * network + 2 * direction + 3 * records * widths)
 
     def held(self, records: int) -> int:
-        """Numbers that one call holds per intermediate and restart."""
+        """Numbers that one call holds in memory per intermediate tensor and restart."""
         return records * max(records, *(max(layer.weight.shape) for layer in self.layers))
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What went forward and back; layer by layer, each of shape (..., n, width of the layer)."""
+    """Forward and backward pass of a chain, tensors (..., n, width of the layer) layer by layer."""
 
     hidden: list[Tensor]
-    """Each layer's inputs."""
+    """Inputs of each linear layer."""
     before: list[Tensor]
-    """What each activation was applied to."""
+    """Pre-activations of each hidden layer."""
     steep: list[Tensor]
-    """Each activation's derivative."""
+    """Derivatives of each activation at its pre-activations."""
     slopes: list[Tensor]
-    """The loss' slopes at each layer's outputs, cut."""
+    """Gradient of the mean loss at each layer's outputs, clipped record by record."""
     answers: Tensor
     """Softmax of the last layer's outputs, or the outputs themselves for squared error."""
     cut: Tensor
-    """Each record's clipping factor (..., n, 1)."""
+    """Factor by which each record's gradient was clipped, up to 1, (..., n, 1)."""
 
 
 def activation_of(model: object) -> Activation | None:

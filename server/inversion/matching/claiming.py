@@ -1,5 +1,6 @@
-"""From what gradient matching found to a claim: starts, labels, polishing, and when nothing is claimed."""
+"""The steps of gradient matching around its search: budget, starts, labels and priors before, the claim after it."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,11 +19,14 @@ from .priors import Prior, group, squares, total_variation
 from .relaxation import Relaxation
 
 BETTER = 0.8
-"""The best restart is preferred to the pooled records where it leaves less than this share of their misfit."""
+"""Weighted pooling claims the best restart's records where their misfit is below this share of the pooled ones'."""
 
 
 def scaled(preset: Preset, each: float) -> tuple[int, Descent]:
-    """Restarts and iterations that the work allows: at least 4 restarts, then at least 50 iterations."""
+    """Restarts and descent that a preset's work allows, one iteration of a restart costing `each` operations.
+
+    At least 4 restarts and 50 iterations, unless the preset has fewer.
+    """
     affordable = preset.work * 1e9 / each
     restarts = int(min(preset.restarts, max(4, affordable / preset.iterations)))
     iterations = int(min(preset.iterations, max(50, affordable / restarts)))
@@ -32,7 +36,7 @@ def scaled(preset: Preset, each: float) -> tuple[int, Descent]:
 
 
 def drawn_records(knows: Knowledge, count: int, width: int, rng: np.random.Generator) -> Tensor:
-    """Records from the schema's marginals, standard normal ones where the schema is withheld."""
+    """Records from the schema's marginals, float32 (count, width); standard normal where the schema is withheld."""
     return normal_records(count, width, rng) if knows.schema is None else knows.schema.draw(count, rng)
 
 
@@ -41,29 +45,39 @@ def normal_records(count: int, width: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.standard_normal((count, width))).float()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The batch behind the last bias' update, as far as label counts depend on it."""
+
+    records: int
+    """Number of records in the batch."""
+    length: float | None
+    """Learning rate summed over the local steps; None where it is not known."""
+    noise: float
+    """Standard deviation of defenses' noise on each coordinate of the update."""
+
+
 def likely_labels(
     match: Matching,
     preset: Preset,
     chances: Tensor,
-    n: int,
-    length: float | None,
-    noise: float,
+    batch: Batch,
     restarts: int,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Literal["records", "classes", "targets"]]:
-    """Labels (restarts, n, outputs) to begin with, and whether they are searched too."""
-    outputs = chances.shape[-1]
+    """Labels (restarts, n, outputs) to start from, and what is searched: "records" alone, or labels with them."""
+    n, outputs = batch.records, chances.shape[-1]
     if match.objective.loss == "squared-error":
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "targets"
     if preset.labels == "searched" or len(match.bias) != outputs:
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "classes"
-    tried = label_hypotheses(match.bias, chances.cpu(), n, length, noise)[: preset.hypotheses]
+    tried = label_hypotheses(match.bias, chances.cpu(), n, batch.length, batch.noise)[: preset.hypotheses]
     labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(max(restarts, len(tried)))])
     return one_hot(labels, outputs).float(), "records"
 
 
 def priors_of(preset: Preset, shape: tuple[int, ...]) -> tuple[Prior, ...]:
-    """The priors that a preset asks for, of records of this shape; total variation is for images alone."""
+    """The priors of a preset for records of this shape; total variation is for images only."""
     priors = []
     if preset.total_variation and len(shape) == 3:
         priors.append(total_variation(preset.total_variation, shape))
@@ -83,9 +97,10 @@ def explained_share(match: Matching, records: Tensor, labels: Tensor) -> float:
 def claimed(
     found: Found, match: Matching, relaxation: Relaxation, preset: Preset, truth: float, reached: float
 ) -> tuple[Claim, float]:
-    """The records, how sure they are, and how much of the update is explained.
+    """The claim, and the share of the update that it explains, a squared cosine.
 
-    `reached` is what the best restart explained before its categories were made whole, `truth` what is no noise.
+    `reached` is the share that the best restart explained before its categories were made one-hot, `truth` the share of
+    the update that is not noise.
     """
     outputs = found.labels.shape[-1]
     classes = found.labels.argmax(-1) if outputs > 1 else torch.zeros_like(found.labels[..., 0]).long()
@@ -112,7 +127,7 @@ def claimed(
 
 
 def polished(records: Tensor, labels: Tensor, match: Matching, relaxation: Relaxation, evaluations: int) -> Tensor:
-    """Records (n, width) whose numbers explain the update better, or the same ones."""
+    """The records (n, width) with numbers that explain the update better, categories fixed; or unchanged."""
     fixed = Problem(match.plain, relaxation.fixed(records))
     found = descend(records[None], labels, fixed, Descent(evaluations, 1.0, rule="l-bfgs"), lambda _: None)
     return found.inputs[0]

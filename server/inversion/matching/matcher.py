@@ -1,4 +1,4 @@
-"""The Objective that fits an exchange: a closed form for chains of linear layers, torch.func for other networks."""
+"""Builds the Objective for an exchange: closed form for chains of linear layers, torch.func for other networks."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.task.columns import Categorical
-from fedinv.task.models import load
 from fedinv.task.schema import Schema
 
-from ...countermeasures import only_signs, telling
-from ..noise import noise_std, record_clip
+from ..distortion import Distortion
+from ..local_training import gradient_weights, known_network, local_steps
 from .chain import Chain, Standard, activation_of, directions
 from .network import Network, Statistics, differentiable, normalizations, saturates
 from .objective import Distance, Loss, dense_layers
@@ -22,31 +21,42 @@ from .presets import Preset
 
 Matcher = Chain | Network
 
+CPU = torch.device("cpu")
 RAREST = 0.02
-"""Least standard deviation by which a one-hot input is divided."""
+"""Floor of the standard deviation by which a one-hot input is divided."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """How the exchange is matched, and what of it is left out."""
+    """The objectives by which an exchange is matched, and facts of its update."""
 
     objective: Matcher
+    """The objective to search by, as the preset wants it."""
     plain: Matcher
-    """The cosine distance of the gradients as they are, without any prior."""
+    """The cosine distance of the gradients as they are, without standardization, scales or priors."""
     bias: Tensor
-    """float32 (outputs,): the last layer's bias' update, or of length 0 where it has none."""
+    """Update of the last layer's bias, float32 (outputs,); empty where it has none or it was not sent."""
     parameters: int
-    """Numbers that training changes: buffers do not count."""
+    """Number of coordinates that depend on the gradient, without buffers."""
     length: float
-    """Of the update."""
+    """Norm of the update, without buffers."""
 
 
-def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | None, device: torch.device) -> Matching:
+def matching(
+    last: Exchange,
+    knows: Knowledge,
+    distortion: Distortion,
+    preset: Preset,
+    step: float | None,
+    device: torch.device = CPU,
+) -> Matching:
     """Build the objective at the weights that were sent, or halfway to those that came back after several steps.
 
-    `step` is the step length over all local steps, None where it is not known: then, as the gradient's length is not
-    known, the distance is the cosine whatever was asked for. Raises ValueError, in words, for an update or a network
-    that cannot be matched.
+    `distortion` is what defenses are known to have done to the update: only coordinates that still depend on the
+    gradient are compared, and gradients are clipped record by record as the client clipped them. `step` is the step
+    length over all local steps, None where it is not known: then the gradient's length is not known either, and the
+    distance is the cosine whatever was asked for. Raises ValueError, in words, for an update or a network that cannot
+    be matched.
     """
     model, loss = knows.model, knows.loss or "cross-entropy"
     if model is None:
@@ -65,13 +75,13 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
         raise ValueError("the update is zero")
     if norm > 100 * max(1.0, _norm(sent)):
         raise ValueError("the update is far larger than the model, as if it were masked")
-    one_step = knows.algorithm == "fedsgd"
-    at = {k: (t if one_step else t + update[k] / 2).to(device) for k, t in sent.items()}
+    middle = gradient_weights(replace(last, sent=sent, received=update), knows.algorithm == "fedsgd")
+    at = {k: t.to(device) for k, t in middle.items()}
     asked: Distance = "cosine" if step is None else preset.distance
     size = 1.0 if step is None else norm / step
     parameters = sum(t.numel() for t in sent.values())
-    clip, activation = record_clip(knows), activation_of(model)
-    masks, signs = telling(last, knows), only_signs(last, knows)
+    clip, activation = distortion.record_clip, activation_of(model)
+    masks, signs = distortion.masks, distortion.only_signs
     if activation is not None:
         layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
         if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:
@@ -84,7 +94,7 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
             whole = not signs and bool(known.masks[-1].bias.all())
             return Matching(part, part, moved[-1].bias.cpu() if whole else torch.zeros(0), known.count, norm)
         chain = replace(plain, distance=asked, size=size)
-        if preset.standardize and knows.schema is not None and clip == math.inf and not noise_std(knows, last.records):
+        if preset.standardize and knows.schema is not None and clip == math.inf and not distortion.noise:
             standard = _standard(knows.schema, device)
             layers, changed = (standard.layer(layers[0]), *layers[1:]), (standard.change(moved[0]), *moved[1:])
             size *= _norm({f"{i}{k}": t for i, d in enumerate(changed) for k, t in vars(d).items()}) / norm
@@ -123,7 +133,7 @@ def matching(last: Exchange, knows: Knowledge, preset: Preset, step: float | Non
 
 
 def fades(knows: Knowledge) -> bool:
-    """Whether the network that is known has units that saturate."""
+    """Whether the known network has units that saturate (sigmoid, tanh); False where it is not known."""
     if knows.model is None or knows.schema is None:
         return False
     try:
@@ -149,11 +159,7 @@ def _standard(schema: Schema, device: torch.device) -> Standard:
 def _network(last: Exchange, knows: Knowledge, at: Weights) -> nn.Sequential:
     if knows.schema is None or knows.model is None:
         raise ValueError("the schema is withheld, and with it the shape of the images")
-    weights = {k: t.clone() for k, t in last.sent.items()} | dict(at)
-    try:
-        return load(knows.model, knows.schema.shape, knows.schema.outputs, weights)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError("the weights that were sent are not of the architecture that is known") from error
+    return known_network(knows.model, {**last.sent, **at}, knows.schema)
 
 
 def _last_bias(network: nn.Sequential, update: Weights) -> Tensor:
@@ -162,15 +168,12 @@ def _last_bias(network: nn.Sequential, update: Weights) -> Tensor:
 
 
 def _statistics(last: Exchange, knows: Knowledge, network: nn.Sequential) -> tuple[Statistics, ...]:
-    """Means and variances of the client's batches where its running statistics' update crossed the wire, else as sent.
+    """Means and variances of the client's batches where the running statistics' update was sent, else the old ones.
 
-    After T steps of momentum m the running value is (1 - m)^T of the old one, and the rest the batches': exact for one
-    step, a weighted mean over the batches for several.
+    After T steps of momentum m the running value is (1 - m)^T of the old one plus the rest of the batches': exact for a
+    single step, a weighted mean over the batches for several.
     """
-    steps = 1
-    if knows.algorithm != "fedsgd" and knows.epochs is not None and knows.batch_size is not None:
-        steps = knows.epochs * math.ceil(last.records / knows.batch_size)
-    found = []
+    steps, found = local_steps(knows, last.records) or 1, []
     for stem, momentum in normalizations(network):
         both = []
         for name in (f"{stem}.running_mean", f"{stem}.running_var"):

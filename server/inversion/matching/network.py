@@ -1,4 +1,4 @@
-"""How well a batch explains an update of any network: its gradient by automatic differentiation, and that of that."""
+"""The gradient-matching objective of any network, differentiated twice automatically."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .objective import Distance, Loss, slopes_of
 
 SMALL = 50_000
-"""Parameters up to which restarts are faster together than one by one without a GPU."""
+"""Number of parameters up to which restarts are faster together than one by one on a CPU."""
 KNOWN = (
     nn.Linear,
     nn.Conv2d,
@@ -36,17 +36,17 @@ KNOWN = (
     nn.ELU,
     nn.Softplus,
 )
-"""Layers whose gradient can be differentiated again and does not depend on chance."""
+"""Types of layers that can be differentiated twice and are not random; others are refused."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a batch normalization saw of the client's batch, or of all data so far."""
+    """Statistics of a batch normalization's inputs over the client's batch, or over all data so far."""
 
     mean: Tensor
-    """float32 (channels,)."""
+    """Mean of each channel, float32 (channels,)."""
     variance: Tensor
-    """float32 (channels,), unbiased."""
+    """Unbiased variance of each channel, float32 (channels,)."""
 
 
 @dataclass(frozen=True)
@@ -55,31 +55,33 @@ class Network:
 
     Zhu et al. 2019 (DLG), equation 4; Geiping et al. 2020, equation 4. Batch normalization uses the batch's own
     statistics, as in training; their distance from known ones is added with the weight `normal` (Yin et al. 2021,
-    equation 9). Each record's gradient is cut to the norm `clip` first, as DP-SGD does.
+    equation 9). Each record's gradient is clipped to the norm `clip` first, as DP-SGD does.
     """
 
     network: nn.Sequential
-    """As `differentiable` returns it."""
+    """The network, as `differentiable` returns it."""
     width: int
-    """Its flat inputs."""
+    """Number of flat inputs of the network."""
     target: Mapping[str, Tensor]
-    """By parameter name, of length 1 in all."""
+    """The direction to be explained by parameter name, of norm 1 over all."""
     clip: float = math.inf
+    """Norm to which each record's gradient is clipped; infinite: not at all."""
     distance: Distance = "cosine"
     size: float = 1.0
-    """Length of the true gradient, which the squared distance needs."""
+    """Norm of the true gradient, which the squared distance needs."""
     loss: Loss = "cross-entropy"
     scales: Mapping[str, float] = field(default_factory=dict)
-    """What each parameter's gradient is multiplied by first, 1 where it is not named; `target` and `size` are those of
+    """Factor of each parameter's gradient before the comparison, 1 where not named; `target` and `size` are those of
     the products."""
     masks: Mapping[str, Tensor] = field(default_factory=dict)
-    """Bool by parameter: the coordinates that tell; all of a parameter that is not named."""
+    """Coordinates that depend on the gradient, bool by parameter; all of a parameter that is not named."""
     normal: float = 0.0
+    """Weight of the distance to the known statistics; 0: none is computed."""
     statistics: tuple[Statistics, ...] = ()
-    """Of each batch normalization, in order."""
+    """Known statistics of each batch normalization, in the network's order."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
         together = inputs.is_cuda or (len(inputs) > 1 and self.parameters <= SMALL)
         if together or self.clip < math.inf:
             slope_and_value = grad_and_value(self._misfit, argnums=(0, 1))
@@ -96,7 +98,7 @@ class Network:
         return outputs.softmax(-1) if self.loss == "cross-entropy" else outputs
 
     def influence(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Squared length of each record's own gradient over that of their sum: (n,), for inputs (n, width)."""
+        """Squared norm of each record's gradient over that of their sum, (n,), for inputs (n, width)."""
         outputs, _ = self._forward(self._own, inputs)
         rows = []
         for each in self._losses(outputs, labels) / len(inputs):
@@ -107,14 +109,14 @@ class Network:
         return stacked.square().sum(1) / stacked.sum(0).square().sum().clamp_min(1e-30)
 
     def flops(self, records: int) -> float:
-        """Floating-point operations of one call over one batch of `records`: those forward, and six times that back."""
+        """Floating-point operations of one call over one batch of `records`: seven times those of a forward pass."""
         inputs = self._example(records)
         with FlopCounterMode(display=False) as counter:
             self.answers(inputs)
         return 7.0 * float(counter.get_total_flops())
 
     def held(self, records: int) -> int:
-        """Numbers that one call holds per restart, roughly: activations and slopes, and the gradient."""
+        """Numbers that one call holds in memory per restart, roughly: the activations and the gradient."""
         inputs, total = self._example(records), 0
         with torch.no_grad():
             for _, layer in _leaves(self.network):
@@ -161,7 +163,7 @@ class Network:
         return self._losses(outputs, labels).mean(), seen
 
     def _forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Outputs, and what goes into each batch normalization."""
+        """The outputs, and where statistics are compared the inputs of each batch normalization."""
         seen = []
         for stem, layer in _leaves(self.network):
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -192,9 +194,9 @@ class Network:
 
 
 def differentiable(network: nn.Sequential) -> nn.Sequential:
-    """The same network for Network: in training mode, normalizing by the batch alone.
+    """Prepare a network for `Network`, in place: training mode, batch normalization by the batch's statistics only.
 
-    Changes it in place. Raises ValueError naming a layer whose gradient cannot be matched.
+    Raises ValueError naming a layer whose gradient cannot be matched.
     """
     for _, layer in _leaves(network.train()):
         if not isinstance(layer, KNOWN):
@@ -206,7 +208,7 @@ def differentiable(network: nn.Sequential) -> nn.Sequential:
 
 
 def normalizations(network: nn.Sequential) -> tuple[tuple[str, float], ...]:
-    """Name and momentum of each batch normalization that keeps running statistics, in order."""
+    """Name and momentum of each batch normalization, in the network's order."""
     return tuple(
         (stem, 0.1 if layer.momentum is None else layer.momentum)
         for stem, layer in _leaves(network)
@@ -215,7 +217,7 @@ def normalizations(network: nn.Sequential) -> tuple[tuple[str, float], ...]:
 
 
 def saturates(network: nn.Sequential) -> bool:
-    """Whether the network's units are bounded: a sigmoid's or tanh's slopes fade from layer to layer."""
+    """Whether the network has sigmoid or tanh units, whose gradients vanish towards the first layers."""
     units = [layer for _, layer in _leaves(network) if not list(layer.parameters())]
     return any(isinstance(layer, nn.Sigmoid | nn.Tanh) for layer in units)
 

@@ -1,4 +1,4 @@
-"""What gradient matching minimizes: how badly batches explain an update, with the slopes that lead to better ones."""
+"""The objective of gradient matching: the distance of batches' gradients from an update, with its derivatives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,21 @@ import torch
 from torch import Tensor
 
 Loss = Literal["cross-entropy", "squared-error"]
+"""Losses that clients may minimize."""
 Distance = Literal["cosine", "squared"]
-"""Between gradients: one less their cosine, or their squared distance relative to the observed one's square."""
+"""Distances between gradients: 1 - cosine, or the squared distance relative to the observed gradient's square."""
 
 
 class Objective(Protocol):
-    """A misfit over batches, all restarts at once."""
+    """A misfit of batches, all restarts at once."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """How badly batches explain the update.
+        """The misfit of batches: the distance of their gradients from the update.
 
         inputs float32 (restarts, n, width); labels float32 (restarts, n, classes), probabilities, or (restarts, n, 1),
         standardized regression targets. Returns the misfit (restarts,), its slope with respect to the inputs (restarts,
         n, width), and its slope with respect to the labels, of their shape and for probabilities up to a constant per
-        record, or None where it cannot tell that.
+        record, or None where it is not available.
         """
         ...
 
@@ -31,15 +32,15 @@ class Dense:
     """A linear layer's parameters, or an update of them."""
 
     weight: Tensor
-    """float32 (outputs, inputs)."""
+    """Weight, float32 (outputs, inputs)."""
     bias: Tensor
-    """float32 (outputs,)."""
+    """Bias, float32 (outputs,)."""
 
 
 def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[Dense, ...]:
     """Read a chain of linear layers by their parameters' names, "0.weight", "0.bias", "2.weight" and so on.
 
-    Raises ValueError for anything that is no such chain.
+    Raises ValueError for parameters that are not those of such a chain.
     """
     stems = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
     if not stems or set(tensors) != {f"{s}.{kind}" for s in stems for kind in ("weight", "bias")}:
@@ -55,8 +56,8 @@ def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[Dense, ...]:
 def slopes_of(distance: Distance, dot: Tensor, square: Tensor, size: float) -> tuple[Tensor, Tensor, Tensor]:
     """A distance and its derivatives, all (restarts,), from products of a gradient with the target.
 
-    dot: with the target, scaled to length 1; square: with itself; size: the true gradient's length. Returns the
-    misfit and its derivatives with respect to dot and square.
+    dot: product with the target, which has norm 1; square: the gradient's squared norm; size: the true gradient's norm.
+    Returns the misfit and its derivatives with respect to dot and square.
     """
     if distance == "cosine":
         per = square.clamp_min(1e-30).rsqrt()

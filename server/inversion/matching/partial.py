@@ -1,6 +1,6 @@
-"""How well a batch explains those coordinates of an update that still tell of the gradient: the rest was taken out.
+"""The objective for an update of which a defense left only some coordinates, or signs.
 
-The gradient is written out layer by layer, as products of gradients do not know of coordinates.
+The gradient is computed in full layer by layer, as closed-form products of gradients cannot leave out coordinates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,25 @@ from .objective import Dense
 
 @dataclass(frozen=True)
 class Coordinates:
-    """The direction that is to be explained, where it tells; 0 elsewhere."""
+    """The direction to be explained on the coordinates that depend on the gradient."""
 
     targets: tuple[Dense, ...]
-    """Of length 1 in all, or signs."""
+    """The direction by layer, of norm 1 over all, or its signs; 0 on all other coordinates."""
     masks: tuple[Dense, ...]
-    """1 where a coordinate tells, else 0."""
+    """1 on coordinates that depend on the gradient, else 0, by layer."""
     signs: bool = False
     """Whether only signs were sent."""
 
     @property
     def count(self) -> int:
-        """Numbers that tell."""
+        """Number of coordinates that depend on the gradient."""
         return int(sum(m.weight.sum() + m.bias.sum() for m in self.masks))
 
     def misfit(self, hidden: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
         """Distance (restarts,) of the gradient whose layers are slopes^T hidden, each (restarts, n, width).
 
-        One less the cosine; of signs one less the share of the gradient's absolute sum that has the right ones, less
-        the share that has not.
+        1 - cosine; for signs 1 - (a - b), with a the share of the gradient's absolute sum that has the right signs and
+        b the share that has wrong ones.
         """
         dot, size = hidden[0].new_zeros(len(hidden[0])), hidden[0].new_zeros(len(hidden[0]))
         for h, d, target, mask in zip(hidden, slopes, self.targets, self.masks, strict=True):
@@ -50,7 +50,7 @@ class Coordinates:
 
 
 def coordinates(update: tuple[Dense, ...], masks: tuple[Dense, ...], signs: bool) -> Coordinates:
-    """The negated update at the coordinates that tell. Raises ValueError where there are none, or all are zero."""
+    """The negated update on the coordinates of `masks`. Raises ValueError where there are none, or all are zero."""
     kept = [Dense(-u.weight * m.weight, -u.bias * m.bias) for u, m in zip(update, masks, strict=True)]
     norm = float(sum(k.weight.double().square().sum() + k.bias.double().square().sum() for k in kept) ** 0.5)
     if not norm > 0:
@@ -60,20 +60,21 @@ def coordinates(update: tuple[Dense, ...], masks: tuple[Dense, ...], signs: bool
     return Coordinates(tuple(Dense(k.weight / norm, k.bias / norm) for k in kept), masks)
 
 
-def masks_of(telling: Mapping[str, Tensor], like: tuple[Dense, ...]) -> tuple[Dense, ...]:
-    """Masks by parameter name, in the layers' order, as 0 and 1."""
-    values = [mask.to(like[0].weight) for mask in telling.values()]
+def masks_of(masks: Mapping[str, Tensor], like: tuple[Dense, ...]) -> tuple[Dense, ...]:
+    """Boolean masks by parameter name as layers of 0 and 1, with the type and device of `like`."""
+    values = [mask.to(like[0].weight) for mask in masks.values()]
     return tuple(Dense(w, b) for w, b in zip(values[::2], values[1::2], strict=True))
 
 
 @dataclass(frozen=True)
 class Partial(Chain):
-    """An Objective: the distance of a chain's gradient from an update of which only some coordinates tell."""
+    """An Objective: the distance of a chain's gradient from an update on the coordinates that depend on it."""
 
     known: Coordinates = field(default_factory=lambda: Coordinates((), ()))
+    """The target on those coordinates."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
         with torch.enable_grad():
             x, y = inputs.detach().requires_grad_(), labels.detach().requires_grad_()
             seen = self.passes(x, y)
@@ -86,5 +87,5 @@ class Partial(Chain):
         return super().flops(records) + 6.0 * records * sum(layer.weight.numel() for layer in self.layers)
 
     def held(self, records: int) -> int:
-        """Numbers that one call holds per intermediate and restart."""
+        """Numbers that one call holds in memory per intermediate tensor and restart."""
         return max(super().held(records), *(2 * layer.weight.numel() for layer in self.layers))

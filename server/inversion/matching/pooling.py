@@ -1,7 +1,7 @@
-"""One claim out of many restarts, and how far they agree on it.
+"""Pools many restarts into one claim, with confidences by how far they agree.
 
-Vero et al. 2023 (TabLeak), sections 4.2 and 4.3: the restarts' records are put in the same order, then pooled; what
-the restarts agree on is likely right.
+Vero et al. 2023 (TabLeak), sections 4.2 and 4.3: the restarts' records are put in the same order, then pooled; fields
+on which the restarts agree are likely right.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 from .relaxation import Relaxation
 
 CLOSE = 0.319
-"""Standard deviations within which two restarts agree on a number (TabLeak's tolerance)."""
+"""Difference in standard deviations up to which restarts agree on a number (TabLeak's tolerance)."""
 
 
 def align(inputs: Tensor, labels: Tensor) -> Tensor:
@@ -30,7 +30,10 @@ def align(inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def weights(misfits: Tensor) -> Tensor:
-    """How much each restart (restarts,), best first, counts: less by a factor of e for each time the best's misfit."""
+    """Weights of restarts with these misfits, both (restarts,), best first; they add up to 1.
+
+    A weight falls by a factor of e each time the misfit grows by the best one's.
+    """
     misfit = misfits.double().clamp_min(1e-6)
     share = (1 - misfit / misfit.min()).exp()
     return (share / share.sum()).float()
@@ -47,30 +50,30 @@ def pool(aligned: Tensor, share: Tensor, relaxation: Relaxation) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Restarts in one order, and what they make together."""
+    """Restarts with their records in the same order, and the records pooled from them."""
 
     aligned: Tensor
-    """float32 (restarts, n, width)."""
+    """Each restart's records, in the order of the best one's, float32 (restarts, n, width)."""
     share: Tensor
-    """float32 (restarts,), of sum 1: how much each counts."""
+    """Weight of each restart, float32 (restarts,); they add up to 1."""
     records: Tensor
-    """float32 (n, width), not yet hardened."""
+    """Pooled records with categories not yet one-hot, float32 (n, width)."""
 
 
 def pool_by(
     how: Literal["best", "equal", "weighted"], inputs: Tensor, labels: Tensor, misfits: Tensor, relaxation: Relaxation
 ) -> Pooled:
-    """Align restarts (restarts, n, width), best first, and pool them: each alike, or by misfit; see `weights`."""
+    """Align restarts (restarts, n, width), best first, and pool them: with equal weights, or those of `weights`."""
     aligned = align(inputs, labels)
     share = torch.full_like(misfits, 1 / len(misfits)) if how == "equal" else weights(misfits)
     return Pooled(aligned, share, pool(aligned, share, relaxation))
 
 
 def agreement(aligned: Tensor, share: Tensor, claimed: Tensor, relaxation: Relaxation) -> Tensor:
-    """How far the restarts agree with the claimed records (n, width): (n, columns), 0 to 1.
+    """Agreement of the restarts with each field of the claimed records (n, width), 0 to 1, (n, columns).
 
-    Of a categorical column the pooled probability of the claimed value counts, of a number the weight of the
-    restarts within CLOSE standard deviations.
+    For a category it is the pooled probability of the claimed value, for a number the weight of the restarts within
+    CLOSE standard deviations.
     """
     hot = relaxation.groups.sum(1) > 0
     near = torch.einsum("r,rnw->nw", share, ((aligned - claimed).abs() <= CLOSE).float())[:, ~hot]
@@ -79,10 +82,11 @@ def agreement(aligned: Tensor, share: Tensor, claimed: Tensor, relaxation: Relax
 
 
 def certainty(aligned: Tensor, share: Tensor, relaxation: Relaxation) -> Tensor:
-    """How certain pooled restarts (restarts, n, width) are of each column: (n, columns), 0 to 1, as for `agreement`.
+    """Certainty of restarts (restarts, n, width) about each field, 0 to 1, (n, columns).
 
-    Vero et al. 2023, section 4.3: one less the normalized entropy of a group's pooled probabilities, and of a number
-    the chance that a normal variable of the restarts' spread is within CLOSE of its mean, which falls with its entropy.
+    Vero et al. 2023, section 4.3: 1 minus the normalized entropy of a group's pooled probabilities; for a number the
+    probability that a normal variable with the restarts' standard deviation is within CLOSE of its mean, which falls
+    with its entropy.
     """
     hot = relaxation.groups.sum(1) > 0
     mean = torch.einsum("r,rnw->nw", share, aligned)
@@ -94,15 +98,15 @@ def certainty(aligned: Tensor, share: Tensor, relaxation: Relaxation) -> Tensor:
 
 
 def _in_order(numbers: Tensor, groups: Tensor, relaxation: Relaxation) -> Tensor:
-    """Put what is known of numbers (n, numbers) and of groups (n, groups) in the columns' order."""
+    """Values of the numeric columns (n, numbers) and the categorical ones (n, groups), merged in the columns' order."""
     first = torch.cat([(relaxation.groups.sum(1) == 0).nonzero()[:, 0], relaxation.groups.argmax(0)])
     return torch.cat([numbers, groups], 1)[:, first.argsort()]
 
 
 def determined(influence: Tensor, misfit: float) -> Tensor:
-    """How far the update determines each record: (n,), 0 to 1, near 1 where its own gradient stands out.
+    """How far the update determines each record, 0 to 1, (n,): near 1 where its own gradient dominates the residual.
 
-    A record's share of the gradient's squared length (n,) over that and its part, one n-th, of `misfit`: the share of
-    the update's squared length that stays unexplained.
+    `influence` (n,) are the records' shares of the gradient's squared norm, `misfit` the share of the update's squared
+    norm that is not explained: influence / (influence + misfit / n).
     """
     return influence / (influence + misfit / len(influence) + 1e-12)

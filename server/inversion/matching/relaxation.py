@@ -89,18 +89,18 @@ class Relaxation:
         return Relaxation(self.width, low, span, self.groups, "box")
 
     def to(self, device: torch.device) -> "Relaxation":
-        """The same on another device."""
+        """The same relaxation on another device."""
         return Relaxation(self.width, self.low.to(device), self.span.to(device), self.groups.to(device), self.form)
 
     @property
     def freedom(self) -> int:
-        """Numbers that can be chosen freely in one record."""
+        """Number of unknowns of one record: numbers that are not constant, and categories' values less one each."""
         varying = int(((self.span > 0) & (self._hot == 0)).sum())
         return varying + int((self.groups.sum(0) - 1).sum())
 
     @cached_property
     def _range(self) -> Tensor:
-        """Span of the numbers, 0 in one-hot groups."""
+        """Largest minus least value of each number, 0 for the inputs of one-hot groups."""
         return self.span * (1 - self._hot)
 
     @cached_property

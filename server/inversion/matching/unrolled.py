@@ -15,44 +15,10 @@ from torch.nn.functional import linear
 from fedinv.attack import Exchange, Knowledge
 
 from ..activations import Activation, curve
-from ..local_training import local_steps
+from ..local_training import Course, course, local_steps
 from .chain import Chain, Direction, Standard, directions
 from .objective import Dense, Distance, Loss, dense_layers, slopes_of
 from .partial import Coordinates, Partial, coordinates
-
-
-@dataclass(frozen=True)
-class Course:
-    """What T local steps of SGD with momentum m and weight decay make of the weights.
-
-    Before step t they are kept[t] W0 - sum over s of moved[t, s] g_s, with g_s the mean gradient of step s's batch; at
-    T they are those that come back.
-    """
-
-    kept: Tensor
-    """float64 (T + 1,)."""
-    moved: Tensor
-    """float64 (T + 1, T)."""
-
-    @property
-    def steps(self) -> int:
-        """Number of local steps, T."""
-        return len(self.kept) - 1
-
-
-def course(steps: int, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Course:
-    """v_t = m v_(t-1) + g_t + decay W_(t-1), W_t = W_(t-1) - lr v_t, as McMahan et al. 2017, algorithm 1."""
-    # in the basis (W0, -g_1, ..., -g_T)
-    weights, velocity = np.zeros(steps + 1), np.zeros(steps + 1)
-    weights[0] = 1.0
-    passed = [weights]
-    for step in range(1, steps + 1):
-        velocity = momentum * velocity + weight_decay * weights
-        velocity[step] -= 1.0
-        weights = weights - lr * velocity
-        passed.append(weights)
-    table = torch.from_numpy(np.stack(passed))
-    return Course(table[:, 0], table[:, 1:])
 
 
 @dataclass(frozen=True)

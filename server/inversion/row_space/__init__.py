@@ -1,1 +1,1 @@
-"""Records of a batch, searched in the span of the update's rows."""
+"""Row-space search: each record by itself, in the span of the update's rows."""

@@ -1,4 +1,4 @@
-"""With which label each of several records explains an update best, all of them together."""
+"""Finds the labels with which several records together explain an update best."""
 
 import numpy as np
 import torch
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from .backward import pass_through
 
 MOST = 2048
-"""Largest number of records times classes that is solved for."""
+"""Largest number of records times classes for which labels are solved."""
 
 
 def attribute(network: nn.Sequential, records: Tensor, updates: tuple[Tensor, ...]) -> Tensor | None:
-    """Labels int64 (k,) of records (k, d), float64; None where there are too many to say.
+    """Labels int64 (k,) of records (k, d), float64; None where there are more than MOST records times classes.
 
     The updates (outputs, inputs + 1) of the network's linear layers are fitted by the records' cross-entropy gradients
-    with every label, each with a weight of at least zero (Lawson and Hanson 1974); the heaviest label is a record's.
-    Products of gradients need no gradient: <s [h, 1]^T, t [g, 1]^T> = (s t) (h g + 1).
+    with every label, each with a weight of at least zero (Lawson and Hanson 1974); a record's label is the one with the
+    largest weight. Gradients' inner products need no gradient: <s [h, 1]^T, t [g, 1]^T> = (s t) (h g + 1).
     """
     from scipy.optimize import nnls
 

@@ -1,4 +1,4 @@
-"""What each record sends back through a network of linear layers: the parts its gradient is made of."""
+"""Forward and backward pass of each record through a network of linear layers: the factors of its gradient."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Passed:
-    """n records' way through a network, layer by linear layer."""
+    """Forward and backward pass of n records, one entry per linear layer."""
 
     inputs: tuple[Tensor, ...]
-    """Of each layer, (n, inputs of the layer)."""
+    """Inputs of each layer, (n, inputs of the layer)."""
     jacobians: tuple[Tensor, ...]
-    """Of the logits by each layer's outputs, (n, classes, outputs of the layer)."""
+    """Jacobian of the logits by each layer's outputs, (n, classes, outputs of the layer)."""
     logits: Tensor
-    """(n, classes)"""
+    """Logits, (n, classes)."""
 
     def slopes(self, layer: int, residual: Tensor) -> Tensor:
-        """Slopes (n, outputs) at a layer's outputs, for the loss' slopes at the logits (n, classes)."""
+        """Gradient of the loss by a layer's outputs, (n, outputs), given its gradient by the logits (n, classes)."""
         return (residual[:, None] @ self.jacobians[layer])[:, 0]
 
 
 def pass_through(network: nn.Sequential, records: Tensor) -> Passed:
-    """Run records (n, d) forward and each logit back. The network's other layers must work on each record alone."""
+    """Run records (n, d) forward and each logit backward. The other layers must treat each record by itself."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
     hidden = records

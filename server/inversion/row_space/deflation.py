@@ -1,4 +1,4 @@
-"""Takes records that are known out of a FedSGD update, so that the others span less and are easier to find."""
+"""Subtracts known records from a FedSGD update, so that the others span less and are easier to find."""
 
 from dataclasses import dataclass
 
@@ -9,28 +9,29 @@ from .backward import pass_through
 from .spans import Span
 
 WHOLE = 0.1
-"""How far a record's part in the update may be from a whole number of records."""
+"""Largest distance from an integer of the number of times that a record is in the batch."""
 OUTSIDE = 1e-3
-"""Share of a record's slopes that may lie outside the update's column space."""
+"""Largest share of the length of a record's slopes that may lie outside the update's column space."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What records have to do with an update; k of them."""
+    """Contribution of k records to an update."""
 
     labels: Tensor
-    """(k,) int64."""
+    """Label of each record, int64 (k,)."""
     counts: Tensor
-    """(k,) int64: how often each is in the batch, 0 where its part in the update is not that of a record."""
+    """Times that each record is in the batch, int64 (k,); 0 where its contribution is not that of a record."""
     parts: tuple[Tensor, ...]
-    """Of each linear layer's update, the records' parts (k, outputs, inputs + 1)."""
+    """Each record's contribution to each linear layer's update, (k, outputs, inputs + 1) a layer."""
 
 
 def shares(network: nn.Sequential, records: Tensor, spans: tuple[Span, ...], step: float) -> Share:
-    """Find labels and counts of records (k, d) which lie in the spans of the first layers' updates.
+    """Find labels and counts of records (k, d) that lie in the spans of the first layers' updates.
 
-    `step` is the learning rate over the number of records. A record of label y, m times in the batch, is the rank-one
-    part -step * m * s_y [h, 1]^T of every layer; Span.part tells the factor that takes one rank away.
+    `step` is the learning rate over the number of records. A record of label y, m times in the batch, contributes
+    -step * m * s_y [h, 1]^T, of rank one, to every layer; `Span.part` gives the factor whose subtraction lowers the
+    rank by one.
     """
     passed = pass_through(network, records)
     chances = passed.logits.softmax(1)

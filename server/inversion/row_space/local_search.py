@@ -1,4 +1,4 @@
-"""Looks for records one by one: discrete columns by the best single change, numbers by Gauss-Newton."""
+"""Searches records one by one: discrete columns by the best single change, numbers by Gauss-Newton."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,33 +12,34 @@ from fedinv.task.schema import Schema
 from ..activations import Activation, curve
 
 KNOWN = 0.01
-"""Novelty that even a known record is granted: less would drive the search apart from what it looks for."""
+"""Floor added to `novelty` in the denominator of `attraction`: without it records near a found one would get an
+infinite cost, and true neighbors of it would be missed."""
 CHUNK = 2**24
-"""Numbers that one evaluation may hold per intermediate."""
+"""Most numbers that an intermediate tensor of one evaluation may hold."""
 DAMPING = 1e-6
-"""Levenberg's term, in shares of the mean square slope."""
+"""Levenberg's damping, as a share of the mean diagonal entry of J J^T."""
 LENGTHS = (1.0, 0.3)
-"""Shares of a Gauss-Newton step that are tried."""
+"""Multiples of a Gauss-Newton step that are tried."""
 PROGRESS = 0.99
-"""A candidate is stuck once a sweep leaves more than this share of its misfit."""
+"""A candidate is given up once a sweep leaves more than this share of its cost."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Linear equations on a vector with a 1 behind it, E [v, 1] = 0."""
+    """Linear equations on a vector v with a 1 appended, E [v, 1] = 0."""
 
     equations: Tensor
-    """(m, w + 1), m may be 0."""
-    fresh: Tensor
-    """(q, w + 1), orthonormal: directions in which the vectors of the records still wanted differ from known ones."""
+    """Coefficients E, orthonormal up to a factor, (m, w + 1); m may be 0."""
+    unexplained: Tensor
+    """Directions of the update's span that the known records leave over, orthonormal (q, w + 1); q may be 0."""
 
     def residual(self, vectors: Tensor) -> Tensor:
-        """What is left of the equations (..., m), relative to the length of [v, 1]."""
+        """Residuals of the equations (..., m), relative to the length of [v, 1]."""
         return _apply(self.equations, vectors) / _square(vectors).sqrt()[..., None]
 
     def novelty(self, vectors: Tensor) -> Tensor:
-        """Share (...) of the squared length of [v, 1] in the fresh directions."""
-        return _apply(self.fresh, vectors).square().sum(-1) / _square(vectors)
+        """Share (...) of the squared length of [v, 1] along the unexplained directions."""
+        return _apply(self.unexplained, vectors).square().sum(-1) / _square(vectors)
 
 
 def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
@@ -51,19 +52,21 @@ def _square(vectors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Equations:
-    """What a record x fulfills at the inputs and behind the first layer: at hidden = act(weight x + bias)."""
+    """Equations that a record x fulfills, at the inputs and behind the first layer, hidden = act(weight x + bias)."""
 
     weight: Tensor
-    """(h, d)"""
+    """Weight of the first layer, (h, d)."""
     bias: Tensor
-    """(h,)"""
+    """Bias of the first layer, (h,)."""
     activation: Activation
     at_inputs: Block
+    """Equations on x."""
     at_hidden: Block
+    """Equations on the hidden activations."""
 
     def to(self, dtype: torch.dtype) -> "Equations":
-        """The same in another precision."""
-        blocks = (Block(b.equations.to(dtype), b.fresh.to(dtype)) for b in (self.at_inputs, self.at_hidden))
+        """The same equations in another precision."""
+        blocks = (Block(b.equations.to(dtype), b.unexplained.to(dtype)) for b in (self.at_inputs, self.at_hidden))
         return Equations(self.weight.to(dtype), self.bias.to(dtype), self.activation, *blocks)
 
     def units(self, records: Tensor) -> Tensor:
@@ -75,11 +78,11 @@ class Equations:
         return curve(self.activation, self.units(records) if units is None else units)[0]
 
     def misfit(self, records: Tensor, units: Tensor | None = None) -> Tensor:
-        """Squared relative residual (...): 0 in the span, about 1 off it."""
+        """Squared relative residual (...) of both blocks: 0 in the span, about 1 for a random record."""
         return self._misfit(records, self.hidden(records, units))
 
     def attraction(self, records: Tensor, units: Tensor | None = None) -> Tensor:
-        """The misfit over the share of what is new, so that records already known are no minimum any more."""
+        """The misfit divided by the novelty plus KNOWN (...), so that known records are no minimum of it."""
         hidden = self.hidden(records, units)
         novelty = self.at_inputs.novelty(records) + self.at_hidden.novelty(hidden)
         return self._misfit(records, hidden) / (novelty + KNOWN)
@@ -89,22 +92,24 @@ class Equations:
 
 
 @dataclass(frozen=True)
-class Form:
-    """Which inputs are numbers, and which make up one-hot groups."""
+class InputKinds:
+    """Which inputs are numbers, and which form one-hot groups."""
 
     numbers: Tensor
-    """int64 (k,), inputs of continuous columns that vary."""
+    """Positions of the inputs that are numbers and not constant, int64 (k,)."""
     low: Tensor
+    """Least value of each number, standardized, (k,)."""
     high: Tensor
-    """(k,), standardized."""
+    """Largest value of each number, standardized, (k,)."""
     groups: tuple[slice, ...]
+    """Inputs of each one-hot group of at least two values."""
 
 
-def form(schema: Schema | None, width: int) -> Form:
-    """Read the form of a schema's records; where it is withheld, of `width` numbers of any size."""
+def input_kinds(schema: Schema | None, width: int) -> InputKinds:
+    """The kinds of a schema's inputs; where it is withheld, all `width` inputs are numbers without bounds."""
     if schema is None:
         anything = torch.full((width,), torch.inf)
-        return Form(torch.arange(width), -anything, anything, ())
+        return InputKinds(torch.arange(width), -anything, anything, ())
     columns = list(zip(schema.columns, schema.slices, strict=True))
     numbers = [
         (i, (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
@@ -114,31 +119,34 @@ def form(schema: Schema | None, width: int) -> Form:
     ]
     at = torch.tensor([n[0] for n in numbers], dtype=torch.int64)
     low, high = torch.tensor([n[1] for n in numbers]), torch.tensor([n[2] for n in numbers])
-    return Form(at, low, high, tuple(s for c, s in columns if isinstance(c, Categorical) and c.width > 1))
+    return InputKinds(at, low, high, tuple(s for c, s in columns if isinstance(c, Categorical) and c.width > 1))
 
 
-def improve(records: Tensor, equations: Equations, shape: Form, sweeps: int, enough: float) -> Tensor:
-    """Improve records (n, d) one by one, until none gets better or their misfit is below `enough`."""
+def improve(records: Tensor, equations: Equations, shape: InputKinds, sweeps: int, enough: float) -> Tensor:
+    """Lower the attraction of records (n, d), each by itself, for at most `sweeps` sweeps; returns new records.
+
+    A record is left as it is once a sweep hardly lowers its cost, or its misfit is at most `enough`.
+    """
     records, cost = records.clone(), equations.attraction(records)
     moving = torch.arange(len(records))
     widest = max([s.stop - s.start for s in shape.groups] + [len(shape.numbers), 1])
     per_chunk = max(1, CHUNK // (widest * max(len(equations.bias), records.shape[1])))
     for _ in range(sweeps):
-        still = []
+        going_on = []
         for rows in torch.split(moving, per_chunk):
             moved, reached = _numbers(records[rows], cost[rows], equations, shape, equations.attraction)
             records[rows], new = _best_change(moved, reached, equations, shape)
             going = (new < PROGRESS * cost[rows]) & (equations.misfit(records[rows]) > enough)
             cost[rows] = new
-            still.append(rows[going])
-        moving = torch.cat(still)
+            going_on.append(rows[going])
+        moving = torch.cat(going_on)
         if not len(moving):
             break
     return records
 
 
-def polish(records: Tensor, equations: Equations, shape: Form, steps: int) -> Tensor:
-    """Improve only the numbers of records (n, d), and by their misfit alone."""
+def polish(records: Tensor, equations: Equations, shape: InputKinds, steps: int) -> Tensor:
+    """Lower the misfit of records (n, d) by changing their numbers only."""
     cost = equations.misfit(records)
     for _ in range(steps):
         records, cost = _numbers(records, cost, equations, shape, equations.misfit)
@@ -146,9 +154,12 @@ def polish(records: Tensor, equations: Equations, shape: Form, steps: int) -> Te
 
 
 def _numbers(
-    records: Tensor, cost: Tensor, equations: Equations, shape: Form, judge: Callable[[Tensor], Tensor]
+    records: Tensor, cost: Tensor, equations: Equations, shape: InputKinds, judge: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Two Gauss-Newton steps on the continuous columns, each taken as far as it helps."""
+    """Two Gauss-Newton steps on the numbers of records (n, d), each tried in two lengths and kept if it lowers `judge`.
+
+    Returns the records and their costs (n,).
+    """
     if not len(shape.numbers):
         return records, cost
     low, high = shape.low.to(records.dtype), shape.high.to(records.dtype)
@@ -158,7 +169,7 @@ def _numbers(
     for _ in range(2):
         after, slope = curve(equations.activation, equations.units(records))
         residual = torch.cat([inputs.residual(records), hidden.residual(after)], 1)
-        # the lengths that residuals are relative to are taken as constant
+        # the lengths by which residuals are divided count as constant
         first = at_inputs / _square(records).sqrt()[:, None, None]
         second = ((slope[:, None] * own) @ hidden.equations[:, :-1].T) / _square(after).sqrt()[:, None, None]
         jacobian = torch.cat([first, second], 2)
@@ -177,8 +188,8 @@ def _numbers(
     return records, cost
 
 
-def _best_change(records: Tensor, cost: Tensor, equations: Equations, shape: Form) -> tuple[Tensor, Tensor]:
-    """Each record with the one value of one categorical column changed that lowers its cost most."""
+def _best_change(records: Tensor, cost: Tensor, equations: Equations, shape: InputKinds) -> tuple[Tensor, Tensor]:
+    """Records (n, d) with the one categorical value changed that lowers each one's cost most, and the costs (n,)."""
     best, changed = cost.clone(), records.clone()
     for group in shape.groups:
         base = records.clone()

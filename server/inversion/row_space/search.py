@@ -1,4 +1,4 @@
-"""Finds a batch's records one by one by the spans that each of them must lie in."""
+"""Searches a batch's records one by one, by the equations that each of them must fulfill."""
 
 import math
 import time
@@ -10,103 +10,118 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
-from .local_search import Block, Equations, Form, improve, polish
+from .local_search import Block, Equations, InputKinds, improve, polish
 from .spans import Span
 
 SWEEPS = 12
+"""Sweeps of local search over the records drawn in a round, at most."""
 FEWEST, MOST = 64, 1000
-"""Records drawn in a round."""
+"""Least and largest number of records drawn in a round."""
 SHARP = 100.0
-"""Weight of exact equations at the inputs when numbers are polished, where those behind the layer are approximate."""
+"""Weight of the equations at the inputs when numbers are polished: those are exact, those behind the layer may not be.
+"""
 POLISH = 3
+"""Rounds of polishing numbers before a record is accepted."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What tells a record from anything else, in squared relative residuals."""
+    """Thresholds, in squared relative residuals, that separate records from wrong candidates."""
 
     enough: float
-    """A record whose misfit is below this is not improved further."""
+    """A candidate whose misfit is at most this is not improved further."""
     accept: float
-    """One whose misfit is above this is none."""
+    """A candidate whose misfit is this or more is rejected."""
     apart: float
-    """Two closer than this behind the first layer are the same."""
+    """Two candidates whose squared relative distance behind the first layer is at most this count as one."""
     spread: float = math.inf
-    """One whose misfit is this many times that of the best ones is none either."""
+    """A candidate whose misfit is this many times the best ones' mean, or more, is rejected."""
 
 
 EXACT = Precision(enough=1e-11, accept=1e-5, apart=1e-6, spread=1e4)
-"""One step at known weights: float32 rounding leaves 1e-14 to 1e-12, and 1e-7 behind sigmoids that hardly bend."""
+"""Thresholds after a single step at known weights: float32 rounding leaves misfits of 1e-14 to 1e-12, and 1e-7 behind
+nearly linear sigmoids."""
 DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=15.0)
-"""Several local steps move what is behind the first layer: 1e-5 remains at learning rate 0.05, 5e-4 at 0.2 (hospital,
-bank, Adult, widths of 100 and 512); what is no record stays above 2e-3, or far above the records."""
+"""Thresholds after several local steps, which change the hidden activations: misfits of 1e-5 remain at learning rate
+0.05, 5e-4 at 0.2 (hospital, bank, Adult, widths of 100 and 512); wrong candidates stay above 2e-3, or far above the
+records."""
 HOPELESS = 3
 """Rounds after which a search that has found no record at all ends."""
 BEST = 4
-"""Records that set what the others' misfits are compared with."""
+"""Number of best records whose mean misfit the others' misfits are compared with."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """How long to look."""
+class SpanBudget:
+    """Limits of the search for records in the spans of an update."""
 
-    starts: int
-    """Records drawn in a round for each one still wanted; twice as many after each round that finds nothing."""
-    rounds: int
-    """Rounds that may pass without a new record."""
-    deadline: float
-    """time.monotonic() after which no new round begins."""
+    starts: int = 4
+    """Starting records drawn in a round for each one not yet found; doubled after each round without any."""
+    rounds: int = 8
+    """Rounds in a row without a new record after which the search ends."""
+    seconds: float = 60.0
+    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
+    most_records: int = 512
+    """Records of the largest batch that is attacked."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """Records (k, d), float64, surest first."""
+class Wanted:
+    """The records that are searched, by their equations and checks."""
+
+    equations: Equations
+    """Equations that each record fulfills."""
+    aim: Callable[[Tensor], Equations]
+    """Function that returns the equations to search by, given the records already known (k, d)."""
+    believe: Callable[[Tensor], Tensor]
+    """Function that returns which of records (n, d) pass further checks, bool (n,)."""
+    draw: Callable[[int], Tensor]
+    """Function that draws n plausible records (n, d), float32, to start from."""
+    kinds: InputKinds
+    count: int
+    """Largest number of records to find."""
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class FoundRecords:
+    """k records that fulfill their equations, smallest misfit first."""
 
     records: Tensor
+    """The records, float64 (k, d)."""
     misfit: Tensor
-    """(k,), squared relative residuals as shares of the largest that would have been accepted."""
+    """Squared relative residuals as shares, 0 to 1, of the largest that would have been accepted, (k,)."""
 
 
-def find(
-    equations: Equations,
-    aim: Callable[[Tensor], Equations],
-    believe: Callable[[Tensor], Tensor],
-    shape: Form,
-    draw: Callable[[int], Tensor],
-    count: int,
-    precision: Precision,
-    search: Search,
-    progress: Progress,
-) -> Found:
-    """Find up to `count` records which fulfill the equations; those that the equations do not tell apart, once.
-
-    `aim(known)` gives the equations to search by once records (k, d) are known, `believe(records)` tells those (n,)
-    that pass any further check, `draw(n)` gives n plausible records (n, d), float32.
-    """
+def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords:
+    """Find records that fulfill the equations; records that the equations cannot separate are found once."""
+    equations, count, precision = wanted.equations, wanted.count, wanted.precision
     records, misfit = equations.weight[:0], equations.bias[:0]
-    idle = 0
-    while len(records) < count and (idle == 0 or time.monotonic() < search.deadline):
-        if idle >= (search.rounds if len(records) else min(search.rounds, HOPELESS)):
+    idle, deadline = 0, time.monotonic() + budget.seconds
+    while len(records) < count and (idle == 0 or time.monotonic() < deadline):
+        if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
             break
-        aimed = aim(records)
+        aimed = wanted.aim(records)
         coarse = aimed.to(torch.float32)
-        starts = search.starts * (count - len(records)) * 2**idle
-        tried = improve(draw(min(max(starts, FEWEST), MOST)), coarse, shape, SWEEPS, precision.enough)
+        starts = budget.starts * (count - len(records)) * 2**idle
+        drawn = wanted.draw(min(max(starts, FEWEST), MOST))
+        tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
         tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
-        tried = polish(tried, _sharpened(aimed), shape, POLISH)
+        tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
         tried = tried[aimed.misfit(tried) < precision.accept]
-        tried = tried[believe(tried)]
+        tried = tried[wanted.believe(tried)]
         before = len(records)
         records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
         idle = 0 if len(records) > before else idle + 1
         progress(len(records) / count)
-    return Found(records, misfit / _limit(misfit, precision))
+    return FoundRecords(records, misfit / _limit(misfit, precision))
 
 
-def aim_apart(equations: Equations, spans: tuple[Span, Span], known: Tensor, count: int) -> Equations:
-    """The equations, and as fresh directions what records (k, d) do not span, behind the first layer if possible.
+def aim_at_unexplained(equations: Equations, spans: tuple[Span, Span], known: Tensor, count: int) -> Equations:
+    """Add to the equations the directions of the update's span that the known records (k, d) leave over.
 
-    Of the spans as many directions count as there are records, `count`: the first ones, the others are drift.
+    The search is then drawn towards them. Hidden activations are used where that layer has equations, else inputs. Only
+    the first `count` directions of a span count, as many as there are records; later ones come of the local steps.
     """
     behind = len(equations.at_hidden.equations) > 0
     span = spans[int(behind)]
@@ -114,19 +129,19 @@ def aim_apart(equations: Equations, spans: tuple[Span, Span], known: Tensor, cou
     rows = span.right[:count]
     basis = torch.linalg.qr(torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1).T).Q
     rest = torch.linalg.svd(rows - (rows @ basis) @ basis.T, full_matrices=False)[2]
-    fresh = rest[: max(1, len(rows) - len(known))]
+    unexplained = rest[: max(1, len(rows) - len(known))]
     if behind:
-        return replace(equations, at_hidden=Block(equations.at_hidden.equations, fresh))
-    return replace(equations, at_inputs=Block(equations.at_inputs.equations, fresh))
+        return replace(equations, at_hidden=Block(equations.at_hidden.equations, unexplained))
+    return replace(equations, at_inputs=Block(equations.at_inputs.equations, unexplained))
 
 
 def _sharpened(equations: Equations) -> Equations:
     block = equations.at_inputs
-    return replace(equations, at_inputs=Block(SHARP**0.5 * block.equations, block.fresh))
+    return replace(equations, at_inputs=Block(SHARP**0.5 * block.equations, block.unexplained))
 
 
 def _distinct(records: Tensor, equations: Equations, precision: Precision, count: int) -> tuple[Tensor, Tensor]:
-    """The best `count` of records (n, d), none twice, and their misfits."""
+    """The `count` records of (n, d) with the smallest misfits, without repeats, and the misfits."""
     misfit = equations.misfit(records)
     order = misfit.argsort()
     order = order[misfit[order] < precision.accept]
@@ -144,5 +159,5 @@ def _distinct(records: Tensor, equations: Equations, precision: Precision, count
 
 
 def _limit(misfit: Tensor, precision: Precision) -> float:
-    """Largest misfit that is accepted beside these, which rise."""
+    """Largest misfit that is accepted, given the records' misfits in rising order."""
     return min(precision.accept, precision.spread * float(misfit[:BEST].mean())) if len(misfit) else precision.accept

@@ -1,8 +1,8 @@
-"""What one record alone must satisfy: a layer's inputs lie in the span of the rows of that layer's update.
+"""The span of a layer's update, in which the layer's inputs of every record lie.
 
 A batch of n records updates layer l by D^T [H, 1], D being the slopes at its outputs and H its inputs. Where n is less
 than the layer's inputs, the update's row space is the span of the records' own [h, 1], so that each of them can be
-looked for by itself. Span checks of one layer's inputs are Dimitrov et al. 2024 (SPEAR) and Petrov et al. 2024 (DAGER,
+searched by itself. Span checks of one layer's inputs are Dimitrov et al. 2024 (SPEAR) and Petrov et al. 2024 (DAGER,
 section 3, for tokens); here they are equations on mixed-type records, at the inputs and behind the first activation.
 """
 
@@ -15,32 +15,33 @@ from torch import Tensor
 from ..exact.first_layer import ROUNDING
 
 MARGIN = 3.0
-"""Singular values count that exceed those of noise by this factor."""
+"""Factor by which a singular value must exceed the largest one of noise to count towards the rank."""
 MIXED = 96
-"""Equations kept of a wide layer, as random mixtures: a record fulfills all of them or, almost surely, none."""
+"""Equations that are kept of a wide layer, as random combinations: wrong records violate them almost surely."""
 WIDE = 256
+"""Width from which on a layer's update is factored by random projection and its equations are combined."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A layer's update, float64: left @ diag(values) @ right, and what is orthogonal to its rows."""
+    """A layer's update, float64, as left @ diag(values) @ right, and equations that vanish on its rows."""
 
     left: Tensor
-    """(outputs, rank), orthonormal columns."""
+    """Basis of the column space, orthonormal columns (outputs, rank)."""
     values: Tensor
-    """(rank,), falling."""
+    """Singular values, falling, (rank,)."""
     right: Tensor
-    """(rank, inputs + 1), orthonormal rows; the last column belongs to the bias."""
+    """Basis of the row space, orthonormal rows (rank, inputs + 1); the last column belongs to the bias."""
     equations: Tensor
-    """(m, inputs + 1): E [h, 1] = 0 for the inputs h of every record."""
+    """Coefficients E with E [h, 1] = 0 for the inputs h of every record, (m, inputs + 1)."""
 
     @property
     def rank(self) -> int:
-        """Records that can be told apart, at most."""
+        """Number of records that can be separated, at most."""
         return len(self.values)
 
     def part(self, inputs: Tensor, slopes: Tensor) -> Tensor:
-        """Factors (k,) a for which the update less a * slopes [inputs, 1]^T has a rank less by one.
+        """Factors a (k,) for which the update minus a * slopes [inputs, 1]^T has a rank lower by one.
 
         inputs (k, i), slopes (k, o), of records in the span. Wedderburn 1934: a = 1 / ([h, 1]^T U^+ s).
         """
@@ -71,7 +72,7 @@ def _factors(update: Tensor, records: int, generator: torch.Generator) -> tuple[
     if min(update.shape) <= max(WIDE, 2 * records):
         left, values, right = torch.linalg.svd(update, full_matrices=False)
         return left, values, right
-    # Halko et al. 2011, algorithm 4.4: one power iteration, as the directions of least weight matter too
+    # Halko et al. 2011, algorithm 4.4: one power iteration, as the directions of small singular values matter too
     probe = torch.randn(update.shape[1], records + 16, generator=generator, dtype=update.dtype)
     basis = torch.linalg.qr(update @ probe).Q
     basis = torch.linalg.qr(update @ torch.linalg.qr(update.T @ basis).Q).Q
@@ -80,7 +81,10 @@ def _factors(update: Tensor, records: int, generator: torch.Generator) -> tuple[
 
 
 def _orthogonal(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Orthonormal rows (m, i) orthogonal to `rows` (r, i); of many, MIXED random mixtures of the same mean square."""
+    """Rows (m, i) orthogonal to `rows` (r, i): orthonormal, or of wide layers MIXED random combinations of that space.
+
+    Combinations are scaled so that a random vector has the same mean square residual.
+    """
     missing = rows.shape[1] - len(rows)
     kept = missing if rows.shape[1] <= WIDE else min(missing, MIXED)
     drawn = torch.randn(kept, rows.shape[1], generator=generator, dtype=rows.dtype)

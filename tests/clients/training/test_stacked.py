@@ -8,6 +8,8 @@ from fedinv.data.population import population
 from fedinv.federation import wire
 from fedinv.scenario.reading import loads
 from fedinv.task.models import build, state
+from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.perceptron import Logistic, Mlp
 
 TEXT = """
 name = "ragged"
@@ -148,7 +150,7 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_why(old, new, def
 def test_no_step_leaves_the_device_before_the_end(defenses):
     scenario, people, arrays = setting(TEXT.replace("lr = 0.1", "lr = 0.1\nmomentum = 0.9") + defenses)
     network = job.network(scenario, people, wire.unpack(arrays))
-    jobs = job.beside(scenario, people, range(9), 1, network)
+    jobs = job.stacked_jobs(scenario, people, range(9), 1, network)
     (chunk,) = stacked.chunks(jobs, torch.device("meta"))
     # tensors of the meta device refuse to meet the CPU's; its updates cannot be fetched, which is the very last step
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
@@ -163,3 +165,8 @@ def test_a_gpu_gives_the_same_updates(defenses):
     for client in range(9):
         together = cohort.update(client, 1, range(9), arrays)
         assert apart(together, job.train(scenario, people, client, 1, wire.unpack(arrays))) <= 1e-5
+
+
+@pytest.mark.parametrize("model", [Mlp(hidden=(4, 3)), Logistic(), Lenet(), Convnet(channels=(4,))])
+def test_the_models_that_say_that_they_are_perceptrons_are_those_that_can_be_stacked(model):
+    assert stacked.stackable(build(model, (1, 8, 8), 3, seed=1)) == model.perceptron

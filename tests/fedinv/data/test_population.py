@@ -3,7 +3,7 @@ import torch
 
 from fedinv.data.population import joined, population
 from fedinv.errors import RequestError
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.plugins import load
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
@@ -44,7 +44,7 @@ def test_who_is_watched_joins_the_table_with_name_and_record():
 
 
 def test_a_table_that_cannot_draw_says_what_to_use():
-    with pytest.raises(RequestError, match=r"'digits' holds a table: use hospital or bank"):
+    with pytest.raises(RequestError, match=r"'digits' holds a table: use bank or hospital"):
         population(drawn("digits"), 3, 10, None)
 
 
@@ -52,7 +52,7 @@ def test_a_run_over_drawn_records_is_judged_against_the_truth(tiny, tmp_path):
     many = tiny.replace("records = 200", 'records = 200\npartition = { kind = "drawn", each = 6 }')
     many = many.replace("clients = 4\nrounds = 3", "clients = 300\nclients_per_round = 4\nrounds = 3")
     scenario = loads(many + '[[attacks]]\nkind = "exact"\n')
-    assert len(everyone(scenario).table) == 200 + 6 * 4
+    assert len(population_of(scenario).table) == 200 + 6 * 4
     results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
     (found,) = results.attacks
     assert found.recovered.value >= 0.75

@@ -1,15 +1,14 @@
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fedinv.engines import inline
+from fedinv.engines.deployment import rehearsal
 from fedinv.runs import run
 from fedinv.scenario.reading import read
 from fedinv.storage import observations
@@ -19,14 +18,14 @@ MASKED = '[[defenses]]\nkind = "clip-noise"\nclip = 1.0\nnoise_multiplier = 0.1\
 
 
 @pytest.fixture
-def flower(tmp_path):
-    """Flower's own command in a home of its own; the daemon that it leaves behind is ended."""
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 39091)) == 0:
-            pytest.skip("a Flower daemon of somebody else's is running on this machine")
+def flower(tmp_path, start, until):
+    """Flower's own command, and a SuperLink that simulates, in a home and on ports of their own.
+
+    It is started here, as the command itself gives up after seconds when it starts one.
+    """
     home, empty = tmp_path / "home", tmp_path / "empty"
     home.mkdir()
-    empty.mkdir()  # Ray's workers would import `clients` from the daemon's folder
+    empty.mkdir()  # Ray's workers would import `clients` from the SuperLink's folder
     environment = {
         **os.environ,
         "FLWR_HOME": str(home),
@@ -35,25 +34,32 @@ def flower(tmp_path):
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+    port, other = rehearsal.free_ports(2)
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "local"\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
 
     def run(app, clients, config):
         command = ["flwr", "run", str(app), "local", "--stream"]
         command += ["--federation-config", f"num-supernodes={clients} client-resources-num-cpus={os.cpu_count()}"]
         command += ["--run-config", config]
-        return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, timeout=240)
+        return start(command, cwd=empty, env=environment).ended()
 
-    yield run
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            ours = f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if ours and int(process.name) != os.getpid():
-            os.kill(int(process.name), signal.SIGKILL)
+    try:
+        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--control-api-address", f"127.0.0.1:{other}"]
+        link = start(command, cwd=empty, env=environment)
+        until(lambda: rehearsal.listens(port), "the SuperLink listens", by=link)
+        yield run
+    finally:
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower):
+def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower, until):
     app = tmp_path / "fedinv"
     for name in ("fedinv", "clients", "server", "scenarios"):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__", "data.csv"))
@@ -63,11 +69,8 @@ def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower):
     scenario.write_text(tiny.replace("rounds = 3", "rounds = 2\nclients_per_round = 3") + MASKED)
     out = tmp_path / "out"
     shown = flower(app, 4, f'scenario="{scenario}" out="{out}"')
-    for _ in range(100):
-        if (out / "ledger.json").is_file():
-            break
-        time.sleep(0.2)
-    assert (out / "ledger.json").is_file(), shown.stdout[-3000:] + shown.stderr[-1000:]
+    assert shown.returncode == 0, shown.stdout[-3000:] + shown.stderr[-1000:]
+    until((out / "ledger.json").is_file, f"the run's last file; what it said: {shown.stdout[-3000:]}")
     inline.train(read(str(scenario)), tmp_path / "inline")
     ours = observations.read(tmp_path / "inline" / "observations")
     theirs = observations.read(out / "observations")

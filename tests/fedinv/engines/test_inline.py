@@ -12,7 +12,7 @@ from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RunError
 from fedinv.federation import ring
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 from fedinv.task.models import build
@@ -147,7 +147,7 @@ def misbehave(monkeypatch, scenario, how, **kwargs):
 
     app = roles.load("clients", "app")
     bad = scenario.model_copy(update={"defenses": (*(Misbehaving(how=how, **kwargs),), *scenario.defenses)})
-    monkeypatch.setattr(app, "_setting", lambda context: (bad, everyone(bad)))
+    monkeypatch.setattr(app, "_setting", lambda context: (bad, population_of(bad)))
     return scenario
 
 

@@ -4,7 +4,7 @@ import torch
 
 from fedinv.attack import Claim
 from fedinv.judge.calibration import calibration, confidences
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.judge.verdict import Case, judge
 from fedinv.scenario.reading import loads
 
@@ -40,7 +40,7 @@ def test_no_claims_no_calibration():
 
 def test_claims_are_right_when_their_record_is_recovered_and_wrong_when_they_are_too_many(tiny):
     scenario = loads(tiny)
-    people = everyone(scenario)
+    people = population_of(scenario)
     rows = true_rows(scenario, people, (0,), 1)
     records = torch.cat([people.inputs[rows].flip(0), people.inputs[people.holdout[:3]]])
     stated = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, float("nan")])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedinv.attack import Claim
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.judge.verdict import Case, judge
 from fedinv.scenario.reading import loads
 
@@ -11,7 +11,7 @@ from fedinv.scenario.reading import loads
 @pytest.fixture
 def setting(tiny):
     scenario = loads(tiny)
-    people = everyone(scenario)
+    people = population_of(scenario)
     return people, [true_rows(scenario, people, (client,), 1) for client in range(3)]
 
 
@@ -71,7 +71,7 @@ def test_one_victim_has_an_interval_too(setting):
 
 def test_the_truth_is_what_the_client_trained_on(tiny):
     scenario = loads(tiny.replace('"fedavg"', '"fedsgd"'))
-    people = everyone(scenario)
+    people = population_of(scenario)
     rows = true_rows(scenario, people, (1,), 1)
     assert len(rows) == 4
     assert set(rows) <= set(people.shares[1])

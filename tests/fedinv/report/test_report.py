@@ -179,7 +179,7 @@ onload = () => {{
 </script>"""
 
 
-def look(chromium: str, page: str, folder: Path) -> tuple[list[int], list[str]]:
+def look(start, chromium: str, page: str, folder: Path) -> tuple[list[int], list[str]]:
     """Open a page in a frame as wide as a phone: [width, width of the content, images, images drawn, height of the
     sentence] and what the browser's console says."""
     check = folder / "check.html"
@@ -187,13 +187,9 @@ def look(chromium: str, page: str, folder: Path) -> tuple[list[int], list[str]]:
     quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-sandbox"]
     profile = f"--user-data-dir={folder / 'profile'}"
-    seen = subprocess.run(
-        [chromium, "--headless", *quiet, profile, "--enable-logging=stderr", "--v=0", "--dump-dom", check.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    command = [chromium, "--headless", *quiet, profile, "--enable-logging=stderr", "--v=0", "--dump-dom"]
+    seen = start([*command, check.as_uri()]).ended()
+    assert seen.returncode == 0, seen.stderr
     found = re.search(r'data-seen="([\d ]+)"', seen.stdout)
     assert found, seen.stdout[-500:] + seen.stderr[-2000:]
     console = [line for line in seen.stderr.splitlines() if "CONSOLE" in line]
@@ -201,9 +197,9 @@ def look(chromium: str, page: str, folder: Path) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.parametrize("columns", [6, 28])
-def test_a_browser_shows_it_on_a_phone_without_scrolling_sideways(chromium, fabricate, tmp_path, columns):
+def test_a_browser_shows_it_on_a_phone_without_scrolling_sideways(start, chromium, fabricate, tmp_path, columns):
     page = render(fabricate(LEAKED, SUM, defended=True, columns=columns)).read_text(encoding="utf-8")
-    (width, content, images, drawn, sentence), console = look(chromium, page, tmp_path)
+    (width, content, images, drawn, sentence), console = look(start, chromium, page, tmp_path)
     assert console == []
     assert width == WIDTH
     assert content <= WIDTH
@@ -211,10 +207,10 @@ def test_a_browser_shows_it_on_a_phone_without_scrolling_sideways(chromium, fabr
     assert sentence > 0
 
 
-def test_the_browser_would_tell(chromium, leaked, tmp_path):
+def test_the_browser_would_tell(start, chromium, leaked, tmp_path):
     page = render(leaked).read_text(encoding="utf-8")
     spoiled = page + '<div style="width:1000px">wide</div><script>console.error("ran")</script>'
-    (_, content, *_), console = look(chromium, spoiled, tmp_path)
+    (_, content, *_), console = look(start, chromium, spoiled, tmp_path)
     assert content >= 1000
     assert len(console) == 1
     assert "Content Security Policy" in console[0]  # the page's own policy keeps a script from running

@@ -148,7 +148,7 @@ class Thief(Attack):
 @pytest.mark.parametrize(
     ("imports", "reach", "said"),
     [
-        ("from fedinv.studies import assess", "assess.everyone", "holds something of fedinv.studies.assess"),
+        ("from fedinv.studies import assess", "assess.population_of", "holds something of fedinv.studies.assess"),
         ("from fedinv.runs import attack_runner", "attack_runner.Scenario", "something of fedinv.runs.attack_runner"),
         ("from fedinv.judge.truth import true_rows", "true_rows", "holds something of fedinv.judge.truth"),
         ("import thief_helper", "thief_helper.read", "module thief_helper holds something of fedinv.scenario"),

@@ -94,7 +94,7 @@ def test_overrides_reach_tables_and_list_entries():
 
 @pytest.mark.parametrize("setting", ["training.lr", "=3", "defenses.7.clip=1", "defenses.x.clip=1", "seed.deep=1"])
 def test_an_override_that_fits_nowhere_is_refused(setting):
-    with pytest.raises(RequestError, match=re.escape(f"--set {setting}")):
+    with pytest.raises(RequestError, match=re.escape(setting.partition("=")[0] if setting[0] != "=" else setting)):
         read("hospital-dp", [setting])
 
 
@@ -203,7 +203,7 @@ def stacked(tiny, *kinds):
         (("masking", "masking"), "hidden only once"),
         (("masking", "top-k"), "must be the last"),
         (("clip-noise", "sign"), "mostly noise"),
-        (("distributed-noise",), "protects the sum alone"),
+        (("distributed-noise",), "protects the sum alone.*homomorphic, masking or secagg-plus"),
         (("distributed-noise", "top-k", "masking"), "protects the sum alone"),
         (("central-dp", "masking"), "needs to see each client's update"),
     ],

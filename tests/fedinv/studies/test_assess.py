@@ -4,7 +4,7 @@ import pytest
 from markupsafe import escape
 
 from fedinv.report.assessment_page import render
-from fedinv.results.assessment import Leak, change
+from fedinv.results.assessment import VariationLeak, change
 from fedinv.results.run import Rate, Utility
 from fedinv.scenario.reading import loads, read
 from fedinv.studies.assess import assess, most_helpful, variations, varied
@@ -18,7 +18,7 @@ def rate(hits, count=64):
 
 def leak(hits, complexity=0, auc=0.8, change="a change"):
     utility = Utility(metric="auc", value=auc, ci95=(auc, auc), count=10)
-    return Leak(
+    return VariationLeak(
         axis="model",
         change=change,
         complexity=complexity,
@@ -81,3 +81,30 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     again = assess(scenario, tmp_path, 1, lambda _: None)  # what is done is read, not run again
     assert again == leaks
     assert json.loads(found.model_dump_json())["scenario"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("hospital", ["exact", "model-inversion", "membership"]),
+        ("digits", ["gradient-matching", "membership"]),
+        ("faces-inversion", ["exact", "membership"]),
+    ],
+)
+def test_the_quick_attacks_that_suit_the_model_are_run(name, kinds):
+    scenario = read(name)
+    whole, *_, other = variations(scenario)
+    assert list(dict.fromkeys(attack.kind for attack in varied(scenario, whole).attacks)) == kinds
+    columns = [attack.column for attack in varied(scenario, other).attacks if attack.asks == "attribute"]
+    assert len(columns) == kinds.count("model-inversion")
+
+
+def test_defenses_are_tried_in_the_settings_that_they_name(tiny):
+    scenario = loads(tiny)
+    tried = [one for one in variations(scenario) if one.axis == "defense"]
+    assert [one.change for one in tried] == ["DP-SGD, noise 1, clip 1", "secure aggregation (masking)"]
+    (noisy,) = varied(scenario, tried[0]).defenses
+    known = noisy.known(scenario.participation(6))
+    assert (known["noise_multiplier"], known["clip"]) == (1.0, 1.0)
+    alone = loads(tiny.replace("clients = 4", "clients = 1").replace("clients = 2", "clients = 1"))
+    assert [one.change for one in variations(alone) if one.axis == "defense"] == ["DP-SGD, noise 1, clip 1"]

@@ -8,7 +8,8 @@ from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare as comparing
-from fedinv.studies.defense_sets import stacks
+from fedinv.studies.defense_sets import stacks, usual
+from fedinv.studies.workers import Workers
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128]")
@@ -34,8 +35,9 @@ def test_a_stack_that_cannot_be_read_is_named(text, said):
     ("text", "said"), [("masking+top-k", "must be the last"), ("top-k:kep=0.1", "did you mean 'keep'")]
 )
 def test_a_stack_that_cannot_be_had_is_refused_before_anything_runs(tiny, tmp_path, text, said):
+    plan = comparing.Plan(loads(tiny + EXACT), stacks([text]), [])
     with pytest.raises(RequestError, match=said):
-        comparing.compare(loads(tiny + EXACT), stacks([text]), [], 1, 0.02, tmp_path / "c", 1, lambda _: None)
+        comparing.compare(plan, 0.02, tmp_path / "c", Workers(1), lambda *_: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -60,7 +62,8 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
 
     def compare(defenses, attacks, seeds, where, jobs):
         chosen = comparing.attacks_of(scenario, attacks)
-        return comparing.compare(scenario, defenses, chosen, seeds, 0.02, where, jobs, print)
+        plan = comparing.Plan(scenario, defenses, chosen, seeds)
+        return comparing.compare(plan, 0.02, where, Workers(jobs), print)
 
     found = compare(chosen, ["exact"], 2, folder, 2)
     assert [row.defenses for row in found.rows] == ["none", "clip-noise", "dropout:rate=0.0"]
@@ -94,3 +97,33 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     labels = next(one for one in again.rows[0].leaks if one.attack == "labels")
     assert labels.measure is not None
     assert labels.recovered is None
+
+
+def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():
+    assert usual() == [
+        "dp-sgd",
+        "dp-sgd:epsilon=8",
+        "clip-noise",
+        "masking",
+        "top-k",
+        "small-model",
+        "dropout",
+        "label-smoothing",
+    ]
+    assert all(stack.defenses for stack in stacks(usual()))
+
+
+def test_attacks_run_unasked_only_on_models_that_they_suit(tiny):
+    logistic = tiny.replace('kind = "mlp"\nhidden = [32, 16]', 'kind = "logistic"')
+    assert [attack.kind for attack in comparing.attacks_of(loads(logistic + EXACT), [])] == ["exact"]
+    with pytest.raises(RequestError, match="none that rebuilds records"):
+        comparing.attacks_of(loads(logistic), [])
+
+
+def test_exact_falls_back_on_nothing_that_is_run_beside_it_unless_asked_to(tiny):
+    for texts, falls_back in (
+        (["exact"], True),
+        (["exact", "row-space"], False),
+        (["exact:fall_back=true", "row-space"], True),
+    ):
+        assert comparing.attacks_of(loads(tiny), texts)[0].fall_back is falls_back

@@ -6,10 +6,11 @@ import torch
 
 from fedinv.attack import Exchange, Observation, Sample
 from fedinv.judge.matching import match
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
 from server.attacks.dp_aware import DpAware
+from server.countermeasures import answer
 from server.inference.likelihood import mechanism, repeats
 
 ATTACK = DpAware(draws=25)
@@ -26,13 +27,13 @@ def victim(noise, client=0, rounds=1, batch_size=4):
     scenario = read(
         "hospital", [*keys, "model.hidden=[24]", f'defenses=[{{kind="dp-sgd",noise_multiplier={noise},clip=1.0}}]']
     )
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema, rows = people.table.schema, people.shares[client]
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     sent = {k: v.clone() for k, v in state(network).items()}
     knows = scenario.knowledge(schema, adaptive=True)
     empty = Exchange(1, sent, {k: torch.zeros_like(v) for k, v in sent.items()}, 1)
-    given = mechanism((empty,), knows)
+    given = mechanism((empty,), knows, answer(Observation((0,), (empty,)), knows).distortion(empty))
     clean = -knows.lr * given.gradients(Sample(people.inputs[rows], people.labels[rows]))[0]
     generator, exchanges = torch.Generator().manual_seed(client), []
     for round_ in range(1, rounds + 1):

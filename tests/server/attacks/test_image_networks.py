@@ -15,6 +15,7 @@ from fedinv.task.schema import Schema
 from server.attacks.exact import Exact
 from server.attacks.gradient_matching import GradientMatching
 from server.attacks.row_space import RowSpace
+from server.inversion.distortion import UNDISTORTED
 from server.inversion.matching.matcher import matching
 from server.inversion.matching.presets import settled
 
@@ -88,7 +89,7 @@ def test_statistics_are_read_off_the_wire_exactly():
     labels = one_hot(y, 4).float()[None]
     values = []
     for other in (seen, replace(seen, exchanges=(replace(seen.last, received=_without_statistics(seen.last)),))):
-        match = matching(other.last, knows, settled("see-through", {"statistics": 1.0}), 0.1, cpu)
+        match = matching(other.last, knows, UNDISTORTED, settled("see-through", {"statistics": 1.0}), 0.1, cpu)
         values.append(float(match.objective(x[None], labels)[0]))
     assert values[0] < 1e-3
     assert values[1] > 1

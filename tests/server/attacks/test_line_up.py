@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from fedinv.attack import Exchange, Observation, Question, Sample
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
 from server.attacks.line_up import LineUp
+from server.countermeasures import answer
 from server.inference.likelihood import mechanism
 
 N, TARGET = 10, 3
@@ -24,14 +25,15 @@ def lineup(defense, trial=0, rounds=1, model="model.hidden=[16]"):
         model,
     ]
     scenario = read("hospital", [*keys, f"defenses=[{defense}]"])
-    people = everyone(scenario)
+    people = population_of(scenario)
     schema = people.table.schema
     order = np.random.default_rng(trial).permutation(len(people.labels))
     candidates, others = (Sample(people.inputs[at], people.labels[at]) for at in (order[:N], order[N : N + 5]))
     network = build(scenario.model, schema.shape, schema.outputs, trial)
     sent = {k: v.clone() for k, v in state(network).items()}
     knows = replace(scenario.knowledge(schema, adaptive=True), question=Question(people=candidates, others=others))
-    given = mechanism((Exchange(1, sent, {k: torch.zeros_like(v) for k, v in sent.items()}, 6),), knows)
+    empty = Exchange(1, sent, {k: torch.zeros_like(v) for k, v in sent.items()}, 6)
+    given = mechanism((empty,), knows, answer(Observation((0,), (empty,)), knows).distortion(empty))
     total = given.gradients(others).sum(0) + given.gradients(candidates)[TARGET]
     clean = -knows.lr * total / 6
     clean = clean * min(1.0, given.update_clip / float(clean.norm()))
@@ -89,7 +91,7 @@ def test_the_fast_gradients_are_those_of_vmap():
     from fedinv.task.loss import loss
 
     seen, knows = lineup("", model="model={kind='mlp',hidden=[8,8],activation='tanh'}")
-    given, people = mechanism((seen.last,), knows), knows.question.people
+    given, people = mechanism((seen.last,), knows, answer(seen, knows).distortion(seen.last)), knows.question.people
     weights = {k: p.detach() for k, p in given.network.named_parameters()}
     slow = vmap(
         grad(lambda w, x, y: loss(functional_call(given.network, w, (x[None],)), y[None])), in_dims=(None, 0, 0)

@@ -11,7 +11,7 @@ from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema
 from server.attacks.membership import Membership
-from server.inference.shadows import confidences, shadows
+from server.inference.shadows import ShadowTraining, confidences, shadows
 
 SCHEMA = Schema(
     columns=tuple(Continuous(name=f"x{i}", mean=0, std=1, low=-6, high=6, mode=0) for i in range(10)),
@@ -85,7 +85,7 @@ def test_shadows_trained_at_once_are_those_trained_one_by_one():
     people = _people(count=30)
     inside = torch.from_numpy(np.random.default_rng(0).random((3, 30)) < 0.5)
     knows = replace(KNOWS, momentum=0.5, weight_decay=0.01)
-    together = shadows(knows, people, inside, 5, 4, 0.1, seed=3)
+    together = shadows(knows, people, inside, ShadowTraining(5, 4, 0.1), seed=3)
     generator = torch.Generator().manual_seed(3)
     rows = [torch.multinomial(inside.float(), 4, replacement=True, generator=generator) for _ in range(5)]
     for i in range(3):

@@ -1,7 +1,5 @@
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,10 @@ from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
 
 
-def sleeper():
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+@pytest.fixture
+def sleeper(start):
+    """Starts processes that run until they are ended."""
+    return lambda: start([sys.executable, "-c", "import signal; signal.pause()"]).process
 
 
 def noted(at, *processes):
@@ -27,30 +27,24 @@ def noted(at, *processes):
     files.write_json(at / "deployment.json", found.model_dump())
 
 
-def test_down_ends_what_was_started_and_no_process_that_got_its_number(tmp_path):
+def test_down_ends_what_was_started_and_no_process_that_got_its_number(tmp_path, sleeper):
     ours, theirs = sleeper(), sleeper()
-    try:
-        mine = Process(what="SuperLink", pid=ours.pid, began=rehearsal._began(ours.pid))
-        stranger = Process(what="SuperNode 0", pid=theirs.pid, began=rehearsal._began(theirs.pid) - 1)
-        noted(tmp_path, mine, stranger)
-        assert rehearsal.down(tmp_path) == ["SuperLink"]
-        assert ours.wait(10) != 0
-        assert theirs.poll() is None
-        assert rehearsal.down(tmp_path) == []
-    finally:
-        ours.kill(), theirs.kill()
-        ours.wait(), theirs.wait()
+    mine = Process(what="SuperLink", pid=ours.pid, began=rehearsal._began(ours.pid))
+    stranger = Process(what="SuperNode 0", pid=theirs.pid, began=rehearsal._began(theirs.pid) - 1)
+    noted(tmp_path, mine, stranger)
+    assert rehearsal.down(tmp_path) == ["SuperLink"]
+    assert ours.wait() != 0
+    assert theirs.poll() is None
+    assert rehearsal.down(tmp_path) == []
 
 
-def test_a_second_one_is_refused_and_a_dead_one_is_named(tiny, tmp_path):
+def test_a_second_one_is_refused_and_a_dead_one_is_named(tiny, tmp_path, sleeper):
     alive = sleeper()
-    try:
-        noted(tmp_path, Process(what="SuperLink", pid=alive.pid, began=rehearsal._began(alive.pid)))
-        with pytest.raises(RequestError, match="is up already.*fedinv down"):
-            rehearsal.up(tmp_path, 2, False, print)
-    finally:
-        alive.kill()
-        alive.wait()
+    noted(tmp_path, Process(what="SuperLink", pid=alive.pid, began=rehearsal._began(alive.pid)))
+    with pytest.raises(RequestError, match="is up already.*fedinv down"):
+        rehearsal.up(tmp_path, 2, False, print)
+    alive.kill()
+    alive.wait()
     with pytest.raises(RequestError, match="SuperLink ended; start anew"):
         engine.train(loads(tiny), tmp_path / "out", options=Options(deployment=tmp_path))
     with pytest.raises(RequestError, match="nothing is up; start it with fedinv up --clients 4"):
@@ -71,7 +65,7 @@ def test_certificates_vouch_for_this_machine_and_keys_are_their_owners(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path):
+def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path, start):
     text = tiny.replace("clients = 4", "clients = 2").replace("[1, 2], clients = 2", "[1], clients = 1")
     text = text.replace("rounds = 3", "rounds = 1\nclients_per_round = 1")
     scenario, at = loads(text + '[[attacks]]\nkind = "exact"\n'), tmp_path / "up"
@@ -80,17 +74,15 @@ def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline
         started = rehearsal.up(at, 1, True, told.append)
         assert len(told) == 2
         stranger = certificates.write_node(rehearsal._keys(at), "stranger")
-        command = ["flower-supernode", "--root-certificates", str(rehearsal._keys(at) / "ca.crt")]
+        command = [Path(sys.executable).parent / "flower-supernode"]
+        command += ["--root-certificates", str(rehearsal._keys(at) / "ca.crt")]
         command += ["--auth-supernode-private-key", str(stranger), "--superlink", started.address]
-        command += ["--port", str(rehearsal._free_port()), "--host", "127.0.0.1", "--node-config", "partition-id=1"]
-        refused = rehearsal._start(at, "stranger", command)
+        command += ["--port", str(rehearsal.free_ports(1)[0]), "--host", "127.0.0.1", "--node-config", "partition-id=1"]
+        refused = start(command, cwd=at / "flower" / "empty", env=rehearsal.environment(at))
         folder = run.open_folder(scenario, tmp_path / "out")
         results = run.run(scenario, folder, "deployment", options=Options(deployment=at))
-        deadline = time.monotonic() + 20
-        while refused.alive and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not refused.alive
-        assert "Failed to activate SuperNode" in (at / "logs" / "stranger.log").read_text()
+        said = refused.ended()
+        assert "Failed to activate SuperNode" in said.stdout + said.stderr
         assert len(rehearsal.read(at).nodes) == 2
     finally:
         ended = rehearsal.down(at)
@@ -118,7 +110,7 @@ def test_what_does_not_come_up_in_time_is_ended_again(tmp_path, monkeypatch):
 def test_a_superlink_that_ends_by_itself_is_quoted(tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(rehearsal, "_free_port", lambda: int(taken.getsockname()[1]))
+        monkeypatch.setattr(rehearsal, "free_ports", lambda count: [int(taken.getsockname()[1])])
         with pytest.raises(RunError, match="SuperLink ended by itself, saying: .*address already in use.*logs"):
             rehearsal.up(tmp_path, 2, False, lambda _: None)
     assert rehearsal.read(tmp_path) is None

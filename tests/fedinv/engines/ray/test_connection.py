@@ -1,9 +1,9 @@
 import json
 import os
+import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,42 +15,34 @@ from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare
-from fedinv.studies.workers import pool
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from fedinv.studies.workers import Workers, pool
 
 
 @pytest.fixture
-def address():
+def address(start, until):
     """A Ray cluster of one machine and two CPUs."""
-    # a socket's path must be short
-    folder, port = tempfile.mkdtemp(prefix="ray-", dir="/tmp"), free_port()
-    command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}"]
-    command += ["--include-dashboard=false", "--disable-usage-stats"]
-    process = subprocess.Popen(
-        command, cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
+    command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
+    # ports that Ray finds free and takes in one go, and none for what is not used here
+    command += ["--port=0", "--min-worker-port=0", "--max-worker-port=0", "--ray-client-server-port=0"]
+    head = start([*command, "--disable-usage-stats"], cwd=folder)
     try:
-        assert any("Ray runtime started" in line for line in process.stdout)
-        yield f"127.0.0.1:{port}"
+        until(lambda: "Ray runtime started" in head.output.read_text(), "Ray runs", by=head)
+        yield re.search(r"--address='(127\.0\.0\.1:\d+)'", head.output.read_text())[1]
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        os.killpg(head.process.pid, signal.SIGKILL)
+        head.ended()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
-def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(tiny, tmp_path, address):
+def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(tiny, tmp_path, address, start):
     (tmp_path / "tiny.toml").write_text(tiny)
     command = [sys.executable, "-m", "fedinv.cli", "compare", "tiny.toml", "--out", "found", "--json"]
     command += ["--defenses", "none", "--attacks", "exact", "--ray-address", address]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    done = start(command, cwd=tmp_path, env=environment).ended()
     assert done.returncode == 0, done.stderr
     assert [row["defenses"] for row in json.loads(done.stdout)["rows"]] == ["none"]
     assert "ray" not in done.stderr.lower()
@@ -61,13 +53,15 @@ def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(
 
 
 def test_a_cluster_that_is_not_there_is_named(tiny):
-    address = f"127.0.0.1:{free_port()}"
-    refused = pytest.raises(RequestError, match=f"--ray-address {address}: nothing answers there.*ray start --head")
-    with refused, pool(None, 3, "comparison", address):
-        pass
+    with socket.socket() as taken:  # by one that never answers
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused = pytest.raises(RequestError, match=f"--ray-address {address}: nothing answers there.*ray start --head")
+        with refused, pool(Workers(ray_address=address), 3, "comparison"):
+            pass
 
 
 def test_processes_are_not_asked_for_on_a_cluster():
     refused = pytest.raises(RequestError, match="leave --jobs or --ray-address out")
-    with refused, pool(2, 3, "comparison", "127.0.0.1:6379"):
+    with refused, pool(Workers(2, "127.0.0.1:6379"), 3, "comparison"):
         pass

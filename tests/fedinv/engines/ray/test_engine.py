@@ -1,9 +1,9 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,17 +26,18 @@ from fedinv.defense import Defense
 
 
 class Cat(Defense):
-    """Fails in round 2: client 2 raises, client 1's process dies once; where `asleep`, nobody comes back."""
+    """Fails in round 2: client 2 raises, client 1's process dies once; where `asleep` is named, nobody comes back."""
 
     kind: Literal["cat"] = "cat"
     home: int
     killed: Path
-    asleep: bool = False
+    asleep: Path | None = None
 
     def protect(self, update, sending):
         if sending.round != 2:
             return update
-        if self.asleep:
+        if self.asleep is not None:
+            self.asleep.touch()
             time.sleep(3600)
         if sending.client == 2:
             raise RuntimeError("the cat ate my records\\nand more")
@@ -61,12 +62,12 @@ def cat(tmp_path, monkeypatch):
 
 
 def ours(mark):
-    """Processes with a variable of that name in their environment, which children inherit."""
-    found = []
+    """Processes with a variable of that name in their environment, which children inherit: number and command."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"{mark}=".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:80])
+                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:80]
         except OSError:
             continue
     return found
@@ -115,34 +116,27 @@ def same(one, other):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing_behind_even_where_a_client_hangs(tiny, tmp_path, cat):
+def test_ctrl_c_leaves_nothing_behind_even_where_a_client_hangs(tiny, tmp_path, cat, start, until, interruptible):
     one = tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 1")  # one worker, to start sooner
     one = one.replace("clients = 2", "clients = 1")
-    (tmp_path / "tiny.toml").write_text(one + cat + "asleep = true\n")
+    asleep = tmp_path / "asleep"
+    (tmp_path / "tiny.toml").write_text(one + cat + f'asleep = "{asleep}"\n')
     mark = f"FEDINV_TEST_{os.getpid()}"
-    command = [sys.executable, "-m", "fedinv.cli", "run", "tiny.toml", "--engine", "ray", "--out", "out"]
+    command = [*interruptible, "run", "tiny.toml", "--engine", "ray", "--out", "out"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), mark: "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
     try:
-        wait_for(lambda: (tmp_path / "out" / "checkpoint" / "progress.json").exists() or process.poll(), 120)
-        assert any("raylet" in one for one in ours(mark))
-        os.killpg(process.pid, signal.SIGINT)
-        shown = process.communicate(timeout=30)[1]  # a busy machine is no failure
+        running = start(command, cwd=tmp_path, env=environment)
+        until(asleep.exists, "a client hangs", by=running)
+        assert any("raylet" in shown for shown in ours(mark).values())
+        os.killpg(running.process.pid, signal.SIGINT)
+        done = running.ended()
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1] == "fedinv: stopped; go on with: fedinv run out"
+        until(lambda: not ours(mark), "Ray's processes are gone")
     finally:
-        process.kill()
-    assert process.returncode == 1
-    assert shown.strip().splitlines()[-1] == "fedinv: stopped; go on with: fedinv run out"
-    wait_for(lambda: not ours(mark), 5)
-
-
-def wait_for(true, seconds):
-    for _ in range(int(seconds * 5)):
-        if true():
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s")
+        for process in ours(mark):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +162,7 @@ def test_a_client_needs_its_cpus_and_gpus_on_one_machine():
 
 
 class Line:
-    """Stands for Ray, its actors and Flower's pool of them: each message gets the next answer in line."""
+    """Stands for Ray, its actors, Flower's pool of them and the clock: each message gets the next answer in line."""
 
     def __init__(self, monkeypatch, *answers):
         from fedinv.engines.ray import driver
@@ -178,6 +172,7 @@ class Line:
         monkeypatch.setattr(driver.ray, "kill", self.kill)
         monkeypatch.setattr(TaskIdentity, "_run_id", 1)
         monkeypatch.setattr(TaskIdentity, "_node_id", 1)
+        monkeypatch.setattr(driver, "now", lambda: datetime.fromtimestamp(self.clock, UTC))
         self.actors = object.__new__(driver.Actors)
         self.actors._seconds, self.actors._tell = {"train": 0.2}, lambda **what: self.told.append(what)
         self.actors.app_fn, self.actors.pool = None, self
@@ -187,7 +182,7 @@ class Line:
 
     def get(self, answer, timeout):
         if isinstance(answer, GetTimeoutError):
-            time.sleep(timeout)
+            self.clock += timeout + 1
         if isinstance(answer, Exception):
             raise answer
         return "", answer, "after"
@@ -200,6 +195,7 @@ class Line:
 
     def process(self):
         message = Message(RecordDict({"arrays": ArrayRecord()}), 5, "train", group_id="7")
+        self.clock = message.metadata.created_at + 0.1
         return self.actors.process_message(message, "before")
 
 

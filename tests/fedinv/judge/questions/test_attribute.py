@@ -4,7 +4,7 @@ import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.questions import Heard, Setting, attribute, labels, property
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.scenario.reading import loads
 from fedinv.storage.observations import trained
 
@@ -22,7 +22,7 @@ def setting(tiny):
     scenario = loads(tiny.replace("[attacker]\n", "[attacker]\nauxiliary = 20\n"))
 
     def of(**keys):
-        return Setting(scenario, everyone(scenario), Asking(**keys), lambda: pytest.fail("no model is needed"))
+        return Setting(scenario, population_of(scenario), Asking(**keys), lambda: pytest.fail("no model is needed"))
 
     return of
 

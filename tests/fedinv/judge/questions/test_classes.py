@@ -5,7 +5,7 @@ import torch
 from fedinv.attack import Attack, Claim, Sample
 from fedinv.judge.questions import Heard, Setting, classes
 from fedinv.judge.recognition import recognizer
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 from fedinv.storage.observations import trained
 
@@ -38,7 +38,7 @@ class Drawing(Attack):
 
 def _setting(text):
     scenario = loads(text)
-    return Setting(scenario, everyone(scenario), Drawing(), lambda: pytest.fail("no model is needed"))
+    return Setting(scenario, population_of(scenario), Drawing(), lambda: pytest.fail("no model is needed"))
 
 
 def _means(setting):

@@ -1,10 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.questions import Heard, Setting, line_up
-from fedinv.judge.truth import everyone, true_rows
+from fedinv.judge.truth import population_of, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
 from fedinv.scenario.reading import loads
 
@@ -19,7 +21,7 @@ class Pointing(Attack):
 
 def _setting(text):
     scenario = loads(text)
-    return Setting(scenario, everyone(scenario), Pointing(), lambda: pytest.fail("no model is needed"))
+    return Setting(scenario, population_of(scenario), Pointing(), lambda: pytest.fail("no model is needed"))
 
 
 def _seen(round_=1, clients=(1,)):
@@ -102,3 +104,26 @@ def test_line_ups_over_the_same_rounds_count_once(fedsgd):
     setting = _setting(fedsgd.replace("batch_size = 4", "batch_size = 8"))
     heard = [Heard(s, line_up.ask(setting, s), unanswered("why")) for s in (_seen(1), _seen(2), _seen(1, (2,)))]
     assert line_up.judge(setting, heard, RNG).measures[0].count == 2
+
+
+@pytest.mark.parametrize(
+    ("defense", "noise"),
+    [
+        ({"kind": "clip-noise", "noise_multiplier": 2.0, "clip": 0.5}, 2.0),
+        ({"kind": "flower-local-dp", "epsilon": 2.0, "delta": 0.05, "clip": 0.5}, 2 * math.sqrt(2 * math.log(25)) / 2),
+    ],
+)
+def test_noise_on_whole_updates_bounds_what_any_number_of_local_steps_tells(tiny, defense, noise):
+    keys = "".join(f"{key} = {value!r}\n" for key, value in defense.items())
+    setting = _setting(tiny + "[[defenses]]\n" + keys)
+    one = _seen(2)
+    (told,) = line_up.judge(setting, [Heard(one, line_up.ask(setting, one), unanswered("why"))], RNG).measures
+    assert told.bound == pytest.approx(reconstruction_bound(0.2, noise, 1.0, 2))
+
+
+@pytest.mark.parametrize("defense", ['kind = "clip-noise"\nnoise_multiplier = 0.0\n', 'kind = "top-k"\n'])
+def test_without_noise_there_is_no_bound(fedsgd, defense):
+    setting = _setting(fedsgd + "[[defenses]]\n" + defense)
+    one = _seen()
+    finding = line_up.judge(setting, [Heard(one, line_up.ask(setting, one), unanswered("why"))], RNG)
+    assert finding.measures[0].bound is None

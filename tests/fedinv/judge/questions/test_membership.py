@@ -4,7 +4,7 @@ import torch
 
 from fedinv.attack import Answer, Attack, Exchange, Observation, unanswered
 from fedinv.judge.questions import Heard, Setting, membership
-from fedinv.judge.truth import everyone, held_out
+from fedinv.judge.truth import held_out, population_of
 from fedinv.scenario.reading import loads
 
 RNG = np.random.default_rng(0)
@@ -17,7 +17,7 @@ def setting(tiny):
         "records_per_client = 6", "records_per_client = 200"
     )
     scenario = loads(text.replace("[attacker]\n", "[attacker]\nauxiliary = 100\n"))
-    return Setting(scenario, everyone(scenario), Attack(kind="asking"), lambda: pytest.fail("no model is needed"))
+    return Setting(scenario, population_of(scenario), Attack(kind="asking"), lambda: pytest.fail("no model is needed"))
 
 
 def _members(setting):

@@ -3,12 +3,12 @@ import torch
 
 from fedinv.attack import Sample
 from fedinv.judge.questions.samples import samples
-from fedinv.judge.truth import everyone
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 
 
 def test_copies_of_true_records_are_seen_for_what_they_are(tiny):
-    people = everyone(loads(tiny))
+    people = population_of(loads(tiny))
     truth = Sample(people.inputs[:100], people.labels[:100])
     measures, shown = samples(truth, truth, people.table.schema, 0.319, np.random.default_rng(0))
     fields, whole, *shares = measures
@@ -20,7 +20,7 @@ def test_copies_of_true_records_are_seen_for_what_they_are(tiny):
 
 
 def test_draws_from_the_marginals_are_worth_a_guess(tiny):
-    people = everyone(loads(tiny))
+    people = population_of(loads(tiny))
     rng = np.random.default_rng(1)
     drawn = Sample(people.table.schema.draw(200, rng), torch.from_numpy(rng.integers(0, 2, 200)))
     fields, whole, *_ = samples(drawn, Sample(people.inputs, people.labels), people.table.schema, 0.319, rng)[0]

@@ -4,9 +4,9 @@ from dataclasses import replace
 import torch
 
 from server.inversion.exact.first_layer import FirstLayer, factor
-from server.inversion.exact.peeling import Search, _explain, _verified, peel
+from server.inversion.exact.peeling import Mixture, PeelingBudget, _explain, _verified, peel
 
-SEARCH = Search(restarts=10, iterations=150, rounds=4, deadline=time.monotonic() + 1e6)
+BUDGET = PeelingBudget(restarts=10, iterations=150, rounds=4, deadline=time.monotonic() + 1e6)
 
 
 def _layer(n=8, h=256, d=20, seed=0):
@@ -21,7 +21,7 @@ def test_records_and_their_signals_are_taken_out():
     layer, records, signals = _layer()
     factors = factor(layer, 8, 0.0, lossless=True)
     shares = []
-    found = peel(layer, factors, None, True, SEARCH, torch.Generator().manual_seed(0), shares.append)
+    found = peel(Mixture(layer, factors, None, True), BUDGET, torch.Generator().manual_seed(0), shares.append)
     apart = (found.records[:, None] - records).abs().amax(2)
     assert sorted(apart.argmin(1).tolist()) == list(range(8)) and float(apart.amin(1).max()) < 1e-6
     assert torch.allclose(found.signals, signals[apart.argmin(1)], atol=1e-6)
@@ -49,6 +49,6 @@ def test_signals_that_ignore_the_units_are_no_records():
     dense = torch.randn(256, 8, generator=torch.Generator().manual_seed(3)).double()
     layer = replace(layer, update=dense @ records)
     factors = factor(layer, 8, 0.0, lossless=True)
-    search = replace(SEARCH, rounds=1)
-    found = peel(layer, factors, None, True, search, torch.Generator().manual_seed(0), lambda share: None)
+    budget = replace(BUDGET, rounds=1)
+    found = peel(Mixture(layer, factors, None, True), budget, torch.Generator().manual_seed(0), lambda share: None)
     assert len(found.records) == 0

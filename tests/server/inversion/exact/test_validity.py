@@ -45,8 +45,11 @@ def test_units_near_their_threshold_are_left_undecided_once_the_weights_move():
     weight = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.1, 0.0]]).double()
     layer = FirstLayer(weight, torch.tensor([[0.0, 0.2], [0.0, 0.2], [0.0, 0.2]]).double(), last=False)
     record = torch.tensor([[1.0, 1.0]]).double()
-    assert [t.tolist() for t in activity(layer, record, still=True)] == [[[True, False, True]], [[False, True, False]]]
-    assert [t.tolist() for t in activity(layer, record, still=False)] == [
+    assert [t.tolist() for t in activity(layer, record, single_step=True)] == [
+        [[True, False, True]],
+        [[False, True, False]],
+    ]
+    assert [t.tolist() for t in activity(layer, record, single_step=False)] == [
         [[True, False, False]],
         [[False, True, False]],
     ]

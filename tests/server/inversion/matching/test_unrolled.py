@@ -8,12 +8,11 @@ from fedinv.attack import Exchange, Knowledge
 from fedinv.federation.training import Job, Training
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
-from server.inversion.local_training import local_steps
+from server.inversion.local_training import course, local_steps
 from server.inversion.matching.chain import Chain, directions
 from server.inversion.matching.objective import dense_layers
 from server.inversion.matching.unrolled import (
     Batches,
-    course,
     drawn_batches,
     likeliest_length,
     simulated,

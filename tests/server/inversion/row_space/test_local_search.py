@@ -4,7 +4,7 @@ import torch
 
 from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.schema import Schema
-from server.inversion.row_space.local_search import Block, Equations, form, improve, polish
+from server.inversion.row_space.local_search import Block, Equations, improve, input_kinds, polish
 from server.inversion.row_space.spans import span
 
 SCHEMA = Schema(
@@ -36,10 +36,10 @@ def _case(activation="relu", n=5):
 
 
 def test_the_form_leaves_out_what_cannot_vary():
-    shape = form(SCHEMA, SCHEMA.width)
+    shape = input_kinds(SCHEMA, SCHEMA.width)
     assert shape.numbers.tolist() == [0]
     assert [(g.start, g.stop) for g in shape.groups] == [(1, 5), (6, 9)]
-    free = form(None, 4)
+    free = input_kinds(None, 4)
     assert free.numbers.tolist() == [0, 1, 2, 3]
     assert not free.groups
 
@@ -48,7 +48,7 @@ def test_the_form_leaves_out_what_cannot_vary():
 def test_records_fulfill_their_equations_and_the_search_finds_them(activation):
     records, equations = _case(activation)
     assert float(equations.misfit(records).max()) < 1e-12
-    shape = form(SCHEMA, SCHEMA.width)
+    shape = input_kinds(SCHEMA, SCHEMA.width)
     begun = SCHEMA.draw(200, np.random.default_rng(1)).double()
     ended = improve(begun, equations, shape, 10, 1e-12)
     assert bool((equations.attraction(ended) <= equations.attraction(begun)).all())
@@ -63,8 +63,8 @@ def test_known_records_lose_their_attraction():
     records, equations = _case()
     hidden = torch.cat([equations.hidden(records[:3]), torch.ones(3, 1, dtype=torch.float64)], 1)
     basis = torch.linalg.qr(hidden.T).Q
-    fresh = equations.at_hidden.fresh
-    rest = torch.linalg.svd(fresh - (fresh @ basis) @ basis.T, full_matrices=False)[2][:2]
+    unexplained = equations.at_hidden.unexplained
+    rest = torch.linalg.svd(unexplained - (unexplained @ basis) @ basis.T, full_matrices=False)[2][:2]
     aimed = Equations(
         equations.weight, equations.bias, "relu", equations.at_inputs, Block(equations.at_hidden.equations, rest)
     )

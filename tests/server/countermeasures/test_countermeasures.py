@@ -10,7 +10,7 @@ from fedinv.runs.run import open_folder, quiet, run
 from fedinv.scenario.reading import read
 
 mixup = roles.load("server", "countermeasures.mixup")
-sign = roles.load("server", "countermeasures")
+countermeasures = roles.load("server", "countermeasures")
 
 SETTINGS = [
     "training.algorithm=fedsgd",
@@ -107,4 +107,4 @@ def test_even_mixtures_are_said_to_be_unknowable(people):
 
 
 def test_every_answer_names_a_defense_that_is_there():
-    assert set(plugins.available("defenses")) >= sign.ANSWERED
+    assert set(plugins.available("defenses")) >= countermeasures.answered()

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,13 +10,21 @@ from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.models import build, load, state
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema
+from server.inversion.distortion import UNDISTORTED
 from server.inversion.local_training import step_length
 from server.inversion.matching.matcher import matching
 from server.inversion.matching.optimize import Descent, Found, Problem, descend
 from server.inversion.matching.presets import PRESETS
-from server.inversion.matching.refinement import refined, resumed
+from server.inversion.matching.refinement import (
+    MOST,
+    Refinement,
+    joinable,
+    mean_objective,
+    refined,
+    resumed,
+    same_records,
+)
 from server.inversion.matching.relaxation import relax
-from server.inversion.matching.rounds import MOST, joinable, joined, same_records
 
 SCHEMA = Schema(
     columns=(
@@ -31,7 +40,6 @@ MODEL = Mlp(hidden=(24, 24))
 KNOWS = Knowledge(
     model=MODEL, loss="cross-entropy", schema=SCHEMA, algorithm="fedavg", lr=LR, batch_size=2, epochs=2, defenses=()
 )
-CPU = torch.device("cpu")
 
 
 def _records(seed):
@@ -60,29 +68,33 @@ def _watched(*records):
     return Observation((0,), tuple(exchanges))
 
 
-def _same(seen, knows=KNOWS, join=True):
+def _matched(knows, exchange):
+    return matching(exchange, knows, UNDISTORTED, PRESETS["fedinv"], step_length(knows, N))
+
+
+def _same(seen, knows=KNOWS):
     x, y = _records(1)
-    match = matching(seen.last, knows, PRESETS["fedinv"], step_length(knows, N), CPU)
+    matched = partial(_matched, knows)
+    match = matched(seen.last)
     found = Found(x[None], one_hot(y, 2)[None].float(), torch.zeros(1))
     drawn = SCHEMA.draw(64 * N, np.random.default_rng(4)).reshape(64, N, SCHEMA.width)
-    return same_records(seen, knows, replace(PRESETS["fedinv"], join=join), step_length(knows, N), match, found, drawn)
+    return same_records(joinable(seen, knows)[:-1], (match, seen.last), matched, found, drawn)
 
 
 def test_the_misfit_and_slopes_of_joined_rounds_are_their_means():
     (x, y), seen = _records(1), _watched(_records(1), _records(1))
-    rounds = [matching(e, KNOWS, PRESETS["fedinv"], 1.0, CPU).objective for e in seen.exchanges]
+    rounds = [matching(e, KNOWS, UNDISTORTED, PRESETS["fedinv"], 1.0).objective for e in seen.exchanges]
     inputs, labels = x[None] + 0.1, one_hot(y, 2)[None].float()
-    both = joined(rounds)(inputs, labels)
+    both = mean_objective(rounds)(inputs, labels)
     for mean, first, second in zip(both, rounds[0](inputs, labels), rounds[1](inputs, labels), strict=True):
         assert torch.allclose(mean, (first + second) / 2)
-    assert joined(rounds[:1]) is rounds[0]
-    assert joined(rounds).flops(N) == sum(one.flops(N) for one in rounds)
+    assert mean_objective(rounds[:1]) is rounds[0]
+    assert mean_objective(rounds).flops(N) == sum(one.flops(N) for one in rounds)
 
 
 def test_rounds_of_the_same_records_join():
     seen = _watched(*[_records(1)] * 3)
     assert [e.round for _, e in _same(seen)] == [1, 2, 3]
-    assert [e.round for _, e in _same(seen, join=False)] == [3]
 
 
 def test_rounds_of_other_records_are_left_aside():
@@ -106,7 +118,7 @@ def test_only_the_latest_rounds_are_joined():
 def test_joined_rounds_bring_the_numbers_nearer_than_one():
     x, y = _records(0)
     seen, length, relaxation = _watched(*[(x, y)] * 4), step_length(KNOWS, N), relax(SCHEMA, SCHEMA.width, "relaxed")
-    rounds = [(matching(e, KNOWS, PRESETS["fedinv"], length, CPU), e) for e in seen.exchanges]
+    rounds = [(matching(e, KNOWS, UNDISTORTED, PRESETS["fedinv"], length), e) for e in seen.exchanges]
     labels, numbers = one_hot(y, 2)[None].float(), relaxation.groups.sum(1) == 0
     rough = x + 0.3 * numbers * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     near = rough.clamp(relaxation.low + 1e-3, relaxation.low + relaxation.span - 1e-3)
@@ -114,7 +126,8 @@ def test_joined_rounds_bring_the_numbers_nearer_than_one():
     found = descend(resumed(relaxation, near[None]), labels, problem, Descent(100, 0.1), lambda _: None)
     preset = replace(PRESETS["fedinv"], simulate=100)
     one, four = (
-        refined(found, part, relaxation, KNOWS, length, preset, lambda _: None) for part in (rounds[3:], rounds)
+        refined(found, part, Refinement(relaxation, KNOWS, length, preset), lambda _: None)
+        for part in (rounds[3:], rounds)
     )
     apart = [float((r.found.inputs[0] - x)[:, numbers].abs().mean()) for r in (one, four)]
     assert apart[1] < 0.5 * apart[0]
@@ -127,9 +140,10 @@ def test_a_single_step_is_not_refined():
     x, y = _records(1)
     seen, relaxation = _watched((x, y)), relax(SCHEMA, SCHEMA.width, "relaxed")
     knows = replace(KNOWS, epochs=1, batch_size=N)
-    rounds = [(matching(seen.last, knows, PRESETS["fedinv"], LR, CPU), seen.last)]
+    rounds = [(matching(seen.last, knows, UNDISTORTED, PRESETS["fedinv"], LR), seen.last)]
     found = Found(x[None], one_hot(y, 2)[None].float(), torch.zeros(1))
-    assert refined(found, rounds, relaxation, knows, LR, PRESETS["fedinv"], lambda _: None) is None
+    how = Refinement(relaxation, knows, LR, PRESETS["fedinv"])
+    assert refined(found, rounds, how, lambda _: None) is None
 
 
 def test_records_are_resumed_where_they_were():

@@ -2,11 +2,16 @@ import math
 
 import pytest
 
-from fedinv.attack import Knowledge
-from server.inversion.noise import noise_std, record_clip, rescaled
+from fedinv.attack import Exchange, Knowledge, Observation
+from server.countermeasures import answer
 
 CLIP_NOISE = {"kind": "clip-noise", "clip": 2.0, "noise_multiplier": 0.5}
 DP_SGD = {"kind": "dp-sgd", "clip": 1.5, "noise_multiplier": 2.0}
+
+
+def _distortion(knows):
+    exchange = Exchange(1, {}, {}, 20)
+    return answer(Observation((0,), (exchange,)), knows).distortion(exchange)
 
 
 @pytest.mark.parametrize(
@@ -22,13 +27,13 @@ DP_SGD = {"kind": "dp-sgd", "clip": 1.5, "noise_multiplier": 2.0}
     ],
 )
 def test_noise(knows, expected):
-    assert noise_std(knows, 20) == pytest.approx(expected)
+    assert _distortion(knows).noise == pytest.approx(expected)
 
 
 def test_clipping_hides_the_scale():
-    assert rescaled(Knowledge(defenses=(CLIP_NOISE,)), 2.0)
-    assert not rescaled(Knowledge(defenses=(CLIP_NOISE,)), 1.0)
-    assert rescaled(Knowledge(defenses=(DP_SGD,)), 0.1)
-    assert not rescaled(Knowledge(), 100.0)
-    assert record_clip(Knowledge(defenses=(DP_SGD,))) == 1.5
-    assert record_clip(Knowledge(defenses=(CLIP_NOISE,))) == math.inf
+    assert _distortion(Knowledge(defenses=(CLIP_NOISE,))).rescales(2.0)
+    assert not _distortion(Knowledge(defenses=(CLIP_NOISE,))).rescales(1.0)
+    assert _distortion(Knowledge(defenses=(DP_SGD,))).rescales(0.1)
+    assert not _distortion(Knowledge()).rescales(100.0)
+    assert _distortion(Knowledge(defenses=(DP_SGD,))).record_clip == 1.5
+    assert _distortion(Knowledge(defenses=(CLIP_NOISE,))).record_clip == math.inf

@@ -1,0 +1,446 @@
+"""What `import fedinv` offers, and all that the command line calls.
+
+The examples in the docstrings are run as tests, one after the other in an empty folder.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fedinv.defend_mod import defend
+from fedinv.errors import RequestError, RunError, Stopped, nearest
+from fedinv.outcomes import Assessment, Audit, Comparison, Run, open_run
+
+if TYPE_CHECKING:
+    from fedinv.attack import Attack, Claim
+    from fedinv.runs.own_update import Arrays
+    from fedinv.scenario.explanation import Explanation
+    from fedinv.scenario.scenario import Scenario
+    from fedinv.task.models import AnyModel
+    from fedinv.task.schema import Schema
+
+__all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load", "open_run", "run"]
+
+Source = "Scenario | str | Path | Mapping[str, Any]"
+"""A scenario, or what `load` makes one of."""
+Group = Literal["scenarios", "attacks", "defenses", "datasets"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+def load(scenario: "Scenario | str | Path | Mapping[str, Any]", **changes: Any) -> "Scenario":
+    """Read a scenario and change some of its keys.
+
+    `scenario` is the name of a shipped one, the path of a TOML file, the folder of a run, TOML text, a table as a dict,
+    or a Scenario. Each change is one key of the scenario, dotted where it lies in a table, with its new value, exactly
+    as the command line's ``--set`` writes it; a table given whole replaces the one that was there, and None takes a key
+    away, so that its default holds. In `defenses` and `attacks` a text in the command line's short way may stand for a
+    table: ``"dp-sgd:epsilon=8"``, and ``"masking+top-k"`` for two. An attack named so keeps the settings that the
+    scenario gives it.
+
+    Raises RequestError, one line that names the file, the key and the nearest right spelling.
+
+    >>> import fedinv
+    >>> scenario = fedinv.load("hospital", seed=3, defenses=["dp-sgd:epsilon=8"], **{"training.lr": 0.1})
+    >>> scenario.seed, scenario.training.lr, scenario.defenses[0].kind
+    (3, 0.1, 'dp-sgd')
+    >>> fedinv.load("hospital", sead=3)
+    Traceback (most recent call last):
+    fedinv.errors.RequestError: ...hospital.toml: sead: unknown key (did you mean 'seed'?)
+    """
+    from fedinv.scenario.reading import parse
+    from fedinv.scenario.scenario import Scenario
+    from fedinv.storage import documents
+
+    if isinstance(scenario, Scenario) and not changes:
+        return scenario
+    document, where, folder = _document(scenario)
+    for key, value in _written_out(document, changes).items():
+        documents.change(document, key, value)
+    documents.anchor(document, folder)
+    return parse(document, where)
+
+
+def run(
+    scenario: "Scenario | str | Path | Mapping[str, Any]",
+    *,
+    engine: str = "inline",
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train a scenario's federation, attack what crossed the wire, judge the attacks and write the report.
+
+    `scenario` is whatever `load` takes; the folder of a run that was stopped is gone on with. `engine` is "inline" (in
+    this process), "ray" or "deployment"; `options` are that engine's: ray_address, client_cpus, client_gpus; superlink,
+    root_certificates, deployment. `out` is the run's folder, by default runs/NAME-N below the current one with the
+    first free N. `progress` shows bars on stderr.
+
+    Raises RequestError when the scenario, engine or folder cannot be used, before anything is written; RunError when
+    the run fails, its `folder` telling what to go on with; on Ctrl-C a KeyboardInterrupt with the same `folder`.
+
+    >>> import fedinv
+    >>> tiny = {"federation.rounds": 1, "attacker.watch.clients": 1}
+    >>> run = fedinv.run(fedinv.load("breast-cancer", attacks=["exact"], **tiny), out="another-run", progress=False)
+    >>> print(run.results.headline)
+    From one update of each of 1 of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
+    """
+    from fedinv.report.terminal import bars
+    from fedinv.runs import run as runs
+
+    declared, chosen = load(scenario), _options(options)
+    if out is None and isinstance(scenario, (str, Path)) and (Path(scenario) / "scenario.toml").is_file():
+        out = scenario
+    runs.check(declared, engine)
+    folder = runs.open_folder(declared, None if out is None else Path(out))
+    with _going_on(folder), _threads_kept(), bars(progress) as steps:
+        return Run(folder, runs.run(declared, folder, engine, steps, chosen))
+
+
+def compare(
+    scenario: "Scenario | str | Path | Mapping[str, Any]",
+    *,
+    defenses: Sequence[str] | None = None,
+    attacks: Sequence[str] | None = None,
+    seeds: int = 1,
+    limit: float = 2.0,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    ray_address: str | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Compare stacks of defenses under attacks: what leaks, at what cost, and which to take.
+
+    Each of `defenses` is a stack in the short way, such as "dp-sgd:epsilon=8", "masking+top-k" or
+    "training.batch_size=32"; without any, the trials that the defenses themselves propose. The scenario without
+    defenses is always among the rows. `attacks` are written likewise; without any, those of the scenario that rebuild
+    records, and those that every comparison runs on such a model. `seeds` repeats every cell with as many seeds,
+    `limit` is how many points (hundredths) of the model's AUC or R² the recommended stack may lose. `jobs` processes
+    work at once, one a core by default; or the CPUs of a Ray cluster at `ray_address`. `out` is the folder, by default
+    runs/NAME-compare-N; finished cells are kept in .cells beside it and never run twice.
+
+    A script that calls this must guard it by ``if __name__ == "__main__":``, as processes are started.
+
+    Raises RequestError for a stack or attack that cannot be had, naming the nearest; RunError when the scenario does
+    not even run without defenses; on Ctrl-C a KeyboardInterrupt: the same call goes on.
+
+    >>> import fedinv
+    >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
+    >>> found = fedinv.compare(tiny, defenses=["sign"], attacks=["exact"], out="compared/b", jobs=1, progress=False)
+    >>> [row.defenses for row in found.results.rows]
+    ['none', 'sign']
+    """
+    from fedinv.report import comparison_page as page
+    from fedinv.report.terminal import bars
+    from fedinv.runs import run as runs
+    from fedinv.studies import compare as comparing
+    from fedinv.studies.defense_sets import stacks, usual
+    from fedinv.studies.workers import Workers
+
+    declared = load(scenario)
+    runs.check(declared, "inline")
+    chosen = stacks(usual() if defenses is None else _texts(defenses))
+    tried = comparing.attacks_of(declared, _texts(attacks or ()))
+    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else Path(out)).absolute()
+    with _going_on(folder), bars(progress) as steps:
+        plan, workers = comparing.Plan(declared, chosen, tried, seeds), Workers(jobs, ray_address)
+        found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
+    page.write(found, folder)
+    return Comparison(folder, found)
+
+
+def assess(
+    scenario: "Scenario | str | Path | Mapping[str, Any]",
+    *,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Assessment:
+    """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most.
+
+    About twelve runs: wider and narrower networks, more and fewer epochs and records, a weaker and a stronger attacker,
+    two defenses. `out` is the folder, by default runs/NAME-assess-N; runs in it that are finished are not done again.
+    `jobs` processes work at once, one a core by default; a script must guard the call by
+    ``if __name__ == "__main__":``.
+
+    Raises RequestError when the scenario cannot be used, RunError when it does not even run as it is; on Ctrl-C a
+    KeyboardInterrupt whose `folder` can be given as `out` to go on.
+
+    >>> import fedinv
+    >>> tiny = {"federation.rounds": 1, "model": {"kind": "logistic"}, "attacker.watch.clients": 1}
+    >>> found = fedinv.assess(fedinv.load("digits", attacks=["exact"], **tiny), jobs=1, progress=False)
+    >>> found.results.leaks[0].change
+    'the scenario as it is'
+    """
+    from fedinv.report.assessment_page import render
+    from fedinv.report.terminal import bars
+    from fedinv.runs import run as runs
+    from fedinv.storage import files
+    from fedinv.studies.assess import assess as vary
+    from fedinv.studies.findings import assessment
+
+    declared = load(scenario)
+    runs.check(declared, "inline")
+    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else Path(out)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _going_on(folder), bars(progress) as steps:
+        leaks = vary(declared, folder, jobs, steps("one change at a time"))
+    found = assessment(declared, folder, leaks)
+    files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
+    render(found, folder)
+    return Assessment(folder, found)
+
+
+def audit(
+    scenario: "Scenario | str | Path | Mapping[str, Any]", *, out: str | Path | None = None, progress: bool = True
+) -> Audit:
+    """Audit a claimed epsilon: plant canaries in the real training and measure how well they can be told apart.
+
+    The claim is the scenario's audit.claimed_epsilon, or else the ledger's. `out` is the folder of the run with
+    canaries, by default runs/NAME-audit-N. Where `scenario` is a finished run's folder, the bounds are noted down in
+    its results as well.
+
+    Raises RequestError where no defense claims differential privacy, RunError when no update could be scored.
+
+    >>> import fedinv
+    >>> tiny = {"audit.clients": 40, "federation.rounds": 1}
+    >>> found = fedinv.audit(fedinv.load("redteam-half-noise", **tiny), out="audited", progress=False)
+    >>> found.results.unit, found.results.canaries
+    ('client', 40)
+    """
+    from fedinv.report.terminal import bars
+    from fedinv.runs import run as runs
+    from fedinv.storage import files
+    from fedinv.studies import audit as auditing
+
+    declared = load(scenario)
+    runs.check(declared, "inline")
+    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else Path(out)).absolute()
+    with _threads_kept(), bars(progress) as steps:
+        found = auditing.audit(declared, folder, steps)
+    files.write_json(folder / "audit.json", found.model_dump(mode="json"))
+    if isinstance(scenario, (str, Path)) and (Path(scenario) / "results.json").is_file():
+        auditing.note(found, Path(scenario))
+    return Audit(folder, found)
+
+
+def invert(
+    update: "Arrays",
+    *,
+    sent: "Arrays",
+    model: "AnyModel | Mapping[str, Any]",
+    records: int,
+    attack: "str | Attack" = "auto",
+    schema: "Schema | Mapping[str, Any] | None" = None,
+    seed: int = 7,
+    progress: bool = False,
+    **knows: Any,
+) -> "Claim":
+    """Rebuild the records behind one update of your own training, as the server would that received it.
+
+    `update` is local minus global: the weights after local training less those before. Of a gradient g taken by one
+    step of stochastic gradient descent, that is -lr * g. `sent` are the weights before. Both are tensors or arrays by
+    parameter name, or in the order of the network's parameters; names of your own are matched by position. `model` is
+    the architecture, such as {"kind": "mlp", "hidden": [64], "activation": "relu"}, and `records` the number of
+    examples that were trained on. `schema` is a data dictionary (as a run's schema.json) that says which inputs are one
+    column; without it a record is numbers.
+
+    `attack` is a kind with settings as "gradient-matching:restarts=4", or "auto": exact, row-space and
+    gradient-matching in turn until a claim accounts for all records and, trained on again, gives the update within 5 %,
+    or its mean confidence is above 0.9; else the claim with most records right by its own confidence.
+
+    `knows` is what else the attacker knows, the fields of fedinv.attack.Knowledge: algorithm ("fedsgd", one step, or
+    "fedavg"), lr, batch_size, epochs, momentum, weight_decay, loss ("cross-entropy" unless the schema says otherwise),
+    defenses (as tables, or as "top-k:keep=0.1"), auxiliary (a fedinv.attack.Sample). What is left out is not known.
+
+    Returns a Claim: `records` float32 (k, inputs) with k up to `records`, `confidence` (k,) between 0 and 1, `labels`
+    (k,), `mismatch` (relative distance of the update that the claim gives from the one seen), and `notes` that say
+    which attack it was and what is missing.
+
+    Raises RequestError naming the array, key or value that does not fit, RunError when an attack fails. The attack runs
+    behind the same wall as a scenario's: it sees these arguments and nothing else of fedinv.
+
+    >>> import fedinv, torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> person = torch.randn(1, 6, generator=generator)
+    >>> network = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+    >>> torch.nn.functional.cross_entropy(network(person), torch.tensor([1])).backward()
+    >>> sent = [weight.detach() for weight in network.parameters()]
+    >>> update = [-0.1 * weight.grad for weight in network.parameters()]
+    >>> model = {"kind": "mlp", "hidden": [32]}
+    >>> claim = fedinv.invert(update, sent=sent, model=model, records=1, algorithm="fedsgd", lr=0.1)
+    >>> torch.allclose(claim.records, person, atol=1e-4), claim.labels.tolist()
+    (True, [1])
+    """
+    from fedinv.attack import Observation
+    from fedinv.report.terminal import bars
+    from fedinv.runs import own_update
+
+    network, columns = own_update.model_of(model), own_update.schema_of(schema)
+    seen = own_update.exchange(update, sent, network, columns, records)
+    known = own_update.knowledge(network, columns, records, knows)
+    with bars(progress) as steps:
+        return own_update.invert(Observation((0,), (seen,)), known, attack, seed, steps("attack"))
+
+
+def available(group: Group) -> dict[str, str]:
+    """What there is to choose from in a group: "scenarios", "attacks", "defenses" or "datasets".
+
+    Returns a one-line summary by name, sorted; plugins of other packages are among them. Raises RequestError for
+    another group, naming the nearest.
+
+    >>> import fedinv
+    >>> print(fedinv.available("attacks")["labels"])
+    Label counts of a batch from the last layer's update.
+    """
+    from fedinv import plugins
+    from fedinv.storage import documents
+
+    if group == "scenarios":
+        return documents.summaries()
+    if group not in GROUPS:
+        raise RequestError(f"list {group}: there is no such list{nearest(str(group), GROUPS)}")
+    return {kind: plugin.summary for kind, plugin in plugins.available(group).items()}
+
+
+def changes(settings: Sequence[str]) -> dict[str, Any]:
+    """Changes for `load`, or settings of an attack, from texts as ``training.lr=0.1``; values are TOML or bare words.
+
+    Raises RequestError for a text without a key or "=".
+    """
+    from fedinv.storage import documents
+
+    return dict(map(documents.parse_setting, settings))
+
+
+def explain(name: str) -> "Explanation":
+    """What an attack, a defense, a data set or a scenario's key is, from the same text as its documentation.
+
+    `name` is a kind, a dotted key as "training.lr", or a kind and its setting as "top-k.keep". Raises RequestError
+    naming the nearest.
+
+    >>> import fedinv.api
+    >>> fedinv.api.explain("training.lr").settings[0].default
+    '0.05'
+    """
+    from fedinv.scenario.explanation import explanation
+
+    return explanation(name)
+
+
+def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> tuple[str, int]:
+    """Start a deployment on this machine: its address as host:port, and the number of its SuperNodes.
+
+    `folder` is where it is noted down what was started, `say` is called with a line for each step. Raises RequestError
+    where one is up already, RunError when a process does not come up.
+    """
+    from fedinv.engines.deployment import rehearsal
+
+    started = rehearsal.up(folder, clients, tls, say)
+    return started.address, len(started.nodes)
+
+
+def down(folder: Path) -> list[str]:
+    """End what `up` noted down in this folder, and say what was ended."""
+    from fedinv.engines.deployment import rehearsal
+
+    return rehearsal.down(folder)
+
+
+def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[dict[str, Any], str, Path]:
+    """A scenario's document, what errors call it, and the folder that its relative paths begin at."""
+    import copy
+
+    from fedinv.scenario.scenario import Scenario
+    from fedinv.storage import documents
+
+    if isinstance(scenario, Scenario):
+        return scenario.model_dump(mode="json", exclude_none=True), scenario.name, Path.cwd()
+    if isinstance(scenario, Mapping):
+        return copy.deepcopy(dict(scenario)), "scenario", Path.cwd()
+    if not isinstance(scenario, (str, Path)):
+        raise RequestError(
+            f"scenario: is a {type(scenario).__name__}, give the name of a shipped one, a path, TOML text or a table"
+        )
+    if isinstance(scenario, str) and ("\n" in scenario or "=" in scenario) and not _is_path(scenario):
+        return documents.loads(scenario, "scenario"), "scenario", Path.cwd()
+    path = documents.find(str(scenario))
+    return documents.read(path), str(path), path.parent
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _written_out(document: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes with defenses and attacks as tables, those first: a dotted key may then change one of them."""
+    from fedinv.scenario.short_form import plugin
+    from fedinv.studies.defense_sets import stack
+
+    found: dict[str, Any] = {}
+    if "defenses" in changed:
+        stacked = [stack(one) if isinstance(one, str) else one for one in _listed(changed["defenses"], "defenses")]
+        tables: list[Any] = []
+        for one in stacked:
+            tables += [one] if isinstance(one, Mapping) else one.defenses
+            found |= {} if isinstance(one, Mapping) else changes(one.knobs)
+        found["defenses"] = tables
+    if "attacks" in changed:
+        listed = document.get("attacks", ())
+        own = {str(one.get("kind")): one for one in listed if isinstance(one, Mapping)}
+        found["attacks"] = [
+            plugin("attacks", one, own) if isinstance(one, str) else one
+            for one in _listed(changed["attacks"], "attacks")
+        ]
+    return found | {key: value for key, value in changed.items() if key not in ("defenses", "attacks")}
+
+
+def _listed(value: Any, key: str) -> Sequence[Any]:
+    """A list of texts and tables; a single one is a list of itself."""
+    found = [value] if isinstance(value, (str, Mapping)) else [] if value is None else value
+    if not isinstance(found, Sequence) or not all(isinstance(one, (str, Mapping)) for one in found):
+        raise RequestError(f"{key}: must be a list of tables or of texts such as 'KIND:key=value'")
+    return found
+
+
+def _texts(texts: Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _options(options: Mapping[str, Any] | None) -> Any:
+    from dataclasses import fields
+
+    from fedinv.engines import Options
+
+    known = [field.name for field in fields(Options)]
+    for name in options or {}:
+        if name not in known:
+            raise RequestError(f"options.{name}: no engine has such an option{nearest(name, known)}")
+    return Options(**(options or {}))
+
+
+@contextmanager
+def _going_on(folder: Path) -> Iterator[None]:
+    """Have what ends the block early say which folder can be gone on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(folder) from None
+    except RunError as error:
+        error.folder = folder
+        raise
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Give the caller back the number of threads that torch had: a run sets it to one."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,119 @@
+"""What runs, comparisons, assessments and audits look like in a notebook: a fragment of HTML, escaped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedinv.errors import RequestError, RunError
+from fedinv.report.comparison_page import epsilon, lost
+from fedinv.report.html import rendered
+from fedinv.report.plots.pictures import Picture, pictures
+from fedinv.report.reading import CARDS, Card, cards, labels, read_run
+from fedinv.results.assessment import Assessment
+from fedinv.results.audit import Audit
+from fedinv.results.comparison import Comparison
+from fedinv.results.run import Rate, Results
+from fedinv.results.wording import hits, measure_text, metric_text, percent
+
+PALE, DARK = (255, 247, 236), (179, 0, 0)
+"""Red, green and blue of a cell in which nothing leaked, and of one in which everything did."""
+
+
+def run_html(results: Results, folder: Path) -> str:
+    """The verdict, three people beside what was claimed of them, and a line for each attack colored by what it got."""
+    rows = [
+        (label, [_share(one.field_accuracy), _share(one.recovered), _share(one.reidentified)], one.records)
+        for label, one in zip(labels(results.attacks), results.attacks, strict=True)
+    ]
+    told = [
+        (label, measure.name, *measure_text(measure)[:2], measure.count)
+        for label, one in zip(labels(results.inferences), results.inferences, strict=True)
+        for measure in one.measures
+    ]
+    return _render("run", {"says": results.headline, **_people(folder), "rows": rows, "told": told, "folder": folder})
+
+
+def comparison_html(found: Comparison, folder: Path) -> str:
+    """The recommendation, three people as they stand without any defense, and the heat map of stacks by attacks."""
+    rows = [
+        (
+            row.defenses,
+            [_worst_of([leak for leak in row.leaks if leak.attack == attack]) for attack in found.attacks],
+            lost(row),
+            epsilon(row),
+        )
+        for row in found.rows
+    ]
+    people = _people(folder / found.rows[0].runs[0]) if found.rows and found.rows[0].runs else _nobody()
+    return _render(
+        "comparison", {"says": found.recommendation, "found": found, "rows": rows, "folder": folder, **people}
+    )
+
+
+def assessment_html(found: Assessment, folder: Path) -> str:
+    """What was found in sentences, three people of the scenario as it is, and the heat map of changes by leaks."""
+    rows = [
+        (
+            f"{one.axis}: {one.change}",
+            [_share(one.records), _share(one.attribute), _auc(one.membership)],
+            f"{one.utility.value:.3f}",
+        )
+        for one in found.leaks
+    ]
+    people = _people(folder / found.leaks[0].run) if found.leaks else _nobody()
+    metric = metric_text(found.leaks[0].utility) if found.leaks else ""
+    first, *others = found.findings or ["Nothing was found."]
+    return _render(
+        "assessment", {"says": first, "others": others, "rows": rows, "metric": metric, "folder": folder, **people}
+    )
+
+
+def audit_html(found: Audit, folder: Path) -> str:
+    """The verdict and the epsilons: claimed, by the ledger, and measured at least."""
+    return _render("audit", {"says": found.says, "found": found, "folder": folder})
+
+
+def color(share: float) -> str:
+    """The background of a cell for a share between 0 (pale) and 1 (dark red), as CSS."""
+    part = min(1.0, max(0.0, share))
+    red, green, blue = (round(pale + part * (dark - pale)) for pale, dark in zip(PALE, DARK, strict=True))
+    return f"background:rgb({red},{green},{blue});color:{'#fff' if part > 0.5 else '#111'}"
+
+
+def _share(rate: Rate | None) -> tuple[str, str]:
+    """What a cell says of a rate, and its color by what lies above the guess."""
+    if rate is None:
+        return "-", ""
+    above = 0.0 if rate.prior >= 1 else (rate.value - rate.prior) / (1 - rate.prior)
+    return f"{hits(rate)} of {rate.count}: {percent(rate.value)} (guess {percent(rate.prior)})", color(above)
+
+
+def _auc(rate: Rate | None) -> tuple[str, str]:
+    return ("-", "") if rate is None else (f"AUC {rate.value:.3f} (guess 0.5)", color(2 * rate.value - 1))
+
+
+def _worst_of(found: list[Any]) -> tuple[str, str]:
+    """Of one attack's static and adaptive leak, what the cell says and its color by the larger."""
+    if not found:
+        return "-", ""
+    if any(leak.verdict == "attack too weak" for leak in found):
+        return "attack too weak", ""
+    said = " | ".join(f"{leak.variant} {percent(max(0.0, leak.leakage))}" for leak in found)
+    return said, color(max(leak.leakage for leak in found))
+
+
+def _people(folder: Path) -> dict[str, tuple[Card, ...] | tuple[Picture, ...]]:
+    """Up to three people, or images, of a run beside what its worst attack claimed; nobody where the run is gone."""
+    try:
+        run = read_run(folder)
+    except (RunError, RequestError):
+        return _nobody()
+    return {"cards": cards(run), "pictures": pictures(run)[:CARDS]}
+
+
+def _nobody() -> dict[str, tuple[Card, ...] | tuple[Picture, ...]]:
+    return {"cards": (), "pictures": ()}
+
+
+def _render(kind: str, content: Mapping[str, Any]) -> str:
+    return rendered("notebook.html.j2", {"percent": percent}, {"kind": kind, **content})

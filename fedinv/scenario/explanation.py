@@ -1,0 +1,276 @@
+"""What an attack, a defense, a data set or a key of a scenario is, from the docstrings that say it everywhere."""
+
+import ast
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from annotated_types import Ge, Gt, Interval, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from fedinv import plugins
+from fedinv.attack import Attack
+from fedinv.data.dataset import Dataset
+from fedinv.defense import Defense
+from fedinv.errors import RequestError, nearest
+from fedinv.scenario.scenario import Scenario
+
+PAPER = re.compile(r"(?:(?<=[(\s])|^)((?:[A-Z][\w\u2019-]+(?:, | and | et al\. | ))+(?:19|20)\d\d[a-z]?(?:, [^);:]+)?)")
+"""A citation, as "Phong et al. 2018, section 3"."""
+
+
+class Fact(BaseModel):
+    """One line of what something needs or claims."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    says: str
+
+
+class Setting(BaseModel):
+    """One key: what it may be, and what it is where nothing is written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    form: str
+    """Type and bounds, as "number, above 0"."""
+    default: str | None
+    """As TOML has it; None where a value must be given."""
+    says: str
+    """What it means, with its unit; empty where it is not documented."""
+
+
+class Explanation(BaseModel):
+    """All that is known of one name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    what: str
+    """Attack, defense, data set, scenario table or scenario key."""
+    text: tuple[str, ...]
+    """Paragraphs."""
+    facts: tuple[Fact, ...] = ()
+    settings: tuple[Setting, ...] = ()
+
+
+def explanation(name: str) -> Explanation:
+    """Explain a kind (`exact`), a kind's setting (`top-k.keep`) or a scenario's key (`training.lr`).
+
+    Raises RequestError for a name that is none of these, naming the nearest.
+    """
+    kind, _, key = name.partition(".")
+    for group in _GROUPS:
+        if kind in plugins.available(group) and not (group == "datasets" and key in ("", "source") and kind == "data"):
+            model = plugins.load(group, kind)
+            return _setting(name, model, key) if key else _plugin(group, kind, model)
+    return _key(name)
+
+
+_GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "datasets")
+_WHAT = {"attacks": "an attack", "defenses": "a defense", "datasets": "a data set"}
+
+
+def _plugin(group: plugins.Group, kind: str, model: type[BaseModel]) -> Explanation:
+    said = _paragraphs(model.__doc__ if model.__doc__ else "")
+    module = inspect.getdoc(sys.modules[model.__module__]) or ""
+    text = (*(_paragraphs(module) if module.split("\n")[0] not in " ".join(said) else ()), *said)
+    papers = dict.fromkeys(found.strip().rstrip(".,:") for one in text for found in PAPER.findall(one))
+    facts = (*_facts(model), *([Fact(name="paper", says="; ".join(papers))] if papers else []))
+    return Explanation(
+        name=kind,
+        what=_WHAT[group],
+        text=text,
+        facts=facts,
+        settings=tuple(_settings(model, ("kind", "source"))),
+    )
+
+
+def _facts(model: type[BaseModel]) -> Iterator[Fact]:
+    """What a plugin's class says of itself beside its text."""
+    if issubclass(model, Attack):
+        default: Any = cast(Any, model).model_construct()
+        sees = "the trained model" if default.sees == "model" else "each update that the server watches"
+        yield Fact(name="needs", says=f"{sees}; of a client's rounds {'the last' if model.last_only else 'each'}")
+        yield Fact(name="claims", says=default.asks)
+        answered = ", ".join(sorted(model.adapts_to)) or "no defense"
+        yield Fact(name="adapts to", says=answered)
+    elif issubclass(model, Defense):
+        formal = model.privacy_events is not Defense.privacy_events
+        private = "differential privacy, charged to each client's ledger" if formal else "no differential privacy"
+        hidden = "; hides single updates in their sum" if model.secure_aggregation else ""
+        yield Fact(name="claims", says=private + hidden)
+        needs = [
+            *(["a gradient of each record"] if model.per_record else []),
+            *(["a secure aggregation right after it"] if model.for_sum else []),
+            *(["two clients or more in a round"] if model.secure_aggregation else []),
+            *(["a server that carries it out"] if model.by_server else []),
+        ]
+        yield Fact(name="needs", says="; ".join(needs) or "nothing")
+    elif issubclass(model, Dataset):
+        yield Fact(name="holds", says=f"{'images' if model.images else 'a table'}; records are {model.people}")
+
+
+def _key(name: str) -> Explanation:
+    """A key of the scenario, or of any data source where the table is [data]."""
+    place: list[type[BaseModel]] = [Scenario]
+    steps = name.split(".")
+    for depth, step in enumerate(steps):
+        if step.isdecimal():
+            continue
+        known = {key for model in place for key in model.model_fields}
+        if step not in known:
+            raise RequestError(f"explain {name}: there is no {step!r}{nearest(step, {*known, *_others(depth)})}")
+        holders = [model for model in place if step in model.model_fields]
+        place = [inner for model in holders for inner in _tables(model, step)]
+    what = "a scenario's key" if not place else "a scenario's table"
+    text = [_paragraphs(model.__doc__ or "") for model in place]
+    if not place:
+        return Explanation(name=name, what=what, text=(), settings=_of_each(holders, steps[-1]))
+    settings = {one.name: one for model in place for one in _settings(model, ())}
+    return Explanation(
+        name=name,
+        what=what,
+        text=tuple(dict.fromkeys(line for lines in text for line in lines)),
+        settings=tuple(settings.values()),
+    )
+
+
+def _of_each(models: Sequence[type[BaseModel]], key: str) -> tuple[Setting, ...]:
+    """One key of several tables, each once; where they differ, with the kind of the table that it stands in."""
+    found = {model: _described(model, key) for model in models}
+    if len(set(found.values())) == 1:
+        return (found[models[0]],)
+    kinds = {model: model.model_fields.get("source", model.model_fields.get("kind")) for model in models}
+    return tuple(
+        one.model_copy(update={"name": f"{key} ({', '.join(get_args(field.annotation)) if field else model.__name__})"})
+        for model, one in found.items()
+        for field in [kinds[model]]
+    )
+
+
+def _setting(name: str, model: type[BaseModel], key: str) -> Explanation:
+    if key not in model.model_fields:
+        raise RequestError(f"explain {name}: there is no {key!r}{nearest(key, model.model_fields)}")
+    return Explanation(name=name, what="a setting", text=(), settings=(_described(model, key),))
+
+
+def _others(depth: int) -> set[str]:
+    """Kinds, which may be meant where a first step is not known."""
+    return {kind for group in _GROUPS for kind in plugins.available(group)} if depth == 0 else set()
+
+
+def _tables(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    """The tables that a key may hold; of [data] and the lists of plugins those of every plugin."""
+    group: dict[str, plugins.Group] = {"data": "datasets", "attacks": "attacks", "defenses": "defenses"}
+    if model is Scenario and key in group:
+        return [plugins.load(group[key], kind) for kind in plugins.available(group[key])]
+    return list(_models(model.model_fields[key].annotation))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) not in (Literal, None):
+        for inner in get_args(annotation):
+            yield from _models(inner)
+
+
+def _settings(model: type[BaseModel], but: Sequence[str]) -> Iterator[Setting]:
+    for key in model.model_fields:
+        if key not in but:
+            yield _described(model, key)
+
+
+def _described(model: type[BaseModel], key: str) -> Setting:
+    field = model.model_fields[key]
+    default = None if field.is_required() else _toml(field.get_default(call_default_factory=True))
+    says = field.description or _attribute_docstrings(model).get(key, "")
+    return Setting(name=key, form=_form(field), default=default, says=" ".join(says.split()))
+
+
+def _form(field: FieldInfo) -> str:
+    bounds = [text for one in field.metadata for text in _bounds(one)]
+    return ", ".join([_type(field.annotation), *bounds])
+
+
+def _type(annotation: Any) -> str:
+    """A type in the words of TOML."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [text for one in inner[1:] for text in _bounds(one)]
+        return " ".join([_type(inner[0]), *bounds])
+    if origin is Literal:
+        return " or ".join(f'"{one}"' for one in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in inner if one is not type(None)))
+    if origin in (tuple, list):
+        return f"list of {_type(inner[0])}" if inner else "list"
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+    return names.get(annotation, "table")
+
+
+def _bounds(one: Any) -> Iterator[str]:
+    if isinstance(one, (Gt, Interval)) and one.gt is not None:
+        yield f"above {one.gt}"
+    if isinstance(one, (Ge, Interval)) and one.ge is not None:
+        yield f"at least {one.ge}"
+    if isinstance(one, (Lt, Interval)) and one.lt is not None:
+        yield f"below {one.lt}"
+    if isinstance(one, (Le, Interval)) and one.le is not None:
+        yield f"at most {one.le}"
+    if isinstance(one, MinLen):
+        yield f"{one.min_length} or more of them"
+    if isinstance(one, MaxLen):
+        yield f"{one.max_length} of them at most"
+    if isinstance(one, FieldInfo):
+        for inner in one.metadata:
+            yield from _bounds(inner)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        written = value.model_dump(mode="json", exclude_none=True)
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in written.items()) + " }"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _paragraphs(doc: str) -> tuple[str, ...]:
+    parts = [part for part in inspect.cleandoc(doc).split("\n\n") if part.strip()]
+    return tuple(part.rstrip() if part.startswith(" ") else " ".join(part.split()) for part in parts)
+
+
+def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """The texts under the fields of a class and its bases."""
+    found: dict[str, str] = {}
+    for one in reversed([base for base in model.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
+        try:
+            tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(one)))
+        except (OSError, TypeError, SyntaxError):
+            continue  # a class made at run time has no source
+        body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
+        for before, node in pairwise(body):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(before.target, ast.Name)
+                and isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                found[before.target.id] = node.value.value
+    return found

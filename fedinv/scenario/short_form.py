@@ -1,0 +1,28 @@
+"""The short form of one attack or defense: `top-k:keep=0.1` for the table {kind = "top-k", keep = 0.1}."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fedinv import plugins
+from fedinv.errors import RequestError, nearest
+from fedinv.storage.documents import override
+
+
+def plugin(
+    group: Literal["attacks", "defenses"], text: str, own: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A plugin's table from a text such as `top-k:keep=0.1`.
+
+    `own` are tables by kind that the settings are added to, as a scenario has them. Raises RequestError naming the
+    nearest right kind, or a setting without a value.
+    """
+    kind, *settings = text.strip().split(":")
+    known = plugins.available(group)
+    if kind not in known:
+        raise RequestError(f"{group} {text!r}: unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")
+    document: dict[str, Any] = {**(own or {}).get(kind, {}), "kind": kind}
+    for setting in settings:
+        if "=" not in setting:
+            raise RequestError(f"{group} {text!r}: {setting!r} is no setting, write {kind}:key=value")
+        override(document, setting)
+    return document

@@ -1,0 +1,35 @@
+"""Clip each record's gradient as the client did, and take the steps' noise for what it is: of a known size."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fedinv.attack import Exchange, Knowledge
+
+from ..inversion.local_training import local_steps
+from ._numbers import number
+
+
+def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
+    """Standard deviation of the noise on each coordinate of the update; 0 where the learning rate is withheld.
+
+    Each local step adds lr * clip * noise_multiplier / batch size, which adds up like a random walk (Abadi et al. 2016,
+    algorithm 1).
+    """
+    if knows.lr is None:
+        return 0.0
+    batch = min(knows.batch_size or last.records, last.records)
+    steps = local_steps(replace(knows, epochs=knows.epochs or 1, batch_size=batch), last.records) or 1
+    each = knows.lr * number(defense, "clip") * number(defense, "noise_multiplier") / batch
+    return math.sqrt(steps) * each
+
+
+def record_clip(defense: Mapping[str, Any]) -> float:
+    """Norm to which each record's gradient was clipped."""
+    return number(defense, "clip") or math.inf
+
+
+def divides_by_batch_size(defense: Mapping[str, Any]) -> bool:
+    """Poisson sampling draws a number of records that varies, so that the sum is divided by the expected one."""
+    return True
