@@ -16,23 +16,24 @@ from ..mechanisms.clipping import clipped, noised
 
 
 class BrokenNoise(Defense):
-    """clip-noise with a bug. It claims an epsilon per client that does not hold. Never use it but to test an audit."""
+    """clip-noise with a bug: it claims an epsilon per client that does not hold. Use it only to test an audit."""
 
     kind: Literal["broken-noise"] = "broken-noise"
     neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_share": 0.0}
     undercharged = "an audit is to find that the noise it is charged for is not there"
     clip: float = Field(default=1.0, gt=0)
-    """Norm to which the update is cut."""
+    """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
     noise_multiplier: float = Field(default=1.0, ge=0)
-    """Noise that is charged for, over the clipping norm."""
+    """Standard deviation of the noise that is charged for, in multiples of `clip`."""
     noise_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of it that is added."""
+    """Share of the charged standard deviation that is added, 0 to 1; below 1 the claim is false."""
     sensitivity: float | None = Field(default=None, gt=0)
-    """Norm that the noise is a multiple of; the clipping norm where absent."""
+    """Norm by which the noise multiplier is scaled; below `clip` the claim is false. Default: `clip`."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Clip, and add too little."""
+        """Clip, and add less noise than is charged for."""
         added = self.release(sending.taken)
         return noised(clipped(update, added.norm), added.noise, torch_stream(sending.rng))
 
@@ -41,7 +42,7 @@ class BrokenNoise(Defense):
         return Release(self.clip, self.noise_share * self.noise_multiplier * (self.sensitivity or self.clip))
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
-        """What it would cost if the noise were all there."""
+        """One Gaussian mechanism per round, as if the charged noise were added."""
         return (
             PrivacyEvent(
                 noise_multiplier=self.noise_multiplier,

@@ -1,4 +1,4 @@
-"""One client's local training in a round: what it trains on, and the update that comes of it."""
+"""Jobs of local training: a client's records, batches and defenses in a round, and the update."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -35,7 +35,7 @@ def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor
 
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
-    """Train a client by itself, as the scenario and its defenses have it. Takes the memory of the weights over."""
+    """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
@@ -46,7 +46,7 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
 
 
 def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
-    """The job of a client that is trained by itself; `received` is its own network, which training changes."""
+    """Make the job of a client that is trained on its own; `received` is its own network, which training changes."""
     settings, seed = scenario.training.settings, scenario.seed
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
@@ -71,7 +71,7 @@ def single_job(scenario: Scenario, people: Population, client: int, round_: int,
 def stacked_jobs(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
-    """Jobs for clients trained in one stacked tensor. All share `received`, which is not modified."""
+    """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
     settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]
