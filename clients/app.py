@@ -1,4 +1,4 @@
-"""The ClientApp: holds one partition's records, trains on them, and sends what the defenses let out."""
+"""The ClientApp: trains on one client's records and replies with the update after all defenses."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +17,13 @@ from fedinv.scenario.reading import loads, read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
+from . import hooks
 from .training import job
 from .training.cohort import Cohort
 
 
 def protect(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-    """Flower mod: pass the update through the scenario's defenses, in the order listed, before it is sent."""
+    """Flower mod: apply the scenario's defenses to the update, in the order listed, before it is sent."""
     reply = call_next(message, context)
     (scenario, people), client = _setting(context), _client(context)
     protecting = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).protect is not Defense.protect]
@@ -47,7 +48,7 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
             taken=scenario.participation(people.held(client)),
             memory=memory,
         )
-        update = defense.protect(update, sending)
+        update = hooks.protected(defense, update, sending)
         if memory:
             context.state[kept] = wire.pack(memory)
     reply.content["update"] = wire.pack_small(update) if small else wire.pack(update)
@@ -55,19 +56,19 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
 
 
 def carry(message: Message, context: Context, call_next: CallNext) -> Message:
-    """Flower mod: let a defense that is a protocol of several messages answer, and have the client trained in one."""
+    """Flower mod: answer a message of a defense whose protocol takes several; the client trains in one of them."""
     (scenario, people), client, round_ = _setting(context), _client(context), message.metadata.group_id
     for position, defense in enumerate(scenario.defenses):
         if type(defense).carry is Defense.carry:
             continue
         rng = stream(scenario.seed, "carry", position, client, round_)
         carrying = Carrying(scenario.participation(people.held(client)), rng)
-        call_next = partial(defense.carry, call_next=call_next, carrying=carrying)
+        call_next = partial(hooks.carried, defense, call_next=call_next, carrying=carrying)
     return call_next(message, context)
 
 
 def client_app(cohort: Cohort | None = None) -> ClientApp:
-    """The ClientApp; with a `cohort`, for an engine of one process, clients of a round are trained together."""
+    """Make the ClientApp; with a `cohort`, for engines of one process, it trains a round's clients together."""
     made = ClientApp()
     made.train(mods=[carry, protect])(partial(_train, cohort=cohort))
     made.query("register")(_register)
@@ -78,12 +79,12 @@ def client_app(cohort: Cohort | None = None) -> ClientApp:
 def _train(message: Message, context: Context, cohort: Cohort | None) -> Message:
     """Train locally on the received model and reply with the update, local minus global.
 
-    A client whose privacy budget is spent replies with an error of its own code instead, and stays out of the round.
+    A client whose privacy budget is spent replies with the error DECLINED instead, and is left out of the round.
     """
     (scenario, people), client = _setting(context), _client(context)
     records = people.held(client)
     taken = scenario.participation(records)
-    events = [e for defense in scenario.defenses if not defense.by_server for e in defense.privacy_events(taken)]
+    events = hooks.events((defense for defense in scenario.defenses if not defense.by_server), taken)
     ledger = _ledger(context)
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
@@ -105,21 +106,21 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
 
 
 def _register(message: Message, context: Context) -> Message:
-    """Tell the server which partition this node holds, and the data dictionary that all clients agreed on."""
+    """Reply with the number of the client that this node is, and the schema that all clients agreed on."""
     schema = _written(_setting(context)[1].schema)
     content = RecordDict({"node": ConfigRecord({"partition-id": _client(context), "schema": schema})})
     return Message(content, reply_to=message)
 
 
 def _ledger_of(message: Message, context: Context) -> Message:
-    """Tell what privacy was charged to this client so far; it depends on no record.
+    """Reply with the privacy charged to this client so far, which depends on no record.
 
-    What the server carries out is charged for all rounds: a client pays for those in which it might have been drawn.
+    Defenses that the server carries out are charged for all rounds: a client might have been drawn for each.
     """
     (scenario, _), charged = _setting(context), _ledger(context)
     for defense in scenario.defenses:
         if defense.by_server:
-            once = defense.privacy_events(scenario.participation(1))
+            once = hooks.events([defense], scenario.participation(1))
             charged = ledgers.charge(charged, [replace(e, steps=e.steps * scenario.federation.rounds) for e in once])
     events = ledgers.write(charged)
     return Message(RecordDict({"ledger": ConfigRecord({"events": events})}), reply_to=message)

@@ -1,4 +1,4 @@
-"""Reads and writes the arrays of any Flower app without changing their type, and tells parameters from buffers."""
+"""Reads and writes the arrays of any Flower app in their own type, and tells parameters from buffers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Last part of the names that torch gives to BatchNorm's buffers, in the order in which it lists them."""
+"""Names of BatchNorm's buffers in torch, without the layer's, in the order in which torch lists them."""
 
 
 def floating(array: Array) -> bool:
-    """Whether the entries are floating-point numbers of any width, by the type that the array declares."""
+    """Whether the entries are floating-point numbers of any width, by the declared type of the array."""
     try:
         return np.dtype(array.dtype).kind == "f"
-    except TypeError:  # no type of NumPy's: bfloat16, float8_e4m3
+    except TypeError:  # types that NumPy lacks: bfloat16, float8_e4m3
         return "float" in array.dtype
 
 
 def buffers(arrays: Mapping[str, Array]) -> frozenset[str]:
-    """Names of what is no parameter: BatchNorm's running statistics, and every entry that is no floating point.
+    """Names of arrays that are not parameters: BatchNorm's running statistics, and all that are not floating point.
 
-    Statistics are recognized by the last part of their name. Where the names are mere positions, as an app on
-    NumPyClient has them, they are the two vectors of one length before a whole number of no dimension.
+    Statistics are recognized by the last part of their name. Where all names are positions, as in an app on
+    NumPyClient, they are two vectors of equal length followed by an integer scalar.
     """
     named = {name for name, array in arrays.items() if not floating(array) or _last(name) in STATISTICS}
     if all(name.isdecimal() for name in arrays):
@@ -38,9 +38,9 @@ def buffers(arrays: Mapping[str, Array]) -> frozenset[str]:
 
 
 def tensor(array: Array) -> Tensor:
-    """The entries in a type that can be computed with: float64 where they are, else float32; memory of its own.
+    """Copy the entries into a tensor: float64 stays float64, all other floating types become float32.
 
-    Raises ValueError for a type wider than float64 or bytes that are no .npy.
+    Raises ValueError for other types, for types wider than float64, and for bytes that are no .npy.
     """
     if array.dtype == "bfloat16":
         return _bits(array).view(torch.bfloat16).float()
@@ -51,7 +51,7 @@ def tensor(array: Array) -> Tensor:
 
 
 def like(array: Array, entries: Tensor) -> Array:
-    """The entries as an array of the very type, shape and serialization of another, which `tensor` can read."""
+    """Turn entries into an array of the type, shape and serialization of `array`, which `tensor` can read."""
     if array.dtype == "bfloat16":
         rounded = entries.bfloat16().view(torch.int16).numpy().view(_numpy(array).dtype)
         return Array(array.dtype, array.shape, array.stype, Array(rounded).data)
@@ -59,7 +59,7 @@ def like(array: Array, entries: Tensor) -> Array:
 
 
 def zeros(array: Array) -> Array:
-    """Zeros of the very type and shape of another array."""
+    """Make an array of zeros of the type and shape of `array`."""
     made = Array(np.zeros_like(_numpy(array)))
     return Array(array.dtype, array.shape, array.stype, made.data)
 
@@ -76,7 +76,7 @@ def _numpy(array: Array) -> NDArray[Any]:
 
 
 def _bits(array: Array) -> Tensor:
-    """The bit patterns of a bfloat16 array, int16. NumPy has no such type and keeps them as two bytes each."""
+    """Bit patterns of a bfloat16 array as int16: NumPy lacks the type and holds two bytes per entry."""
     values = _numpy(array)
     if values.dtype.itemsize != 2:
         raise ValueError(f"is declared bfloat16 and holds entries of {values.dtype.itemsize} bytes instead of 2")

@@ -5,13 +5,14 @@ aggregation), section 3: each client adds a discrete Gaussian on the grid in whi
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation import ring
 from fedinv.privacy.claims import calibrated
 
@@ -23,34 +24,36 @@ class DistributedNoise(Defense):
     """update -> clipped update + noise of standard deviation noise_multiplier * clip / sqrt(clients of the round).
 
     Guarantees epsilon per client against a server that sees the sum alone, over all rounds; neighbors replace all of a
-    client's records. What each client sends alone is protected by a small share of the noise, so that secure
-    aggregation must follow. The noise that clients leave out or tell the server of is missing: `honest` is the share
-    of a round's clients that is relied upon. The sum of discrete Gaussians differs from one (Kairouz et al. 2021,
+    client's records. A single client's message has a small share of the noise, so that secure aggregation must follow.
+    Noise that clients leave out or reveal to the server is missing: `honest` is the share of a round's clients that is
+    trusted to add it. The sum of discrete Gaussians differs from one (Kairouz et al. 2021,
     theorem 1) by less than 1e-100 on this grid, and is charged as a Gaussian. Costs no bytes, and the time to draw.
     """
 
     kind: Literal["distributed-noise"] = "distributed-noise"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     for_sum = True
     one_weight = True
     clip: float = Field(default=1.0, gt=0)
-    """Norm to which the update is cut."""
+    """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
     noise_multiplier: float | None = Field(default=None, ge=0)
-    """Standard deviation of the sum's noise over the clipping norm; 1 where neither it nor an epsilon is given."""
+    """Standard deviation of the noise on the sum, in multiples of `clip`. Default: what epsilon needs, else 1."""
     epsilon: float | None = Field(default=None, gt=0)
-    """Budget of each client over the whole run: the noise is calibrated for it once, unless it is given too; a client
-    that has spent it takes part no more."""
+    """Privacy budget of each client over the whole run; the noise is calibrated for it unless noise_multiplier is
+    given. A client stops taking part before it exceeds the budget."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
     honest: float = Field(default=1.0, gt=0, le=1)
-    """Share of a round's clients whose noise is relied upon: only theirs is charged for."""
+    """Share of a round's clients that are trusted to add their noise; the guarantee counts their noise alone."""
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Clip, round to the grid, and add this client's share of the noise; float64, exact on the grid.
+        """Clip, round to the grid, and add this client's share of the noise; float64 entries, exact on the grid.
 
         Raises ValueError for noise that is too fine for the grid.
         """
         entries = sum(tensor.numel() for tensor in update.values())
         grid = 2.0**ring.FRACTION_BITS
-        # rounding to the grid may lengthen the update by half a step in every entry
+        # rounding to the grid may lengthen the update by half a grid step in every entry
         room = self.clip - math.sqrt(entries) / grid
         std = self._noise(sending.taken) * self.clip / math.sqrt(len(sending.cohort)) * grid
         if room <= 0 or 0 < std < 1e3:
@@ -63,7 +66,7 @@ class DistributedNoise(Defense):
         return protected
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
-        """One Gaussian mechanism a round, of the honest clients' noise."""
+        """One Gaussian mechanism per round, with the honest clients' noise."""
         event = PrivacyEvent(
             noise_multiplier=0.0,
             sampling_rate=1.0,
@@ -79,10 +82,14 @@ class DistributedNoise(Defense):
             relied = math.sqrt(self.honest)
         return (calibrated(event, relied, taken.rounds),)
 
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and one client's share of the sum's noise."""
+        return Release(self.clip, self._noise(taken) * self.clip / math.sqrt(taken.cohort))
+
     def known(self, taken: Participation) -> dict[str, Any]:
-        """The parameters, with the noise that was calibrated and the number of clients that share it."""
+        """The parameters, with the calibrated noise multiplier of the sum and the number of clients that share it."""
         return {**self.model_dump(), "noise_multiplier": self._noise(taken), "cohort": taken.cohort}
 
     def _noise(self, taken: Participation) -> float:
-        """Of the whole sum, over the clipping norm."""
+        """Standard deviation of the noise of all clients' sum, in multiples of `clip`."""
         return self.privacy_events(taken)[0].noise_multiplier / math.sqrt(self.honest)

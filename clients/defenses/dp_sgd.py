@@ -4,7 +4,8 @@ Abadi et al. 2016, algorithm 1, with Poisson sampling as its accounting assumes.
 """
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from opacus import GradSampleModule
@@ -34,38 +35,42 @@ from ..training.plain_sgd import drawn
 class DpSgd(Defense):
     """Replaces local training by DP-SGD. Guarantees epsilon per record, over all rounds.
 
-    Costs the records' own gradients (some 6 times a step's time) and no bytes.
+    Costs the gradient of each record (about 6 times the time of a step) and no bytes.
     """
 
     kind: Literal["dp-sgd"] = "dp-sgd"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     sampling = "poisson"
     per_record = True
     trials = (Trial(10, words="DP-SGD, noise 1, clip 1"), Trial(20, {"epsilon": 8}))
     noise_multiplier: float | None = Field(default=None, ge=0)
-    """Noise's standard deviation over the clipping norm; 1 where neither it nor an epsilon is given."""
+    """Standard deviation of the noise, in multiples of `clip`. Default: what epsilon needs, else 1."""
     epsilon: float | None = Field(default=None, gt=0)
-    """Budget of each client over the whole run: the noise is calibrated for it once, unless it is given too; a client
-    that has spent it takes part no more."""
+    """Privacy budget of each client over the whole run; the noise is calibrated for it unless noise_multiplier is
+    given. A client stops taking part before it exceeds the budget."""
     clip: float = Field(default=1.0, gt=0)
-    """Norm to which each record's gradient is cut."""
+    """Norm to which each record's gradient is clipped, over all parameters."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of records."""
     mode: Literal["ghost", "hooks", "functorch"] = "ghost"
-    """How Opacus clips: by the norms of the records' gradients and a second pass, which is quickest and needs least
-    memory, or by each record's gradient written out. The update is the same by any."""
+    """Method by which Opacus clips: "ghost" computes the norms of the records' gradients and their clipped sum in two
+    passes, which is fastest and needs least memory; "hooks" and "functorch" compute each record's gradient. The update
+    does not depend on it."""
     guard: bool = True
-    """Drop records whose gradient is not finite: clipping lets NaN through, at any noise. Off only to show that."""
+    """True: records whose gradient is not finite are dropped. False shows the bug: clipping lets NaN through, at any
+    noise, which reveals that such a record is there."""
 
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
-        """Return DP-SGD, whatever the training was."""
+        """Return DP-SGD in the place of any training."""
         return self._train
 
     def clipping(self, taken: Participation) -> Clipping | None:
-        """The same, for clients that are trained as one."""
+        """Clipping norm and noise, for clients that are trained in one stacked tensor."""
         (charged,) = self.privacy_events(taken)
         return Clipping(self.clip, charged.noise_multiplier, self.guard)
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
-        """One Poisson-sampled Gaussian mechanism a local step."""
+        """One Poisson-sampled Gaussian mechanism per local step."""
         event = PrivacyEvent(
             noise_multiplier=self.noise_multiplier or 0.0,
             sampling_rate=taken.batch_size / taken.records,
@@ -86,7 +91,7 @@ class DpSgd(Defense):
         return RecordExposure(charged.noise_multiplier, ((1.0, 1), (charged.sampling_rate, rounds - 1)))
 
     def known(self, taken: Participation) -> dict[str, Any]:
-        """The parameters, with the noise that was calibrated."""
+        """The parameters, with the calibrated noise multiplier."""
         return {**self.model_dump(), "noise_multiplier": self.privacy_events(taken)[0].noise_multiplier}
 
     def _train(self, job: Job) -> Update:
@@ -95,7 +100,7 @@ class DpSgd(Defense):
         start = {name: weight.detach().clone() for name, weight in job.network.named_parameters()}
         (charged,) = self.privacy_events(job.taken)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notes on hooks, none of them the user's business
+            warnings.simplefilter("ignore")  # torch's warnings about hooks, which do not concern the user
             ghost = self.mode == "ghost"
             model = (
                 GradSampleModuleFastGradientClipping(job.network, loss_reduction="sum", max_grad_norm=self.clip)
@@ -116,7 +121,7 @@ class DpSgd(Defense):
             )
             for batch in job.batches:
                 optimizer.zero_grad()
-                model.disable_hooks()  # what other defenses compute of the batch is not what is clipped
+                model.disable_hooks()  # gradients that other defenses compute on the batch must not be clipped
                 inputs, labels = drawn(job, torch.from_numpy(batch))
                 model.enable_hooks()
                 if ghost:
@@ -126,14 +131,14 @@ class DpSgd(Defense):
                     if self.guard:
                         _drop_non_finite(optimizer)
                 optimizer.step()
-        # by value: Opacus leaves the sum without noise on the parameters it trained
+        # copied, because Opacus leaves the sum without noise on the parameters it trained
         end = {name: weight.detach().clone() for name, weight in model.to_standard_module().named_parameters()}
         return {name: end[name] - start[name] for name in start}
 
     def _clipped_sum(
         self, model: GradSampleModuleFastGradientClipping, optimizer: DPOptimizer, inputs: Tensor, labels: Tensor
     ) -> None:
-        """Leave the sum of the clipped gradients on the parameters: a pass for the norms, a pass for the sum.
+        """Store the sum of the clipped gradients in the parameters' `grad`: one pass for the norms, one for the sum.
 
         Li, Tramer, Liang, Hashimoto 2022 (Large language models can be strong DP learners), section 4.
         """
@@ -155,7 +160,7 @@ class DpSgd(Defense):
 
 
 def _drop_non_finite(optimizer: DPOptimizer) -> None:
-    """Zero the per-record gradients whose norm is not finite in any parameter."""
+    """Zero the gradient of each record whose norm is not finite in some parameter."""
     samples: list[torch.Tensor] = optimizer.grad_samples
     bad = torch.zeros(len(samples[0]), dtype=torch.bool)
     for sample in samples:

@@ -3,8 +3,9 @@
 Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014 (Dropout), section 4.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,15 +17,16 @@ from fedinv.federation.streams import torch_stream
 
 
 class Dropout(Defense):
-    """Each hidden unit is 0 with chance `rate` while training, the others scaled up; records differ in theirs.
+    """Each hidden unit of each record is 0 with probability `rate` in training; the others are divided by 1 - rate.
 
     Claims no differential privacy: heuristic. Costs no bytes and hardly any time.
     """
 
     kind: Literal["dropout"] = "dropout"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"rate": 0.0}
     trials = (Trial(70),)
     rate: float = Field(default=0.3, ge=0, lt=1)
-    """Chance of a unit to be left out."""
+    """Probability that a hidden unit is set to 0, drawn anew for each record and step."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
         """Put a mask behind every activation; parameters keep their names."""
@@ -36,7 +38,7 @@ class Dropout(Defense):
         return wrapped
 
     def masks(self, rng: np.random.Generator) -> Masks:
-        """The same masks, for clients that are trained as one."""
+        """Dropout masks, for clients that are trained in one stacked tensor."""
         return partial(_mask, self.rate, torch_stream(rng))
 
 

@@ -1,12 +1,13 @@
 """Masks that cancel in the sum stand in for SecAgg.
 
 Bonawitz et al. 2017, section 4.1: clients i < j share a secret from which both draw the same mask; i adds it, j
-subtracts it, modulo 2^64, so one masked update is uniformly random and only the cohort's sum means anything. The key
-agreement and the recovery from drop-outs are left out: the shared secrets come from the scenario's seed, which no
-attack is given, and a round in which a client fails has no usable sum.
+subtracts it, modulo 2^64, so that a masked update is uniformly random and only the cohort's sum carries information.
+The key agreement and the recovery from drop-outs are left out: the shared secrets come from the scenario's seed, which
+no attack is given, and a round in which a client fails has no usable sum.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ class Masking(Defense):
     """update -> fixed-point(weight * update) + sum of pairwise masks, modulo 2^64. Claims no differential privacy."""
 
     kind: Literal["masking"] = "masking"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
     trials = (Trial(40, words="secure aggregation (masking)"),)
     secure_aggregation = True
     in_clear = "the number of examples of each client"
 
     def protect(self, update: Update, sending: Sending) -> Update:
-        """Mask the update. Raises ValueError for one that is not finite or alone in its cohort."""
+        """Mask the update. Raises ValueError for one that is not finite, and for a cohort of one client."""
         if len(sending.cohort) < 2:
             raise ValueError("masking needs at least two clients in a round: nobody to share a mask with")
         ring = to_ring(update, sending.weight)

@@ -3,7 +3,8 @@
 Zhang, Cisse, Dauphin, Lopez-Paz 2018 (mixup: beyond empirical risk minimization), section 2, with one share a batch.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ class Mixup(Defense):
     """
 
     kind: Literal["mixup"] = "mixup"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 1e-6}
     mixes_records = True
     alpha: float = Field(default=1.0, gt=0)
-    """1 draws any share as likely as any other, less one near 0 or 1, more one near one half."""
+    """Parameter of the Beta(alpha, alpha) distribution of the share: 1 is uniform, less favors shares near 0 and 1,
+    more favors one half."""
 
     def augment(self, batch: Batch, network: nn.Sequential, rng: np.random.Generator) -> Batch:
-        """Mix every record of the batch with the one in its place of a random order."""
+        """Mix every record of the batch, and its label, with that in its place of a random permutation."""
         share = float(rng.beta(self.alpha, self.alpha))
         other = torch.from_numpy(rng.permutation(len(batch.inputs)))
         return Batch(

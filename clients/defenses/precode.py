@@ -15,19 +15,20 @@ from fedinv.task.networks.bottleneck import WIDTH, Bottleneck
 
 
 class Precode(Defense):
-    """The shared model has a variational bottleneck of this width, which every local step draws anew.
+    """The shared model has a variational bottleneck, whose values every local step draws at random.
 
     Claims no differential privacy: heuristic. Costs the bytes and the time of two more layers: about 3 * width * width
     of the last hidden layer.
     """
 
     kind: Literal["precode"] = "precode"
+    never_neutral = "a network with a bottleneck is another network than one without"
     no_own_gradients = "its draws are part of the network, and its divergence is a mean over the batch"
     width: int = Field(default=WIDTH, gt=0)
-    """Numbers that pass."""
+    """Width of the bottleneck: numbers that are drawn for each record."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
-        """Have the network's bottleneck draw by this client's own generator."""
+        """Make the network's bottleneck draw from this client's own random stream."""
         for layer in network.modules():
             if isinstance(layer, Bottleneck):
                 layer.generator = torch_stream(rng)

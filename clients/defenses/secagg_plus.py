@@ -2,11 +2,11 @@
 
 Bell, Bonawitz, Gascon, Lepoint, Raykova 2020, in the implementation of Flower 1.41 (``secaggplus_mod`` here,
 ``SecAggPlusWorkflow`` at the server). A round takes four exchanges: public keys, encrypted shares of two secrets, the
-masked vector modulo 2^32, and of each client the shares of one of its secrets: of its own mask if it is still there,
-of its key if it dropped out.
+masked vector modulo 2^32, and shares of one secret of each client: of its own mask if it is present, of its key if it
+dropped out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -24,25 +24,27 @@ from fedinv.federation import wire
 class SecaggPlus(SecaggTerms, Defense):
     """The server learns the weighted sum of the updates, quantized, and who took part; no single update.
 
-    Claims no differential privacy: the sum itself may tell of records, and rounding blurs a large one only by chance
-    (`masking` shows what the exact sum tells). A client that fails before it sent its vector is not in the sum, which
-    stays right as long as enough neighbors of everybody remain; else the round changes nothing.
+    Claims no differential privacy: the sum itself may reveal records, and rounding guarantees nothing (`masking` shows
+    what the exact sum reveals). A client that fails before it sent its vector is not in the sum, which
+    stays correct as long as enough neighbors of each client remain; else the round changes nothing.
 
     What the protocol does not hide as Flower ships it: it is made for a server that follows it. One that lists the
     same clients as present and as dropped out gets the shares of both secrets and opens every update, unless
-    `check_lists` is on. And its masks come from seeds folded to 32 bits and a generator that is not made for
-    cryptography: who knows all masks of a client but one can search for the last.
+    `check_lists` is on. And its masks come from seeds of 32 bits and a generator that is not cryptographic:
+    whoever knows all masks of a client but one can search for the last.
 
-    Costs four messages a client and round, 8 bytes a parameter, and masks to be drawn for every neighbor.
+    Costs four messages per client and round, 8 bytes per parameter, and the time to draw a mask per neighbor.
     """
 
     kind: Literal["secagg-plus"] = "secagg-plus"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
+    unseeded: ClassVar[str | None] = "its secrets are drawn by Flower's protocol from the operating system"
     secure_aggregation: ClassVar[bool] = True
     can_be_unmasked: ClassVar[bool] = True
     in_clear: ClassVar[str | None] = "the number of examples and the weight of each client, and who took part"
 
     def misfit(self, cohort: int) -> str | None:
-        """Refuse a cohort whose sum would wrap around."""
+        """Refuse a cohort whose sum would wrap around the modulus."""
         if cohort > self.capacity:
             return (
                 f"{cohort} clients in a round are too many for quantization_bits = {self.quantization_bits}: the "
@@ -51,7 +53,7 @@ class SecaggPlus(SecaggTerms, Defense):
         return None
 
     def known(self, taken: Participation) -> dict[str, Any]:
-        """The parameters in force, and how many clients the sum is of."""
+        """The parameters in force, with the number of clients behind the sum."""
         return {**self.model_dump(), "max_weight": self.heaviest(taken.heaviest), "cohort": taken.cohort}
 
     def carry(self, message: Message, context: Context, call_next: CallNext, carrying: Carrying) -> Message:
@@ -63,7 +65,7 @@ class SecaggPlus(SecaggTerms, Defense):
         asked = message.content.config_records[RECORD_KEY_CONFIGS]
         stage = asked.get(Key.STAGE)
         if stage == Stage.SETUP:
-            context.state.config_records.pop(RECORD_KEY_STATE, None)  # of a round that came to no end
+            context.state.config_records.pop(RECORD_KEY_STATE, None)  # left from an unfinished round
             _insist(asked, agreed)
         if stage == Stage.UNMASK and self.check_lists:
             _disjoint(asked)
@@ -82,9 +84,9 @@ class SecaggPlus(SecaggTerms, Defense):
         except _NoUpdateError:
             return failed[0]
         for name in [name for name in reply.content if name.startswith("fitres.")]:
-            del reply.content[name]  # what the mod reads, and nobody else
+            del reply.content[name]  # read by the mod alone
         if stage == Stage.UNMASK:
-            context.state.config_records.pop(RECORD_KEY_STATE, None)  # its secrets are of no more use
+            context.state.config_records.pop(RECORD_KEY_STATE, None)  # its secrets are not needed any more
         return reply
 
 
@@ -93,7 +95,7 @@ class _NoUpdateError(Exception):
 
 
 def _agreed(defense: SecaggPlus, carrying: Carrying) -> dict[str, Any]:
-    """What a server that keeps to the scenario asks for."""
+    """Parameters that a server which follows the scenario sends, by SecAgg+'s key."""
     agreed, cohort = terms(defense.model_dump()), carrying.taken.cohort
     return {
         Key.SAMPLE_NUMBER: cohort,
@@ -107,7 +109,7 @@ def _agreed(defense: SecaggPlus, carrying: Carrying) -> dict[str, Any]:
 
 
 def _insist(asked: ConfigRecord, agreed: dict[str, Any]) -> None:
-    """Refuse terms that are not the scenario's: a threshold of one would open every secret."""
+    """Refuse parameters other than the scenario's: a threshold of one share would reveal every secret."""
     for key, value in agreed.items():
         if asked.get(key) != value:
             raise ValueError(f"the server asks for SecAgg+ with {key} = {asked.get(key)!r} and not {value!r} as agreed")
@@ -121,7 +123,7 @@ def _disjoint(asked: ConfigRecord) -> None:
 
 
 def _as_fit_result(reply: Message, agreed: dict[str, Any]) -> Message:
-    """Put the update where the mod looks for it, in float64; refuse one that the mod would cut."""
+    """Move the update to where the mod reads it, in float64. Raises ValueError for one that the mod would clip."""
     update = wire.unpack(reply.content.array_records["update"])
     weight = float(reply.content.metric_records["metrics"]["weight"])  # type: ignore[arg-type]
     limit, heaviest = agreed[Key.CLIPPING_RANGE], agreed[Key.MAX_WEIGHT]
@@ -129,7 +131,7 @@ def _as_fit_result(reply: Message, agreed: dict[str, Any]) -> Message:
         raise ValueError(f"its weight {weight:g} is above max_weight {heaviest:g}, and the sum would overflow")
     arrays = [tensor.double().numpy() for tensor in update.values()]
     largest = max((_largest(array) for array in arrays), default=0.0) * weight / heaviest
-    if not largest <= limit:  # not a number is not within the range either
+    if not largest <= limit:  # NaN is refused too
         raise ValueError(
             f"its update times weight / max_weight reaches {largest:.3g}, beyond clipping_range {limit:g}, and would "
             "be cut: raise clipping_range or list a defense that clips before it"
@@ -148,7 +150,7 @@ def _largest(array: NDArray[np.float64]) -> float:
 
 @contextmanager
 def _rounding(rng: np.random.Generator) -> Iterator[None]:
-    """The mod rounds at random with numpy's global generator: let it draw on the scenario's seed meanwhile."""
+    """Seed numpy's global generator, with which the mod rounds, from the scenario's; restore it afterwards."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
     try:

@@ -4,7 +4,8 @@ Han, Pool, Tran, Dally 2015 (Learning both weights and connections), section 3, 
 (Model pruning enables efficient federated learning), for a federation that prunes.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,19 +17,20 @@ from fedinv.defense_terms.small_model import kept
 class SmallModel(Defense):
     """Weights that are not among the largest of their layer are 0 from the first round on; biases are kept.
 
-    Which ones follows from the weights that the server sent alone, so that all clients prune alike, and once pruned
-    they stay so. Claims no differential privacy: heuristic, as compression of the model. Costs about 4.1 bytes for each
-    weight that is kept after the first round, and a look at each weight a round.
+    The choice depends on the weights that the server sent alone, so that all clients prune the same ones, and pruned
+    weights stay pruned. Claims no differential privacy: heuristic, as compression of the model. Costs about 4.1 bytes
+    for each weight that is kept after the first round, and one selection over all weights per round.
     """
 
     kind: Literal["small-model"] = "small-model"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"keep": 1.0}
     trials = (Trial(60),)
     compresses = True
     keep: float = Field(default=0.25, gt=0, le=1)
-    """Share of each layer's weights that is trained."""
+    """Share of each layer's weights that is kept and trained."""
 
     def wrap_training(self, training: LocalTraining) -> LocalTraining:
-        """Prune what was received, train, and send no change of what was pruned but to zero."""
+        """Prune the received weights and train the rest; the update of a pruned weight sets it to zero."""
 
         def train(job: Job) -> Update:
             weights = {name: tensor.detach().clone() for name, tensor in job.network.named_parameters()}

@@ -1,11 +1,11 @@
-"""Trains a layer on inputs that tell less of the record.
+"""Trains a layer on inputs that reveal less of the record.
 
 Sun, Li, Wang, Yang, Li, Chen 2021 (Soteria: provable defense against privacy leakage in federated learning from
 representation perspective), section 4 and equation 7.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,23 +18,24 @@ from fedinv.defense import Defense
 
 
 class Soteria(Defense):
-    """The update of one linear layer's weight is computed from perturbed inputs of it; all else is trained as usual.
+    """The update of one linear layer's weight is computed from perturbed inputs; the rest is trained as usual.
 
-    Of each record's inputs r to that layer the share `prune` with the largest |r_i| / |d r_i / d record| is taken for
-    0, there and nowhere else. Claims no differential privacy: heuristic. Costs the slopes of all inputs of the layer in
-    every step (as many passes back as it has inputs), and no bytes.
+    Of each record's inputs r to that layer, the share `prune` with the largest |r_i| / |d r_i / d record| is set to 0
+    in the gradient of that weight alone. Claims no differential privacy: heuristic. Costs the derivatives of all inputs
+    of the layer in every step (as many backward passes as it has inputs), and no bytes.
     """
 
     kind: Literal["soteria"] = "soteria"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"prune": 0.0}
     no_own_gradients = "it changes a layer's gradient itself, which clipping by example does not see"
     layer: int = Field(default=-1, ge=-64, lt=64)
-    """Which of the linear layers is defended; -1 is the last one, whose input is the representation of the paper, 0 the
-    first one, whose input is the record itself or what the convolutions make of it."""
+    """Position of the defended layer among the linear layers. -1 is the last one, whose input is the representation of
+    the paper; 0 is the first one, whose input is the record itself or the output of the convolutions."""
     prune: float = Field(default=0.8, ge=0, le=1)
-    """Share of each record's inputs to the layer that is taken out."""
+    """Share of each record's inputs to the layer that is set to 0."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
-        """Put the defended layer in the place of the plain one. Raises ValueError where there is no such layer."""
+        """Replace the plain layer by the defended one. Raises ValueError where there is no such layer."""
         found = [name for name, layer in network.named_children() if isinstance(layer, nn.Linear)]
         if not -len(found) <= self.layer < len(found):
             raise ValueError(f"soteria.layer: {self.layer} is none of the {len(found)} linear layers")
@@ -52,18 +53,18 @@ class Soteria(Defense):
 
     def _mask(self, below: nn.Sequential, records: list[Tensor]) -> Callable[[Tensor], Tensor]:
         def mask(representation: Tensor) -> Tensor:
-            """1 for the entries that are kept, of representations (n, w)."""
+            """Mask of inputs (n, w): 1 for those that are kept, 0 for the others."""
             with torch.no_grad():
-                told = representation.detach().abs() / _slopes(below, records[0].detach()).clamp_min(1e-12)
-                taken = round(self.prune * told.shape[1])
-                kept = torch.ones_like(told)
-                return kept.scatter(1, told.topk(taken, dim=1).indices, 0.0)
+                revealing = representation.detach().abs() / _slopes(below, records[0].detach()).clamp_min(1e-12)
+                removed = round(self.prune * revealing.shape[1])
+                kept = torch.ones_like(revealing)
+                return kept.scatter(1, revealing.topk(removed, dim=1).indices, 0.0)
 
         return mask
 
 
 class _Defended(nn.Module):
-    """A linear layer whose weight learns from perturbed inputs, and whose outputs and bias from the true ones."""
+    """A linear layer whose weight's gradient uses perturbed inputs; its outputs and bias use the true ones."""
 
     def __init__(self, layer: nn.Linear, mask: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class _Defended(nn.Module):
 
 
 def _slopes(below: nn.Sequential, records: Tensor) -> Tensor:
-    """Lengths of the slopes of each input of the layer by the record, (n, w)."""
+    """Norm of each layer input's derivative by the record, (n, w)."""
     if not len(below):
         return torch.ones_like(records)
     parameters = {name: tensor.detach() for name, tensor in below.named_parameters()}
@@ -87,5 +88,5 @@ def _slopes(below: nn.Sequential, records: Tensor) -> Tensor:
         out: Tensor = functional_call(below, (parameters, buffers), (record[None],))
         return out[0]
 
-    # one record at a time: the slopes of a wide layer take its width times the record's
+    # one record at a time: the derivatives take the layer's width times the record's in memory
     return torch.stack([jacrev(represent)(record).norm(dim=1) for record in records])

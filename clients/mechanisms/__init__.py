@@ -1,1 +1,1 @@
-"""What several defenses share: clipping, noise, and the largest entries."""
+"""Mechanisms that several defenses share: clipping, noise, and pruning."""

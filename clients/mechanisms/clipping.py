@@ -1,4 +1,4 @@
-"""Cutting an update to a norm, and adding noise to it."""
+"""Clips an update to a norm, and adds noise to it."""
 
 import math
 
@@ -8,9 +8,9 @@ from fedinv.federation.training import Update
 
 
 def clipped(update: Update, norm: float) -> Update:
-    """Cut an update to a norm over all parameters (McMahan et al. 2018, equation 2).
+    """Clip an update to a norm over all parameters (McMahan et al. 2018, equation 2).
 
-    One that is not finite becomes zero, as scaling would let it through.
+    An update that is not finite becomes zero, because scaling does not bound it.
     """
     length = math.sqrt(sum(float(tensor.double().square().sum()) for tensor in update.values()))
     if not math.isfinite(length):
@@ -20,5 +20,5 @@ def clipped(update: Update, norm: float) -> Update:
 
 
 def noised(update: Update, std: float, generator: torch.Generator) -> Update:
-    """The update with Gaussian noise of a standard deviation added to every entry."""
+    """Add Gaussian noise of standard deviation `std` to every entry of the update."""
     return {name: tensor + std * torch.randn(tensor.shape, generator=generator) for name, tensor in update.items()}

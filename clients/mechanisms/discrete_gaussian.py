@@ -1,14 +1,14 @@
-"""The discrete Gaussian: noise on whole numbers."""
+"""The discrete Gaussian distribution: noise on integers."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def discrete_gaussian(std: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw whole numbers with probability in proportion to exp(-x^2 / (2 std^2)), as float64 (count,).
+    """Draw integers with probability proportional to exp(-x^2 / (2 std^2)), as float64 (count,).
 
     Canonne, Kamath, Steinke 2020 (The discrete Gaussian for differential privacy), algorithms 2 and 3: from discrete
-    Laplace numbers, by rejection. Drawn in float64 instead of rationals: a simulator's noise, not a cryptographer's.
+    Laplace numbers, by rejection. Drawn in float64 instead of rationals, which suffices for a simulator.
     Exact below 2^53. Raises ValueError for a standard deviation that is not positive.
     """
     if not std > 0:

@@ -1,1 +1,1 @@
-"""Local training: what a client does with its records in a round."""
+"""Local training of one client, or of many in one stacked tensor."""

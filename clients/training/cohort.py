@@ -1,4 +1,4 @@
-"""The clients of a round, trained together where the model and the defenses allow it."""
+"""The clients of a round, trained in one stacked tensor where the model and the defenses allow it."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from .job import network, population_of, stacked_jobs
 
 
 def why_alone(scenario: Scenario) -> str | None:
-    """Why the clients of a scenario must be trained one by one; None where they need not be."""
+    """Return why a scenario's clients must be trained one by one, as a clause; None where they can be stacked."""
     if scenario.audit.plant != "nothing":
         return "an audit plants canaries"
     if not scenario.model.perceptron:
         return f"the model {scenario.model.kind!r} is no perceptron"
-    told = 0
+    changes = 0
     for defense in scenario.defenses:
         kind = type(defense)
         if kind.augment is not Defense.augment:
@@ -31,14 +31,14 @@ def why_alone(scenario: Scenario) -> str | None:
         clipped = kind.clipping is not Defense.clipping
         if kind.wrap_training is not Defense.wrap_training and not clipped:
             return f"{defense.kind!r} changes the training"
-        told += masked + clipped
-    return "several defenses change the training" if told > 1 else None
+        changes += masked + clipped
+    return "several defenses change the training" if changes > 1 else None
 
 
 class Cohort:
-    """Trains the clients of one round at a time, chunk by chunk, when the first of a chunk is asked for its update.
+    """Trains the clients of a round in chunks: a chunk is trained when the first of its clients needs its update.
 
-    For engines that run all clients in one process. It holds what was trained and not yet asked for.
+    For engines that run all clients in one process. It holds the updates that were trained and not yet fetched.
     """
 
     def __init__(self, scenario: Scenario, device: torch.device) -> None:
@@ -50,7 +50,7 @@ class Cohort:
         self._updates: dict[int, Update] = {}
 
     def update(self, client: int, round_: int, cohort: Sequence[int], arrays: ArrayRecord) -> Update | None:
-        """A client's update of a round; None where it must be trained by itself."""
+        """Return a client's update of a round, and forget it; None where the client must be trained on its own."""
         if self.why_alone is not None:
             return None
         sent = [array.data for array in arrays.values()]
@@ -61,7 +61,7 @@ class Cohort:
         if client not in self._updates:
             chunk = self._jobs.get(client)
             if chunk is None:
-                return None  # asked twice, or not of this round
+                return None  # fetched already, or not in this round
             trained = stacked.train([job for _, job in chunk], self._device)
             self._updates |= {one: update for (one, _), update in zip(chunk, trained, strict=True)}
         self._jobs.pop(client, None)

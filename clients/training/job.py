@@ -1,4 +1,4 @@
-"""One client's local training in a round: what it trains on, and the update that comes of it."""
+"""Jobs of local training: a client's records, batches and defenses in a round, and the update."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -15,6 +15,7 @@ from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Updat
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
 
+from .. import hooks
 from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
@@ -34,17 +35,18 @@ def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor
 
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
-    """Train a client by itself, as the scenario and its defenses have it. Takes the memory of the weights over."""
+    """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
-        run = defense.wrap_training(run)
+        if type(defense).wrap_training is not Defense.wrap_training:
+            run = hooks.wrapped_training(defense, run)
     update = run(job)
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
 
 def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
-    """The job of a client that is trained by itself; `received` is its own network, which training changes."""
+    """Make the job of a client that is trained on its own; `received` is its own network, which training changes."""
     settings, seed = scenario.training.settings, scenario.seed
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
@@ -52,7 +54,8 @@ def single_job(scenario: Scenario, people: Population, client: int, round_: int,
         planted = plant(inputs, labels, received, seed, client, scenario.server.overflow)
         inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
     for position, defense in enumerate(scenario.defenses):
-        received = defense.wrap_network(received, stream(seed, "network", position, client, round_))
+        if type(defense).wrap_network is not Defense.wrap_network:
+            received = hooks.wrapped_network(defense, received, stream(seed, "network", position, client, round_))
     return Job(
         network=received,
         inputs=inputs,
@@ -68,7 +71,7 @@ def single_job(scenario: Scenario, people: Population, client: int, round_: int,
 def stacked_jobs(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
-    """Jobs for clients trained in one stacked tensor. All share `received`, which is not modified."""
+    """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
     settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]
@@ -86,8 +89,8 @@ def stacked_jobs(
                 training=settings,
                 rng=stream(seed, "training", client, round_) if clipping else _NO_DRAWS,
                 taken=taken,
-                masks=next((d.masks(stream(seed, "network", at, client, round_)) for at, d in masking), None),
-                clipping=next((defense.clipping(taken) for defense in clipping), None),
+                masks=next((hooks.masks(d, stream(seed, "network", at, client, round_)) for at, d in masking), None),
+                clipping=next((hooks.clipping(defense, taken) for defense in clipping), None),
             )
         )
     return jobs
@@ -105,7 +108,7 @@ def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: i
 
     def augment(batch: Batch) -> Batch:
         for defense, rng in changing:
-            batch = defense.augment(batch, received, rng)
+            batch = hooks.augmented(defense, batch, received, rng)
         return batch
 
     return augment

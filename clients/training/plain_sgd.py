@@ -13,9 +13,9 @@ from fedinv.task.networks.bottleneck import penalty
 def plain_sgd(job: Job) -> Update:
     """Train on the job's batches and return LOCAL MINUS GLOBAL.
 
-    SGD with momentum and weight decay as in McMahan et al. 2017, algorithm 1. FedSGD's single step is returned as
-    the product -lr * gradient, not as a difference of weights, so that no digits are lost. What a batch normalization
-    counts of its batches is part of the update, as in a Flower client that sends its state_dict.
+    SGD with momentum and weight decay as in McMahan et al. 2017, algorithm 1. A single step is returned as the product
+    -lr * gradient, not as a difference of weights, which would lose digits. The change of a batch normalization's
+    running statistics is part of the update, as in a Flower client that sends its state_dict.
     """
     settings = job.training
     named = dict(job.network.named_parameters())
@@ -24,8 +24,8 @@ def plain_sgd(job: Job) -> Update:
     steps: list[torch.Tensor] = []
     for batch in job.batches:
         inputs, labels = drawn(job, torch.from_numpy(batch))
-        off = loss(job.network(inputs), labels) + penalty(job.network)
-        gradients = list(torch.autograd.grad(off, weights))
+        objective = loss(job.network(inputs), labels) + penalty(job.network)
+        gradients = list(torch.autograd.grad(objective, weights))
         with torch.no_grad():
             if settings.weight_decay:
                 torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)
@@ -42,7 +42,7 @@ def plain_sgd(job: Job) -> Update:
 
 
 def drawn(job: Job, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and labels (or probabilities of classes) of a local step, as the defenses make them of these records."""
+    """Inputs and labels (or class probabilities) of a local step on these rows, as the defenses change them."""
     inputs, labels = job.inputs[rows], job.labels[rows]
     if job.augment is None or not len(rows):
         return inputs, labels

@@ -1,7 +1,7 @@
-"""Local training of many clients as one: perceptrons whose weights are stacked, trained in closed form.
+"""Local training of many clients' perceptrons in one stacked tensor, with gradients in closed form.
 
-The same steps that `plain_sgd` and dp-sgd take for one client, written out as batched products over all clients of a
-chunk: no graph, no autograd. A client's update depends on its own job alone, whoever is trained beside it.
+Takes the steps of `plain_sgd` and dp-sgd for all clients of a chunk as batched products, without autograd. A client's
+update depends on its own job alone, not on the others of its chunk.
 """
 
 import math
@@ -18,20 +18,20 @@ from fedinv.federation.streams import torch_stream
 from fedinv.federation.training import Job, Update
 
 CHUNK_BYTES = 1_500_000
-"""Of stacked weights that are trained at once: as many as a core's cache holds beside their gradients."""
+"""Bytes of stacked weights per chunk on a CPU: what a core's cache holds along with their gradients."""
 GPU_CHUNK_BYTES = 500_000_000
-"""On a GPU, which wants more work at once."""
+"""Bytes of stacked weights per chunk on a GPU, which needs more work at once."""
 
 BACK: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    nn.ReLU: lambda off, _, out: torch.ops.aten.threshold_backward(off, out, 0),
-    nn.LeakyReLU: lambda off, _, out: torch.where(out > 0, off, 0.01 * off),
-    nn.Tanh: lambda off, _, out: off * (1 - out.square()),
-    nn.Sigmoid: lambda off, _, out: off * out * (1 - out),
-    nn.GELU: lambda off, z, _: (
-        off * ((1 + torch.erf(z / math.sqrt(2))) / 2 + z * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi))
+    nn.ReLU: lambda error, _, out: torch.ops.aten.threshold_backward(error, out, 0),
+    nn.LeakyReLU: lambda error, _, out: torch.where(out > 0, error, 0.01 * error),
+    nn.Tanh: lambda error, _, out: error * (1 - out.square()),
+    nn.Sigmoid: lambda error, _, out: error * out * (1 - out),
+    nn.GELU: lambda error, z, _: (
+        error * ((1 + torch.erf(z / math.sqrt(2))) / 2 + z * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi))
     ),
 }
-"""An error on its way back through an activation, by the activation's input and output."""
+"""Backward pass of each activation: (gradient at its output, its input, its output) -> gradient at its input."""
 
 
 def stackable(network: nn.Sequential) -> bool:
@@ -47,7 +47,7 @@ def stackable(network: nn.Sequential) -> bool:
 
 
 def chunks(jobs: Sequence[Job], device: torch.device) -> list[list[int]]:
-    """Positions of the jobs, those of like length side by side, in chunks that suit the device."""
+    """Split the jobs into chunks that suit the device, by position; sorted by steps and records, most first."""
     if not jobs:
         return []
     bytes_each = sum(p.numel() * p.element_size() for p in jobs[0].network.parameters())
@@ -58,9 +58,9 @@ def chunks(jobs: Sequence[Job], device: torch.device) -> list[list[int]]:
 
 @torch.no_grad()
 def train(jobs: Sequence[Job], device: torch.device) -> list[Update]:
-    """Train clients that start from the same weights; returns LOCAL MINUS GLOBAL of each.
+    """Train clients that start from the same weights, and return LOCAL MINUS GLOBAL of each.
 
-    All jobs share one network, which is left as it is, and are sorted by their number of steps, most first.
+    All jobs must share one network, which is not modified, and be sorted by their number of steps, most first.
     """
     network, settings = jobs[0].network, jobs[0].training
     clipped = jobs[0].clipping is not None
@@ -74,13 +74,15 @@ def train(jobs: Sequence[Job], device: torch.device) -> list[Update]:
     for step in range(data.index.shape[1]):
         active = data.active(step)
         at = [p[:active] for p in weights]
-        offs, outs = _passed(at, network, data, step, active)
+        errors, outs = _passed(at, network, data, step, active)
         if plain:
-            for i, (off, out) in enumerate(zip(offs, outs, strict=True)):
-                at[2 * i].baddbmm_(off.mT, out, alpha=-settings.lr)
-                at[2 * i + 1].add_(off.sum(1), alpha=-settings.lr)
+            for i, (error, out) in enumerate(zip(errors, outs, strict=True)):
+                at[2 * i].baddbmm_(error.mT, out, alpha=-settings.lr)
+                at[2 * i + 1].add_(error.sum(1), alpha=-settings.lr)
             continue
-        gradients = [part for off, out in zip(offs, outs, strict=True) for part in (off.mT.bmm(out), off.sum(1))]
+        gradients = [
+            part for error, out in zip(errors, outs, strict=True) for part in (error.mT.bmm(out), error.sum(1))
+        ]
         if noise is not None:
             noise.add(gradients, active)
         if settings.weight_decay:
@@ -92,7 +94,7 @@ def train(jobs: Sequence[Job], device: torch.device) -> list[Update]:
         else:
             steps = gradients
         torch._foreach_add_(at, steps, alpha=-settings.lr)
-    if one_step and not clipped:  # the product itself: no digits are lost in a difference
+    if one_step and not clipped:  # the product itself: a difference would lose digits
         moved = list(torch._foreach_mul(steps, -settings.lr))
     else:
         moved = [end.sub_(begun) for end, begun in zip(weights, start, strict=True)]
@@ -103,19 +105,19 @@ def train(jobs: Sequence[Job], device: torch.device) -> list[Update]:
 
 @dataclass(frozen=True)
 class _Data:
-    """The records of all clients, and which of them each step uses."""
+    """The records of all clients of a chunk, and their use by each step."""
 
     jobs: Sequence[Job]
     inputs: Tensor
-    """float32 (records of all clients, width)."""
+    """Encoded records of all clients, float32 (records, width)."""
     targets: Tensor
-    """float32 (records, classes), or (records,) standardized targets."""
+    """Targets: one-hot classes, float32 (records, classes), or standardized numbers, float32 (records,)."""
     index: Tensor
-    """int64 (clients, steps, batch): rows; past the end of a batch any."""
+    """Rows of `inputs` that each step uses, int64 (clients, steps, batch); arbitrary beyond a batch's end."""
     counts: np.ndarray[tuple[int, int], np.dtype[np.int64]]
-    """(clients, steps): how many there are."""
+    """Number of records in each batch (clients, steps)."""
     clips: Tensor | None
-    """float32 (clients,): norm to which records' gradients are cut; None where they are not."""
+    """Norm to which each client's record gradients are clipped, float32 (clients,); None without clipping."""
 
     @classmethod
     def of(cls, jobs: Sequence[Job], outputs: int, device: torch.device) -> Self:
@@ -144,11 +146,11 @@ class _Data:
         )
 
     def active(self, step: int) -> int:
-        """How many clients have such a step: they come first."""
+        """Number of clients that train at this step: jobs are sorted by steps, so that they are rows [0, active)."""
         return sum(len(job.batches) > step for job in self.jobs)
 
     def masks(self, step: int, active: int, width: int) -> Tensor | None:
-        """What dropout makes of a layer's units, (clients, batch, width); None where there is none."""
+        """Dropout masks of a hidden layer's units, (active clients, batch, width); None without dropout."""
         if self.jobs[0].masks is None:
             return None
         counts = self.counts[:active, step]
@@ -162,9 +164,9 @@ class _Data:
 def _passed(
     weights: Sequence[Tensor], network: nn.Sequential, data: _Data, step: int, active: int
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """A step's passes forward and back: each layer's errors (clients, batch, units) and its inputs.
+    """Forward and backward pass of a step: each layer's errors (clients, batch, units) and inputs.
 
-    Their products are the gradients of the mean loss of each client's batch, or the sum of its records' clipped ones.
+    Their products are the gradient of each client's mean loss over its batch, or the sum of its clipped gradients.
     """
     counts = data.counts[:active, step]
     rows = data.index[:active, step, : max(1, int(counts.max()))]
@@ -177,51 +179,59 @@ def _passed(
             passed.append((z, out, mask))
             outs.append(out if mask is None else out * mask)
     targets = data.targets[rows]
-    off = torch.softmax(z, 2).sub_(targets) if targets.ndim == 3 else 2 * (z - targets.unsqueeze(2))
+    error = torch.softmax(z, 2).sub_(targets) if targets.ndim == 3 else 2 * (z - targets.unsqueeze(2))
     ragged = bool((counts != rows.shape[1]).any())
     if data.clips is None:
         shares = torch.from_numpy((np.arange(rows.shape[1]) < counts[:, None]) / counts[:, None]) if ragged else None
-        off = off.mul_(shares.float().to(off.device).unsqueeze(2)) if shares is not None else off.div_(rows.shape[1])
-    offs = [off]
+        error = (
+            error.mul_(shares.float().to(error.device).unsqueeze(2))
+            if shares is not None
+            else error.div_(rows.shape[1])
+        )
+    errors = [error]
     for i in range(layers - 1, 0, -1):
         z, out, mask = passed[i - 1]
-        off = torch.bmm(off, weights[2 * i])
-        off = BACK[type(network[2 * i - 1])](off if mask is None else off.mul_(mask), z, out)
-        offs.append(off)
-    offs.reverse()
+        error = torch.bmm(error, weights[2 * i])
+        error = BACK[type(network[2 * i - 1])](error if mask is None else error.mul_(mask), z, out)
+        errors.append(error)
+    errors.reverse()
     if data.clips is not None:
-        there = torch.from_numpy(np.arange(rows.shape[1]) < counts[:, None]).to(off.device)
+        present = torch.from_numpy(np.arange(rows.shape[1]) < counts[:, None]).to(error.device)
         guard = any(job.clipping.guard for job in data.jobs if job.clipping is not None)
-        return _clipped(offs, outs, data.clips[:active], there, guard)
-    return offs, outs
+        return _clipped(errors, outs, data.clips[:active], present, guard)
+    return errors, outs
 
 
 def _clipped(
-    offs: list[Tensor], outs: list[Tensor], clips: Tensor, there: Tensor, guard: bool
+    errors: list[Tensor], outs: list[Tensor], clips: Tensor, present: Tensor, guard: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The layers' errors and inputs, each record's error scaled so that its gradient is no longer than `clips`.
+    """Scale each record's errors so that its gradient's norm is at most `clips`; returns the layers' errors and inputs.
 
     A linear layer's gradient of one record is an outer product, of length |error| * |(input, 1)|: Goodfellow 2015
-    (Efficient per-example gradient computations). One not `there` is dropped, as is, with `guard`, one not finite.
+    (Efficient per-example gradient computations). A record that is not `present` is dropped, and, with
+    `guard`, one whose gradient is not finite.
     """
-    squares = torch.zeros_like(there, dtype=torch.float32)
-    for off, out in zip(offs, outs, strict=True):
-        squares += off.square().sum(2) * (out.square().sum(2) + 1)
+    squares = torch.zeros_like(present, dtype=torch.float32)
+    for error, out in zip(errors, outs, strict=True):
+        squares += error.square().sum(2) * (out.square().sum(2) + 1)
     factors = (clips.unsqueeze(1) / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-    usable = (there & squares.isfinite() if guard else there).unsqueeze(2)
-    offs = [torch.where(usable, off * factors.unsqueeze(2), 0.0) for off in offs]
-    return offs, [torch.where(usable, out, 0.0) for out in outs] if guard else outs  # 0 times infinity is no 0
+    usable = (present & squares.isfinite() if guard else present).unsqueeze(2)
+    errors = [torch.where(usable, error * factors.unsqueeze(2), 0.0) for error in errors]
+    return errors, [torch.where(usable, out, 0.0) for out in outs] if guard else outs  # 0 times infinity is NaN
 
 
 @dataclass(frozen=True)
 class _Noise:
-    """What Opacus adds to a sum of clipped gradients, drawn as it draws it: a client, a step, a parameter at a time."""
+    """Noise on sums of clipped gradients, drawn in Opacus's order: by client, step and parameter."""
 
     generators: Sequence[torch.Generator]
+    """Generator of each client."""
     spreads: Sequence[float]
+    """Standard deviation of each client's noise."""
     sizes: Tensor
-    """(clients,) records that a step is expected to use."""
+    """Expected number of records per step of each client, float32 (clients,)."""
     shapes: Sequence[torch.Size]
+    """Shape of each parameter."""
 
     @classmethod
     def of(cls, jobs: Sequence[Job], parameters: Sequence[Tensor]) -> Self:
@@ -233,7 +243,7 @@ class _Noise:
         )
 
     def add(self, gradients: list[Tensor], active: int) -> None:
-        """Add it, and divide by the size of a batch."""
+        """Add noise to the active clients' gradients, and divide them by the expected batch size; in place."""
         drawn = [torch.zeros(active, *shape) for shape in self.shapes]
         each = list(zip(*(tensor.unbind() for tensor in drawn), strict=True))
         for generator, spread, parts in zip(self.generators, self.spreads, each, strict=False):

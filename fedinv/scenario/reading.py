@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, create_model
 
 from fedinv import plugins
+from fedinv.blame import PluginError
 from fedinv.errors import RequestError, nearest
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
@@ -39,20 +40,21 @@ def loads(text: str) -> Scenario:
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
     try:
-        kinds = _kinds(document)
+        model = _model(*_kinds(document))
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
-    model = _model(*kinds)
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestError(f"{where}: {explain(error, model, document)}") from None
+    except PluginError as error:
+        raise RequestError(f"{where}: {error}") from error
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all plugins that are installed, for editors."""
+    """The JSON Schema of a scenario over all plugins that are installed and can be loaded, for editors."""
     return _model(
-        tuple(plugins.available("datasets")), tuple(plugins.available("defenses")), tuple(plugins.available("attacks"))
+        tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses")), tuple(plugins.loaded("attacks"))
     ).model_json_schema()
 
 

@@ -1,6 +1,5 @@
 """Minimizes a misfit: all restarts in one tensor, each keeping the best batch that was evaluated."""
 
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
+from .. import clock
 from .objective import Objective
 from .priors import Prior
 from .relaxation import Relaxation
@@ -63,7 +63,7 @@ class Descent:
     enough: float = 0.0
     """Misfit below which a restart has arrived; all stop when one has."""
     seconds: float = float("inf")
-    """Wall-clock seconds after which the search stops."""
+    """Seconds of computing after which the search stops."""
     patience: int = 0
     """Steps over which the restarts' mean log misfit must fall by GAIN, or all stop; 0: never checked."""
     rule: Rule = "signed-adam"
@@ -86,7 +86,7 @@ def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progre
     """
     restarts = len(free)
     per_chunk = max(1, CHUNK // held)
-    deadline = time.monotonic() + how.seconds
+    deadline = clock.seconds(free.device) + how.seconds
     parts = []
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
@@ -119,7 +119,7 @@ def _descend(
         if step % LOOK == 0:
             progress(step / how.iterations)
             reached.append(float(best.clamp_min(1e-12).log().mean()))
-            if bool((best < how.enough).any()) or time.monotonic() > deadline or _idle(reached, how.patience):
+            if bool((best < how.enough).any()) or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))
