@@ -1,4 +1,4 @@
-"""Solves the first layer's update for whole records; needs no knowledge."""
+"""Solves the first layer for whole records; needs no knowledge."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
