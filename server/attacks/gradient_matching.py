@@ -1,4 +1,4 @@
-"""Searches batches until gradients agree; needs the architecture."""
+"""Searches batches until gradients agree; needs the model."""
 
 import math
 from dataclasses import replace
