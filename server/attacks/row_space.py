@@ -1,4 +1,4 @@
-"""Finds each record by itself in the spans; needs the architecture."""
+"""Finds each record by itself in the spans; needs the model."""
 
 from typing import ClassVar, Literal
 
