@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, create_model
 
 from fedinv import plugins
 from fedinv.errors import RequestError, nearest
+from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
@@ -50,10 +51,9 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all plugins that are installed, for editors."""
-    return _model(
-        tuple(plugins.available("datasets")), tuple(plugins.available("defenses")), tuple(plugins.available("attacks"))
-    ).model_json_schema()
+    """The JSON Schema of a scenario over all installed plugins, with a description of every key, for editors."""
+    sources, defenses = tuple(plugins.available("datasets")), tuple(plugins.available("defenses"))
+    return descriptions.json_schema(_model(sources, defenses, tuple(plugins.available("attacks"))))
 
 
 @lru_cache(maxsize=32)
