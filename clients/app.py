@@ -17,6 +17,7 @@ from fedinv.scenario.reading import loads, read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
+from . import hooks
 from .training import job
 from .training.cohort import Cohort
 
@@ -47,7 +48,7 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
             taken=scenario.participation(people.held(client)),
             memory=memory,
         )
-        update = defense.protect(update, sending)
+        update = hooks.protected(defense, update, sending)
         if memory:
             context.state[kept] = wire.pack(memory)
     reply.content["update"] = wire.pack_small(update) if small else wire.pack(update)
@@ -62,7 +63,7 @@ def carry(message: Message, context: Context, call_next: CallNext) -> Message:
             continue
         rng = stream(scenario.seed, "carry", position, client, round_)
         carrying = Carrying(scenario.participation(people.held(client)), rng)
-        call_next = partial(defense.carry, call_next=call_next, carrying=carrying)
+        call_next = partial(hooks.carried, defense, call_next=call_next, carrying=carrying)
     return call_next(message, context)
 
 
@@ -83,7 +84,7 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     (scenario, people), client = _setting(context), _client(context)
     records = people.held(client)
     taken = scenario.participation(records)
-    events = [e for defense in scenario.defenses if not defense.by_server for e in defense.privacy_events(taken)]
+    events = hooks.events((defense for defense in scenario.defenses if not defense.by_server), taken)
     ledger = _ledger(context)
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
@@ -119,7 +120,7 @@ def _ledger_of(message: Message, context: Context) -> Message:
     (scenario, _), charged = _setting(context), _ledger(context)
     for defense in scenario.defenses:
         if defense.by_server:
-            once = defense.privacy_events(scenario.participation(1))
+            once = hooks.events([defense], scenario.participation(1))
             charged = ledgers.charge(charged, [replace(e, steps=e.steps * scenario.federation.rounds) for e in once])
     events = ledgers.write(charged)
     return Message(RecordDict({"ledger": ConfigRecord({"events": events})}), reply_to=message)

@@ -83,7 +83,7 @@ def run(
     >>> tiny = {"federation.rounds": 1, "attacker.watch.clients": 1}
     >>> run = fedinv.run(fedinv.load("breast-cancer", attacks=["exact"], **tiny), out="another-run", progress=False)
     >>> print(run.results.headline)
-    From one update of each of 1 of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
+    From one update of one of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
     """
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
@@ -300,7 +300,7 @@ def available(group: Group) -> dict[str, str]:
         return documents.summaries()
     if group not in GROUPS:
         raise RequestError(f"list {group}: there is no such list{nearest(str(group), GROUPS)}")
-    return {kind: plugin.summary for kind, plugin in plugins.available(group).items()}
+    return plugins.listing(group)
 
 
 def changes(settings: Sequence[str]) -> dict[str, Any]:

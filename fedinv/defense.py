@@ -24,6 +24,7 @@ __all__ = [
     "Participation",
     "PrivacyEvent",
     "RecordExposure",
+    "Release",
     "Sending",
     "Trial",
     "Update",
@@ -80,6 +81,16 @@ CallNext = Callable[[Message, Context], Message]
 """Function that trains on a message and returns the reply with the update."""
 
 
+@dataclass(frozen=True)
+class Release:
+    """What a defense promises of one client's protected update, in units of weights."""
+
+    norm: float
+    """Most that the update's Euclidean norm over all parameters can be before noise is added."""
+    noise: float
+    """Standard deviation of the Gaussian noise added to each entry; 0 where none is."""
+
+
 class Defense(BaseModel):
     """Base of a defense: a frozen model whose fields are the keys of a scenario's [[defenses]], and hooks.
 
@@ -112,6 +123,17 @@ class Defense(BaseModel):
     """True: every client has the same weight in the mean, whatever number of records it holds."""
     after_noise: ClassVar[str | None] = None
     """Refusal shown when this defense is listed after one that adds noise; None: any order is fine."""
+    neutral: ClassVar[Mapping[str, Any] | None] = None
+    """Settings under which a federation learns what it learns without the defense; None where there are none.
+
+    The contract test trains with them and compares, so that a defense changes nothing beyond what it is asked for.
+    """
+    never_neutral: ClassVar[str | None] = None
+    """Why no settings make the defense do nothing; needed where `neutral` is None."""
+    unseeded: ClassVar[str | None] = None
+    """Why what is sent is no function of the scenario's seed; None where it is. The model must be one all the same."""
+    undercharged: ClassVar[str | None] = None
+    """Why the defense adds another noise than its `privacy_events` are charged for; None where it adds just that."""
     in_clear: ClassVar[str | None] = None
     """What is sent in the clear beside the protected update, for the report; None: nothing worth a note."""
     can_be_unmasked: ClassVar[bool] = False
@@ -160,6 +182,13 @@ class Defense(BaseModel):
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """Return what one round charges to the client's ledger; empty where the defense claims nothing."""
         return ()
+
+    def release(self, taken: Participation) -> Release | None:
+        """The clipping norm and the noise of what `protect` returns; None where it neither clips nor adds noise.
+
+        The contract test measures both, and compares them with what `privacy_events` charges.
+        """
+        return None
 
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
         """What the server saw of a record known to be in the last of `rounds` rounds of its client.

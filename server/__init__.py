@@ -1,1 +1,1 @@
-"""What runs where the updates arrive."""
+"""The server's side: the ServerApp, aggregation, deviations of a malicious server, and the attacks."""

@@ -1,4 +1,4 @@
-"""The ServerApp: finds its clients, runs the rounds, keeps what it sees, and can go on after a stop.
+"""The ServerApp: finds its clients, runs the rounds, stores its observations, and resumes after a stop.
 
 Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (the run's folder).
 """
@@ -28,11 +28,15 @@ from .strategy import LeftOut, WiretapFedAvg
 app = ServerApp()
 
 REGISTRATION_SECONDS = 300.0
+"""Seconds to wait for clients' answers, beside ten for each of them."""
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train the federation to its last round, from the last checkpoint in `out` where there is one."""
+    """Train the federation to its last round, from the last checkpoint in `out` where there is one.
+
+    Raises RunError when clients are missing or disagree, or when no update could be used in any round.
+    """
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
     out = context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower"
@@ -66,9 +70,10 @@ def _document(scenario: str) -> dict[str, Any]:
 
 
 def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
-    """Wait for all clients; return the node id of each partition, and the schema that all of them use.
+    """Wait for all clients; return the node id of each client, and the schema that all of them use.
 
-    Nodes of further partitions are left alone: a deployment may have more than a scenario needs.
+    Nodes of further partitions are ignored: a deployment may have more than a scenario needs. Raises RunError for a
+    client that cannot take part or does not appear in time, and for clients that disagree.
     """
     deadline = time.monotonic() + patience(clients)
     nodes: dict[int, int] = {}
@@ -98,7 +103,7 @@ def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
 
 
 def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]]]:
-    """What privacy these clients were charged; one that does not answer is missing."""
+    """The privacy events charged to these clients, by client; one that does not answer is missing."""
     clients = {node: client for client, node in nodes.items()}
     found = {
         clients[reply.metadata.src_node_id]: json.loads(
@@ -124,7 +129,7 @@ def patience(clients: int) -> float:
 
 
 def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
-    """Write the model first and the file that points to it last, so that a stop in between loses only the round."""
+    """Write a checkpoint: the model, then the file that points to it, so that a stop in between loses one round."""
     files.write_tensors(folder.model(round_), wire.unpack(arrays))
     progress = {
         "round": round_,
@@ -138,7 +143,10 @@ def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays:
 
 
 def _resume(folder: RunFolder, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
-    """Rounds done, their seconds and the global model after them; the strategy takes up its counts."""
+    """Number of finished rounds, their seconds, and the global model after them, None without a checkpoint.
+
+    The strategy gets its counts back.
+    """
     if not folder.progress.is_file():
         return 0, 0.0, None
     progress = files.read_json(folder.progress)

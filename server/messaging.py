@@ -1,4 +1,4 @@
-"""Sending messages and waiting for the replies: no longer than is allowed, and not for a node that is gone."""
+"""Sends messages and waits for the replies, up to a timeout, and not for a node that vanished."""
 
 import time
 from collections.abc import Iterable
@@ -9,13 +9,16 @@ from flwr.serverapp import Grid
 from fedinv.federation.reply_codes import GONE
 
 LOOK_SECONDS = 5.0
-"""Between looks at which nodes are still there; one that is missed at two of them is gone."""
+"""Seconds between checks of which nodes are connected; one that is missing at two in a row counts as gone."""
 SHORTEST, LONGEST = 0.02, 0.5
-"""Seconds between looks for replies, longer and longer."""
+"""Seconds between checks for replies, doubled from the shortest up to the longest."""
 
 
 def ask(grid: Grid, messages: Iterable[Message], timeout: float) -> list[Message]:
-    """The replies that came, and an error in place of one that cannot come any more; the late ones are missing."""
+    """Send messages and return their replies: an error for a node that vanished, none for one that is late.
+
+    `timeout` is in seconds.
+    """
     sent = list(messages)
     waiting = dict(zip(grid.push_messages(sent), sent, strict=True))
     replies: list[Message] = []
@@ -40,7 +43,7 @@ def ask(grid: Grid, messages: Iterable[Message], timeout: float) -> list[Message
 
 
 def _own(reply: Message, asked: Message) -> Message:
-    """The reply as the asked node's: Flower notes an error of its own down as if the server had sent it."""
+    """The reply with the asked node as its source: Flower's own error replies name the server as theirs."""
     if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
         return Message(reply.error, reply_to=asked)
     return reply

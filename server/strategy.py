@@ -1,4 +1,4 @@
-"""FedAvg with a wiretap: what the server sees of the watched rounds is kept."""
+"""FedAvg with a wiretap that stores what the server sees of the watched rounds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,11 +19,14 @@ from .wiretap import Refusal, Reply, Wiretap
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A client whose reply of a round was not used, and why."""
+    """A client whose reply in a round was not used."""
 
     round: int
+    """Number of the round, from 1."""
     client: int
+    """Number of the client, from 0."""
     reason: str
+    """Why it was not used, a phrase whose subject is the client."""
 
 
 @dataclass
@@ -38,22 +41,24 @@ class WiretapFedAvg(Strategy):
     nodes: dict[int, int]
     """Flower's node id of each client."""
     folder: Path
-    """Where observations go."""
+    """Folder in which observations are stored."""
     left_out: list[LeftOut] = field(default_factory=list)
+    """Clients whose replies were not used, over all rounds."""
     bytes_up: int = 0
+    """Bytes that clients sent, over all rounds."""
     used: int = 0
-    """Updates that entered the global model, over all rounds."""
+    """Number of updates that entered the global model, over all rounds."""
     _sent: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def wiretap(self) -> Wiretap:
-        """What stores the watched rounds."""
+        """The wiretap, which stores what the attacker watches."""
         return Wiretap(self.folder, self.agreement.attacker.watch)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send the round's clients the global model, or what a malicious server sends in its place."""
+        """The messages that send the round's clients the global model, or a malicious server's weights in its place."""
         model = wire.unpack(arrays)
         self._sent = malicious.weights(self.agreement.server, model, server_round)
         if self._sent is not model:
@@ -71,7 +76,7 @@ class WiretapFedAvg(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check, store and average the replies. Returns None for the model when no reply could be used.
 
-        `summed` is what a secure aggregation gave: then its mean is taken, or nothing where it came to none.
+        `summed` is the outcome of a secure aggregation: then its mean is used, or none where it has none.
         """
         before = self.bytes_up
         clients = {node: client for client, node in self.nodes.items()}
@@ -109,19 +114,19 @@ class WiretapFedAvg(Strategy):
         return wire.pack(model), MetricRecord({"num-examples": sum(one.records for one in used.values())})
 
     def cohort(self, server_round: int) -> tuple[int, ...]:
-        """The clients of a round."""
+        """Numbers of the clients of a round, sorted."""
         federation = self.agreement.federation
         return round_clients(federation.clients, federation.participants, self.agreement.seed, server_round)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Nothing: utility is measured on records that no client holds."""
+        """No messages: utility is measured on records that no client holds."""
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Nothing."""
+        """No metrics, as clients do not evaluate."""
         return None
 
     def summary(self) -> None:
-        """Nothing to log."""
+        """Log nothing."""

@@ -18,40 +18,40 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Reply:
-    """What a client sent."""
+    """A client's reply that can be used."""
 
     update: dict[str, Tensor]
     """Local minus global by parameter name: float32, or uint32 where it is masked."""
     records: int
-    """Number of examples, as the client says."""
+    """Number of examples that the client reports."""
     weight: float
-    """What it counts in the mean."""
+    """Weight of the update in the mean."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a client's reply cannot be used."""
+    """A client's reply that cannot be used."""
 
     reason: str
-    """A phrase whose subject is the client."""
+    """Why it cannot be used, a phrase whose subject is the client."""
 
 
 @dataclass(frozen=True)
 class Wiretap:
-    """Stores what the attacker watches."""
+    """Stores the rounds and clients that the attacker watches; rounds that are not watched are ignored."""
 
     folder: Path
-    """Where observations go."""
+    """Folder in which observations are stored."""
     watch: Watch
-    """Which rounds, and how many of a round's clients."""
+    """Rounds to watch, and how many of a round's clients."""
 
     def sent(self, round_: int, weights: Weights) -> None:
-        """Store what the clients of a round are sent, where the round is watched."""
+        """Store the weights that are sent to the clients of a round."""
         if round_ in self.watch.rounds:
             observations.write_sent(self.folder, round_, weights)
 
     def replies(self, round_: int, cohort: Sequence[int], used: Mapping[int, Reply]) -> None:
-        """Store the updates of the first clients of a watched round's cohort, as far as they can be used."""
+        """Store the usable updates of the first `watch.clients` clients of a round's cohort."""
         if round_ not in self.watch.rounds:
             return
         for client in cohort[: self.watch.clients]:
@@ -60,14 +60,14 @@ class Wiretap:
                 observations.write_update(self.folder, round_, [client], one.records, one.update)
 
     def sum(self, round_: int, used: Mapping[int, Reply], mean: Weights) -> None:
-        """Store the mean of masked updates, all that the server can use of them, where the round is watched."""
+        """Store the mean of a round's masked updates, which is all that the server can use of them."""
         if round_ in self.watch.rounds:
             total = sum(one.records for one in used.values())
             observations.write_update(self.folder, round_, list(used), total, mean)
 
 
 def read(reply: Message | None, sent: Weights) -> tuple[Reply | Refusal, int]:
-    """A client's reply to the weights that were sent to it, or why it cannot be used; and the bytes of its arrays."""
+    """Check a client's reply to the weights `sent`; returns it, or why it is unusable, and the bytes of its arrays."""
     if reply is None:
         return Refusal("did not reply in time"), 0
     if reply.has_error():

@@ -72,9 +72,11 @@ class Started:
 
     def ended(self) -> subprocess.CompletedProcess:
         """Wait for its end; its exit status and all that it and its children printed."""
-        code = self.process.wait(BOUND_SECONDS)
-        texts = (path.read_text(encoding="utf-8", errors="replace") for path in (self.output, self.errors))
-        return subprocess.CompletedProcess(self.process.args, code, *texts)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(BOUND_SECONDS)
+        texts = [path.read_text(encoding="utf-8", errors="replace") for path in (self.output, self.errors)]
+        assert self.process.returncode is not None, f"still runs after {BOUND_SECONDS:g} s, having printed: {texts}"
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, *texts)
 
 
 @pytest.fixture

@@ -39,6 +39,17 @@ def test_ten_lines_take_in_a_table_never_seen(tmp_path):
     assert (tmp_path / "run/report.html").is_file()
 
 
+def test_the_python_that_is_shown_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(import fedinv\n\nscenario.*?)```", README, re.S)
+    found = {}
+    exec(compile(code, "README.md", "exec"), found)
+    assert "the server rebuilt 40 of 40 biopsy records in full" in capsys.readouterr().out
+    assert [one.kind for one in found["run"].results.inferences] == ["labels"]
+    assert len(found["claim"].records) == 8
+    assert found["claim"].mismatch < 1e-3
+
+
 def test_everything_on_offer_is_named():
     for kind in [*plugins.available("attacks"), *plugins.available("defenses"), *documents.shipped()]:
         assert f"`{kind}`" in README

@@ -4,7 +4,8 @@ Madry, Makelov, Schmidt, Tsipras, Vladu 2018 (Towards deep learning models resis
 projected gradient descent within a box.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +23,7 @@ class AdversarialTraining(Defense):
     """
 
     kind: Literal["adversarial-training"] = "adversarial-training"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"radius": 1e-12}
     radius: float = Field(default=0.1, gt=0)
     """Largest change of an input: in standard deviations for numbers and pixels, in parts of 1 for one-hot inputs."""
     steps: int = Field(default=5, ge=1, le=100)

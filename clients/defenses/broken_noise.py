@@ -4,20 +4,23 @@ The two ways are bugs that were found in practice (Tramer, Terzis, Steinke, Song
 differential privacy: a clipped sum divided before the noise was added; Nasr et al. 2023, section 6).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation.streams import torch_stream
 
 from ..mechanisms.clipping import clipped, noised
 
 
 class BrokenNoise(Defense):
-    """clip-noise with a bug: it claims an epsilon per client that does not hold. Use it only to test an audit."""
+    """The defense clip-noise with a bug: it claims an epsilon per client that does not hold; for testing audits."""
 
     kind: Literal["broken-noise"] = "broken-noise"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_share": 0.0}
+    undercharged = "an audit is to find that the noise it is charged for is not there"
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
     noise_multiplier: float = Field(default=1.0, ge=0)
@@ -31,8 +34,12 @@ class BrokenNoise(Defense):
 
     def protect(self, update: Update, sending: Sending) -> Update:
         """Clip, and add less noise than is charged for."""
-        std = self.noise_share * self.noise_multiplier * (self.sensitivity or self.clip)
-        return noised(clipped(update, self.clip), std, torch_stream(sending.rng))
+        added = self.release(sending.taken)
+        return noised(clipped(update, added.norm), added.noise, torch_stream(sending.rng))
+
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and the noise that is really added."""
+        return Release(self.clip, self.noise_share * self.noise_multiplier * (self.sensitivity or self.clip))
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """One Gaussian mechanism per round, as if the charged noise were added."""

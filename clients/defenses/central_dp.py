@@ -4,7 +4,8 @@ McMahan, Ramage, Talwar, Zhang 2018 (Learning differentially private recurrent l
 Flower's DifferentialPrivacyServerSideFixedClipping carries it out.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from fedinv.defense import Defense, Participation, PrivacyEvent
 from fedinv.defense_terms.central_dp import CentralNoise
@@ -20,6 +21,7 @@ class CentralDp(CentralNoise, Defense):
     """
 
     kind: Literal["central-dp"] = "central-dp"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     by_server = True
     one_weight = True
     in_clear = "each client's update, which the server sees before it adds the noise"

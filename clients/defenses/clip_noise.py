@@ -4,11 +4,12 @@ Geyer, Klein, Nabi 2017 and McMahan et al. 2018 clip and noise at the server; he
 that the guarantee needs no trust in the server.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Sending, Trial, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Release, Sending, Trial, Update
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 
@@ -23,6 +24,7 @@ class ClipNoise(Defense):
     """
 
     kind: Literal["clip-noise"] = "clip-noise"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     trials = (Trial(30),)
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
@@ -53,6 +55,10 @@ class ClipNoise(Defense):
             budget=self.epsilon,
         )
         return (calibrated(event, self.noise_multiplier, taken.rounds),)
+
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and the noise calibrated or given."""
+        return Release(self.clip, self.privacy_events(taken)[0].noise_multiplier * self.clip)
 
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
         """Every round's update lies within one clipping norm of zero, whatever the local steps were."""

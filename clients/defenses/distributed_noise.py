@@ -5,13 +5,14 @@ aggregation), section 3: each client adds a discrete Gaussian on the grid in whi
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation import ring
 from fedinv.privacy.claims import calibrated
 
@@ -30,6 +31,7 @@ class DistributedNoise(Defense):
     """
 
     kind: Literal["distributed-noise"] = "distributed-noise"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     for_sum = True
     one_weight = True
     clip: float = Field(default=1.0, gt=0)
@@ -79,6 +81,10 @@ class DistributedNoise(Defense):
         if relied is None and self.epsilon is None:
             relied = math.sqrt(self.honest)
         return (calibrated(event, relied, taken.rounds),)
+
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and one client's share of the sum's noise."""
+        return Release(self.clip, self._noise(taken) * self.clip / math.sqrt(taken.cohort))
 
     def known(self, taken: Participation) -> dict[str, Any]:
         """The parameters, with the calibrated noise multiplier of the sum and the number of clients that share it."""

@@ -4,7 +4,8 @@ Abadi et al. 2016, algorithm 1, with Poisson sampling as its accounting assumes.
 """
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from opacus import GradSampleModule
@@ -38,6 +39,7 @@ class DpSgd(Defense):
     """
 
     kind: Literal["dp-sgd"] = "dp-sgd"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_multiplier": 0.0}
     sampling = "poisson"
     per_record = True
     trials = (Trial(10, words="DP-SGD, noise 1, clip 1"), Trial(20, {"epsilon": 8}))

@@ -3,8 +3,9 @@
 Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov 2014 (Dropout), section 4.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class Dropout(Defense):
     """
 
     kind: Literal["dropout"] = "dropout"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"rate": 0.0}
     trials = (Trial(70),)
     rate: float = Field(default=0.3, ge=0, lt=1)
     """Probability that a hidden unit is set to 0, drawn anew for each record and step."""

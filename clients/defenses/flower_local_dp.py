@@ -4,11 +4,12 @@ Its noise is that of the classic Gaussian mechanism (Dwork and Roth 2014, theore
 an epsilon of at most 1.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Sending, Update
+from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Release, Sending, Update
 from fedinv.defense_terms.flower_local_dp import standard_deviation
 from fedinv.federation.streams import torch_stream
 
@@ -23,6 +24,7 @@ class FlowerLocalDp(Defense):
     """
 
     kind: Literal["flower-local-dp"] = "flower-local-dp"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "sensitivity": 1e-12}
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
     sensitivity: float = Field(default=1.0, gt=0)
@@ -50,6 +52,10 @@ class FlowerLocalDp(Defense):
                 mechanism=self.kind,
             ),
         )
+
+    def release(self, taken: Participation) -> Release:
+        """The clipping norm, and the noise as Flower computes it."""
+        return Release(self.clip, self._std)
 
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
         """Every round's update lies within one clipping norm of zero, whatever the local steps were."""

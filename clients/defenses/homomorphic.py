@@ -4,6 +4,7 @@ Cheon, Kim, Kim, Song 2017 (the scheme); Zhang et al. 2020 (BatchCrypt) for one 
 federation, none of it at the server. By TenSEAL, an optional dependency: ``pip install 'fedinv[homomorphic]'``.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -36,6 +37,8 @@ class Homomorphic(CkksTerms, Defense):
     """
 
     kind: Literal["homomorphic"] = "homomorphic"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
+    unseeded: ClassVar[str | None] = "its keys are secrets, drawn by TenSEAL from the operating system"
     secure_aggregation: ClassVar[bool] = True
     in_clear: ClassVar[str | None] = "the number of examples and the weight of each client, and who took part"
 

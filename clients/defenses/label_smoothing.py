@@ -3,7 +3,8 @@
 Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016 (Rethinking the Inception architecture), section 7.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +20,7 @@ class LabelSmoothing(Defense):
     """
 
     kind: Literal["label-smoothing"] = "label-smoothing"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"share": 0.0}
     trials = (Trial(80),)
     share: float = Field(default=0.1, ge=0, lt=1)
     """Share of each label that is spread evenly over all classes."""

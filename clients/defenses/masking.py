@@ -6,7 +6,8 @@ The key agreement and the recovery from drop-outs are left out: the shared secre
 no attack is given, and a round in which a client fails has no usable sum.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ class Masking(Defense):
     """update -> fixed-point(weight * update) + sum of pairwise masks, modulo 2^64. Claims no differential privacy."""
 
     kind: Literal["masking"] = "masking"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
     trials = (Trial(40, words="secure aggregation (masking)"),)
     secure_aggregation = True
     in_clear = "the number of examples of each client"

@@ -3,7 +3,8 @@
 Zhang, Cisse, Dauphin, Lopez-Paz 2018 (mixup: beyond empirical risk minimization), section 2, with one share a batch.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ class Mixup(Defense):
     """
 
     kind: Literal["mixup"] = "mixup"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"alpha": 1e-6}
     mixes_records = True
     alpha: float = Field(default=1.0, gt=0)
     """Parameter of the Beta(alpha, alpha) distribution of the share: 1 is uniform, less favors shares near 0 and 1,

@@ -22,6 +22,7 @@ class Precode(Defense):
     """
 
     kind: Literal["precode"] = "precode"
+    never_neutral = "a network with a bottleneck is another network than one without"
     no_own_gradients = "its draws are part of the network, and its divergence is a mean over the batch"
     width: int = Field(default=WIDTH, gt=0)
     """Width of the bottleneck: numbers that are drawn for each record."""

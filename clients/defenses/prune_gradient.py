@@ -4,7 +4,8 @@ Zhu, Liu, Han 2019 (Deep leakage from gradients), section 5.2, who found that pr
 defends against their attack.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -21,6 +22,7 @@ class PruneGradient(Defense):
     """
 
     kind: Literal["prune-gradient"] = "prune-gradient"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"prune": 0.0}
     compresses = True
     prune: float = Field(default=0.7, ge=0, lt=1)
     """Share of each parameter's entries that is set to 0 and not sent."""

@@ -4,7 +4,8 @@ Alistarh, Grubic, Li, Tomioka, Vojnovic 2017 (QSGD), section 3.1, with the large
 scale instead of the norm, as in their experiments (section 5).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +24,7 @@ class Quantize(Defense):
     """
 
     kind: Literal["quantize"] = "quantize"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"bits": 16}
     compresses = True
     bits: int = Field(default=4, ge=2, le=16)
     """Bits per entry, one of them its sign, which give 2^(bits - 1) - 1 levels besides 0."""

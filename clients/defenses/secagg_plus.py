@@ -6,7 +6,7 @@ masked vector modulo 2^32, and shares of one secret of each client: of its own m
 dropped out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +37,8 @@ class SecaggPlus(SecaggTerms, Defense):
     """
 
     kind: Literal["secagg-plus"] = "secagg-plus"
+    neutral: ClassVar[Mapping[str, Any] | None] = {}
+    unseeded: ClassVar[str | None] = "its secrets are drawn by Flower's protocol from the operating system"
     secure_aggregation: ClassVar[bool] = True
     can_be_unmasked: ClassVar[bool] = True
     in_clear: ClassVar[str | None] = "the number of examples and the weight of each client, and who took part"

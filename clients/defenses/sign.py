@@ -19,6 +19,7 @@ class Sign(Defense):
     """
 
     kind: Literal["sign"] = "sign"
+    never_neutral = "an update of signs never is the update, whatever their size"
     compresses = True
     after_noise = (
         "the sign of an entry that is mostly noise is a coin, and its size is gone: the claim would hold, but the "

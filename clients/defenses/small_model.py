@@ -4,7 +4,8 @@ Han, Pool, Tran, Dally 2015 (Learning both weights and connections), section 3, 
 (Model pruning enables efficient federated learning), for a federation that prunes.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +23,7 @@ class SmallModel(Defense):
     """
 
     kind: Literal["small-model"] = "small-model"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"keep": 1.0}
     trials = (Trial(60),)
     compresses = True
     keep: float = Field(default=0.25, gt=0, le=1)

@@ -4,8 +4,8 @@ Sun, Li, Wang, Yang, Li, Chen 2021 (Soteria: provable defense against privacy le
 representation perspective), section 4 and equation 7.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Soteria(Defense):
     """
 
     kind: Literal["soteria"] = "soteria"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"prune": 0.0}
     no_own_gradients = "it changes a layer's gradient itself, which clipping by example does not see"
     layer: int = Field(default=-1, ge=-64, lt=64)
     """Position of the defended layer among the linear layers. -1 is the last one, whose input is the representation of

@@ -4,7 +4,8 @@ Aji and Heafield 2017 (Sparse communication for distributed gradient descent); S
 (Sparsified SGD with memory), algorithm 1, for the error feedback.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +23,7 @@ class TopK(Defense):
     """
 
     kind: Literal["top-k"] = "top-k"
+    neutral: ClassVar[Mapping[str, Any] | None] = {"keep": 1.0}
     trials = (Trial(50),)
     compresses = True
     keep: float = Field(default=0.1, gt=0, le=1)

@@ -15,6 +15,7 @@ from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Updat
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
 
+from .. import hooks
 from .plain_sgd import plain_sgd
 
 _NO_DRAWS = np.random.default_rng()
@@ -38,7 +39,8 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run: LocalTraining = plain_sgd
     for defense in scenario.defenses:
-        run = defense.wrap_training(run)
+        if type(defense).wrap_training is not Defense.wrap_training:
+            run = hooks.wrapped_training(defense, run)
     update = run(job)
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
@@ -52,7 +54,8 @@ def single_job(scenario: Scenario, people: Population, client: int, round_: int,
         planted = plant(inputs, labels, received, seed, client, scenario.server.overflow)
         inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
     for position, defense in enumerate(scenario.defenses):
-        received = defense.wrap_network(received, stream(seed, "network", position, client, round_))
+        if type(defense).wrap_network is not Defense.wrap_network:
+            received = hooks.wrapped_network(defense, received, stream(seed, "network", position, client, round_))
     return Job(
         network=received,
         inputs=inputs,
@@ -86,8 +89,8 @@ def stacked_jobs(
                 training=settings,
                 rng=stream(seed, "training", client, round_) if clipping else _NO_DRAWS,
                 taken=taken,
-                masks=next((d.masks(stream(seed, "network", at, client, round_)) for at, d in masking), None),
-                clipping=next((defense.clipping(taken) for defense in clipping), None),
+                masks=next((hooks.masks(d, stream(seed, "network", at, client, round_)) for at, d in masking), None),
+                clipping=next((hooks.clipping(defense, taken) for defense in clipping), None),
             )
         )
     return jobs
@@ -105,7 +108,7 @@ def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: i
 
     def augment(batch: Batch) -> Batch:
         for defense, rng in changing:
-            batch = defense.augment(batch, received, rng)
+            batch = hooks.augmented(defense, batch, received, rng)
         return batch
 
     return augment

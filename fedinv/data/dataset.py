@@ -1,7 +1,8 @@
 """The base class of every data source."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,15 @@ class Dataset(BaseModel):
     """Partition of the records over the clients; equal random shares by default."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of the records that no client holds, above 0 and below 1; utility is measured on them."""
+
+    @classmethod
+    def sample(cls, folder: Path) -> Self:
+        """A small source of this kind for the contract test, which may write the files that it reads into the folder.
+
+        By default the source with no key set; a source with keys that have no default must override it.
+        """
+        (source,) = get_args(cls.model_fields["source"].annotation)
+        return cls.model_validate({"source": source})
 
     def load(self, seed: int) -> Table:
         """Load or make the table. Pure: the same fields and seed give the same table."""

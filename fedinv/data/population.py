@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv import plugins
+from fedinv.blame import blamed
 from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
+from fedinv.data.table_checks import loaded
 from fedinv.errors import RequestError
 from fedinv.federation.streams import stream
 from fedinv.task.schema import Schema
@@ -69,9 +71,10 @@ class Population:
 def population(data: Dataset, seed: int, clients: int, records_per_client: int | None) -> Population:
     """Load the data, hold records out, and partition the rest. Pure in its arguments; cached, as each client calls it.
 
-    Raises RequestError for unusable data, and for more clients than records.
+    Raises RequestError when the data are unusable or cannot be split over so many clients, PluginError when the
+    source's code fails or its table does not fit its schema.
     """
-    table = data.load(seed)
+    table = loaded(data, seed)
     if isinstance(data.partition, Drawn):
         return _drawn(data, data.partition, table, seed, clients, records_per_client)
     order = stream(seed, "holdout").permutation(len(table))
@@ -150,7 +153,8 @@ def joined(people: Population, data: Dataset, seed: int, clients: Sequence[int])
 
 
 def _of(data: Dataset, seed: int, client: int, count: int) -> tuple[Columns, NDArray[np.int64]]:
-    return data.draw(stream(seed, "drawn", client), count)
+    with blamed(f"data source {data.source!r}", type(data), RequestError):
+        return data.draw(stream(seed, "drawn", client), count)
 
 
 def _with(columns: Columns, more: Columns) -> Columns:

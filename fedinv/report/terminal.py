@@ -205,13 +205,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> T
     """A table of at most `width` columns of text, its cells broken at spaces where they must be, never inside a word.
 
     Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to
-    the columns from the left, up to their longest cell. Words that do not fit together make the table wider.
+    those columns first that need least to have no cell broken. Words that do not fit together make the table wider.
     """
     texts = [[head, *(row[position] for row in rows)] for position, head in enumerate(heads)]
     widths = [max((cell_len(word) for text in column for word in text.split()), default=1) for column in texts]
     left = width - sum(widths) - len(widths)
-    for position, column in enumerate(texts):
-        more = min(max(0, left), max(map(cell_len, column)) - widths[position])
+    needs = [max(map(cell_len, column)) - wide for column, wide in zip(texts, widths, strict=True)]
+    for position in sorted(range(len(widths)), key=needs.__getitem__):
+        more = min(max(0, left), needs[position])
         widths[position] += more
         left -= more
     columns = [Column(head, overflow="fold", width=wide) for head, wide in zip(heads, widths, strict=True)]

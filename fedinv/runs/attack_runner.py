@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from fedinv.attack import Answer, Attack, Claim, Observation, Progress
-from fedinv.errors import RunError
+from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress
+from fedinv.blame import blamed, returned
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Target, Tried, Variant
+from fedinv.runs import claim_checks
 from fedinv.runs.context import Grants, TrainedRun
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
@@ -67,7 +68,7 @@ def control_plan(attack: Attack) -> AttackPlan:
 def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Progress) -> Tried:
     """Run one attack on each observation of its plan; claims that a stopped run stored are read, not computed again.
 
-    Raises RunError naming the attack when it fails.
+    Raises PluginError, a RunError, with the attack's file and line when it fails or claims what cannot be a claim.
     """
     check_reach(type(plan.attack))
     said: list[tuple[Observation, Claim | Answer]] = []
@@ -90,19 +91,31 @@ def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Prog
 
 
 def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation, progress: Progress) -> Claim | Answer:
-    """Run one attack on one observation, behind the wall."""
+    """The attack's claim about one observation, made behind the wall and checked."""
     held = min((grants.holds.get(client, 1) for client in seen.clients), default=1)
     told = run.scenario.knowledge(run.schema, adaptive=plan.variant == "adaptive", records=held)
     knows = replace(told, auxiliary=grants.auxiliary, question=grants.ask(seen))
-    rng = stream(run.scenario.seed, "attack", plan.attack.kind, *seen.clients, seen.last.round)
-    try:
-        with wall():
-            return plan.attack.run(seen, knows, rng, progress)
-    except Exception as error:
-        raise RunError(
-            f"attack {plan.attack.kind} failed on round {seen.last.round}, client {seen.clients[0]}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    attack, plugin = plan.attack, type(plan.attack)
+    rng = stream(run.scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
+    name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
+    before = _versions(seen, knows)
+    with blamed(name, plugin), wall():
+        found = attack.run(seen, knows, rng, progress)
+    fault = claim_checks.wrong(found, attack.asks, knows.question, run.schema)
+    if fault is None and _versions(seen, knows) != before:
+        fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"
+    if fault is not None:
+        raise returned(name, plugin, fault)
+    return found
+
+
+def _versions(seen: Observation, knows: Knowledge) -> list[int]:
+    """How often each tensor that an attack is given was changed in place, as torch counts it."""
+    tensors = [t for one in seen.exchanges for weights in (one.sent, one.received) for t in weights.values()]
+    asked = knows.question
+    people = [knows.auxiliary] if asked is None else [knows.auxiliary, asked.people, asked.others]
+    tensors += [tensor for sample in people if sample is not None for tensor in (sample.records, sample.labels)]
+    return [tensor._version for tensor in tensors]
 
 
 def _part(progress: Progress, index: int, total: int) -> Progress:

@@ -21,7 +21,7 @@ from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.short_form import plugin
 from fedinv.task.loss import Loss
-from fedinv.task.models import AnyModel, Model, build, state
+from fedinv.task.models import DEFAULT, AnyModel, Model, build, state
 from fedinv.task.schema import Schema
 
 Arrays = Mapping[str, Any] | Sequence[Any]
@@ -39,9 +39,7 @@ def model_of(model: AnyModel | Mapping[str, Any]) -> AnyModel:
     if isinstance(model, AnyModel):
         return model
     if not isinstance(model, Mapping):
-        raise RequestError(
-            f'model: is a {type(model).__name__}, write a table such as {{"kind": "mlp", "hidden": [64]}}'
-        )
+        raise RequestError(f'model: is a {type(model).__name__}, write a table such as {{"kind": "{DEFAULT.kind}"}}')
     kinds = {one.model_fields["kind"].default: one for one in get_args(AnyModel)}
     kind = model.get("kind")
     if kind not in kinds:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, create_model
 
 from fedinv import plugins
+from fedinv.blame import PluginError
 from fedinv.errors import RequestError, nearest
 from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
@@ -40,20 +41,21 @@ def loads(text: str) -> Scenario:
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
     try:
-        kinds = _kinds(document)
+        model = _model(*_kinds(document))
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
-    model = _model(*kinds)
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestError(f"{where}: {explain(error, model, document)}") from None
+    except PluginError as error:
+        raise RequestError(f"{where}: {error}") from error
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all installed plugins, with a description of every key, for editors."""
-    sources, defenses = tuple(plugins.available("datasets")), tuple(plugins.available("defenses"))
-    return descriptions.json_schema(_model(sources, defenses, tuple(plugins.available("attacks"))))
+    """The JSON Schema of a scenario over all plugins that can be loaded, every key described, for editors."""
+    sources, defenses = tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses"))
+    return descriptions.json_schema(_model(sources, defenses, tuple(plugins.loaded("attacks"))))
 
 
 @lru_cache(maxsize=32)

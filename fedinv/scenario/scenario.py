@@ -6,6 +6,7 @@ import tomli_w
 from pydantic import Field, SerializeAsAny, model_validator
 
 from fedinv.attack import Attack, Knowledge
+from fedinv.blame import blamed
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
@@ -103,7 +104,8 @@ class Scenario(Strict):
                     f"model: {defense.kind!r} clips each record's own gradient, and {self.model.no_own_gradients}"
                 )
         for defense in self.defenses:
-            misfit = defense.misfit(federation.participants)
+            with blamed(f"defense {defense.kind!r}", type(defense)):
+                misfit = defense.misfit(federation.participants)
             if misfit is not None:
                 raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
         refusal = stacking(self.defenses)
@@ -155,9 +157,14 @@ class Scenario(Strict):
             weight_decay=training.weight_decay if lr else None,
             batch_size=training.batch_size if "batch-size" in knows else None,
             epochs=training.epochs if "epochs" in knows else None,
-            defenses=tuple(d.known(taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
+            defenses=tuple(_known(d, taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
         )
 
     def to_toml(self) -> str:
         """The scenario as TOML, every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _known(defense: Defense, taken: Participation) -> dict[str, Any]:
+    with blamed(f"defense {defense.kind!r}", type(defense)):
+        return defense.known(taken)

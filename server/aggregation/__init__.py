@@ -1,11 +1,11 @@
-"""How the replies of a round come in, and what mean is taken of them: as a defense that has a file here has it done.
+"""Gathers and averages the replies of a round, as the scenario's defenses that have a file here demand.
 
 A file is named after the defense's kind and has one of these functions, or both.
 
-gather(grid, messages, timeout, agreement) -> Gathered           a protocol of messages, as secure aggregation's
-mean(agreement, sent, updates, weights, round_) -> Weights       the mean of updates that the server sees
+gather(grid, messages, timeout, agreement) -> Gathered           runs a protocol of messages, as secure aggregation
+mean(agreement, sent, updates, weights, round_) -> Weights       averages the updates that the server sees
 
-Without such a defense replies come one by one, and the weighted mean is taken.
+Without such a defense each client replies once, and the mean is weighted.
 """
 
 import importlib
@@ -26,32 +26,36 @@ from fedinv.federation.agreement import Agreement
 from ..messaging import ask
 
 Weights = Mapping[str, Tensor]
+"""Tensors by parameter name: weights, or an update of them."""
 
 
 @dataclass(frozen=True)
 class Summed:
-    """What a secure aggregation gives beside the clients' messages."""
+    """The outcome of a round's secure aggregation."""
 
     mean: Mapping[str, Tensor] | None
-    """The weighted mean over all clients whose reply is no error; None where the protocol came to no sum."""
+    """Weighted mean over all clients whose reply is no error; None where the protocol came to no sum."""
     halted: str
-    """Why it came to none."""
+    """Why there is no sum; empty where there is one."""
     bytes_up: int
-    """All that the clients sent in the round, the protocol's own messages included."""
+    """Bytes that clients sent in the round, with the protocol's own messages."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What came back in a round."""
+    """The replies of a round."""
 
     replies: list[Message]
-    """One a client that answered: its update, as far as the server can see it, or an error."""
+    """One reply for each client that answered: its update, as far as the server can see it, or an error."""
     summed: Summed | None = None
-    """None where the server adds up the updates by itself."""
+    """Outcome of the secure aggregation; None where the server averages the updates by itself."""
 
 
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
-    """Send a round's messages and collect the replies, by the protocol of the scenario's secure aggregation."""
+    """Send a round's messages and collect the replies, by the protocol of the scenario's secure aggregation if any.
+
+    `timeout` is in seconds, for each exchange of messages.
+    """
     protocol = _having(agreement, "gather")
     if protocol is None:
         return Gathered(ask(grid, messages, timeout))
@@ -62,7 +66,7 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
 def mean(
     agreement: Agreement, sent: Weights, updates: Sequence[Weights], weights: Sequence[float], round_: int
 ) -> Weights:
-    """The mean of the updates that answer `sent`, each counting by its weight, as the defenses have it taken."""
+    """The mean of the updates that answer `sent`: the defenses' own, or else weighted by `weights`."""
     taker = _having(agreement, "mean")
     if taker is None:
         return wire.weighted_mean(updates, weights)
@@ -71,7 +75,7 @@ def mean(
 
 
 def _having(agreement: Agreement, way: str) -> ModuleType | None:
-    """The file of the first of the scenario's defenses that has one here with this function."""
+    """The module of the first of the scenario's defenses that has a file here with this function; None without one."""
     for defense in agreement.defenses:
         stem = str(defense.get("kind", "")).replace("-", "_")
         if stem in _stems() and hasattr(module := importlib.import_module(f".{stem}", __name__), way):
@@ -85,7 +89,7 @@ def _stems() -> frozenset[str]:
 
 
 def size(message: Message) -> int:
-    """Bytes of what a reply holds: arrays as they are serialized, byte strings, and 8 for each number."""
+    """Bytes of a reply's content: serialized arrays, byte strings, and 8 for each number; 0 for an error."""
     if message.has_error():
         return 0
     content = message.content

@@ -1,4 +1,4 @@
-"""The server's part of central differential privacy: Flower's own strategy wrapper, on our updates."""
+"""The server's part of central differential privacy: Flower's strategy with fixed clipping, applied to our updates."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,15 @@ from fedinv.federation.agreement import Agreement
 from fedinv.federation.streams import stream
 
 Update = Mapping[str, Tensor]
+"""Update, LOCAL MINUS GLOBAL, by parameter name."""
 EPS = torch.finfo(torch.float32).eps
+"""Relative spacing of float32 numbers."""
 
 
 def mean(
     agreement: Agreement, sent: Update, updates: Sequence[Update], weights: Sequence[float], round_: int
 ) -> dict[str, Tensor]:
-    """The noised mean of a round, of the noise that the scenario asks for; every client counts alike."""
+    """The clipped and noised mean of a round, with the scenario's noise; every client has the same weight."""
     federation = agreement.federation
     noise = CentralNoise.model_validate(agreement.defense("central-dp"))
     multiplier = noise.event(federation.clients, federation.participants, federation.rounds).noise_multiplier
@@ -33,8 +35,8 @@ def noised_mean(
 ) -> dict[str, Tensor]:
     """Flower's clipped and noised mean of updates, LOCAL MINUS GLOBAL, float32 by parameter name.
 
-    Flower clips the difference of weights, so that updates are added to what was sent first. It draws from numpy's
-    global generator, which is put back afterwards.
+    Flower clips differences of weights, so that updates are first added to the weights that were sent. It draws from
+    numpy's global generator, whose state is restored afterwards. Raises ValueError where Flower returns no mean.
     """
     strategy = DifferentialPrivacyServerSideFixedClipping(FedAvg(), noise_multiplier, clip, len(updates))
     strategy.current_arrays = wire.pack(sent)  # as its configure_train does when it sends the model
@@ -52,7 +54,7 @@ def noised_mean(
 def _reply(sent: Update, update: Update) -> Message:
     weights = {name: sent[name] + tensor for name, tensor in update.items()}
     if all(torch.equal(weights[name], sent[name]) for name in sent):
-        # Flower divides by the update's length: one that is zero is moved by about a rounding step
+        # Flower divides by the update's norm: a zero update is changed by about one rounding step
         name = next(iter(weights))
         weights[name] = weights[name] * (1 + 2 * EPS) + EPS
     content = RecordDict({"arrays": wire.pack(weights), "metrics": MetricRecord({"num-examples": 1})})

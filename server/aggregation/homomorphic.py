@@ -1,6 +1,6 @@
-"""The server's part of homomorphic encryption: it relays the public key, adds ciphertexts, and has the sum opened.
+"""The server's part of homomorphic encryption: relays the public key, adds ciphertexts, and has the sum decrypted.
 
-It never holds the secret key; see clients/defenses/homomorphic.py for who does, and what that does not protect from.
+It never has the secret key; clients/defenses/homomorphic.py says who has it, and what that does not protect from.
 """
 
 import math
@@ -26,9 +26,9 @@ from . import Gathered, Summed, size
 
 
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
-    """Ask for keys, for encrypted updates, and for the opened sum.
+    """Ask for keys, for encrypted updates, and for the decrypted sum.
 
-    A reply holds the beginning of a client's ciphertext as its update, uint32: all that there is to be read of it.
+    The update in a client's reply is the beginning of its ciphertext, uint32: all that the server can see of it.
     """
     heaviest = homomorphic.terms(agreement.defense("homomorphic") or {}).heaviest(agreement.training.heaviest)
     round_ = _Round(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
@@ -55,21 +55,25 @@ class _Round:
 
     grid: Grid
     asked: Mapping[int, Message]
-    """Our strategy's message to each node."""
+    """The strategy's message to each node."""
     timeout: float
+    """Seconds to wait for the replies of each exchange."""
     seen: dict[int, Message] = field(default_factory=dict)
-    """What the server sees of the clients whose update is in the sum."""
+    """Reply of each client whose update is in the sum, as the server sees it."""
     weights: dict[int, float] = field(default_factory=dict)
+    """Weight of each of these clients in the sum."""
     failed: dict[int, Message] = field(default_factory=dict)
+    """Error reply of each client whose update is not in the sum."""
     bytes_up: int = 0
+    """Bytes that clients sent in all exchanges."""
 
     @property
     def sent(self) -> Mapping[str, Tensor]:
-        """The global model's parameters, which the update's are like."""
+        """The global model's parameters by name, whose shapes the update has."""
         return wire.view(next(iter(self.asked.values())).content.array_records["arrays"])
 
     def keys(self) -> tuple[int, bytes]:
-        """The first client that makes a pair of keys, and its public key."""
+        """Node of the first client that makes a pair of keys, and its public key; (0, b"") where none does."""
         for node in self.asked:
             for reply in self._ask({node: {"stage": "keys"}}):
                 public = reply.content.config_records.get(RECORD, ConfigRecord()).get("public")
@@ -78,7 +82,7 @@ class _Round:
         return 0, b""
 
     def updates(self, public: bytes) -> homomorphic.Sum:
-        """The sum of all encrypted updates that can be added."""
+        """The encrypted sum of all updates that can be added; other clients' replies become errors."""
         total = homomorphic.Sum(public, sum(tensor.numel() for tensor in self.sent.values()))
         for reply in self._ask({node: {"stage": "encrypt", "public": public} for node in self.asked}, True):
             node = reply.metadata.src_node_id
@@ -101,7 +105,7 @@ class _Round:
         return total
 
     def open(self, holder: int, total: homomorphic.Sum) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-        """The sum, float64 (parameters,), from the client that can decrypt it."""
+        """The decrypted sum from the client that holds the key, float64 (parameters,); None where it is unusable."""
         for reply in self._ask({holder: {"stage": "open", "ciphertexts": total.ciphertexts()}}):
             opened = reply.content.config_records.get(RECORD, ConfigRecord()).get("sum")
             if isinstance(opened, bytes) and len(opened) == 8 * sum(tensor.numel() for tensor in self.sent.values()):
@@ -110,20 +114,20 @@ class _Round:
         return None
 
     def halted(self, why: str) -> Gathered:
-        """The round came to no sum."""
+        """The outcome of a round without a sum, for the reason given."""
         reason = f"cannot be used: the round has no sum, {why}"
         for node in set(self.asked) - set(self.seen) - set(self.failed):
             self._fail(node, HALTED, reason)
         return Gathered(self.replies(), Summed(None, reason, self.bytes_up))
 
     def replies(self) -> list[Message]:
-        """One a client that answered."""
+        """One reply for each client that answered: its update as seen, or an error."""
         return list((self.failed | self.seen).values())
 
     def _ask(
         self, what: Mapping[int, Mapping[str, str | bytes | list[bytes]]], training: bool = False
     ) -> list[Message]:
-        """Send each node its record, beside the model where it is to train; return the replies that are no error."""
+        """Send each node its record, with the model where it is to train; return the replies that are no errors."""
         messages = []
         for node, record in what.items():
             asked = self.asked[node]
@@ -143,7 +147,7 @@ class _Round:
 
 
 def _named(values: Tensor, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values in the shapes of the parameters; float64 becomes float32."""
+    """Flat values (parameters,) as tensors by name in the parameters' shapes; float64 becomes float32."""
     named, at = {}, 0
     for name, tensor in sent.items():
         part = values[at : at + tensor.numel()].reshape(tensor.shape).clone()

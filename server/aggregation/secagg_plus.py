@@ -1,8 +1,8 @@
 """The server's part of SecAgg+: Flower's own workflow, between our strategy and our clients.
 
 Bell, Bonawitz, Gascon, Lepoint, Raykova 2020. Flower 1.41 has the protocol for its older programming interface only:
-here its workflow runs over a stand-in for the grid, which puts the messages into the form that our ClientApp knows and
-keeps what the server sees.
+here its workflow runs over a stand-in for the grid, which translates messages for our ClientApp and keeps what the
+server sees.
 """
 
 import logging
@@ -42,8 +42,8 @@ from . import Gathered, Summed, size
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:
     """Run a round's four exchanges.
 
-    A reply holds a client's masked vector, integers modulo 2^32, as its update, or what a malicious server opened of
-    it; the mean is over all who sent one.
+    The update in a client's reply is its masked vector, integers modulo 2^32, or its plain update where a malicious
+    server unmasked it; the mean is over all clients that sent one.
     """
     agreed = terms(agreement.defense("secagg-plus") or {})
     tap = _Tap(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
@@ -65,7 +65,7 @@ def _halted(tap: "_Tap", agreed: SecaggTerms, problem: str) -> str:
 
 
 def _arguments(agreed: SecaggTerms, cohort: int, limit: float | None) -> dict[str, Any]:
-    """Of Flower's workflow: 1.0 is its way to say everybody, as it refuses so small a number as 2."""
+    """Arguments of Flower's workflow; 1.0, a share, stands for all clients, as it refuses a number as small as 2."""
     neighbors, needed = agreed.neighbors(cohort), agreed.needed(cohort)
     return {
         "num_shares": 1.0 if neighbors == cohort else neighbors,
@@ -78,27 +78,27 @@ def _arguments(agreed: SecaggTerms, cohort: int, limit: float | None) -> dict[st
 
 
 class _Workflow(SecAggPlusWorkflow):
-    """Flower's, mended: a client that went before it had shared its keys is not asked for any more.
+    """Flower's workflow with a fix: a client that dropped out before it shared its keys leaves the protocol.
 
-    Flower's workflow would go on to name it as dropped out, and its neighbors, who hold no share of it, would fail.
+    Flower's would name it as dropped out to its neighbors, who hold no share of it and would fail.
     """
 
     def share_keys_stage(self, grid: Grid, context: LegacyContext, state: WorkflowState) -> bool:
-        """Collect the shares; from here on only those who shared count."""
+        """Collect the shares; from here on only clients that shared theirs take part."""
         enough = super().share_keys_stage(grid, context, state)
         state.sampled_node_ids = set(state.active_node_ids)
         return enough
 
 
 class _Opening(_Workflow):
-    """What a malicious server makes of it: each update is opened, and the mean is taken of the opened ones."""
+    """The workflow of a malicious server: it unmasks each update, and averages the unmasked ones."""
 
     def __init__(self, tap: "_Tap", **arguments: Any) -> None:
         super().__init__(**arguments)
         self._tap = tap
 
     def unmask_stage(self, grid: Grid, context: LegacyContext, state: WorkflowState) -> bool:
-        """Take the masks off each vector; without enough shares the round has no sum."""
+        """Remove the masks of each vector; False, and no sum, without enough shares."""
         tap = self._tap
         secrets = opened_secagg.ask(grid, state, tap.round)
         for node, vector in tap.vectors.items():
@@ -114,40 +114,46 @@ class _Opening(_Workflow):
 
 @dataclass
 class _Tap:
-    """Stands between the workflow and the grid for one round: its grid and its strategy in one."""
+    """Stand-in for the workflow's grid and strategy in one round, which records what the server sees."""
 
     grid: Grid
     asked: Mapping[int, Message]
-    """Our strategy's message to each node."""
+    """The strategy's message to each node."""
     timeout: float
+    """Seconds to wait for the replies of each exchange."""
     vectors: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict)
-    """Masked: the weight, then each parameter."""
+    """Masked vector of each node: its weight, then its parameters."""
     metrics: dict[int, MetricRecord] = field(default_factory=dict)
+    """Metrics that each node sent in the clear."""
     opened: dict[int, tuple[float, dict[str, Tensor]]] = field(default_factory=dict)
-    """Weight over max_weight, and update, of each client that was opened."""
+    """Weight as a share of max_weight, and update, of each client that was unmasked."""
     failed: dict[int, Message] = field(default_factory=dict)
+    """First error reply of each node that failed."""
     mean: dict[str, Tensor] | None = None
+    """Mean update; None until the protocol comes to one."""
     bytes_up: int = 0
+    """Bytes that clients sent in all exchanges."""
     stage: str = ""
+    """Name of the last stage that was begun."""
     there: set[int] = field(default_factory=set)
     """Nodes that answered in the last stage."""
 
     @property
     def round(self) -> int:
-        """The round's number."""
+        """Number of the round."""
         return int(next(iter(self.asked.values())).metadata.group_id)
 
     def run(self, workflow: SecAggPlusWorkflow) -> str:
-        """Run the protocol; return what broke it, if something did that the protocol has no answer to."""
+        """Run the protocol; return the exception that broke it as text, empty where there was none."""
         context = LegacyContext(Context(0, 0, {}, RecordDict(), {}), strategy=cast(Strategy, self))
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: self.round})
         context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
         logger = logging.getLogger("flwr")
         level = logger.level
-        logger.setLevel(logging.CRITICAL)  # its halts are reported with their reason
+        logger.setLevel(logging.CRITICAL)  # a protocol that halts is reported by `_halted`
         try:
             workflow(cast(Grid, self), context)
-        except Exception as error:  # a client may send anything, and Flower's workflow trusts all of it
+        except Exception as error:  # a client may send anything, and Flower's workflow checks nothing
             return f"{type(error).__name__}: {error}"
         finally:
             logger.setLevel(level)
@@ -156,13 +162,13 @@ class _Tap:
     def configure_fit(
         self, server_round: int, parameters: Parameters, manager: Any
     ) -> list[tuple[ClientProxy, FitIns]]:
-        """Part of a Flower strategy: the round's clients. What they train on is put in on the way, see `_outgoing`."""
+        """Part of a Flower strategy: the round's clients, whose model `_outgoing` adds to the messages."""
         return [(cast(ClientProxy, SimpleNamespace(node_id=n)), FitIns(Parameters([], ""), {})) for n in self.asked]
 
     def aggregate_fit(
         self, server_round: int, results: list[tuple[ClientProxy, FitRes]], failures: list[Any]
     ) -> tuple[None, dict[str, Any]]:
-        """Part of a Flower strategy: take the mean, which the workflow hands over as everybody's result."""
+        """Part of a Flower strategy: keep the mean, which the workflow gives as every client's result."""
         self.mean = self.named(parameters_to_ndarrays(results[0][1].parameters))
         return None, {}
 
@@ -192,7 +198,7 @@ class _Tap:
         return Message(content, asked.metadata.dst_node_id, "train", group_id=asked.metadata.group_id)
 
     def seen(self) -> dict[int, Message]:
-        """The clients' updates as far as the server sees them, in the form that our strategy reads."""
+        """The reply of each client whose update the server sees, masked or unmasked, in the form our strategy reads."""
         replies = {}
         for node, (_, *vector) in self.vectors.items():
             names = [name for name, _ in self._sent()]
@@ -204,12 +210,12 @@ class _Tap:
         return replies
 
     def named(self, arrays: Sequence[NDArray[Any]]) -> dict[str, Tensor]:
-        """Values by the name of their parameter, float32."""
+        """Arrays in the parameters' order as float32 tensors by name."""
         names = [name for name, _ in self._sent()]
         return {name: torch.from_numpy(array).float() for name, array in zip(names, arrays, strict=True)}
 
     def _take(self, reply: Message) -> str | None:
-        """Take a masked vector in, add what the workflow reads beside it, or say why it could not do with the reply."""
+        """Check a reply, keep its masked vector, and add what the workflow reads; return why it cannot be used."""
         try:
             configs = reply.content.config_records[RECORD_KEY_CONFIGS]
             if self.stage != Stage.COLLECT_MASKED_VECTORS:
@@ -235,6 +241,6 @@ class _Tap:
         return None
 
     def _sent(self) -> list[tuple[str, Tensor]]:
-        """The global model's parameters, which the update's are like."""
+        """Name and value of the global model's parameters, whose shapes the update has."""
         asked = next(iter(self.asked.values()))
         return list(wire.view(asked.content.array_records["arrays"]).items())

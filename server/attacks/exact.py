@@ -1,6 +1,5 @@
 """Solves the first layer's update for whole records; needs no knowledge."""
 
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -14,6 +13,7 @@ from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progr
 from fedinv.task.models import AnyModel
 
 from ..countermeasures import Countermeasures, answer, answered
+from ..inversion import clock
 from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_layer
 from ..inversion.exact.peeling import Mixture, Peeled, PeelingBudget, peel
 from ..inversion.exact.signals import Labeled, label, target
@@ -66,7 +66,7 @@ class Exact(Attack):
     rounds: int = Field(default=6, ge=1, le=50)
     """Rounds in a row without a new record after which the search ends, 1 to 50."""
     seconds: float = Field(default=30.0, gt=0)
-    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=256, ge=1, le=4096)
     """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
     fall_back: bool = True
@@ -137,7 +137,7 @@ class Exact(Attack):
             found = _single(factors, knows)
         else:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            deadline = time.monotonic() + self.seconds
+            deadline = clock.seconds() + self.seconds
             budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
             found = peel(Mixture(layer, factors, knows.schema, single_step), budget, generator, progress)
         if len(found.records) == 0:

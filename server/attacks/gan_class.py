@@ -10,6 +10,7 @@ from torch import nn
 from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress, nothing
 
 from ..inference.generators import NOISE, Duration, Guides, generator_of, train_by_model
+from ..inversion.evidence import unusable
 from ..inversion.local_training import known_network
 from ..inversion.matching.relaxation import relax
 
@@ -40,7 +41,7 @@ class GanClass(Attack):
     iterations: int = Field(default=1500, ge=1, le=1_000_000)
     """Steps of the generator's training over all rounds together, 1 to 1000000."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall-clock seconds after which training stops; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which training stops; a limit that is hit makes results machine-dependent."""
 
     @property
     def asks(self) -> Asks:
@@ -56,11 +57,10 @@ class GanClass(Attack):
             return nothing("the label is a number, and has no classes")
         discriminators: list[nn.Module] = []
         for exchange in seen.exchanges:
-            if sorted(exchange.received) != sorted(exchange.sent):
-                return nothing("there is no update with the parameters that were sent, as if it were masked")
+            reason = unusable(exchange)
+            if reason is not None:
+                return nothing(reason)
             weights = {name: t + exchange.received[name].float() for name, t in exchange.sent.items()}
-            if not all(bool(t.isfinite().all()) for t in weights.values()):
-                return nothing("the model or the update holds values that are not finite")
             try:
                 network = known_network(model, weights, schema)
             except ValueError as error:
@@ -71,6 +71,8 @@ class GanClass(Attack):
         made = generator_of(relax(schema, schema.width, form), schema.outputs, int(rng.integers(2**31)))
         guides, duration = Guides(discriminators, schema, knows.auxiliary), Duration(self.iterations, self.seconds)
         taken = train_by_model(made, guides, duration, generator, progress)
+        if not all(bool(weight.isfinite().all()) for weight in made.parameters):
+            return nothing("the generator's training diverged against a model whose answers are not finite")
         labels = torch.arange(schema.outputs).repeat_interleave(self.samples)
         with torch.no_grad():
             records = made(torch.randn(len(labels), NOISE, generator=generator), labels, generator)

@@ -51,7 +51,7 @@ class GenerativePrior(Attack):
     lr: float = Field(default=0.05, gt=0)
     """Step length of the search in the latents, above 0."""
     seconds: float = Field(default=60.0, gt=0)
-    """Wall-clock seconds after which the generator's training stops; a limit that is hit makes results
+    """Seconds of computing after which the generator's training stops; a limit that is hit makes results
     machine-dependent."""
     most_records: int = Field(default=64, ge=1)
     """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""

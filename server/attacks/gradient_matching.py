@@ -144,7 +144,7 @@ class GradientMatching(Attack):
     """Billions of floating-point operations to spend on one observation; where batch and network are large, restarts
     are reduced first, then iterations."""
     seconds: float | None = Field(default=None, gt=0)
-    """Wall-clock seconds after which the search stops; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which the search stops; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=128, ge=1)
     """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -239,6 +239,7 @@ class GradientMatching(Attack):
             claim,
             mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
+            fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )
 
     def _changes(self) -> dict[str, object]:

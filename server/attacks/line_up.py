@@ -10,6 +10,7 @@ from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress
 
 from ..countermeasures import answer, answered
 from ..inference.likelihood import mechanism, same_batch_each_round
+from ..inversion.evidence import unusable
 
 
 class LineUp(Attack):
@@ -45,6 +46,9 @@ class LineUp(Attack):
         question = knows.question
         if question is None or question.people is None or question.others is None:
             return unanswered("there is no line-up: the batch was empty, or several clients stand behind the update")
+        reason = unusable(seen.last)
+        if reason is not None:
+            return unanswered(reason)
         people, others = question.people, question.others
         against = answer(seen, knows)
         seen = against.seen

@@ -13,6 +13,7 @@ from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress
 from ..inference.membership import by_gradient, by_likelihood, by_loss
 from ..inference.shadows import ShadowTraining, confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
+from ..inversion.evidence import unusable
 from ..inversion.local_training import gradient_weights, known_network, local_steps, step_length
 
 DRAWS = 256
@@ -71,12 +72,15 @@ class Membership(Attack):
             network = known_network(model, {name: t.float() for name, t in last.sent.items()}, schema).eval()
         except ValueError as error:
             return unanswered(str(error))
+        if last.records < 1:
+            return unanswered("the message counts no records")
         people = question.people
         if self.method == "loss":
             scores = by_loss(network, people)
         elif self.method == "gradient":
-            if sorted(last.received) != sorted(last.sent):
-                return unanswered("there is no update with the parameters that were sent, as if it were masked")
+            reason = unusable(last)
+            if reason is not None:
+                return unanswered(reason)
             others = knows.auxiliary or Sample(
                 schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
             )

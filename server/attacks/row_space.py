@@ -42,7 +42,7 @@ class RowSpace(Attack):
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)
     """Rounds in a row without a new record after which the search ends, 1 to 1000."""
     seconds: float = Field(default=SpanBudget.seconds, gt=0)
-    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
     """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
 

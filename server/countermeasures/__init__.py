@@ -1,7 +1,7 @@
-"""One file a defense, named after its kind and found because it is there: what an attacker does who knows of it.
+"""Countermeasures: how an attacker who knows of a defense adapts to it, one file a defense, named after its kind.
 
-A file has some of these functions. `defense` is what the scenario writes of the defense, with the noise that was
-calibrated for the client; `last` is one exchange, as `look` returns it.
+A file has some of these functions. `defense` is the defense's table with the parameters in force, as `Defense.known`
+gives it; `last` is one exchange, as `look` returns it.
 
 look(last, defense, knows) -> Exchange               the exchange to attack instead
 noise(last, defense, knows) -> float                 standard deviation of the noise drawn for each coordinate
@@ -13,7 +13,7 @@ masks(last, defense, knows) -> dict[str, Tensor]     bool by parameter: coordina
 only_signs(last, defense, knows) -> bool             whether nothing but signs was sent
 trains_on_invalid_records(knows) -> bool             the client trained on altered inputs: require no valid records
 random_network(knows) -> bool                        the network had random parts: hold no signal against the weights
-decode(claim, seen, defense, knows, rng) -> Claim    the records, with what training did to them undone
+decode(claim, seen, defense, knows, rng) -> Claim    the claim, with the defense's change of the records undone
 
 A defense against which there is nothing to do has a file that says why: NOTHING_TO_ADAPT_TO = "...", and no function.
 """
@@ -48,21 +48,21 @@ WAYS = (
     "random_network",
     "decode",
 )
-"""Names of the functions by which a file here answers its defense."""
+"""Names of the functions that a file here may have."""
 
 
 @dataclass(frozen=True)
 class Countermeasures:
-    """An observation as it should be attacked, and what is known of the defenses behind it."""
+    """An observation as it should be attacked, and the effects of the known defenses on it."""
 
     seen: Observation
-    """The observation as the attacker should look at it, knowing of the defenses."""
+    """The observation, changed as the known defenses ask for."""
     knows: Knowledge
-    """What was known beforehand."""
+    """The attacker's knowledge, unchanged."""
 
     @property
     def requires(self) -> Knowledge:
-        """What a search by equations may hold a record against: no schema if the client altered its inputs."""
+        """The knowledge by which records may be verified: without the schema if the client altered its inputs."""
         altered = any(m.trains_on_invalid_records(self.knows) for _, m in self._having("trains_on_invalid_records"))
         return replace(self.knows, schema=None) if altered else self.knows
 
@@ -72,7 +72,7 @@ class Countermeasures:
         return any(module.random_network(self.knows) for _, module in self._having("random_network"))
 
     def distortion(self, exchange: Exchange) -> Distortion:
-        """What the known defenses did to the update of one of the exchanges in `seen`."""
+        """The effect of the known defenses on the update of one of the exchanges in `seen`."""
         knows = self.knows
         return Distortion(
             noise=math.hypot(*(m.noise(exchange, d, knows) for d, m in self._having("noise"))),
@@ -85,14 +85,14 @@ class Countermeasures:
         )
 
     def decode(self, claim: Claim, rng: np.random.Generator) -> Claim:
-        """The claim with what training did to the records undone, the last defense first."""
+        """The claim with the known defenses' changes of the records undone, the last defense's first."""
         for defense, module in reversed(list(self._having("decode"))):
             if len(claim.records):
                 claim = module.decode(claim, self.seen, defense, self.knows, rng)
         return claim
 
     def _masks(self, exchange: Exchange) -> dict[str, Tensor] | None:
-        """The coordinates that no known defense took out; None where none takes any out."""
+        """Coordinates, bool by parameter, that no known defense removed; None where none removes any."""
         found: dict[str, Tensor] | None = None
         for defense, module in self._having("masks"):
             masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in exchange.received.items()}
@@ -101,12 +101,12 @@ class Countermeasures:
         return found
 
     def _having(self, way: str) -> Iterator[tuple[Mapping[str, Any], ModuleType]]:
-        """The known defenses, as the scenario writes them, whose file here has this function; the file beside each."""
+        """The known defenses whose file here has this function, each as its table and the file's module."""
         return _having(self.knows, way)
 
 
 def answer(seen: Observation, knows: Knowledge) -> Countermeasures:
-    """What to do about the defenses that are known of; without any, the observation is attacked as it is."""
+    """The countermeasures to all known defenses; without any, the observation is attacked as it is."""
     for defense, module in _having(knows, "look"):
         exchanges = tuple(module.look(one, defense, knows) for one in seen.exchanges)
         seen = replace(seen, exchanges=exchanges)
@@ -114,12 +114,12 @@ def answer(seen: Observation, knows: Knowledge) -> Countermeasures:
 
 
 def answered(*ways: str) -> frozenset[str]:
-    """Kinds of defense whose file here has one of these functions; without names, one of any."""
+    """Kinds of defense whose file here has one of these functions; without names, any function."""
     return frozenset(kind for kind in _kinds() if any(hasattr(_module(kind), way) for way in ways or WAYS))
 
 
 def nothing_to_adapt_to(kind: str) -> str | None:
-    """Why knowing of this defense helps no attack; None where its file does not say so, or where it has none."""
+    """Why knowing of this defense helps no attack, by its file; None where there is no such file or statement."""
     return getattr(_module(kind), "NOTHING_TO_ADAPT_TO", None) if kind in _kinds() else None
 
 

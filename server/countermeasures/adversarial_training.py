@@ -1,4 +1,4 @@
-"""Undo the steps uphill: what was trained on is the record moved, and weights and label tell how it was moved."""
+"""Undoes adversarial training's perturbation of the records, which follows from weights and label."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,21 +14,21 @@ from fedinv.task.columns import Categorical
 from ..inversion.local_training import known_network
 
 TRIES = 20
-"""Times that the record is corrected by what the steps make of it."""
+"""Iterations of the fixed point that leads from a perturbed record back to the original."""
 
 
 def trains_on_invalid_records(knows: Knowledge) -> bool:
-    """A moved record is no valid one."""
+    """True: perturbed records are not valid ones."""
     return True
 
 
 def decode(
     claim: Claim, seen: Observation, defense: Mapping[str, Any], knows: Knowledge, rng: np.random.Generator
 ) -> Claim:
-    """Records from which the client's steps lead to the claimed ones, categories made whole.
+    """The records that the client's perturbation turns into the claimed ones, categories made one-hot.
 
-    A fixed point of x = claimed - (moved(x) - x), begun at the claimed record. Each local step moves a record anew, at
-    weights of its own: of several the ones that were sent are taken, and numbers are approximate.
+    A fixed point of x = claimed - (perturbed(x) - x), started at the claimed record. Each local step perturbs a record
+    at weights of its own; of several the weights that were sent are used, and numbers are approximate.
     """
     if knows.schema is None or knows.model is None or claim.labels is None:
         return replace(claim, notes=(*claim.notes, "too little is known to undo the steps"))

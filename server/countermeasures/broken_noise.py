@@ -1,4 +1,4 @@
-"""Answer clip-noise with a bug as clip-noise is answered: the attacker is told of the noise that is really added."""
+"""As for clip-noise: broken-noise adds less noise than it claims, and the attacker knows how much."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,6 @@ __all__ = ["noise", "update_clip"]
 
 
 def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
-    """Standard deviation of the noise: the added share of what is charged for."""
+    """Standard deviation of the noise that is actually added to each coordinate of the update."""
     norm = number(defense, "sensitivity") or number(defense, "clip")
     return number(defense, "noise_share") * number(defense, "noise_multiplier") * norm

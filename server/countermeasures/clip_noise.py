@@ -1,4 +1,4 @@
-"""Take the noise for what it is, of a known size, and the update's length for what clipping left of it."""
+"""Models clip-noise's noise by its known size, and the update as possibly clipped."""
 
 import math
 from collections.abc import Mapping
@@ -15,5 +15,5 @@ def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float
 
 
 def update_clip(defense: Mapping[str, Any]) -> float:
-    """Norm to which the update was clipped before the noise."""
+    """Norm to which the update was clipped before noise was added; infinite where none is given."""
     return number(defense, "clip") or math.inf

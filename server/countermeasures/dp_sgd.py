@@ -1,4 +1,4 @@
-"""Clip each record's gradient as the client did, and take the steps' noise for what it is: of a known size."""
+"""Clips each record's gradient as dp-sgd did, and models the steps' noise by its known size."""
 
 import math
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float
 
 
 def record_clip(defense: Mapping[str, Any]) -> float:
-    """Norm to which each record's gradient was clipped."""
+    """Norm to which each record's gradient was clipped; infinite where none is given."""
     return number(defense, "clip") or math.inf
 
 
 def divides_by_batch_size(defense: Mapping[str, Any]) -> bool:
-    """Poisson sampling draws a number of records that varies, so that the sum is divided by the expected one."""
+    """True: Poisson sampling draws a varying number of records, so that the sum is divided by the expected one."""
     return True

@@ -1,4 +1,4 @@
-"""Answer Flower's LocalDpMod as clip-noise is answered: its noise has a size that follows from what Flower is told."""
+"""As for clip-noise: the noise of Flower's LocalDpMod has a size that follows from its parameters."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Unmix: categories tell the shares and who was mixed with whom, and then numbers follow from linear equations."""
+"""Unmixes mixup's records: categories reveal shares and partners, then numbers follow from linear equations."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,29 +16,29 @@ from fedinv.task.schema import Schema
 PURE = 0.02
 """Distance from 0 or 1 up to which an entry of a one-hot column counts as not mixed."""
 EVEN = 0.03
-"""Distance of the larger share from one half below which the two records of a mixture cannot be told apart."""
+"""Distance of the larger share from one half below which the two records of a mixture cannot be separated."""
 ALIKE = 0.05
-"""Distance of an entry from the share that it should have up to which records fit one mixture."""
+"""Distance of an entry from the common share up to which a mixture counts as having that share."""
 
 
 def trains_on_invalid_records(knows: Knowledge) -> bool:
-    """A mixture is no valid record; several steps mix each record anew, and have but the records in common."""
+    """Whether the update holds mixtures: after a single step; several steps have only the records in common."""
     return knows.algorithm == "fedsgd"
 
 
 def random_network(knows: Knowledge) -> bool:
-    """A mixture's label is none of the classes."""
+    """True: a mixture's label is none of the classes, so that its signal fits none of them."""
     return True
 
 
 def decode(
     claim: Claim, seen: Observation, defense: Mapping[str, Any], knows: Knowledge, rng: np.random.Generator
 ) -> Claim:
-    """The records that were mixed, as far as the claimed mixtures tell; categories are whole.
+    """The records that were mixed, as far as the claimed mixtures reveal them, with one-hot categories.
 
     A batch's mixtures are M = (a 1 + (1 - a) Q) Y, with a the larger share, Y the batch in some order and Q a
     permutation: in a one-hot column the entry a is a record's own, 1 - a its partner's, so that partners are found by
-    their categories, and Y by solving the equations. A partner that was not found is taken for an average one. Of
+    their categories, and Y by solving the equations. A partner that is not found counts as an average record. After
     several local steps nothing is decoded.
     """
     if not trains_on_invalid_records(knows):
@@ -59,7 +59,7 @@ def decode(
 
 
 def _share(schema: Schema, mixed: Tensor) -> float | None:
-    """The larger share of the mixtures; 1 where nothing is mixed, None where there is not one share for all."""
+    """The larger share of the mixtures; 1 where nothing is mixed, None where the mixtures have several shares."""
     tops = torch.cat([mixed[:, where].amax(1) for where in _hot(schema)])
     split = tops[(tops > 0.5 - PURE) & (tops < 1 - PURE)]
     if not len(split):
@@ -73,7 +73,7 @@ def _hot(schema: Schema) -> list[slice]:
 
 
 def _categories(schema: Schema, mixed: Tensor) -> tuple[Tensor, Tensor]:
-    """Each mixture with the larger record's categories alone, and with the smaller one's."""
+    """The mixtures with one-hot categories, once those of the record with the larger share, once of its partner."""
     larger, smaller = mixed.clone(), mixed.clone()
     for where in _hot(schema):
         part = mixed[:, where]
@@ -96,6 +96,6 @@ def _unmixed(schema: Schema, mixed: Tensor, share: float) -> Tensor:
     equations = share * torch.eye(len(mixed), dtype=mixed.dtype)
     equations[found] += (1 - share) * one_hot(who[found], len(mixed)).to(mixed)
     records: Tensor = torch.linalg.solve(equations, mixed)
-    # categories were told apart before, and an average partner adds 0 to a standardized number
+    # categories are known already; for numbers, an average partner adds 0, as they are standardized
     records[:, hot] = own[:, hot]
     return records

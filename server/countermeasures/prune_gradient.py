@@ -1,4 +1,4 @@
-"""Match the entries that were sent, and no others: pruned ones say nothing of the gradient (Huang et al. 2021)."""
+"""Compares only the coordinates that were not pruned (Huang et al. 2021)."""
 
 from .top_k import masks
 

@@ -1,4 +1,4 @@
-"""Take rounding for what it is: noise of a size that can be read off the levels."""
+"""Models quantization as rounding noise, whose size follows from the levels."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from fedinv.defense_terms.quantize import BUCKET
 
 
 def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
-    """Standard deviation of the rounding, the root of its mean square over all entries.
+    """Standard deviation of the rounding error, the root of its mean square over all coordinates.
 
-    An entry that lies anywhere between two levels is moved by 1/6 of their distance squared, in the mean; the largest
-    entry of each bucket is its scale.
+    Stochastic rounding of a value anywhere between two levels has a mean square error of 1/6 of their squared distance;
+    the largest entry of each bucket is its scale.
     """
     levels, square, count = 2 ** (int(defense["bits"]) - 1) - 1, 0.0, 0
     for tensor in last.received.values():

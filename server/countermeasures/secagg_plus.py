@@ -1,4 +1,4 @@
-"""Take the quantization of a securely aggregated sum for noise of a known size."""
+"""Models the quantization of a securely aggregated sum as noise of known size."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from ..inversion.exact.validity import stray
 
 
 def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
-    """Standard deviation of the rounding in the mean, where each client rounded its entries at random.
+    """Standard deviation of the rounding error in the mean, where each client rounds its coordinates stochastically.
 
-    An entry that lies anywhere between two levels is moved by 1/6 of their distance squared, in the mean, and one that
-    is zero not at all: how much was moved is less, and is measured where one-hot columns allow it.
+    A value anywhere between two levels has a mean square error of 1/6 of their squared distance, zeros have none: the
+    actual error is smaller, and is measured where one-hot columns allow it.
     """
     step = 2 * float(defense["clipping_range"]) * 2.0 ** -int(defense["quantization_bits"])
     counted = last.records / float(defense["max_weight"])
@@ -23,7 +23,7 @@ def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> fl
 
 
 def _measured(last: Exchange, knows: Knowledge) -> float:
-    """What the first layer's update holds that no record can have put there; 0 where that cannot be told."""
+    """Standard deviation of the noise in the first layer's update, see `stray`; 0 where it cannot be measured."""
     weight, bias = ([*last.received][:2] + ["", ""])[:2]
     if knows.schema is None or not bias or last.received[weight].shape[1:] != (knows.schema.width,):
         return 0.0

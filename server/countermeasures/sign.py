@@ -1,4 +1,4 @@
-"""Match signs with signs: what was sent has no sizes that could be compared."""
+"""Compares signs only, as the update has no magnitudes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,5 +7,5 @@ from fedinv.attack import Exchange, Knowledge
 
 
 def only_signs(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> bool:
-    """Whether nothing but signs was sent."""
+    """True: only the signs of the update were sent."""
     return True

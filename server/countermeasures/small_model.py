@@ -1,4 +1,4 @@
-"""Attack the pruned model, which is what the client trained, by the weights that it kept."""
+"""Attacks the pruned model, which is the one that the client trained, on the weights that it kept."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from fedinv.defense_terms.small_model import kept
 
 
 def look(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> Exchange:
-    """The weights as the client pruned them, and the update without what pruning took away."""
+    """The exchange with the pruned weights as sent, and the update without the change by pruning itself."""
     there = kept(last.sent, float(defense["keep"]))
     zero = torch.tensor(0.0)
     return replace(
@@ -23,5 +23,5 @@ def look(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> Exchan
 
 
 def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
-    """Bool by parameter: what was kept."""
+    """Weights that pruning kept, bool by parameter."""
     return kept(last.sent, float(defense["keep"]))

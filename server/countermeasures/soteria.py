@@ -1,4 +1,4 @@
-"""Leave the defended layer's weight out: all else still tells.
+"""Leaves the defended layer's weight out of the comparison; all other parameters depend on the records as ever.
 
 Balunovic, Dimitrov, Staab, Vechev 2022 (Bayesian framework for gradient leakage), section 5.2.
 """
@@ -13,7 +13,7 @@ from fedinv.attack import Exchange, Knowledge
 
 
 def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
-    """Bool by parameter: nothing of the defended layer's weight."""
+    """No coordinate of the defended layer's weight, bool by parameter; parameters not named keep all."""
     weights = [name for name, tensor in last.received.items() if tensor.ndim == 2 and name.endswith("weight")]
     name = weights[int(defense["layer"])]
     return {name: torch.zeros_like(last.received[name], dtype=torch.bool)}

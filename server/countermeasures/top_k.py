@@ -1,4 +1,4 @@
-"""Match the entries that were sent, and no others (Huang et al. 2021, Evaluating gradient inversion attacks)."""
+"""Compares only the coordinates that were sent (Huang et al. 2021, Evaluating gradient inversion attacks)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,5 +9,5 @@ from fedinv.attack import Exchange, Knowledge
 
 
 def masks(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> dict[str, Tensor]:
-    """Bool by parameter: what is not zero."""
+    """Coordinates of the update that are not zero, bool by parameter."""
     return {name: tensor != 0 for name, tensor in last.received.items()}

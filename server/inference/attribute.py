@@ -12,6 +12,7 @@ from fedinv.task.columns import Categorical
 from fedinv.task.loss import loss
 from fedinv.task.schema import Schema
 
+from ..inversion.evidence import unusable
 from ..inversion.local_training import gradient_weights, known_network, step_length
 from .whitening import Noise, gradients, seen_gradient
 
@@ -39,6 +40,9 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     if question is None or question.people is None or question.options is None or question.column is None:
         return unanswered("nobody is known in part")
     last = seen.last
+    reason = unusable(last) if access == "gradients" else None
+    if reason is not None:
+        return unanswered(reason)
     try:
         weights = gradient_weights(last, not last.received or knows.algorithm == "fedsgd")
         network = known_network(model, weights, schema).eval()
@@ -53,8 +57,6 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     else:
         length = step_length(knows, last.records)
         received = last.received
-        if not received or sorted(received) != sorted(last.sent):
-            return unanswered("there is no update with the parameters that were sent, as if it were masked")
         picked = torch.from_numpy(rng.integers(len(people), size=DRAWS + DECOYS))
         drawn = Sample(schema.draw(DRAWS + DECOYS, rng), people.labels[picked])
         likely = _fit(network, Sample(records, labels), drawn, received, length, last.records)

@@ -1,6 +1,5 @@
 """Small conditional generators: networks that turn noise and a class into a valid record of the schema."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from fedinv.attack import Progress, Sample
 from fedinv.task.schema import Schema
 
+from ..inversion import clock
 from ..inversion.matching.relaxation import Relaxation
 from .representatives import average
 
@@ -73,7 +73,7 @@ class Duration:
     steps: int
     """Most steps of the optimizer."""
     seconds: float
-    """Wall-clock seconds after which training stops."""
+    """Seconds of computing after which training stops."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def train_by_model(
     """
     discriminators, auxiliary = guides.discriminators, guides.auxiliary
     optimizer = torch.optim.Adam(made.parameters, lr=2e-3, betas=(0.5, 0.9))
-    width, deadline, taken = made.relaxation.width, time.monotonic() + duration.seconds, 0
+    width, deadline, taken = made.relaxation.width, clock.seconds() + duration.seconds, 0
     mean = average(guides.schema)
     hot = made.relaxation.groups.any(1)
     spread = torch.where(hot, (mean * (1 - mean)).clamp_min(0), torch.ones(width))
@@ -129,7 +129,7 @@ def train_by_model(
             taken += 1
             if taken % 20 == 0:
                 progress(taken / (each * len(discriminators)))
-                if time.monotonic() > deadline:
+                if clock.seconds() > deadline:
                     return taken
     return taken
 
@@ -148,7 +148,7 @@ def train_on_records(
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         encoder = nn.Sequential(nn.Linear(width + made.classes, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2 * NOISE))
     optimizer = torch.optim.Adam([*made.parameters, *encoder.parameters()], lr=2e-3)
-    deadline = time.monotonic() + duration.seconds
+    deadline = clock.seconds() + duration.seconds
     for step in range(duration.steps):
         rows = torch.randint(len(real), (64,), generator=generator)
         records, labels = real.records[rows], real.labels[rows]
@@ -162,7 +162,7 @@ def train_on_records(
         optimizer.step()
         if step % 20 == 0:
             progress(step / duration.steps)
-            if time.monotonic() > deadline:
+            if clock.seconds() > deadline:
                 return step + 1
     return duration.steps
 

@@ -17,6 +17,7 @@ from fedinv.task.models import state
 from fedinv.task.networks.perceptron import ACTIVATIONS
 
 from ..inversion.distortion import Distortion
+from ..inversion.evidence import unreadable
 from ..inversion.local_training import known_network
 
 CHUNK = 2**24
@@ -121,6 +122,9 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
         raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
     if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
         raise ValueError("a batch normalization mixes the records, which have no gradients of their own")
+    reason = next((found for found in map(unreadable, exchanges) if found is not None), None)
+    if reason is not None:
+        raise ValueError(reason)
     by_batch_size = distortion.divides_by_batch_size
     if by_batch_size and knows.batch_size is None:
         raise ValueError("the batch size is withheld, by which the sum of clipped gradients is divided")
@@ -129,8 +133,6 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
         raise ValueError("the update does not fit the network")
     flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
-    if not bool(torch.isfinite(flat).all()):
-        raise ValueError("values are not finite")
     return Mechanism(
         network=network,
         update=flat,

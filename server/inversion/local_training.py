@@ -131,4 +131,5 @@ def known_network(model: AnyModel, weights: Weights, schema: Schema | None = Non
         outputs = shapes[-1][0] if schema is None else schema.outputs
         return load(model, shape, outputs, {name: tensor.clone() for name, tensor in weights.items()})
     except (IndexError, RuntimeError, ValueError) as error:
-        raise ValueError(f"the weights that were sent are not of the architecture that is known ({error})") from error
+        # torch's own words name every parameter, a line each
+        raise ValueError("the weights that were sent are not of the architecture that is known") from error

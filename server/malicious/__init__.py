@@ -1,9 +1,9 @@
-"""What a malicious server does beyond the protocol: one file a deviation, named after its key in the [server] table.
+"""Deviations of a malicious server from the protocol: one file each, named after its key in the [server] table.
 
-A file has one of these functions, or both; `setting` is what the scenario writes under the key.
+A file has one of these functions, or both; `setting` is the value that the scenario has under the key.
 
-weights(model, round_, setting) -> Weights                 what all clients of the round are sent for the global model
-next_model(sent, averaged, round_, setting) -> Weights     what it goes on from, `averaged` being sent plus the mean
+weights(model, round_, setting) -> Weights                 the weights sent to all clients of a round
+next_model(sent, averaged, round_, setting) -> Weights     the global model after it; `averaged` is sent plus the mean
 
 A deviation that is part of a protocol of messages, as `unmask` is of SecAgg+'s, is carried out by that protocol's file
 in server/aggregation.
@@ -21,10 +21,11 @@ from torch import Tensor
 from fedinv.federation.agreement import Server
 
 Weights = Mapping[str, Tensor]
+"""Weights by parameter name."""
 
 
 def weights(server: Server, model: Weights, round_: int) -> Weights:
-    """What the clients of a round are sent: the very `model` of a server that follows the protocol."""
+    """The weights sent to the clients of a round: `model` itself if the server follows the protocol."""
     for deviation, setting in _deviations(server):
         if hasattr(deviation, "weights"):
             model = deviation.weights(model, round_, setting)
@@ -32,7 +33,7 @@ def weights(server: Server, model: Weights, round_: int) -> Weights:
 
 
 def next_model(server: Server, sent: Weights, averaged: Weights, round_: int) -> Weights:
-    """The global model after a round in which `sent` was answered: `averaged`, if the server follows the protocol."""
+    """The global model after a round in which `sent` was sent: `averaged` if the server follows the protocol."""
     for deviation, setting in _deviations(server):
         if hasattr(deviation, "next_model"):
             averaged = deviation.next_model(sent, averaged, round_, setting)
@@ -40,7 +41,7 @@ def next_model(server: Server, sent: Weights, averaged: Weights, round_: int) ->
 
 
 def _deviations(server: Server) -> Iterator[tuple[ModuleType, Any]]:
-    """Those that are switched on: whose key has another value than when it is left out."""
+    """Module and setting of each deviation that is on, which is one whose key has not its default value."""
     for key, declared in type(server).model_fields.items():
         setting = getattr(server, key)
         if key in _stems() and setting != declared.default:

@@ -1,8 +1,9 @@
-"""What a server that does not follow SecAgg+ can do: open every single update.
+"""Unmasks every single update behind SecAgg+, by a server that deviates from the protocol.
 
-Each client tells the shares of one secret of each neighbor: of its own mask where the server says that it is there, of
-its key where it says that it dropped out. Flower's client does not look whether one neighbor is on both lists. Both
-secrets together take every mask off (Bonawitz et al. 2017, section 6, has the clients agree on the lists first).
+Each client reveals its share of one secret of each neighbor: that of its own mask if the server says that the neighbor
+is present, that of its key if it says that it dropped out. Flower's client does not check whether a neighbor is on both
+lists. Both secrets together remove every mask (Bonawitz et al. 2017, section 6, has the clients agree on the lists
+first).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +24,17 @@ from numpy.typing import NDArray
 from fedinv.defense_terms.secagg_plus import MODULUS
 
 Vector = list[NDArray[np.int64]]
-"""Quantized weight, then quantized weighted parameters, modulo 2^32."""
+"""A client's quantized weight, then its quantized weighted parameters, integers modulo 2^32."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """The two secrets of each client, by node, as far as enough shares of them were told."""
+    """The two secrets of each client, by node, as far as enough shares of them were revealed."""
 
     masks: Mapping[int, bytes]
-    """Seeds of their own masks."""
+    """Seed of each client's own mask."""
     keys: Mapping[int, bytes]
-    """Private keys, from which the masks that they share with their neighbors are drawn."""
+    """Private key of each client, from which the masks that it shares with its neighbors are drawn."""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class _Shares:
 
 
 def ask(grid: Grid, state: WorkflowState, round_: int) -> Secrets:
-    """Name every neighbor both as present and as dropped out, and put the shares that come back together."""
+    """Name every neighbor both as present and as dropped out, and combine the shares that clients reveal."""
     shares, shared = _Shares(), state.sampled_node_ids
     messages = []
     for node in state.active_node_ids:
@@ -54,8 +55,8 @@ def ask(grid: Grid, state: WorkflowState, round_: int) -> Secrets:
     for reply in grid.send_and_receive(messages):
         if reply.has_error():
             continue
-        told = reply.content.config_records[RECORD_KEY_CONFIGS]
-        owners, parts = cast(list[int], told[Key.NODE_ID_LIST]), cast(list[bytes], told[Key.SHARE_LIST])
+        revealed = reply.content.config_records[RECORD_KEY_CONFIGS]
+        owners, parts = cast(list[int], revealed[Key.NODE_ID_LIST]), cast(list[bytes], revealed[Key.SHARE_LIST])
         for place, (owner, part) in enumerate(zip(owners, parts, strict=True)):
             kind = shares.masks if place < len(owners) // 2 else shares.keys
             kind.setdefault(owner, []).append(part)
@@ -63,7 +64,7 @@ def ask(grid: Grid, state: WorkflowState, round_: int) -> Secrets:
 
 
 def opened(node: int, vector: Sequence[NDArray[np.int64]], secrets: Secrets, state: WorkflowState) -> Vector | None:
-    """A client's quantized vector with all masks taken off; None where a secret of it is missing."""
+    """A client's quantized vector with all masks removed; None where one of its secrets is missing."""
     if node not in secrets.masks or node not in secrets.keys:
         return None
     shapes = [array.shape for array in vector]

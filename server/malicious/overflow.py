@@ -1,7 +1,7 @@
-"""Weights of a malicious server: finite for everyone but for one unusual record, whose numbers overflow.
+"""Weights of a malicious server at which one unusual record's gradient overflows, and no other record's.
 
-Clipping scales a gradient that is not finite to one that is not either, so that NaN comes back whatever the noise, and
-tells that the record is there.
+Clipping turns a gradient that is not finite into NaN, so that the client's update is NaN whatever the noise, and
+reveals that the record is in the batch.
 """
 
 from collections.abc import Mapping
@@ -10,20 +10,22 @@ import torch
 from torch import Tensor
 
 HUGE = 1e19
-"""Its square is beyond float32."""
+"""Weight whose square is beyond float32's range."""
 UNUSUAL = 5.0
-"""The first input above which a record overflows."""
+"""Value of the first input, in standard deviations, above which a record's gradient overflows."""
 
 
 def weights(model: Mapping[str, Tensor], round_: int, setting: bool) -> dict[str, Tensor]:
-    """The global model with such weights in it, in every round."""
+    """The weights to send in place of the global model, in every round."""
     return overflowing(model)
 
 
 def overflowing(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The first unit of the first two layers is huge where the first input is unusual, and 0 elsewhere.
+    """The weights with those of the first two layers replaced, so that unit 0 of both detects an unusual first input.
 
-    Raises ValueError for a network without two linear layers.
+    Unit 0 of layer 1 is relu(HUGE * (x[0] - UNUSUAL)), and layer 2 multiplies it by HUGE: zero for ordinary records,
+    infinite for one with x[0] > 5, so that this record's gradient becomes NaN. Layer 2 keeps its bias. Raises
+    ValueError for a network without two linear layers.
     """
     names = [name for name, tensor in weights.items() if tensor.ndim == 2]
     if len(names) < 2 or not all(name.endswith("weight") for name in names):

@@ -1,4 +1,4 @@
-"""Sends the first round's weights again and again, so that the noise of the answers can be averaged away."""
+"""Sends the same weights in several rounds, so that the noise of the updates can be averaged away."""
 
 from collections.abc import Mapping
 
@@ -8,5 +8,5 @@ Weights = Mapping[str, Tensor]
 
 
 def next_model(sent: Weights, averaged: Weights, round_: int, setting: int) -> Weights:
-    """The weights that were sent, until `setting` rounds have had them; then what the last of these rounds gave."""
+    """The weights that were sent, until `setting` rounds have had them; then the last of them's average."""
     return sent if round_ < setting else averaged

@@ -73,7 +73,7 @@ def test_types_are_shipped():
     assert (ROOT / "fedinv/py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", api.__all__)
+@pytest.mark.parametrize("name", [*api.__all__, "explain"])
 def test_the_examples_of_the_functions_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = doctest.DocTestFinder().find(getattr(api, name), name)

@@ -83,6 +83,25 @@ def test_help_and_list_are_quick_and_import_nothing_heavy(tmp_path):
         assert what == "scenarios" or max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_defenses_and_attacks_in_short_form(main, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--defense", "top-k:keep=0.5", "--defense", "sign+training.batch_size=2", "--attack", "exact:rounds=2"]
+    code, out, err = main("run", file, *arguments, "--attack", "labels", "--set", "seed=4", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["seed"] == 4
+    assert document["attacks"][0]["parameters"]["rounds"] == 2
+    assert [one["kind"] for one in document["inferences"]] == ["labels"]
+    declared = (tmp_path / "runs/tiny-1/scenario.toml").read_text()
+    assert declared.index('kind = "top-k"') < declared.index('kind = "sign"')
+    assert "batch_size = 2" in declared
+    for wrong, right in (("top-q", "top-k"), ("top-k:kep=1", "keep")):
+        code, _, err = main("run", file, "--defense", wrong)
+        assert (code, f"did you mean '{right}'" in err) == (2, True)
+    code, _, err = main("run", file, "--attack", "exakt")
+    assert (code, "did you mean 'exact'" in err) == (2, True)
+
+
 def test_a_summary_that_is_too_long_for_the_screen_isindented():
     assert indented("one two three four five six seven eight", 4, 24) == "one two three four\n    five six seven eight"
 

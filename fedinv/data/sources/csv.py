@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,22 @@ class Csv(Dataset):
     """Number of rows to use, drawn at random. Default: all of them."""
     delimiter: Literal[",", ";", "\t", "|"] = ","
     """Character between the cells of a row."""
+
+    @classmethod
+    def sample(cls, folder: Path) -> Self:
+        """Six people with numbers, categories, a gap and a name, in a file in the folder."""
+        rows = [
+            "name,age,ward,ill",
+            "Ada,31,a,no",
+            "Bo,45,b,yes",
+            "Cy,,a,no",
+            "Di,52,,yes",
+            "Ed,60,b,no",
+            "Flo,38,a,no",
+        ]
+        path = folder / "people.csv"
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return cls(source="csv", path=path, label="ill", identify=("name",), sensitive=("age",))
 
     def load(self, seed: int) -> Table:
         """Read the file. Raises RequestError, one line with the file and the remedy, for unusable content."""

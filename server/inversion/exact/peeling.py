@@ -6,7 +6,6 @@ scale. A column that is a mixture of signals corrupts only the rows of the other
 the checks are accepted and removed from the row space, and the search continues in the smaller rest.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from fedinv.attack import Progress
 from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
+from .. import clock
 from .first_layer import Factors, FirstLayer
 from .sparse import sparse_directions, sparsest
 from .validity import SLACK, activity, fault, snap
@@ -49,7 +49,7 @@ class PeelingBudget:
     rounds: int
     """Rounds in a row without a new record after which the search ends."""
     deadline: float
-    """Value of time.monotonic() after which no new round begins."""
+    """`clock.seconds()` after which no new round begins."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, pr
         known = _search(known, mixture, budget, generator, progress)
         found = len(known)
         known = _settle(known, layer, factors, schema, single_step)
-        if len(known) == found or time.monotonic() > budget.deadline:
+        if len(known) == found or clock.seconds() > budget.deadline:
             break
     directions, agreement = _explain(layer, factors, known, single_step)
     rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
@@ -109,7 +109,7 @@ def _search(
     exact = _checks_exactly(schema, single_step)
     directions = _explain(layer, factors, known, single_step)[0]
     pool, idle = directions[:, :0], 0
-    while len(known) < rank and idle < budget.rounds and (idle == 0 or time.monotonic() < budget.deadline):
+    while len(known) < rank and idle < budget.rounds and (idle == 0 or clock.seconds() < budget.deadline):
         rest = _rest(factors.right, known)
         starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
         new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)

@@ -1,6 +1,5 @@
-"""Descent on a misfit: all restarts in one tensor, each keeping the best of the batches that were evaluated."""
+"""Minimizes a misfit: all restarts in one tensor, each keeping the best batch that was evaluated."""
 
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,78 +8,85 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
+from .. import clock
 from .objective import Objective
 from .priors import Prior
 from .relaxation import Relaxation
 from .steps import Rule, Schedule, lengths, walk
 
 CHUNK = 2**25
-"""Numbers that one evaluation may hold per intermediate."""
+"""Most numbers that an intermediate tensor of one evaluation may hold."""
 GAIN = 0.05
-"""Share of their misfit that restarts must shed over a Descent's patience."""
+"""Decrease of the misfits' mean logarithm that a Descent's patience requires."""
 LOOK = 10
-"""Steps between two looks at whether to stop."""
+"""Steps between two checks whether to stop."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be explained, with records of which form."""
+    """An objective and the space in which it is minimized."""
 
     objective: Objective
     relaxation: Relaxation
+    """Map from free numbers to inputs."""
     priors: tuple[Prior, ...] = ()
+    """Penalties that are added to the misfit."""
     search: Literal["records", "classes", "targets"] = "records"
-    """Whether labels are searched along with the records, as probabilities of classes or as regression targets."""
+    """Unknowns: records only, or labels with them, as probabilities of classes or as regression targets."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the restarts ended with, best first."""
+    """The best batch of each restart, restarts with the smallest misfit first."""
 
     inputs: Tensor
-    """float32 (restarts, n, width)."""
+    """Records as network inputs, float32 (restarts, n, width)."""
     labels: Tensor
-    """float32 (restarts, n, classes) probabilities, or (restarts, n, 1) regression targets."""
+    """Probabilities of classes, float32 (restarts, n, classes), or regression targets, (restarts, n, 1)."""
     misfits: Tensor
-    """float32 (restarts,), of exactly these inputs and labels, priors included."""
+    """Misfit of exactly these inputs and labels, priors included, float32 (restarts,)."""
 
     def like_best(self) -> "Found":
-        """Only the restarts with the best one's labels: for labels that were given."""
+        """The restarts that have the same labels as the best one."""
         same = (self.labels == self.labels[0]).flatten(1).all(1)
         return Found(self.inputs[same], self.labels[same], self.misfits[same])
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How to walk, how long and how far: the first step's length in free numbers, and when to stop early."""
+    """The optimizer of a search, and when it stops."""
 
     iterations: int
+    """Steps at most."""
     lr: float
+    """Length of the first step in free numbers."""
     enough: float = 0.0
-    """A restart has arrived once its misfit is below this; all stop when one has."""
+    """Misfit below which a restart has arrived; all stop when one has."""
     seconds: float = float("inf")
-    """Wall clock after which the descent ends wherever it is."""
+    """Seconds of computing after which the search stops."""
     patience: int = 0
-    """Steps over which restarts must still gain, GAIN in the geometric mean, or all stop; 0 to walk to the end."""
+    """Steps over which the restarts' mean log misfit must fall by GAIN, or all stop; 0: never checked."""
     rule: Rule = "signed-adam"
+    """Optimizer."""
     schedule: Schedule = "cosine"
+    """Decay of the step length."""
 
 
 def part(progress: Progress, begin: float, end: float) -> Progress:
-    """Report the shares of a part of the work that runs from `begin` to `end`."""
+    """Progress of a part of the work: its shares 0 to 1 are reported as `begin` to `end`."""
     return lambda share: progress(begin + (end - begin) * share)
 
 
 def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progress: Progress, held: int = 1) -> Found:
     """Minimize the misfit over free numbers (restarts, n, width), given labels (restarts, n, classes).
 
-    Where labels are searched too, `labels` are where they start: the logarithms of probabilities up to a constant, or
-    regression targets. `held` is the number of numbers that one evaluation holds per restart: as many restarts run
-    at once as memory allows.
+    Where labels are searched too, the search of them starts at `labels`: log probabilities up to a constant, or
+    regression targets. `held` is how many numbers one evaluation holds in memory per restart; as many restarts run at
+    once as CHUNK allows.
     """
     restarts = len(free)
     per_chunk = max(1, CHUNK // held)
-    deadline = time.monotonic() + how.seconds
+    deadline = clock.seconds(free.device) + how.seconds
     parts = []
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
@@ -104,7 +110,7 @@ def _descend(
     for step in range(how.iterations + 1):
         problem.relaxation.project(point[:, :cut].view(shape))
         value, slope = _evaluate(point, labels, shape, problem)
-        if how.rule == "l-bfgs":  # whose pairs must not tell of moves that were cut off
+        if how.rule == "l-bfgs":  # whose pairs must not contain moves that the projection undid
             inputs = slope[:, :cut].view(shape)
             inputs.copy_(problem.relaxation.inward(inputs, point[:, :cut].view(shape)))
         better = value < best
@@ -113,7 +119,7 @@ def _descend(
         if step % LOOK == 0:
             progress(step / how.iterations)
             reached.append(float(best.clamp_min(1e-12).log().mean()))
-            if bool((best < how.enough).any()) or time.monotonic() > deadline or _idle(reached, how.patience):
+            if bool((best < how.enough).any()) or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))
@@ -122,7 +128,7 @@ def _descend(
 
 
 def _idle(reached: list[float], patience: int) -> bool:
-    """Whether the restarts' mean logarithm of misfits, at every look, fell too little over the last steps."""
+    """Whether the mean log misfits `reached`, one a check, fell by less than GAIN over the last `patience` steps."""
     looks = patience // LOOK
     return 0 < looks < len(reached) and reached[-1 - looks] - reached[-1] < GAIN
 

@@ -1,4 +1,4 @@
-"""Gradient matching as its papers describe it, by name: data, no code."""
+"""The settings of gradient matching by paper."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,55 +9,67 @@ from .relaxation import Form
 from .steps import Rule, Schedule
 
 Name = Literal["fedinv", "dlg", "idlg", "inverting-gradients", "see-through", "tableak"]
+"""Names of presets: this project's, and the papers'."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Every choice of a search. `inf` work or seconds: as long as the iterations take."""
+    """All settings of a search."""
 
     distance: Distance
+    """Distance between gradients that is minimized."""
     rule: Rule
+    """Optimizer."""
     lr: float
-    """The first step's length in free numbers."""
+    """Length of the first step in free numbers."""
     schedule: Schedule
+    """Decay of the step length."""
     iterations: int
+    """Steps of each restart."""
     restarts: int
+    """Starting points that are searched side by side."""
     form: Form
     """How free numbers become inputs."""
     standardize: bool = False
-    """Compare gradients as a network of standardized inputs would have had them; where noise is known of, never."""
+    """Whether gradients are compared as if the network's inputs were standardized; never done where noise is known."""
     balance: float = 0.0
-    """Each parameter's gradient is divided by this power of its length before gradients of a network that is no chain
-    of linear layers are compared: at 1 all count alike, as they should where units saturate and gradients fade towards
-    the first layers."""
+    """Power of its norm, 0 to 1, by which each parameter's gradient is divided before the comparison, in networks that
+    are no chain of linear layers. At 1 all parameters have the same weight, as they should where units saturate and
+    gradients vanish towards the first layers."""
     start: Literal["schema", "normal"] = "normal"
     """Where restarts begin: records drawn from the schema's marginals, or standard normal numbers."""
     labels: Literal["counts", "searched"] = "counts"
-    """Read off the last layer's bias, or searched along with the records."""
+    """How labels are found: counted from the last layer's bias, or searched along with the records."""
     hypotheses: int = 1
-    """How many label counts are tried where the first is not certain."""
+    """Label counts that are tried where the likeliest is uncertain."""
     pooling: Literal["best", "equal", "weighted"] = "best"
-    """The best restart's records; all restarts' pooled; pooled by their misfit, or the best's where they fit better."""
+    """Which restarts the claim is made of: the best, all with equal weights, or all weighted by their misfit unless the
+    best fits clearly better than the pooled records."""
     confidence: Literal["agreement", "entropy"] = "agreement"
+    """How each field's confidence is computed: by the restarts' agreement with the claim, or by their entropy."""
     total_variation: float = 0.0
+    """Weight of an image's total variation, beside a misfit from 0 to 2 (cosine) or relative to the update's square."""
     squares: float = 0.0
+    """Weight of the inputs' mean square, beside the misfit."""
     statistics: float = 0.0
+    """Weight of the distance to the statistics of batch normalization, beside the misfit."""
     group: float = 0.0
-    """Weights of the priors, beside a misfit between 0 and 2 (cosine) or relative to the update's square."""
+    """Weight of each restart's mean squared distance from the mean of all, beside the misfit."""
     enough: float = 0.0
-    """Misfit at which a restart has arrived and all stop."""
+    """Misfit below which a restart has arrived, and the search stops."""
     patience: int = 0
-    """Steps without a gain after which a search that no longer gains ends; 0: never."""
+    """Steps within which the misfits must shrink by about 5 % or the search stops; 0: it never stops for that."""
     polish: int = 0
-    """Evaluations of L-BFGS on the claimed records' numbers, their categories fixed, where one step was observed."""
+    """Evaluations of L-BFGS on the claimed records' numbers with their categories fixed, for a single step only."""
     simulate: int = 0
-    """Iterations on the best restart with the local training simulated step by step, where there were several steps and
-    the network is a chain of linear layers; 0: never, one gradient halfway stands for all of them."""
+    """Iterations on the best restart with several local steps simulated one by one, in chains of linear layers; 0: one
+    gradient halfway stands for all steps."""
     join: bool = False
-    """Simulate the latest rounds together where the records found in the last one explain them too."""
+    """Whether the latest rounds are simulated together where the records found in the last one explain them too."""
     work: float = float("inf")
-    """Billions of floating-point operations."""
+    """Billions of floating-point operations that limit restarts and iterations; infinite: no limit."""
     seconds: float = 3600.0
+    """Wall-clock seconds after which the search stops."""
 
 
 PRESETS: dict[Name, Preset] = {
@@ -158,7 +170,7 @@ FEDINV_IMAGES = Preset(
     work=2_000.0,
     seconds=120.0,
 )
-"""What `fedinv` means where the records are images."""
+"""The preset "fedinv" for images."""
 FEDINV_FADING = replace(
     FEDINV_IMAGES,
     rule="l-bfgs",
@@ -168,10 +180,13 @@ FEDINV_FADING = replace(
     balance=1.0,
     total_variation=4e-4,
 )
-"""And where, besides, the network's units saturate: curvature is worth more than signs there."""
+"""The preset "fedinv" for images and networks whose units saturate, where L-BFGS does better than signed Adam."""
 
 
 def settled(name: Name, changes: Mapping[str, Any], images: bool = False, fading: bool = False) -> Preset:
-    """The preset of this name for tables or images, before units that saturate or not, with some fields changed."""
+    """The preset of this name with the fields in `changes` replaced.
+
+    `images`: the records are images; `fading`: the network's units saturate. Both matter to "fedinv" only.
+    """
     chosen = (FEDINV_FADING if fading else FEDINV_IMAGES) if name == "fedinv" and images else PRESETS[name]
     return replace(chosen, **changes)

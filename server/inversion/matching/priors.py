@@ -1,4 +1,4 @@
-"""What is known of inputs before any update is seen: each a function of inputs with its slope."""
+"""Priors on inputs, which penalize implausible records: each a function of inputs with its slope."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""What speaks against inputs (restarts, n, width): a value (restarts,) and its slope (restarts, n, width)."""
+"""Function from inputs (restarts, n, width) to a penalty (restarts,) and its slope (restarts, n, width)."""
 
 
 def total_variation(weight: float, shape: tuple[int, ...]) -> Prior:
-    """Mean absolute difference of neighboring pixels, down and across (Rudin et al. 1992; Geiping et al. 2020, eq. 4).
+    """Penalize the mean absolute difference of neighboring pixels (Rudin et al. 1992; Geiping et al. 2020, eq. 4).
 
-    shape (channels, height, width), any number of channels.
+    `shape` is (channels, height, width); vertical and horizontal means are added.
     """
 
     def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def total_variation(weight: float, shape: tuple[int, ...]) -> Prior:
 
 
 def squares(weight: float) -> Prior:
-    """Mean square of the inputs (Yin et al. 2021, See through gradients, eq. 8, there a norm)."""
+    """Penalize the mean square of the inputs (Yin et al. 2021, See through gradients, eq. 8, there a norm)."""
 
     def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
         return weight * inputs.square().mean((1, 2)), inputs * (2 * weight / inputs[0].numel())
@@ -43,14 +43,14 @@ def squares(weight: float) -> Prior:
 
 
 def group(weight: float) -> Prior:
-    """Mean squared distance of each restart from the mean of all (Yin et al. 2021, eq. 11, without registration).
+    """Penalize each restart's mean squared distance from the mean of all (Yin et al. 2021, eq. 11, no registration).
 
-    Restarts are compared place by place. Their labels are in the same order, so that this is right where no two
-    records share a label, and blurs them where they do. The mean counts as fixed.
+    Restarts are compared position by position. Their labels are in the same order, so that this is right where no two
+    records share a label, and blurs records that do. The mean counts as constant.
     """
 
     def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
-        apart = inputs - inputs.mean(0)
-        return weight * apart.square().mean((1, 2)), apart * (2 * weight / inputs[0].numel())
+        distance = inputs - inputs.mean(0)
+        return weight * distance.square().mean((1, 2)), distance * (2 * weight / inputs[0].numel())
 
     return prior

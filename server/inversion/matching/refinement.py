@@ -1,6 +1,6 @@
-"""From records that explain an update as one gradient halfway to records that explain it step by step.
+"""Refines records that explain an update as one gradient halfway, by simulating the local steps one by one.
 
-Several rounds of one client that trained on the same records each time are refined together.
+Several rounds in which the client trained on the same records are refined together.
 """
 
 import math
@@ -22,25 +22,25 @@ from .relaxation import Relaxation
 from .unrolled import likeliest_length, simulated
 
 STEPS = 4
-"""Steps that are simulated at the most: each costs as much as two gradients."""
+"""Local steps that are simulated at most; each costs as much as two gradients."""
 FIRST = 0.3
-"""The first step's length in free numbers."""
+"""Length of the refinement's first step in free numbers."""
 SHARE = 2.0
-"""Work that a refinement may take for each round, as a share of that of the whole search before it."""
+"""Work that a refinement may take for each round, as a multiple of the preset's."""
 FEWEST = 50
-"""Iterations that it takes at the least."""
+"""Least number of a refinement's iterations, unless the preset has fewer."""
 MOST = 4
-"""Latest rounds that are joined."""
+"""Largest number of rounds that are refined together, the latest ones."""
 ALIKE = 0.5
-"""Misfit of an earlier round at the records found, as a share of its misfit at drawn ones, up to which the records are
-taken to be the same."""
+"""An earlier round counts as trained on the same records where its misfit at the found records is below this share of
+its mean misfit at drawn ones."""
 
 
 class Costed(Protocol):
-    """An Objective that knows what a call costs."""
+    """An Objective whose calls have a known cost."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See Objective."""
+        """The misfit of batches with its slopes; see Objective."""
         ...
 
     def flops(self, records: int) -> float:
@@ -57,12 +57,13 @@ class MeanObjective:
     """An Objective: the mean of several rounds' misfits, each at the weights of its round."""
 
     rounds: tuple[Costed, ...]
+    """The objective of each round."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
         values, by_inputs, by_labels = zip(*(one(inputs, labels) for one in self.rounds), strict=True)
-        told = [slope for slope in by_labels if slope is not None]
-        slopes = torch.stack(told).mean(0) if len(told) == len(self.rounds) else None
+        known = [slope for slope in by_labels if slope is not None]
+        slopes = torch.stack(known).mean(0) if len(known) == len(self.rounds) else None
         return torch.stack(values).mean(0), torch.stack(by_inputs).mean(0), slopes
 
     def flops(self, records: int) -> float:
@@ -75,14 +76,15 @@ class MeanObjective:
 
 
 def mean_objective(rounds: Sequence[Costed]) -> Costed:
-    """One objective for all rounds: the mean of theirs."""
+    """The mean of several rounds' objectives; of a single one, itself."""
     return rounds[0] if len(rounds) == 1 else MeanObjective(tuple(rounds))
 
 
 def joinable(seen: Observation, knows: Knowledge) -> tuple[Exchange, ...]:
-    """The latest exchanges that may be about the same records, oldest first, the last one always among them.
+    """The latest exchanges that may be of the same records, oldest first, the last one always among them.
 
-    FedAvg goes through all of a client's records in each round; FedSGD draws another batch, and is never joined.
+    FedAvg trains on all of a client's records in each round; FedSGD draws a new batch, so that its rounds are not
+    joined.
     """
     last = seen.last
     if knows.algorithm != "fedavg":
@@ -103,10 +105,11 @@ def same_records(
     found: Found,
     drawn: Tensor,
 ) -> tuple[tuple[Matching, Exchange], ...]:
-    """The rounds to be searched together, oldest first: the last one, and those of the `earlier` ones that do fit.
+    """The rounds to be refined together, oldest first: the last one, and the `earlier` ones with the same records.
 
-    The records `found` in the last round alone must explain an earlier one far better than drawn ones (draws, n, width)
-    do: they cannot have been fitted to it. An earlier one that `match` raises ValueError for is left out.
+    The records `found` in the last round must explain an earlier one far better than drawn ones (draws, n, width) do;
+    they were not fitted to it, so that this is evidence. An earlier one for which `match` raises ValueError is left
+    out.
     """
     rounds = [last]
     if isinstance(last[0].plain, Chain):
@@ -121,9 +124,9 @@ def same_records(
 
 
 def explains(misfit: Costed, records: Tensor, drawn: Tensor, labels: Tensor) -> bool:
-    """Whether records (1, n, width) explain a round far better than drawn ones (draws, n, width) with their labels.
+    """Whether records (1, n, width) explain a round far better than drawn ones (draws, n, width), see ALIKE.
 
-    labels (1, n, outputs).
+    All have the labels (1, n, outputs).
     """
     found = float(misfit(records, labels)[0][0])
     chance = misfit(drawn, labels.expand(len(drawn), -1, -1))[0]
@@ -132,35 +135,34 @@ def explains(misfit: Costed, records: Tensor, drawn: Tensor, labels: Tensor) -> 
 
 @dataclass(frozen=True)
 class Refined:
-    """Restarts after the refinement, and what came of it."""
+    """Restarts after the refinement, and how far the best one explains the update."""
 
     found: Found
-    """The refined batch first, then the others; all misfits are of the simulated training."""
+    """The refined batch first, then the other restarts; all misfits are of the simulated training."""
     explained: float
-    """Squared cosine of the last update and the simulated one."""
+    """Squared cosine of the last update and the simulated one, 0 to 1."""
     notes: tuple[str, ...]
+    """Remarks for the claim on what was simulated."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a refinement goes by."""
+    """Settings of a refinement."""
 
     relaxation: Relaxation
     knows: Knowledge
     length: float | None
-    """Learning rate summed over the local steps; None where it is not known: then the one at which the records explain
-    the last update's own length best is taken."""
+    """Learning rate summed over the local steps; None where it is not known: then it is fitted to the last update."""
     preset: Preset
-    """Whose `simulate` limits the iterations, and whose `work` and `seconds` limit the time."""
+    """Preset whose `simulate` and `work` limit the iterations, and `seconds` the time."""
 
 
 def refined(
     found: Found, rounds: Sequence[tuple[Matching, Exchange]], how: Refinement, progress: Progress
 ) -> Refined | None:
-    """Go on from the best restart with each round's local training simulated; the other restarts stay as they are.
+    """Continue from the best restart with each round's local training simulated; the others are only evaluated again.
 
-    None where there was one step, where the network is no chain of linear layers, and where records are clipped one by
-    one.
+    None after a single step, for networks that are no chain of linear layers, and where records' gradients are clipped.
     """
     relaxation, knows, length, preset = how.relaxation, how.knows, how.length, how.preset
     last = rounds[-1][1]
@@ -192,7 +194,7 @@ def refined(
 
 
 def resumed(relaxation: Relaxation, inputs: Tensor, least: float = 1e-3) -> Tensor:
-    """Free numbers (..., width) that stand for these very inputs, shares of a group below `least` raised to it."""
+    """Free numbers (..., width) that give exactly these inputs, except shares of a group below `least`."""
     if relaxation.form != "relaxed":
         return inputs.clone()
     hot = relaxation.groups.sum(1) > 0

@@ -1,4 +1,4 @@
-"""Continuous stand-ins for records: free numbers of any value that always denote a valid record."""
+"""Continuous relaxations of records: maps from unconstrained numbers to valid network inputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,10 @@ from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
 Form = Literal["relaxed", "box", "free"]
+"""Kinds of relaxation, see `Relaxation`."""
 
 LIMIT = 12.0
-"""Free numbers stay within +-LIMIT, where exp is exact and no slope vanishes in float32."""
+"""Bound of free numbers, within which exp is accurate and no slope vanishes in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,25 @@ class Relaxation:
     """
 
     width: int
+    """Number of network inputs."""
     low: Tensor
-    """float32 (width,), or (n, width) record by record: least input."""
+    """Least value of each input, float32 (width,), or (n, width) record by record."""
     span: Tensor
-    """float32, of the same shape: largest less least input, 0 for a constant column, infinite where it is withheld."""
+    """Largest minus least value of each input, shaped as `low`: 0 for a constant, infinite where not known."""
     groups: Tensor
-    """float32 (width, groups): 1 where an input belongs to a one-hot group."""
+    """1 where an input belongs to a one-hot group, else 0, float32 (width, groups)."""
     form: Form
+    """Kind of relaxation."""
 
     def inputs(self, free: Tensor) -> Tensor:
-        """(..., width) free numbers to inputs of the same shape: valid for any finite numbers."""
+        """The inputs (..., width) of free numbers of the same shape."""
         if self.form != "relaxed":
             return free
         odds = free.clamp(-LIMIT, LIMIT).exp()
         return self._shares(odds) + self._range * odds / (1 + odds) + self.low
 
     def pull_back(self, slope: Tensor, inputs: Tensor) -> Tensor:
-        """Turn a slope with respect to the inputs (..., width) into one with respect to the free numbers."""
+        """The slope with respect to the free numbers, given that with respect to the inputs (..., width)."""
         if self.form == "box":
             return slope * (self.span > 0)
         if self.form == "free":
@@ -52,28 +55,28 @@ class Relaxation:
         return grouped + slope * self._range * fraction * (1 - fraction)
 
     def free(self, inputs: Tensor, sharpness: float = 1.0) -> Tensor:
-        """Free numbers (..., width) of given inputs: a one-hot 1 becomes `sharpness`, a 0 becomes 0."""
+        """Free numbers (..., width) near these inputs; of a one-hot group 1 becomes `sharpness`, 0 stays 0."""
         if self.form != "relaxed":
             return inputs.clone()
         fraction = ((inputs - self.low) / self._range.clamp_min(1e-12)).clamp(0.005, 0.995)
         return torch.where(self._hot > 0, inputs * sharpness, torch.logit(fraction))
 
     def project(self, free: Tensor) -> None:
-        """Move free numbers (..., width), in place, to the nearest ones that are allowed."""
+        """Clamp free numbers (..., width) in place to the allowed range."""
         if self.form == "relaxed":
             free.clamp_(-LIMIT, LIMIT)
         elif self.form == "box":
             free.clamp_(self.low, self.low + self.span)
 
     def inward(self, slope: Tensor, free: Tensor) -> Tensor:
-        """The slope (..., width) with respect to free numbers, less what would only leave the box."""
+        """The slope (..., width) with respect to free numbers, 0 where a descent along it would only leave the box."""
         if self.form != "box":
             return slope
         outward = ((free <= self.low) & (slope > 0)) | ((free >= self.low + self.span) & (slope < 0))
         return slope.masked_fill(outward, 0.0)
 
     def harden(self, inputs: Tensor) -> Tensor:
-        """Valid records nearest to the inputs (..., width): the largest of each group becomes 1, the others 0."""
+        """The inputs (..., width) with one-hot groups: the largest of each group becomes 1, the others 0."""
         hard = inputs.clone()
         for group in self.groups.T:
             at = group.nonzero()[:, 0]

@@ -1,7 +1,7 @@
-"""Ways to walk downhill, all restarts at once and each on its own: signed Adam, Adam, L-BFGS.
+"""Optimizers that minimize all restarts at once, each independently: signed Adam, Adam, L-BFGS.
 
 Each is a generator: it yields the points (restarts, m) to be evaluated next and is sent their values (restarts,) and
-slopes (restarts, m). A point may be moved in place (projected onto what is allowed) before it is evaluated.
+slopes (restarts, m). A point may be projected in place onto the allowed range before it is evaluated.
 """
 
 import math
@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 Rule = Literal["signed-adam", "adam", "l-bfgs"]
+"""Names of the optimizers."""
 Schedule = Literal["cosine", "steps", "constant"]
+"""Names of the step lengths' decays, see `lengths`."""
 Walk = Generator[Tensor, tuple[Tensor, Tensor], None]
+"""An optimizer under way, see the module's docstring."""
 
 MEMORY = 20
-"""Pairs that L-BFGS remembers."""
+"""Number of pairs of moves and gradient changes that L-BFGS keeps."""
 
 
 def lengths(schedule: Schedule, lr: float, iterations: int) -> list[float]:
-    """Step lengths of a schedule: cosine decay to 0, or a tenth after 3/8, 5/8 and 7/8 of the steps."""
+    """The length of each step, starting at `lr`: cosine decay to 0, a tenth after 3/8, 5/8 and 7/8, or constant."""
     if schedule == "cosine":
         return [lr * 0.5 * (1 + math.cos(math.pi * i / iterations)) for i in range(iterations)]
     if schedule == "steps":
@@ -29,14 +32,14 @@ def lengths(schedule: Schedule, lr: float, iterations: int) -> list[float]:
 
 
 def walk(rule: Rule, start: Tensor, steps: Sequence[float]) -> Walk:
-    """Begin at `start` (restarts, m), which is not changed; `steps` are the step lengths."""
+    """Start an optimizer at `start` (restarts, m), which is not changed, with these step lengths."""
     if rule == "l-bfgs":
         return _lbfgs(start.clone(), steps)
     return _signed_adam(start.clone(), steps) if rule == "signed-adam" else _adam(start.clone(), steps)
 
 
 def _signed_adam(point: Tensor, steps: Sequence[float]) -> Walk:
-    """Adam on the slopes' signs (Geiping et al. 2020): a sign's square is 1, so that the second moment drops out."""
+    """Adam on the signs of the slopes (Geiping et al. 2020); a sign's square is 1, so that no second moment is kept."""
     drift = torch.zeros_like(point)
     for i, step in enumerate(steps, 1):
         _, slope = yield point
@@ -46,7 +49,7 @@ def _signed_adam(point: Tensor, steps: Sequence[float]) -> Walk:
 
 
 def _adam(point: Tensor, steps: Sequence[float]) -> Walk:
-    """Kingma and Ba 2015."""
+    """Adam (Kingma and Ba 2015)."""
     drift, power = torch.zeros_like(point), torch.zeros_like(point)
     for i, step in enumerate(steps, 1):
         _, slope = yield point
@@ -60,9 +63,9 @@ def _adam(point: Tensor, steps: Sequence[float]) -> Walk:
 def _lbfgs(point: Tensor, steps: Sequence[float]) -> Walk:
     """L-BFGS with backtracking (Nocedal and Wright 2006, algorithms 7.5 and 3.1), one evaluation a step.
 
-    Every restart is at its own place in its own line search: where the step lowered the value enough the restart moves
-    on, elsewhere it tries a shorter one from where it was. A pair of negative curvature is not remembered; a search
-    that comes to nothing forgets all pairs.
+    Every restart has a line search of its own: where the step lowered the value enough the restart moves on, elsewhere
+    it tries a shorter step from the same point. A pair of negative curvature is not kept; a line search that fails
+    drops all pairs.
     """
     restarts, m = point.shape
     moves, turns = (torch.zeros(MEMORY, restarts, m, dtype=point.dtype, device=point.device) for _ in range(2))
@@ -92,14 +95,14 @@ def _lbfgs(point: Tensor, steps: Sequence[float]) -> Walk:
         value = torch.where(moved, tried, value)
         stuck = ~moved & (length < 1e-4 * step)
         inverse[:, stuck] = 0
-        fresh = -_two_loops(slope, moves, turns, inverse, newest, ids)
-        downhill = (fresh * slope).sum(1) < 0
-        fresh = torch.where(downhill[:, None], fresh, -slope)
+        descent = -_two_loops(slope, moves, turns, inverse, newest, ids)
+        downhill = (descent * slope).sum(1) < 0
+        descent = torch.where(downhill[:, None], descent, -slope)
         empty = (inverse[newest, ids] == 0) | ~downhill
         again = moved | stuck
-        way = torch.where(again[:, None], fresh, way)
+        way = torch.where(again[:, None], descent, way)
         begin = torch.where(empty, _first(slope, step), torch.full_like(length, step))
-        # a stuck restart begins with a shorter step each time, or it would try the same ones for ever
+        # a stuck restart starts with a shorter step, else it would try the same ones forever
         length = torch.where(again, torch.where(stuck, 1e-2 * begin, begin), length * 0.3)
     yield base
 
@@ -113,7 +116,7 @@ def _first(slope: Tensor, step: float) -> Tensor:
 
 
 def _two_loops(slope: Tensor, moves: Tensor, turns: Tensor, inverse: Tensor, newest: Tensor, ids: Tensor) -> Tensor:
-    """The inverse Hessian's estimate times the slope, restart by restart; a pair of weight 0 is none."""
+    """The inverse Hessian's estimate times the slope, restart by restart; pairs of weight 0 are skipped."""
     way, shares = slope.clone(), []
     order = [(newest - i) % MEMORY for i in range(MEMORY)]
     for at in order:

@@ -1,7 +1,7 @@
-"""A client's local training, simulated step by step: how well records explain an update of several steps.
+"""The objective for several local steps: a client's training on the records, simulated step by step.
 
-The weights after some steps are a multiple of those that were sent less a sum of batches' gradients D^T H, so that they
-are never written out: X W^T = a X W0^T - sum c (X H^T) D, and likewise back, for as many restarts as there are.
+The weights after some steps are a multiple of those that were sent minus a sum of batches' gradients D^T H, so that
+they are never formed: X W^T = a X W0^T - sum c (X H^T) D, and likewise backward, for all restarts at once.
 """
 
 import math
@@ -23,20 +23,20 @@ from .partial import Coordinates, Partial, coordinates
 
 @dataclass(frozen=True)
 class Batches:
-    """Which records each local step used, as far as it is guessed."""
+    """The records that each local step is assumed to have used."""
 
     rows: Tensor
-    """int64 (guesses, T, b): positions among the records; restart r is trained by guess r modulo their number."""
+    """Positions of each step's records, int64 (guesses, T, b); restart r uses guess r modulo the number of guesses."""
     shares: Tensor
-    """float32 (T, b): what each of a step's records counts in its mean gradient, 0 for what only fills up."""
+    """Weight of each of a step's records in its mean gradient, float32 (T, b); 0 for padding."""
 
     def take(self, restarts: int) -> Tensor:
-        """The positions (restarts, T, b)."""
+        """The positions for each restart, int64 (restarts, T, b)."""
         return self.rows[torch.arange(restarts, device=self.rows.device) % len(self.rows)]
 
 
 def drawn_batches(records: int, size: int, epochs: int, guesses: int, rng: np.random.Generator) -> Batches:
-    """Draw orders: every epoch goes through all records once, in batches of `size`, the last one smaller."""
+    """Draw `guesses` random orders: each epoch uses every record once, in batches of `size`, the last one smaller."""
     size = min(size, records)
     per_epoch = math.ceil(records / size)
     rows = np.zeros((guesses, epochs, per_epoch * size), np.int64)
@@ -47,7 +47,7 @@ def drawn_batches(records: int, size: int, epochs: int, guesses: int, rng: np.ra
 
 
 def whole_batches(records: int, steps: int) -> Batches:
-    """Every step goes through all records: the mean over all orders, in first approximation."""
+    """Batches of which each holds all records: to first order the mean over all orders."""
     rows = torch.arange(records).repeat(1, steps, 1)
     return Batches(rows, torch.full((steps, records), 1 / records))
 
@@ -60,22 +60,25 @@ class Unrolled:
     """
 
     layers: tuple[Dense, ...]
-    """As they were sent."""
+    """Weights as they were sent, first layer first."""
     target: tuple[Direction, ...]
-    """The negated update, less what weight decay alone does, at length 1; standardized where `standard` is."""
+    """The negated update without the effect of weight decay, scaled to norm 1; for standardized inputs if `standard` is
+    given."""
     course: Course
+    """Coefficients of the weights after each step."""
     batches: Batches
     size: float
-    """Length of what `target` is the direction of."""
+    """Norm of the update that `target` is scaled from."""
     distance: Distance = "cosine"
     loss: Loss = "cross-entropy"
     activation: Activation = "relu"
     standard: Standard | None = None
+    """Standardization of the inputs under which updates are compared; None: as they are."""
     known: Coordinates | None = None
-    """The coordinates that still tell, where not all do."""
+    """The coordinates that depend on the gradient; None: all do."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The misfit (restarts,) and its slopes with respect to inputs and labels: see Objective."""
+        """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
         with torch.enable_grad():
             x, y = inputs.detach().requires_grad_(), labels.detach().requires_grad_()
             value = self.misfit(x, y)
@@ -83,7 +86,7 @@ class Unrolled:
         return value.detach(), by_inputs, by_labels
 
     def misfit(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The misfit (restarts,) alone, differentiable."""
+        """The misfit (restarts,) without slopes, differentiable."""
         hidden, slopes = self.train(inputs, labels)
         if self.known is not None:
             return self.known.misfit(hidden, slopes)
@@ -98,8 +101,8 @@ class Unrolled:
     def train(self, inputs: Tensor, labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Train on inputs (restarts, n, width) with labels (restarts, n, outputs).
 
-        Returns, layer by layer, hidden (restarts, T b, inputs of the layer) and slopes (restarts, T b, its outputs):
-        each layer's weight changes by (kept[T] - 1) W0 - slopes^T hidden, its bias likewise.
+        Returns for each layer hidden (restarts, T b, inputs of the layer) and slopes (restarts, T b, its outputs): its
+        weight changes by (kept[T] - 1) W0 - slopes^T hidden, its bias likewise.
         """
         rows = self.batches.take(len(inputs))
         which = torch.arange(len(inputs), device=inputs.device)[:, None]
@@ -115,7 +118,7 @@ class Unrolled:
         return [torch.cat(h, 1) for h in passed], [torch.cat(d, 1) * last[:, None] for d in pushed]
 
     def _counts(self, step: int, like: Tensor) -> Tensor:
-        """What each record of the steps before `step` counts in the weights: (step b,)."""
+        """Coefficient of each record of the steps before `step` in the weights at it, (step b,)."""
         moved = self.course.moved[step, :step].to(like)
         return moved.repeat_interleave(self.batches.rows.shape[2])
 
@@ -155,16 +158,16 @@ class Unrolled:
         return 12.0 * once + 12.0 * again + (0.0 if self.known is None else 6.0 * once)
 
     def held(self, records: int) -> int:
-        """Numbers that one call holds per intermediate and restart."""
+        """Numbers that one call holds in memory per intermediate tensor and restart."""
         rows = self.batches.rows.shape[1] * self.batches.rows.shape[2]
         most = self.course.steps * rows * max(max(layer.weight.shape) for layer in self.layers)
         return most if self.known is None else max(most, *(2 * layer.weight.numel() for layer in self.layers))
 
 
 def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -> Unrolled:
-    """Simulate the training behind an exchange, compared as `chain` compares its gradient.
+    """The objective of simulated training behind an exchange, with the distance and coordinates of `chain`.
 
-    Raises ValueError where nothing of the update is left but weight decay.
+    Raises ValueError where the update is nothing but weight decay.
     """
     kept = float(plan.kept[-1]) - 1
     device = chain.layers[0].weight.device
@@ -190,10 +193,10 @@ def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -
 
 
 def simulated(chain: Chain, exchange: Exchange, knows: Knowledge, length: float, most: int) -> Unrolled:
-    """Simulate the training of an unknown order: each step on all records, `most` steps at the most.
+    """The objective of simulated training whose order is unknown: each step on all records, at most `most` steps.
 
-    The mean over orders is nearer to the order that was than any other one drawn. Longer training is simulated in
-    fewer and longer steps, which together are as long: `length`, the learning rate summed over the local steps.
+    The mean over orders is nearer to the true order than another one drawn. Longer training is simulated in fewer and
+    longer steps with the same sum of learning rates, `length`.
     """
     n, steps = exchange.records, local_steps(knows, exchange.records)
     decay, momentum = knows.weight_decay or 0.0, knows.momentum or 0.0
@@ -207,13 +210,13 @@ def simulated(chain: Chain, exchange: Exchange, knows: Knowledge, length: float,
 def likeliest_length(
     chain: Chain, exchange: Exchange, knows: Knowledge, inputs: Tensor, labels: Tensor, most: int
 ) -> float:
-    """The step length over all local steps at which these records (1, n, width) explain the update's length best."""
+    """The sum of learning rates at which these records (1, n, width) explain the update best, from 6e-4 to 17."""
     squared = replace(chain, distance="squared")
 
-    def apart(length: float) -> float:
+    def distance(length: float) -> float:
         value = simulated(squared, exchange, knows, length, most).misfit(inputs, labels)
         return float(value.nan_to_num(nan=math.inf)[0])
 
     with torch.no_grad():
-        coarse = min((float(s) for s in np.geomspace(1e-3, 10, 17)), key=apart)
-        return min((coarse * float(s) for s in np.geomspace(0.6, 1 / 0.6, 11)), key=apart)
+        coarse = min((float(s) for s in np.geomspace(1e-3, 10, 17)), key=distance)
+        return min((coarse * float(s) for s in np.geomspace(0.6, 1 / 0.6, 11)), key=distance)

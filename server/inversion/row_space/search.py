@@ -1,7 +1,6 @@
 """Searches a batch's records one by one, by the equations that each of them must fulfill."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from fedinv.attack import Progress
 
+from .. import clock
 from .local_search import Block, Equations, InputKinds, improve, polish
 from .spans import Span
 
@@ -60,7 +60,7 @@ class SpanBudget:
     rounds: int = 8
     """Rounds in a row without a new record after which the search ends."""
     seconds: float = 60.0
-    """Wall-clock seconds after which no further round begins; a limit that is hit makes results machine-dependent."""
+    """Seconds of computing after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = 512
     """Records of the largest batch that is attacked."""
 
@@ -97,8 +97,8 @@ def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords
     """Find records that fulfill the equations; records that the equations cannot separate are found once."""
     equations, count, precision = wanted.equations, wanted.count, wanted.precision
     records, misfit = equations.weight[:0], equations.bias[:0]
-    idle, deadline = 0, time.monotonic() + budget.seconds
-    while len(records) < count and (idle == 0 or time.monotonic() < deadline):
+    idle, deadline = 0, clock.seconds() + budget.seconds
+    while len(records) < count and (idle == 0 or clock.seconds() < deadline):
         if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
             break
         aimed = wanted.aim(records)

@@ -51,6 +51,14 @@ def test_leaked():
     )
 
 
+def test_one_client_reads_right():
+    one = attack(8, 0.99, records=8, observations=1)
+    assert headline(declared(), [one], NONE, UTILITY).startswith("From one update of one of 20 clients, the server")
+    alone = declared()
+    alone.federation.clients = 1
+    assert headline(alone, [one], NONE, UTILITY).startswith("From the only client's update, the server rebuilt 8 of 8")
+
+
 def test_defended():
     said = headline(declared(("dp",)), [attack(0, 0.41, 0)], SPENT, PAID)
     assert said == (

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedinv import plugins
-from fedinv.errors import RequestError
+from fedinv.errors import RequestError, RunError
 from fedinv.federation.agreement import Agreement
 from fedinv.scenario.reading import loads, parse, read
 from fedinv.storage import documents
@@ -218,3 +218,19 @@ def test_stacks_that_make_no_sense_are_refused_with_the_reason(tiny, kinds, reas
 )
 def test_stacks_that_make_sense_are_taken(tiny, kinds):
     assert [defense.kind for defense in stacked(tiny, *kinds).defenses] == list(kinds)
+
+
+@pytest.mark.parametrize("hook", ["misfit", "known"])
+def test_what_a_defense_gets_wrong_in_the_scenario_names_its_file_and_line(tiny, monkeypatch, hook):
+    def failing(self, _):
+        raise ZeroDivisionError("its own")
+
+    kind = plugins.load("defenses", "top-k")
+    monkeypatch.setattr(kind, hook, failing)
+    text = tiny.replace("watch", 'knows = ["defenses"]\nwatch') + '[[defenses]]\nkind = "top-k"\n'
+    if hook == "misfit":
+        with pytest.raises(RequestError, match=r"scenario: defense 'top-k' failed at .*top_k\.py: ZeroDivisionError"):
+            loads(text + "# misfit\n")
+    else:
+        with pytest.raises(RunError, match=r"^defense 'top-k' failed at .*top_k\.py: ZeroDivisionError: its own$"):
+            loads(text).knowledge(None, adaptive=True)

@@ -63,9 +63,13 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     def compare(defenses, attacks, seeds, where, jobs):
         chosen = comparing.attacks_of(scenario, attacks)
         plan = comparing.Plan(scenario, defenses, chosen, seeds)
-        return comparing.compare(plan, 0.02, where, Workers(jobs), print)
+        return comparing.compare(plan, 0.02, where, Workers(jobs), lambda *now: under_way.append(now))
 
+    under_way = []
     found = compare(chosen, ["exact"], 2, folder, 2)
+    assert under_way[0] == (0.0, "none, seed 3")
+    assert under_way[-1] == (1.0, "")
+    assert {name for _, name in under_way} & {"clip-noise, seed 3", "clip-noise, seed 4"}
     assert [row.defenses for row in found.rows] == ["none", "clip-noise", "dropout:rate=0.0"]
     assert "none of the 2 linear layers" in found.failed["soteria:layer=7"]  # the others are not the worse for it
     plain, noisy, idle = found.rows

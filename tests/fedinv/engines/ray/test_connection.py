@@ -6,11 +6,13 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fedinv.engines import Options
+from fedinv.engines.deployment.rehearsal import free_ports
 from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
@@ -24,15 +26,18 @@ def address(start, until):
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2"]
     command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--include-dashboard=false"]
-    # ports that Ray finds free and takes in one go, and none for what is not used here
-    command += ["--port=0", "--min-worker-port=0", "--max-worker-port=0", "--ray-client-server-port=0"]
+    # ports that Ray finds free and takes in one go, where it can
+    (port,) = free_ports(1)
+    command += ["--port=0", "--min-worker-port=0", "--max-worker-port=0", f"--ray-client-server-port={port}"]
     head = start([*command, "--disable-usage-stats"], cwd=folder)
     try:
-        until(lambda: "Ray runtime started" in head.output.read_text(), "Ray runs", by=head)
-        yield re.search(r"--address='(127\.0\.0\.1:\d+)'", head.output.read_text())[1]
+        told = re.compile(r"--address='[\d.]+:(\d+)'")
+        until(lambda: told.search(head.output.read_text()), "Ray says where it listens", by=head)
+        yield f"127.0.0.1:{told.search(head.output.read_text())[1]}"
     finally:
-        os.killpg(head.process.pid, signal.SIGKILL)
-        head.ended()
+        with suppress(ProcessLookupError):
+            os.killpg(head.process.pid, signal.SIGKILL)
+        head.process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,11 +11,11 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from ray.exceptions import ActorDiedError, GetTimeoutError
 
-from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import files, observations
+from fedinv.storage.run_folder import RunFolder
 
 CAT = '''
 import os, signal, time
@@ -84,7 +84,7 @@ def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     expected = run.run(scenario, run.open_folder(scenario, tmp_path / "inline"))
     out, shares = run.open_folder(scenario, tmp_path / "ray"), []
     # what a stop left: clients remember nothing of it, so that it has to go
-    run.log(out, "training", engine="ray")
+    run.log(RunFolder(out), "training", engine="ray")
     files.write_json(out / "checkpoint" / "progress.json", {"round": 3})
     shutil.copytree(tmp_path / "inline" / "undefended", out / "undefended")
     capfd.readouterr()
@@ -92,7 +92,7 @@ def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     assert capfd.readouterr().err == ""
     assert [round(9 * share) for share in shares] == [3, 3, 3, 4, 5, 6, 7, 8, 9, 9]
     assert (tmp_path / "killed").exists()
-    assert not (out / engine.LOG).exists()
+    assert not RunFolder(out).engine_log.exists()
 
     one, other = (files.read_json(folder / "checkpoint" / "progress.json") for folder in (tmp_path / "inline", out))
     assert one["left_out"] == other["left_out"] != []
