@@ -38,12 +38,13 @@ class Setting(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """Name of the key."""
     form: str
     """Type and bounds, as "number, above 0"."""
     default: str | None
-    """As TOML has it; None where a value must be given."""
+    """Default value as TOML writes it; None where a value must be given."""
     says: str
-    """What it means, with its unit; empty where it is not documented."""
+    """Description of the key, with its unit; empty where it is not documented."""
 
 
 class Explanation(BaseModel):
@@ -55,7 +56,7 @@ class Explanation(BaseModel):
     what: str
     """Attack, defense, data set, scenario table or scenario key."""
     text: tuple[str, ...]
-    """Paragraphs."""
+    """Paragraphs of the description."""
     facts: tuple[Fact, ...] = ()
     settings: tuple[Setting, ...] = ()
 
