@@ -193,7 +193,7 @@ class Defense(BaseModel):
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
         """What the server saw of a record known to be in the last of `rounds` rounds of its client.
 
-        It bounds how well the record can be told from others by one who knows all the rest. None: nothing bounds it.
+        It bounds how well one who knows all other records can identify it. None: nothing bounds it.
         """
         return None
 

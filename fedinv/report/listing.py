@@ -21,7 +21,7 @@ def listed(rows: Mapping[str, str]) -> str:
 
 
 def explained(found: "Explanation") -> str:
-    """What it is, in paragraphs; its facts; and its settings, each with what it may be and its default."""
+    """Lay out an explanation for the terminal: paragraphs, facts, and settings with type, bounds and default."""
     across = min(shutil.get_terminal_size().columns, 100)
     parts = [f"{found.name}: {found.what}"]
     for paragraph in found.text:  # a drawing keeps its lines

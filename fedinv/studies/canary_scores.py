@@ -67,7 +67,7 @@ def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[
 
 
 def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
-    """Of each canary record: its part in its client's updates against noise, the likelihood that it is in, its coin.
+    """Scores and coin of each canary record: its part in its client's updates over the noise, its likelihood, its coin.
 
     Where a malicious server makes its numbers overflow, both are the rounds in which they did. Raises RunError where
     the defense does not say how it clips records' gradients.

@@ -35,7 +35,7 @@ class Plan:
     """What a comparison runs: every stack of defenses with every seed, each under all attacks."""
 
     scenario: Scenario
-    """Its own defenses and attacks are left out."""
+    """The compared scenario, whose own defenses and attacks are not used."""
     stacks: Sequence[Stack]
     """The rows beside the scenario without defenses, which is always run."""
     attacks: Sequence[Attack]
@@ -77,7 +77,7 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
 
     `progress` is called with the share that is done and the name of the cell that has been under way longest.
 
-    A cell that fails is told of, and the others go on. Raises RequestError, before anything runs, for a stack that
+    A cell that fails is reported, and the others go on. Raises RequestError, before anything runs, for a stack that
     the scenario cannot have, and RunError when a scenario does not even run without defenses.
     """
     declared, seeds = plan.cells, plan.seeds

@@ -115,8 +115,8 @@ class GradientMatching(Attack):
     hypotheses: int | None = Field(default=None, ge=1, le=5)
     """Label counts that are tried where the likeliest is uncertain, 1 to 5."""
     pooling: Literal["best", "equal", "weighted"] | None = None
-    """Which restarts the claim is made of: the best, all alike, or all weighted by their misfit unless the best is
-    clearly better."""
+    """Restarts from which the claim is made: the best, all with equal weights, or all weighted by their misfit unless
+    the best is clearly better."""
     confidence: Literal["agreement", "entropy"] | None = None
     """What confidence is made of: how far the restarts agree and how much of the update is explained, or the entropy
     of the restarts' values (Vero et al. 2023)."""
