@@ -194,7 +194,7 @@ def assess(
 def audit(
     scenario: "Scenario | str | Path | Mapping[str, Any]", *, out: str | Path | None = None, progress: bool = True
 ) -> Audit:
-    """Audit a claimed epsilon: plant canaries in the real training and measure how well they can be told apart.
+    """Audit a claimed epsilon: plant canaries in the real training and measure how well an attacker detects them.
 
     The claim is the scenario's audit.claimed_epsilon, or else the ledger's. `out` is the folder of the run with
     canaries, by default runs/NAME-audit-N. Where `scenario` is a finished run's folder, the bounds are noted down in
@@ -284,7 +284,7 @@ def invert(
 
 
 def available(group: Group) -> dict[str, str]:
-    """What there is to choose from in a group: "scenarios", "attacks", "defenses" or "datasets".
+    """List a group by name: "scenarios", "attacks", "defenses" or "datasets".
 
     Returns a one-line summary by name, sorted; plugins of other packages are among them. Raises RequestError for
     another group, naming the nearest.

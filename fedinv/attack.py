@@ -199,7 +199,7 @@ class Attack(BaseModel):
 
     @property
     def sees(self) -> Sees:
-        """What it is run on: "update", each watched client's update, or "model", the trained model once."""
+        """Attacked data: "update", each watched client's update, or "model", the trained model once."""
         return "update"
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim | Answer:

@@ -48,7 +48,7 @@ class Plugin:
 
     @property
     def summary(self) -> str:
-        """What it does: the first sentence of its file, or whose it is; where it cannot be loaded, why."""
+        """The first sentence of the plugin's file, or its package; the reason where it cannot be loaded."""
         fault = self.fault
         if fault is not None:
             return f"cannot be loaded: {fault}"
@@ -56,7 +56,7 @@ class Plugin:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be loaded, with file and line; None where it can.
+        """The reason why the plugin cannot be loaded, with file and line; None where it can.
 
         A built-in file is read and not imported; the module behind an entry point is imported.
         """

@@ -26,7 +26,7 @@ class LeftOut:
     client: int
     """Number of the client, from 0."""
     reason: str
-    """Why it was not used, a phrase whose subject is the client."""
+    """Reason why the reply was not used, a phrase whose subject is the client."""
 
 
 @dataclass
@@ -129,4 +129,4 @@ class WiretapFedAvg(Strategy):
         return None
 
     def summary(self) -> None:
-        """Log nothing."""
+        """Log nothing, unlike Flower's own strategies."""

@@ -33,7 +33,7 @@ class Refusal:
     """A client's reply that cannot be used."""
 
     reason: str
-    """Why it cannot be used, a phrase whose subject is the client."""
+    """Reason why the reply cannot be used, a phrase whose subject is the client."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..mechanisms.clipping import clipped, noised
 
 
 class BrokenNoise(Defense):
-    """clip-noise with a bug: it claims an epsilon per client that does not hold. Use it only to test an audit."""
+    """The defense clip-noise with a bug: it claims an epsilon per client that does not hold; for testing audits."""
 
     kind: Literal["broken-noise"] = "broken-noise"
     neutral: ClassVar[Mapping[str, Any] | None] = {"clip": 1e6, "noise_share": 0.0}

@@ -29,7 +29,7 @@ def population_of(scenario: Scenario) -> Population:
 
 
 def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor]) -> nn.Sequential:
-    """The network as the server sent it; it takes the weights' memory over."""
+    """Build the network that the server sent, on the memory of `weights`."""
     schema = people.schema
     return load(scenario.model, schema.shape, schema.outputs, weights)
 
@@ -97,7 +97,7 @@ def stacked_jobs(
 
 
 def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: int) -> Augment | None:
-    """What all defenses do to a batch, in the order listed; None where none of them does anything."""
+    """Compose the defenses' changes of a batch, in the order listed; None where no defense changes batches."""
     changing = [
         (defense, stream(scenario.seed, "augment", position, client, round_))
         for position, defense in enumerate(scenario.defenses)

@@ -115,7 +115,7 @@ class Attacker(Strict):
     """Rounds and clients whose updates are attacked."""
     knows: tuple[Known, ...] = ("architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses")
     """Facts that are revealed to attacks; what is not listed is withheld, and attacks that need it do not run. Only
-    adaptive attacks are told "defenses"."""
+    adaptive attacks receive "defenses"."""
     auxiliary: int = Field(default=0, ge=0)
     """Number of records of the same population, held by no client, that the attacker has, to train shadow models or
     generators on. They are taken from the held-out records."""

@@ -66,7 +66,7 @@ class Card:
     traced: str | None
     """Identifying columns of the person whom the claim is closest to; None where the data have no such columns."""
     traced_right: bool
-    """Whether that is the right person."""
+    """Whether `traced` is the person of the record."""
     confidence: float | None
     """The attack's own probability that the record is right, 0 to 1."""
     cells: tuple[Cell, ...]

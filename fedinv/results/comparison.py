@@ -25,7 +25,7 @@ class DefenseLeak(_Record):
     leakage: float
     """Share of what a guess gets wrong that the attacker gets right: 0 is no better than a guess, 1 is everything."""
     ci95: Interval
-    """95 % interval of the leakage."""
+    """Interval (95 %) of the leakage."""
     recovered: Rate | None
     """Share of records with every field right; None for an attack that does not reconstruct records."""
     fields: Rate | None
@@ -45,7 +45,7 @@ class Cost(_Record):
     value: float
     """Mean over the seeds."""
     ci95: Interval | None
-    """95 % interval of the mean (Student's t); None for a single seed."""
+    """Interval (95 %) of the mean (Student's t); None for a single seed."""
 
 
 class Row(_Record):

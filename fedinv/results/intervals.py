@@ -21,7 +21,7 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Interval:
 def bootstrap_mean(
     values: NDArray[np.float64], weights: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000
 ) -> Interval:
-    """95 % percentile bootstrap interval (Efron 1979) of the weighted mean of `values` (n,); (0, 1) for none."""
+    """Percentile bootstrap interval (95 %, Efron 1979) of the weighted mean of `values` (n,); (0, 1) for none."""
     if len(values) == 0:
         return 0.0, 1.0
     drawn = rng.integers(len(values), size=(resamples, len(values)))

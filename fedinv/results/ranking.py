@@ -30,7 +30,7 @@ def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
 
 
 def worst_inferences(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
-    """For each question, the answered inference, static or adaptive, that exceeds its prior most."""
+    """The answered inference, static or adaptive, that exceeds its prior most, for each question."""
     worst: dict[str, InferenceResult] = {}
     for one in inferences:
         name = f"{one.asks} {one.parameters.get('column')}"

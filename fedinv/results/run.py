@@ -20,7 +20,7 @@ class Rate(_Record):
     count: int
     """Number of fields or records that were judged."""
     ci95: Interval
-    """95 % confidence interval of the share."""
+    """Confidence interval (95 %) of the share."""
     prior: Annotated[float, Field(ge=0, le=1)]
     """Share that the best guess without any update gets right, by the same judge."""
 
@@ -33,7 +33,7 @@ class Mean(_Record):
     count: int
     """Number of records that were judged."""
     ci95: Interval
-    """95 % confidence interval of the mean."""
+    """Confidence interval (95 %) of the mean."""
     prior: float
     """Mean of the best guess without any update, by the same judge."""
 
@@ -62,7 +62,7 @@ class CalibrationBin(_Record):
     count: int
     """Number of claims."""
     ci95: Interval
-    """95 % confidence interval of the share of right claims."""
+    """Confidence interval (95 %) of the share of right claims."""
 
 
 class Calibration(_Record):
@@ -132,11 +132,11 @@ class Measure(_Record):
     name: str
     """Name of the measure in words, such as "right value" or "TPR at 1 % FPR"."""
     value: float
-    """Measured value."""
+    """Measured value: a share, or a number in the unit that the name gives."""
     count: int
     """Number of people, records or trials that were judged."""
     ci95: Interval
-    """95 % confidence interval of the value."""
+    """Confidence interval (95 %) of the value."""
     prior: float
     """Value of the best guess without update and model."""
     share: bool = True
@@ -259,7 +259,7 @@ class Undefended(_Record):
     value: float
     """Metric of the model."""
     ci95: Interval
-    """95 % confidence interval of the metric."""
+    """Confidence interval (95 %) of the metric."""
 
 
 class Utility(_Record):
@@ -270,7 +270,7 @@ class Utility(_Record):
     value: float
     """Metric of the model; 1 is best, 0.5 (auc) or 0 (r2) is no better than chance or the mean."""
     ci95: Interval
-    """95 % confidence interval of the metric over records."""
+    """Confidence interval (95 %) of the metric over records."""
     count: int
     """Number of held-out records."""
     undefended: Undefended | None = None

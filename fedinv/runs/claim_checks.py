@@ -16,8 +16,8 @@ CLAIMED: frozenset[Asks] = frozenset({"records", "classes"})
 def wrong(found: object, asks: Asks, question: Question | None, schema: Schema) -> str | None:
     """What is wrong with an attack's claim or answer, and what to return instead; None where nothing is.
 
-    A claim's records must be of the schema's width, even where the attack was not told the schema: it sees the width in
-    the first layer. An answer's scores must have a row and a column for all that was asked, or no row at all.
+    A claim's records must be of the schema's width, even where the schema is withheld from the attack: it sees the
+    width in the first layer. An answer's scores must have a row and a column for all that was asked, or no row at all.
     """
     if asks in CLAIMED:
         if not isinstance(found, Claim):

@@ -1,12 +1,10 @@
 """Explanations of attacks, defenses, data sets and scenario keys, made of the docstrings in the code."""
 
-import ast
 import inspect
 import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from annotated_types import Ge, Gt, Interval, Le, Lt, MaxLen, MinLen
@@ -18,6 +16,7 @@ from fedinv.attack import Attack
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.errors import RequestError, nearest
+from fedinv.scenario.descriptions import descriptions
 from fedinv.scenario.scenario import Scenario
 
 PAPER = re.compile(r"(?:(?<=[(\s])|^)((?:[A-Z][\w\u2019-]+(?:, | and | et al\. | ))+(?:19|20)\d\d[a-z]?(?:, [^);:]+)?)")
@@ -201,8 +200,7 @@ def _settings(model: type[BaseModel], but: Sequence[str]) -> Iterator[Setting]:
 def _described(model: type[BaseModel], key: str) -> Setting:
     field = model.model_fields[key]
     default = None if field.is_required() else _toml(field.get_default(call_default_factory=True))
-    says = field.description or _attribute_docstrings(model).get(key, "")
-    return Setting(name=key, form=_form(field), default=default, says=" ".join(says.split()))
+    return Setting(name=key, form=_form(field), default=default, says=descriptions(model).get(key, ""))
 
 
 def _form(field: FieldInfo) -> str:
@@ -262,24 +260,3 @@ def _toml(value: Any) -> str:
 def _paragraphs(doc: str) -> tuple[str, ...]:
     parts = [part for part in inspect.cleandoc(doc).split("\n\n") if part.strip()]
     return tuple(part.rstrip() if part.startswith(" ") else " ".join(part.split()) for part in parts)
-
-
-def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The texts under the fields of a class and its bases."""
-    found: dict[str, str] = {}
-    for one in reversed([base for base in model.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
-        try:
-            tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(one)))
-        except (OSError, TypeError, SyntaxError):
-            continue  # a class made at run time has no source
-        body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef)), [])
-        for before, node in pairwise(body):
-            if (
-                isinstance(before, ast.AnnAssign)
-                and isinstance(before.target, ast.Name)
-                and isinstance(node, ast.Expr)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                found[before.target.id] = node.value.value
-    return found

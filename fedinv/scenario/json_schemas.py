@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedinv.results.run import Results
-from fedinv.scenario import reading
+from fedinv.scenario import descriptions, reading
 from fedinv.storage import documents, files
 
 
@@ -14,7 +14,7 @@ def published() -> Mapping[Path, dict[str, Any]]:
     """The content of each published schema by the path of its file."""
     return {
         documents.SHIPPED / "scenario.schema.json": reading.json_schema(),
-        documents.SHIPPED / "results.schema.json": Results.model_json_schema(),
+        documents.SHIPPED / "results.schema.json": descriptions.json_schema(Results),
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, create_model
 from fedinv import plugins
 from fedinv.blame import PluginError
 from fedinv.errors import RequestError, nearest
+from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
@@ -52,10 +53,9 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario over all plugins that are installed and can be loaded, for editors."""
-    return _model(
-        tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses")), tuple(plugins.loaded("attacks"))
-    ).model_json_schema()
+    """The JSON Schema of a scenario over all plugins that can be loaded, every key described, for editors."""
+    sources, defenses = tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses"))
+    return descriptions.json_schema(_model(sources, defenses, tuple(plugins.loaded("attacks"))))
 
 
 @lru_cache(maxsize=32)

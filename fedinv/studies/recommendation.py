@@ -26,7 +26,7 @@ def dominated(found: Sequence[Row]) -> list[Domination]:
 def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
     """Recommend, in a sentence or two, the stack that leaks least among those that lose at most `limit` of the metric.
 
-    Among stacks that leak alike within the interval, one with a guarantee is preferred, then the cheapest.
+    Among stacks whose leaks do not differ beyond the interval, one with a guarantee is preferred, then the cheapest.
     """
     told = [row for row in found if row.worst is not None]
     if not told:

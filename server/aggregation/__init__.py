@@ -36,7 +36,7 @@ class Summed:
     mean: Mapping[str, Tensor] | None
     """Weighted mean over all clients whose reply is no error; None where the protocol came to no sum."""
     halted: str
-    """Why there is no sum; empty where there is one."""
+    """Reason why the protocol gave no sum; empty where it gave one."""
     bytes_up: int
     """Bytes that clients sent in the round, with the protocol's own messages."""
 

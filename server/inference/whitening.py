@@ -68,15 +68,15 @@ def gradients(network: nn.Sequential, people: Sample) -> Tensor:
 
 
 def seen_gradient(
-    network: nn.Sequential, received: Mapping[str, Tensor], length: float | None, alike: Tensor
+    network: nn.Sequential, received: Mapping[str, Tensor], length: float | None, similar: Tensor
 ) -> Tensor:
     """The first layer's mean gradient that an update implies, float32 (parameters,).
 
     `length` is the step length over all local steps; where it is not known, the gradient gets the norm of the mean of
-    `alike` (m, parameters).
+    `similar` (m, parameters).
     """
     seen = -torch.cat([received[name].float().flatten() for name in _first(network)])
-    return seen / length if length else seen * alike.mean(0).norm() / seen.norm().clamp_min(1e-30)
+    return seen / length if length else seen * similar.mean(0).norm() / seen.norm().clamp_min(1e-30)
 
 
 def _first(network: nn.Sequential) -> list[str]:

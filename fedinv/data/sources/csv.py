@@ -1,4 +1,4 @@
-"""A table of your own (CSV): types are inferred, missing values filled and reported."""
+"""A table of your own (CSV): types inferred, missing values filled."""
 
 import csv
 import re

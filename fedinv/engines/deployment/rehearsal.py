@@ -48,7 +48,7 @@ class Process(BaseModel):
     what: str
     """Name of the process for people, such as "SuperNode 3"."""
     pid: int
-    """Process id."""
+    """Id of the process in the operating system."""
     began: int
     """Start time of the process in the kernel's clock ticks after boot, which tells it from later ones of its id."""
 

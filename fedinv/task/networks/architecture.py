@@ -1,4 +1,4 @@
-"""What every model declares of itself, so that nobody has to ask which one it is."""
+"""The base class of models, by which shared code learns what it needs without naming a model."""
 
 from typing import ClassVar
 
@@ -15,9 +15,10 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: ClassVar[bool] = False
-    """Whether it reads images alone, and no rows of a table."""
+    """True: the model reads images alone; False: it reads rows of a table, and images as rows of pixels."""
     perceptron: ClassVar[bool] = False
-    """Whether it is linear layers with one kind of activation between them, which read a record as a row of numbers."""
+    """True: the model consists of linear layers with one kind of activation between them, so that clients can be
+    trained in one stacked tensor and analytic attacks apply."""
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -26,7 +27,7 @@ class Architecture(BaseModel):
 
     @property
     def no_own_gradients(self) -> str | None:
-        """Why a record has no gradient of its own in this network, and what to write instead; None where it has one."""
+        """Reason why a record has no gradient of its own in this network, with a remedy; None where it has one."""
         return None
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:

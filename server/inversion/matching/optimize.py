@@ -67,7 +67,7 @@ class Descent:
     patience: int = 0
     """Steps over which the restarts' mean log misfit must fall by GAIN, or all stop; 0: never checked."""
     rule: Rule = "signed-adam"
-    """Optimizer."""
+    """Optimizer of the search."""
     schedule: Schedule = "cosine"
     """Decay of the step length."""
 

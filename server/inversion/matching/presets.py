@@ -19,7 +19,7 @@ class Preset:
     distance: Distance
     """Distance between gradients that is minimized."""
     rule: Rule
-    """Optimizer."""
+    """Optimizer of the search."""
     lr: float
     """Length of the first step in free numbers."""
     schedule: Schedule
