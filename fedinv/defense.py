@@ -193,7 +193,7 @@ class Defense(BaseModel):
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
         """Return the server's exposure to a record known to be in the last of `rounds` rounds of its client.
 
-        It bounds how well an attacker who knows all other records can identify it. None: nothing bounds it.
+        It bounds how well an attacker who knows all other records can identify the record. None: there is no bound.
         """
         return None
 
