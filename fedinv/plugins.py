@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -72,10 +72,9 @@ class Plugin:
 def available(group: Group) -> Mapping[str, Plugin]:
     """Every plugin of a group by its kind, sorted, those that cannot be loaded among them. Nothing is imported."""
     found: dict[str, Plugin] = {}
-    for path in _folder(group).glob("*.py"):
-        if not path.name.startswith("_"):
-            kind = path.stem.replace("_", "-")
-            found[kind] = Plugin(group, kind, path)
+    for path in _folder(group).rglob("[!_]*.py"):
+        kind = path.stem.replace("_", "-")
+        found[kind] = Plugin(group, kind, path)
     for entry in sorted(entry_points(group=f"fedinv.{group}"), key=lambda entry: (_owner(entry), entry.value)):
         first = found.get(entry.name)
         if first is None:
@@ -99,10 +98,14 @@ def listing(group: Group) -> dict[str, str]:
 
 
 def loaded(group: Group) -> dict[str, Any]:
-    """Every plugin's class of a group by its kind, sorted; one that cannot be loaded is left out. Imports all."""
+    """Every plugin's class of a group by its kind, sorted. Imports all.
+
+    One of another package that cannot be loaded is left out, as it is no reason to do without the others. Raises
+    RequestError for a built-in one: a comparison without it would look complete.
+    """
     found: dict[str, Any] = {}
     for kind, plugin in available(group).items():
-        with suppress(RequestError):  # another package's broken plugin is no reason to do without the others
+        with suppress(RequestError) if isinstance(plugin.origin, EntryPoint) else nullcontext():
             found[kind] = _load(plugin)
     return found
 
@@ -140,7 +143,7 @@ def _load(plugin: Plugin) -> type[BaseModel]:
 def _imported(plugin: Plugin) -> object:
     origin = plugin.origin
     try:
-        return origin.load() if isinstance(origin, EntryPoint) else _import(plugin.group, origin.stem)
+        return origin.load() if isinstance(origin, EntryPoint) else _import(plugin.group, origin)
     except (Exception, SystemExit) as error:
         places = [place(file, error) for file in ([origin] if isinstance(origin, Path) else _sources(origin))]
         if isinstance(origin, EntryPoint):
@@ -222,17 +225,19 @@ def _roots(node: ast.stmt) -> list[str]:
 
 
 def _folder(group: Group) -> Path:
+    """The folder of a group's built-in files, which may lie in folders of it: a family each."""
     if group == "datasets":
         return Path(__file__).parent / "data" / "sources"
     return roles.folder("server") / "attacks" if group == "attacks" else roles.folder("clients") / "defenses"
 
 
-def _import(group: Group, stem: str) -> ModuleType:
+def _import(group: Group, path: Path) -> ModuleType:
+    name = ".".join(path.relative_to(_folder(group)).with_suffix("").parts)
     if group == "datasets":
-        return importlib.import_module(f"fedinv.data.sources.{stem}")
+        return importlib.import_module(f"fedinv.data.sources.{name}")
     if group == "attacks":
-        return roles.load("server", f"attacks.{stem}")
-    return roles.load("clients", f"defenses.{stem}")
+        return roles.load("server", f"attacks.{name}")
+    return roles.load("clients", f"defenses.{name}")
 
 
 def _first_line(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The server's part of homomorphic encryption: relays the public key, adds ciphertexts, and has the sum decrypted.
 
-It never has the secret key; clients/defenses/homomorphic.py says who has it, and what that does not protect from.
+It never has the secret key; clients/defenses/aggregation/homomorphic.py says who has it, and what that does not
+protect from.
 """
 
 import math

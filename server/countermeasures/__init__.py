@@ -115,26 +115,30 @@ def answer(seen: Observation, knows: Knowledge) -> Countermeasures:
 
 def answered(*ways: str) -> frozenset[str]:
     """Kinds of defense whose file here has one of these functions; without names, any function."""
-    return frozenset(kind for kind in _kinds() if any(hasattr(_module(kind), way) for way in ways or WAYS))
+    return frozenset(kind for kind in _files() if any(hasattr(_module(kind), way) for way in ways or WAYS))
 
 
 def nothing_to_adapt_to(kind: str) -> str | None:
     """Why knowing of this defense helps no attack, by its file; None where there is no such file or statement."""
-    return getattr(_module(kind), "NOTHING_TO_ADAPT_TO", None) if kind in _kinds() else None
+    return getattr(_module(kind), "NOTHING_TO_ADAPT_TO", None) if kind in _files() else None
 
 
 def _having(knows: Knowledge, way: str) -> Iterator[tuple[Mapping[str, Any], ModuleType]]:
     for defense in knows.defenses or ():
-        if defense["kind"] in _kinds() and hasattr(_module(str(defense["kind"])), way):
+        if defense["kind"] in _files() and hasattr(_module(str(defense["kind"])), way):
             yield defense, _module(str(defense["kind"]))
 
 
 @cache
-def _kinds() -> frozenset[str]:
-    paths = Path(__file__).parent.glob("*.py")
-    return frozenset(path.stem.replace("_", "-") for path in paths if not path.stem.startswith("_"))
+def _files() -> Mapping[str, str]:
+    """The module of each kind of defense that has a file here, relative to this package."""
+    here = Path(__file__).parent
+    return {
+        path.stem.replace("_", "-"): ".".join(("", *path.relative_to(here).with_suffix("").parts))
+        for path in here.rglob("[!_]*.py")
+    }
 
 
 @cache
 def _module(kind: str) -> ModuleType:
-    return import_module(f".{kind.replace('-', '_')}", __name__)
+    return import_module(_files()[kind], __name__)

@@ -22,7 +22,7 @@ from fedinv.task.networks.perceptron import Mlp
 EXACT = '[[attacks]]\nkind = "exact"\n'
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
-DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
+DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_encrypted_vectors_add_up():
 def test_the_attacker_knows_the_size_of_the_rounding(four, tmp_path):
     from fedinv import roles
 
-    answer = roles.load("server", "countermeasures.homomorphic")
+    answer = roles.load("server", "countermeasures.aggregation.homomorphic")
     scenario = loads(four + CKKS + "rounding_bits = 10\n")
     inline.train(loads(four), tmp_path / "plain")
     inline.train(scenario, tmp_path / "ckks")

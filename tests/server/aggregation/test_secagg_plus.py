@@ -272,7 +272,7 @@ def test_a_client_whose_budget_is_spent_declines_behind_it_too(six, tmp_path):
 def test_the_attacker_knows_the_size_of_the_rounding(six, tmp_path):
     from fedinv import roles
 
-    answer = roles.load("server", "countermeasures.secagg_plus")
+    answer = roles.load("server", "countermeasures.aggregation.secagg_plus")
     scenario = loads(six + SECAGG)
     for name, text in (("plain", six), ("secagg", six + SECAGG)):
         inline.train(loads(text), tmp_path / name)

@@ -11,7 +11,7 @@ from fedinv.scenario.reading import read
 
 pytestmark = pytest.mark.usefixtures("blank_plots")
 
-mixup = roles.load("server", "countermeasures.mixup")
+mixup = roles.load("server", "countermeasures.training.mixup")
 countermeasures = roles.load("server", "countermeasures")
 
 SETTINGS = [

@@ -16,8 +16,8 @@ from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sendin
 from fedinv.federation import ring
 from fedinv.privacy.claims import calibrated
 
-from ..mechanisms.clipping import clipped
-from ..mechanisms.discrete_gaussian import discrete_gaussian
+from ...mechanisms.clipping import clipped
+from ...mechanisms.discrete_gaussian import discrete_gaussian
 
 
 class DistributedNoise(Defense):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fedinv.defense import Defense, Sending, Update
 
-from ..mechanisms.pruning import largest
+from ...mechanisms.pruning import largest
 
 
 class PruneGradient(Defense):

@@ -7,8 +7,8 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ..inversion.local_training import local_steps
-from ._numbers import number
+from ...inversion.local_training import local_steps
+from .._numbers import number
 
 
 def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ._numbers import number
+from .._numbers import number
 
 
 def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:

@@ -10,7 +10,7 @@ from fedinv.privacy.claims import epsilon
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
-DpSgd = roles.load("clients", "defenses.dp_sgd").DpSgd
+DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
 plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
 
 
@@ -107,7 +107,9 @@ def test_the_same_stream_gives_the_same_noise_and_nothing_rides_along():
 
 @pytest.mark.parametrize("mode", ["ghost", "hooks", "functorch"])
 def test_what_another_defense_computes_of_a_batch_is_not_clipped(mode):
-    adversarial = roles.load("clients", "defenses.adversarial_training").AdversarialTraining(radius=0.1, steps=2)
+    adversarial = roles.load("clients", "defenses.training.adversarial_training").AdversarialTraining(
+        radius=0.1, steps=2
+    )
     todo, other = job([range(0, 4), range(4, 8)]), job([range(0, 4), range(4, 8)])
 
     def beside(network):

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ._numbers import number
+from .._numbers import number
 from .clip_noise import update_clip
 
 __all__ = ["noise", "update_clip"]

@@ -11,7 +11,7 @@ from fedinv.attack import Claim, Knowledge, Observation
 from fedinv.defense_terms.adversarial_training import perturbed
 from fedinv.task.columns import Categorical
 
-from ..inversion.local_training import known_network
+from ...inversion.local_training import known_network
 
 TRIES = 20
 """Iterations of the fixed point that leads from a perturbed record back to the original."""

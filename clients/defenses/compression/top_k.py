@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fedinv.defense import Defense, Sending, Trial, Update
 
-from ..mechanisms.pruning import largest
+from ...mechanisms.pruning import largest
 
 
 class TopK(Defense):

@@ -8,7 +8,7 @@ from fedinv import roles
 from fedinv.defense import Sending
 from fedinv.federation import ring, wire
 
-Masking = roles.load("clients", "defenses.masking").Masking
+Masking = roles.load("clients", "defenses.aggregation.masking").Masking
 
 
 def masked(updates, records, round_=1, seed=1):

@@ -6,8 +6,8 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ..inversion.exact.first_layer import with_bias
-from ..inversion.exact.validity import stray
+from ...inversion.exact.first_layer import with_bias
+from ...inversion.exact.validity import stray
 
 
 def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:

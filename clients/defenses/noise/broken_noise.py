@@ -12,7 +12,7 @@ from pydantic import Field
 from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation.streams import torch_stream
 
-from ..mechanisms.clipping import clipped, noised
+from ...mechanisms.clipping import clipped, noised
 
 
 class BrokenNoise(Defense):

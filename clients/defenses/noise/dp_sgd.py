@@ -29,7 +29,7 @@ from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 from fedinv.task.loss import loss
 
-from ..training.plain_sgd import drawn
+from ...training.plain_sgd import drawn
 
 
 class DpSgd(Defense):

@@ -13,7 +13,7 @@ from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure,
 from fedinv.defense_terms.flower_local_dp import standard_deviation
 from fedinv.federation.streams import torch_stream
 
-from ..mechanisms.clipping import clipped, noised
+from ...mechanisms.clipping import clipped, noised
 
 
 class FlowerLocalDp(Defense):

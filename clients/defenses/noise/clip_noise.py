@@ -13,7 +13,7 @@ from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure,
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
 
-from ..mechanisms.clipping import clipped, noised
+from ...mechanisms.clipping import clipped, noised
 
 
 class ClipNoise(Defense):

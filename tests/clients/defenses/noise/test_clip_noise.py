@@ -11,7 +11,7 @@ from fedinv.defense import Sending
 from fedinv.federation.training import Participation
 from fedinv.privacy.claims import epsilon
 
-ClipNoise = roles.load("clients", "defenses.clip_noise").ClipNoise
+ClipNoise = roles.load("clients", "defenses.noise.clip_noise").ClipNoise
 
 
 def sending(seed=0):

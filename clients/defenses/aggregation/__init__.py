@@ -1,0 +1,1 @@
+"""Defenses that show the server nothing but a sum."""

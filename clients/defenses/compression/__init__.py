@@ -1,0 +1,1 @@
+"""Defenses that send fewer or coarser numbers."""

@@ -1,0 +1,1 @@
+"""Defenses that clip and add noise."""

@@ -1,0 +1,1 @@
+"""Answers to defenses that show the server nothing but a sum."""

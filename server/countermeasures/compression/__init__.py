@@ -1,0 +1,1 @@
+"""Answers to defenses that send fewer or coarser numbers."""

@@ -1,0 +1,1 @@
+"""Answers to defenses that clip and add noise."""
