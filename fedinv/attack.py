@@ -1,4 +1,4 @@
-"""What an attack is given, and what it gives back. Nothing here can hold a client's record, label or seed."""
+"""The types of an attack's input and output. None of them holds a client's record or label, or the scenario's seed."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -177,19 +177,19 @@ class Attack(BaseModel):
     """True: run once per client, on the observation of its last watched round; earlier rounds are in
     `seen.exchanges[:-1]`. False: run once per watched round."""
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
-    """The settings with which every assessment runs it, because it is quick then; None: assessments do not run it."""
+    """Settings, quick ones, with which every assessment runs it; None: assessments do not run it."""
     compared: ClassVar[bool] = False
-    """Whether a comparison runs it without being asked, on the models that it suits."""
+    """True: a comparison for which no attacks are named runs it, on the models that it suits."""
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether the attack can read an update of this model at all."""
+        """Whether the attack can be run on an update of this model."""
         return True
 
     def beside(self, others: Collection[str]) -> "Attack":
-        """The attack as a comparison runs it beside attacks of these kinds: without what one of them does already."""
+        """The attack as it is run beside attacks of these kinds: without a part that one of them covers already."""
         return self
 
     @property

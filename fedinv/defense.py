@@ -44,7 +44,7 @@ class Sending:
     records: int
     """Number of examples that is sent in the clear beside the update."""
     seed: int
-    """Seed of the scenario, which the whole cohort shares; no secret."""
+    """Seed of the run, which is the same for the whole cohort; no secret."""
     rng: np.random.Generator
     """Source of randomness for this client, round and defense."""
     weight: float = 1.0
@@ -137,9 +137,9 @@ class Defense(BaseModel):
     in_clear: ClassVar[str | None] = None
     """What is sent in the clear beside the protected update, for the report; None: nothing worth a note."""
     can_be_unmasked: ClassVar[bool] = False
-    """Whether a malicious server can open each update by answers that its protocol does not check (server.unmask)."""
+    """True: a malicious server can unmask each update by messages that the protocol does not check (server.unmask)."""
     trials: ClassVar[tuple[Trial, ...]] = ()
-    """The settings in which comparisons and assessments try it unasked; empty: only where it is asked for."""
+    """Settings with which comparisons and assessments try it where no defenses are named; empty: they do not."""
 
     def wrap_network(self, network: nn.Sequential, rng: np.random.Generator) -> nn.Sequential:
         """Return the network to train in place of `network`; its parameters must have the same names."""
@@ -161,9 +161,9 @@ class Defense(BaseModel):
         return None
 
     def clipping(self, taken: Participation) -> Clipping | None:
-        """How `wrap_training` clips and noises records' gradients: for clients trained as one, and for audits.
+        """Return the clipping and noise that have the effect of `wrap_training`, for stacked clients and for audits.
 
-        None where it does anything else; an audit of a guarantee for examples needs it.
+        None: there are none; clients are then trained one by one, and a guarantee for examples cannot be audited.
         """
         return None
 
@@ -191,9 +191,9 @@ class Defense(BaseModel):
         return None
 
     def exposure(self, taken: Participation, rounds: int) -> RecordExposure | None:
-        """What the server saw of a record known to be in the last of `rounds` rounds of its client.
+        """Return the server's exposure to a record known to be in the last of `rounds` rounds of its client.
 
-        It bounds how well one who knows all other records can identify it. None: nothing bounds it.
+        It bounds how well an attacker who knows all other records can identify the record. None: there is no bound.
         """
         return None
 

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,17 @@ class Started:
     process: subprocess.Popen
     output: Path
     errors: Path
+    mark: bytes
+    """What its environment and those of its children hold, and no other."""
+
+    def family(self) -> dict[int, str]:
+        """It and its children, whoever their parents are by now, as long as they run: number and command."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self.mark in (process / "environ").read_bytes().split(b"\0"):
+                    found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def ended(self) -> subprocess.CompletedProcess:
         """Wait for its end; its exit status and all that it and its children printed."""
@@ -78,27 +89,38 @@ class Started:
         assert self.process.returncode is not None, f"still runs after {BOUND_SECONDS:g} s, having printed: {texts}"
         return subprocess.CompletedProcess(self.process.args, self.process.returncode, *texts)
 
+    def kill(self) -> None:
+        """End it and its children at once; harmless where they ended."""
+        for process in (self.process.pid, *self.family()) if self.process.poll() is None else self.family():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+
 
 @pytest.fixture
 def start(tmp_path_factory):
-    """Starts commands; whatever of their sessions still runs when the test is over is killed."""
+    """Starts commands; they and all that they started are killed when the test is over, however it ended."""
     started: list[Started] = []
 
-    def start(command: Sequence[str | Path], **settings) -> Started:
+    def start(command: Sequence[str | Path], cwd: Path | None = None, env: Mapping[str, str] = os.environ) -> Started:
         folder = tmp_path_factory.mktemp("output")
-        paths = folder / "output.txt", folder / "errors.txt"
+        paths, mark = (folder / "output.txt", folder / "errors.txt"), f"STARTED_BY_TEST={folder}"
         with paths[0].open("wb") as output, paths[1].open("wb") as errors:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True, **settings
+                command,
+                cwd=cwd,
+                env={**env, **dict([mark.split("=", 1)])},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
             )
-        started.append(Started(process, *paths))
+        started.append(Started(process, *paths, mark.encode()))
         return started[-1]
 
     yield start
     for one in started:
-        with suppress(ProcessLookupError):
-            os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait()
+        one.kill()
 
 
 @pytest.fixture
@@ -127,3 +149,15 @@ INTERRUPTIBLE = (
 def interruptible() -> list[str]:
     """The command line as a command that Ctrl-C ends: where tests run in the background, children ignore it."""
     return [sys.executable, "-c", INTERRUPTIBLE]
+
+
+@pytest.fixture
+def blank_plots(monkeypatch):
+    """Runs write their page with a blank image for every plot: for tests of something else, as drawing takes longest.
+
+    Only in this process and its copies; tests/fedinv/report draws.
+    """
+    from fedinv.report.plots import run_plots
+
+    blank = run_plots.png(0.1, lambda figure: None, 0.1)
+    monkeypatch.setattr(run_plots, "png", lambda *_: blank)

@@ -1,4 +1,4 @@
-"""Outcomes as tables for further work: a pandas DataFrame where pandas is installed, a pyarrow Table otherwise."""
+"""Outcomes as tables: a pandas DataFrame where pandas is installed, a pyarrow Table otherwise."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from fedinv.results.run import AttackResult, InferenceResult, Mean, Measure, Rat
 
 
 def frame(table: pa.Table | Sequence[dict[str, Any]]) -> Any:
-    """A table, or rows of equal keys, as pandas has it if pandas can be imported, else as pyarrow has it."""
+    """A table, or rows with the same keys, as a pandas DataFrame if pandas can be imported, else as a pyarrow Table."""
     found = table if isinstance(table, pa.Table) else pa.Table.from_pylist(list(table))
     try:
         import pandas  # noqa: F401

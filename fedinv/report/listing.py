@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def listed(rows: Mapping[str, str]) -> str:
-    """One line for each name with its summary; on a terminal a long summary is broken at words and indented."""
+    """A list of names with their summaries, one a line; on a terminal long summaries are wrapped and indented."""
     width, across = max(map(len, rows), default=0) + 2, shutil.get_terminal_size().columns
     shown = [
         f"{name:{width}}{indented(summary, width, across) if sys.stdout.isatty() else summary}"
@@ -21,7 +21,7 @@ def listed(rows: Mapping[str, str]) -> str:
 
 
 def explained(found: "Explanation") -> str:
-    """Lay out an explanation for the terminal: paragraphs, facts, and settings with type, bounds and default."""
+    """An explanation as lines: its paragraphs, its facts, and its settings with their type, bounds and default."""
     across = min(shutil.get_terminal_size().columns, 100)
     parts = [f"{found.name}: {found.what}"]
     for paragraph in found.text:  # a drawing keeps its lines
@@ -37,5 +37,5 @@ def explained(found: "Explanation") -> str:
 
 
 def indented(text: str, start: int, across: int) -> str:
-    """The text broken at words, so that what begins at column `start` stays right of it."""
+    """The text wrapped at words, its second and later lines indented to column `start`."""
     return f"\n{' ' * start}".join(textwrap.wrap(text, max(across - start, 20), break_on_hyphens=False))

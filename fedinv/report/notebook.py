@@ -1,4 +1,4 @@
-"""What runs, comparisons, assessments and audits look like in a notebook: a fragment of HTML, escaped."""
+"""Runs, comparisons, assessments and audits as notebooks show them: fragments of HTML, escaped."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +16,11 @@ from fedinv.results.run import Rate, Results
 from fedinv.results.wording import hits, measure_text, metric_text, percent
 
 PALE, DARK = (255, 247, 236), (179, 0, 0)
-"""Red, green and blue of a cell in which nothing leaked, and of one in which everything did."""
+"""Colors, red, green and blue from 0 to 255, of a cell in which nothing leaked, and of one in which everything did."""
 
 
 def run_html(results: Results, folder: Path) -> str:
-    """The verdict, three people beside what was claimed of them, and a line for each attack colored by what it got."""
+    """A run: the verdict, three people beside their claimed records, and a line for each attack colored by leakage."""
     rows = [
         (label, [_share(one.field_accuracy), _share(one.recovered), _share(one.reidentified)], one.records)
         for label, one in zip(labels(results.attacks), results.attacks, strict=True)
@@ -34,7 +34,7 @@ def run_html(results: Results, folder: Path) -> str:
 
 
 def comparison_html(found: Comparison, folder: Path) -> str:
-    """The recommendation, three people as they stand without any defense, and the heat map of stacks by attacks."""
+    """A comparison: the recommendation, three people of the run without defenses, and the heat map of leakage."""
     rows = [
         (
             row.defenses,
@@ -51,7 +51,7 @@ def comparison_html(found: Comparison, folder: Path) -> str:
 
 
 def assessment_html(found: Assessment, folder: Path) -> str:
-    """What was found in sentences, three people of the scenario as it is, and the heat map of changes by leaks."""
+    """An assessment: the findings, three people of the scenario as it is, and the heat map of changes by leakage."""
     rows = [
         (
             f"{one.axis}: {one.change}",
@@ -69,19 +69,19 @@ def assessment_html(found: Assessment, folder: Path) -> str:
 
 
 def audit_html(found: Audit, folder: Path) -> str:
-    """The verdict and the epsilons: claimed, by the ledger, and measured at least."""
+    """An audit: the verdict and the epsilons: the claimed one, the ledger's, and the lower bounds."""
     return _render("audit", {"says": found.says, "found": found, "folder": folder})
 
 
 def color(share: float) -> str:
-    """The background of a cell for a share between 0 (pale) and 1 (dark red), as CSS."""
+    """CSS of a cell's background for a share from 0 (pale) to 1 (dark red)."""
     part = min(1.0, max(0.0, share))
     red, green, blue = (round(pale + part * (dark - pale)) for pale, dark in zip(PALE, DARK, strict=True))
     return f"background:rgb({red},{green},{blue});color:{'#fff' if part > 0.5 else '#111'}"
 
 
 def _share(rate: Rate | None) -> tuple[str, str]:
-    """What a cell says of a rate, and its color by what lies above the guess."""
+    """Text of a cell with a rate, and its color by the leakage above a guess."""
     if rate is None:
         return "-", ""
     above = 0.0 if rate.prior >= 1 else (rate.value - rate.prior) / (1 - rate.prior)
@@ -93,7 +93,7 @@ def _auc(rate: Rate | None) -> tuple[str, str]:
 
 
 def _worst_of(found: list[Any]) -> tuple[str, str]:
-    """Of one attack's static and adaptive leak, what the cell says and its color by the larger."""
+    """Text of a cell with an attack's static and adaptive leakage, and its color by the larger one."""
     if not found:
         return "-", ""
     if any(leak.verdict == "attack too weak" for leak in found):
@@ -103,7 +103,7 @@ def _worst_of(found: list[Any]) -> tuple[str, str]:
 
 
 def _people(folder: Path) -> dict[str, tuple[Card, ...] | tuple[Picture, ...]]:
-    """Up to three people, or images, of a run beside what its worst attack claimed; nobody where the run is gone."""
+    """Up to three people, or images, of a run beside the worst attack's claims; empty where its folder is gone."""
     try:
         run = read_run(folder)
     except (RunError, RequestError):

@@ -21,31 +21,31 @@ from fedinv.results.wording import hits, measure_text
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
 STACK = 20
-"""Letters of a stack's name that stay on one line."""
+"""Letters up to which a stack's name is not wrapped."""
 
 LONG = 10.0
-"""Seconds from which a bar says how much is done and how long it may still take."""
+"""Seconds after which a bar shows percent and remaining time."""
 
 
 class Bar(Protocol):
-    """One progress bar."""
+    """Function that moves one progress bar."""
 
     def __call__(self, share: float, now: str = "") -> None:
-        """Move the bar to a share between 0 and 1, and name what is under way where anything is given."""
+        """Move the bar to a share done, 0 to 1, and show the name of the current work, if any, beside it."""
 
 
 class Steps(Protocol):
-    """Opens progress bars."""
+    """Function that opens progress bars."""
 
     def __call__(self, name: str) -> Bar:
-        """Open a bar of this name, and return what moves it."""
+        """Open a progress bar called `name`, and return the function that moves it."""
 
 
 class Remaining(ProgressColumn):
-    """Percent and time left of a bar that has taken ten seconds or more; nothing before."""
+    """Column with percent and remaining time of a bar, shown once it has taken LONG seconds."""
 
     def render(self, task: Task) -> Text:
-        """The words beside one bar."""
+        """The text for one bar, such as "40 %, 0:15 left"."""
         if task.finished or task.elapsed is None or task.elapsed < LONG or not task.completed:
             return Text("")
         left = round(task.elapsed * (1 - task.completed) / task.completed)
@@ -56,7 +56,7 @@ class Remaining(ProgressColumn):
 
 @contextmanager
 def bars(shown: bool) -> Iterator[Steps]:
-    """Progress bars on stderr, one for each step; bars that nobody sees where they are not to be shown."""
+    """Open progress bars on stderr within a block; with `shown` False they are opened and not displayed."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:42}", markup=False),
@@ -162,9 +162,9 @@ def show_comparison(found: Comparison) -> None:
 
 
 def comparison_table(found: Comparison, width: int) -> Table:
-    """One line a stack: what each attack got past it, static then adaptive, and what it costs.
+    """A table with a line for each stack of defenses: leakage under each attack, static then adaptive, and its cost.
 
-    Where that does not fit into `width` columns of text, the attacks stand below one another, one line each.
+    Where that does not fit into `width` letters, each attack gets a line of its own.
     """
     costs = (f"{found.metric} lost", "epsilon", "bytes/time")
     rows = [
@@ -187,7 +187,7 @@ def comparison_table(found: Comparison, width: int) -> Table:
 
 
 def _inferences(results: Results, width: int) -> Table:
-    """What was inferred beside records, a line for each measure."""
+    """A table of the inferences beside records, a line for each measure."""
     bounded = any(m.bound is not None for one in results.inferences for m in one.measures)
     heads = ("attack", "inferred", "of", "value", "guess", *(["theory: at most"] if bounded else []))
     rows = []
@@ -202,7 +202,7 @@ def _inferences(results: Results, width: int) -> Table:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """A table of at most `width` columns of text, its cells broken at spaces where they must be, never inside a word.
+    """A table of at most `width` letters, whose cells wrap at spaces, never inside a word.
 
     Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to
     those columns first that need least to have no cell broken. Words that do not fit together make the table wider.
@@ -223,18 +223,18 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> T
 
 
 def _width(table: Table) -> int:
-    """Columns of text that a table takes, one behind each of its own among them."""
+    """Width of a table in letters, with one space behind each column."""
     return sum((column.width or 0) + 1 for column in table.columns)
 
 
 def _measured(rate: Rate) -> str:
-    """A rate with its interval, both in percent, and what a guess gets."""
+    """A rate with its 95 % interval and the guess, as text in percent."""
     low, high = rate.ci95
     return f"{rate.value:.1%} [{100 * low:.1f}-{100 * high:.1f}] guess {rate.prior:.1%}"
 
 
 def _breakable(stack: str) -> str:
-    """A long stack's name with spaces after plus signs and before settings, at which a line may break."""
+    """A stack's name, if long with spaces after plus signs and before settings, at which it can wrap."""
     return stack if len(stack) <= STACK else stack.replace("+", "+ ").replace(":", " :")
 
 

@@ -1,4 +1,4 @@
-"""Attacks one update that somebody hands in, behind the same wall as a scenario's attacks."""
+"""Attacks one update that a caller provides, behind the same wall as a scenario's attacks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -27,15 +27,15 @@ from fedinv.task.schema import Schema
 Arrays = Mapping[str, Any] | Sequence[Any]
 """Tensors or arrays by parameter name, or in the order of the network's parameters."""
 EXPLAINED = 0.05
-"""Relative mismatch, below which an update that was computed again from a claim is the one that was seen."""
+"""A claim of all records is accepted if its relative mismatch, 0 to 1, is below this."""
 SURE = 0.9
-"""Mean confidence over all records, from which a claim is accepted whose update cannot be computed again."""
+"""A claim of all records is accepted too if its mean confidence, 0 to 1, is above this."""
 GIVEN = ("model", "schema")
-"""Fields of Knowledge that have a parameter of their own."""
+"""Fields of Knowledge that are parameters of their own in `knowledge`."""
 
 
 def model_of(model: AnyModel | Mapping[str, Any]) -> AnyModel:
-    """The model of a table such as {"kind": "mlp", "hidden": [64]}. Raises RequestError naming the nearest key."""
+    """The model that a table such as {"kind": "mlp", "hidden": [64]} declares. Raises RequestError naming the key."""
     if isinstance(model, AnyModel):
         return model
     if not isinstance(model, Mapping):
@@ -52,7 +52,7 @@ def model_of(model: AnyModel | Mapping[str, Any]) -> AnyModel:
 
 
 def schema_of(schema: Schema | Mapping[str, Any] | None) -> Schema | None:
-    """The schema of its JSON document. Raises RequestError naming the key that is wrong."""
+    """The schema that a JSON document declares; None stays None. Raises RequestError naming the key that is wrong."""
     if schema is None or isinstance(schema, Schema):
         return schema
     if not isinstance(schema, Mapping):
@@ -85,7 +85,7 @@ def exchange(update: Arrays, sent: Arrays, model: AnyModel, schema: Schema | Non
 
 
 def knowledge(model: AnyModel, schema: Schema | None, records: int, knows: Mapping[str, Any]) -> Knowledge:
-    """What the attack may use. Raises RequestError for a field that there is not, naming the nearest, or a bad value.
+    """The knowledge of the attack. Raises RequestError for an unknown field, naming the nearest, or a bad value.
 
     Without a loss it is the schema's, or cross-entropy. Defenses may be written as tables or as `top-k:keep=0.1`.
     """
@@ -105,10 +105,10 @@ def knowledge(model: AnyModel, schema: Schema | None, records: int, knows: Mappi
 
 
 def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int, progress: Progress) -> Claim:
-    """The claim of one attack; of several in turn with "auto", the first that explains the update, or the best of them.
+    """The claim of one attack; with "auto" of several in turn, until one explains the update.
 
-    Best is what has most records right by its own confidence. Raises RequestError for an unknown attack, RunError when
-    an attack fails.
+    Of several claims the one with the largest sum of confidences is returned. Raises RequestError for an unknown
+    attack, RunError when an attack fails.
     """
     if attack != "auto":
         one = attack if isinstance(attack, Attack) else parse_attack(plugin("attacks", attack))
@@ -127,7 +127,7 @@ def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int,
 
 
 def _in_turn() -> list[str]:
-    """The kinds of the attacks that are tried where none is named, in their order. Imports every attack."""
+    """The kinds of the attacks that "auto" tries, in their order. Imports every attack."""
     places = {kind: attack.tried_in_turn for kind, attack in plugins.loaded("attacks").items()}
     return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: (places[kind], kind))
 
@@ -174,7 +174,7 @@ def _named(arrays: Arrays, what: str) -> dict[str, Tensor]:
             tensor = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value).detach().cpu()
         except (TypeError, ValueError, RuntimeError):
             raise RequestError(f"{what}: {name!r} is a {type(value).__name__}, not an array of numbers") from None
-        if tensor.is_floating_point():  # a batch normalization's count of batches tells nothing
+        if tensor.is_floating_point():  # a batch normalization's count of batches is no parameter
             found[name] = tensor.float()
     if not found:
         raise RequestError(f"{what}: holds no array of floating-point numbers")
@@ -214,7 +214,7 @@ def _fitted(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], wha
 
 
 def _shown(value: Any) -> str:
-    """A value in a message; of arrays and other large ones the type alone, as they may hold somebody's data."""
+    """A value as messages show it: arrays and other large ones by their type only, as they may hold people's data."""
     return repr(value) if isinstance(value, (str, int, float, bool)) else f"a {type(value).__name__}"
 
 
@@ -249,4 +249,4 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "auxiliary": (lambda value: isinstance(value, Sample), "a fedinv.attack.Sample"),
     "question": (lambda value: False, "left out: invert asks for records only"),
 }
-"""Of each field of Knowledge: whether a value is allowed, and what must be written."""
+"""For each field of Knowledge a check of its value, and the phrase that says what must be written."""

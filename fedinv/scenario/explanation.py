@@ -1,4 +1,4 @@
-"""What an attack, a defense, a data set or a key of a scenario is, from the docstrings that say it everywhere."""
+"""Explanations of attacks, defenses, data sets and scenario keys, made of the docstrings in the code."""
 
 import inspect
 import re
@@ -20,45 +20,50 @@ from fedinv.scenario.descriptions import descriptions
 from fedinv.scenario.scenario import Scenario
 
 PAPER = re.compile(r"(?:(?<=[(\s])|^)((?:[A-Z][\w\u2019-]+(?:, | and | et al\. | ))+(?:19|20)\d\d[a-z]?(?:, [^);:]+)?)")
-"""A citation, as "Phong et al. 2018, section 3"."""
+"""Pattern of a citation, such as "Phong et al. 2018, section 3"."""
 
 
 class Fact(BaseModel):
-    """One line of what something needs or claims."""
+    """One line on a property of a plugin, such as what it needs or claims."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """Name of the property: "needs", "claims", "adapts to", "holds" or "paper"."""
     says: str
+    """Value of the property, as a phrase."""
 
 
 class Setting(BaseModel):
-    """One key: what it may be, and what it is where nothing is written."""
+    """One key with its type, bounds, default and description."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     """Name of the key."""
     form: str
-    """Type and bounds, as "number, above 0"."""
+    """Type and bounds in words, such as "number, above 0"."""
     default: str | None
-    """Default value as TOML writes it; None where a value must be given."""
+    """Default value as TOML; None where a value must be given."""
     says: str
-    """Description of the key, with its unit; empty where it is not documented."""
+    """Description of the key with its unit and consequence; empty where it is not documented."""
 
 
 class Explanation(BaseModel):
-    """All that is known of one name."""
+    """The explanation of one name."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """The name that is explained."""
     what: str
-    """Attack, defense, data set, scenario table or scenario key."""
+    """Sort of the name: an attack, a defense, a data set, a scenario's table, a scenario's key or a setting."""
     text: tuple[str, ...]
-    """Paragraphs of the description."""
+    """Paragraphs of text."""
     facts: tuple[Fact, ...] = ()
+    """Properties of a plugin; empty for keys."""
     settings: tuple[Setting, ...] = ()
+    """Keys of a plugin or table, or the one key that is explained."""
 
 
 def explanation(name: str) -> Explanation:
@@ -94,7 +99,7 @@ def _plugin(group: plugins.Group, kind: str, model: type[BaseModel]) -> Explanat
 
 
 def _facts(model: type[BaseModel]) -> Iterator[Fact]:
-    """What a plugin's class says of itself beside its text."""
+    """Properties of a plugin that follow from its class."""
     if issubclass(model, Attack):
         default: Any = cast(Any, model).model_construct()
         sees = "the trained model" if default.sees == "model" else "each update that the server watches"
@@ -119,7 +124,10 @@ def _facts(model: type[BaseModel]) -> Iterator[Fact]:
 
 
 def _key(name: str) -> Explanation:
-    """A key of the scenario, or of any data source where the table is [data]."""
+    """The explanation of a scenario's key or table; of [data], [[attacks]] and [[defenses]] over all plugins.
+
+    Raises RequestError for a key that does not exist, naming the nearest.
+    """
     place: list[type[BaseModel]] = [Scenario]
     steps = name.split(".")
     for depth, step in enumerate(steps):
@@ -144,7 +152,7 @@ def _key(name: str) -> Explanation:
 
 
 def _of_each(models: Sequence[type[BaseModel]], key: str) -> tuple[Setting, ...]:
-    """One key of several tables, each once; where they differ, with the kind of the table that it stands in."""
+    """One key of several tables: once where all agree, else once a table with the table's kind in its name."""
     found = {model: _described(model, key) for model in models}
     if len(set(found.values())) == 1:
         return (found[models[0]],)
@@ -163,12 +171,12 @@ def _setting(name: str, model: type[BaseModel], key: str) -> Explanation:
 
 
 def _others(depth: int) -> set[str]:
-    """Kinds, which may be meant where a first step is not known."""
+    """Kinds of plugins, which an unknown first step of a name may be meant for; empty for later steps."""
     return {kind for group in _GROUPS for kind in plugins.available(group)} if depth == 0 else set()
 
 
 def _tables(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
-    """The tables that a key may hold; of [data] and the lists of plugins those of every plugin."""
+    """The tables that a key may hold; for [data], [[attacks]] and [[defenses]] those of every plugin."""
     group: dict[str, plugins.Group] = {"data": "datasets", "attacks": "attacks", "defenses": "defenses"}
     if model is Scenario and key in group:
         return [plugins.load(group[key], kind) for kind in plugins.available(group[key])]
@@ -201,7 +209,7 @@ def _form(field: FieldInfo) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type in the words of TOML."""
+    """A type in words, such as "whole number" or "list of text"."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         bounds = [text for one in inner[1:] for text in _bounds(one)]

@@ -11,10 +11,10 @@ from fedinv.storage.documents import override
 def plugin(
     group: Literal["attacks", "defenses"], text: str, own: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """A plugin's table from a text such as `top-k:keep=0.1`.
+    """The table of a plugin whose short form is `text`, such as `top-k:keep=0.1`.
 
-    `own` are tables by kind that the settings are added to, as a scenario has them. Raises RequestError naming the
-    nearest right kind, or a setting without a value.
+    `own` are tables by kind, as a scenario has them, that are the starting point of a kind's settings. Raises
+    RequestError for an unknown kind, naming the nearest, and for a setting without a value.
     """
     kind, *settings = text.strip().split(":")
     known = plugins.available(group)

@@ -41,7 +41,7 @@ def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Parse a scenario's file. Raises RequestError for one that is not readable or not TOML, naming the line."""
+    """Parse a scenario's file. Raises RequestError for one that cannot be read or is not TOML, naming the line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -50,14 +50,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
-    """Make a relative data.path absolute, in place, as a path from this folder."""
+    """Resolve a document's relative data.path against `folder`, in place."""
     data = document.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
 
 
 def find(name_or_path: str) -> Path:
-    """The file of a shipped scenario, of a path, or of a run's folder. Raises RequestError naming the nearest name."""
+    """The scenario file for a shipped scenario's name, a file's path or a run's folder.
+
+    Raises RequestError naming the nearest name.
+    """
     names = shipped()
     if name_or_path in names:
         return names[name_or_path]

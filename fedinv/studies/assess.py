@@ -93,7 +93,7 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
 
 
 def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[VariationLeak]:
-    """Run every variation in a folder of its own, on as many processes as asked for; those that are done are read.
+    """Run every variation in a folder of its own, on up to `jobs` processes; finished ones are read, not run again.
 
     Returns their leaks, the scenario as it is first; another variation that fails is left out. Raises RequestError or
     RunError where the scenario as it is cannot be used or fails.
@@ -120,9 +120,9 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
 
 
 def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
-    """The quick attacks: first those on records, or the scenario's own way where none suits the model.
+    """Parameters of the quick attacks: on records first, the scenario's own where none of them suits the model.
 
-    An attack on an attribute is run on tables alone, and on the first sensitive column; where `every`, on each of them.
+    An attack on an attribute is run on tables only, for the first sensitive column, or with `every` for each of them.
     """
     own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
     found: dict[Asks, list[dict[str, Any]]] = {asks: [] for asks in get_args(Asks)}
@@ -137,7 +137,7 @@ def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
 
 
 def _of_columns(document: dict[str, Any], scenario: Scenario, every: bool) -> list[dict[str, Any]]:
-    """An attack on an attribute, once for each column that it is asked for."""
+    """The parameters of an attack on an attribute, once for each of the columns."""
     if scenario.data.images:
         return []
     columns = population_of(scenario).table.schema.columns

@@ -54,7 +54,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
 
 @dataclass(frozen=True)
 class _Claimed:
-    """What is audited: the first defense that claims differential privacy, and its charge for one round."""
+    """The claim under audit: the first defense that claims differential privacy, and its charge for one round."""
 
     defense: Defense
     event: PrivacyEvent
@@ -63,7 +63,7 @@ class _Claimed:
 def _verdict(
     scenario: Scenario, event: PrivacyEvent, ledger: float | None, canaries: int, bounds: Mapping[str, Bound]
 ) -> Audit:
-    """Hold the bounds against the epsilon that is quoted, or where none is against the ledger's."""
+    """The audit's outcome: the largest lower bound against the quoted epsilon, or else the ledger's."""
     quoted, unit = scenario.audit.claimed_epsilon, event.unit
     claimed = quoted if quoted is not None else float(ledger or 0.0)
     method, worst = max(bounds.items(), key=lambda item: item[1].epsilon)

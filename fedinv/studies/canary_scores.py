@@ -67,10 +67,11 @@ def _means(scenario: Scenario, folder: RunFolder, defense: Defense) -> Iterator[
 
 
 def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tuple[Scores, Scores, Coins]:
-    """Scores and coin of each canary record: its part in its client's updates over the noise, its likelihood, its coin.
+    """Scores of canary records (m,): their weight in their client's updates over the noise, and log likelihood ratios.
 
-    Where a malicious server makes its numbers overflow, both are the rounds in which they did. Raises RunError where
-    the defense does not say how it clips records' gradients.
+    The third array (m,) holds the coins. Where a malicious server makes numbers overflow, both scores are the number of
+    rounds in which they did. Raises RunError where no update could be used, or where the defense does not say how it
+    clips records' gradients.
     """
     people = population_of(scenario)
     by_client: dict[int, list[Observation]] = {}

@@ -27,20 +27,20 @@ from fedinv.studies.workers import Workers, pool
 from fedinv.version import __version__
 
 Named = Callable[[float, str], None]
-"""Called with the share of the work that is done, 0 to 1, and the name of what is under way."""
+"""Function that is called with the share of the work that is done, 0 to 1, and the name of the current work."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison runs: every stack of defenses with every seed, each under all attacks."""
+    """The runs of a comparison: every stack of defenses with every seed, each under all attacks."""
 
     scenario: Scenario
-    """The compared scenario, whose own defenses and attacks are not used."""
+    """Scenario whose defenses and attacks are replaced."""
     stacks: Sequence[Stack]
-    """The rows beside the scenario without defenses, which is always run."""
+    """Stacks of defenses to compare; the scenario without defenses is always run beside them."""
     attacks: Sequence[Attack]
     repetitions: int = 1
-    """Seeds of each stack: the scenario's and those after it."""
+    """Number of seeds that each stack is run with: the scenario's and those after it."""
 
     @property
     def seeds(self) -> list[int]:
@@ -73,12 +73,11 @@ def cell_folder(scenario: Scenario, cache: Path) -> Path:
 
 
 def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
-    """Run all cells, the undefended ones first; the others are compared with them and do not train them again.
+    """Run all cells, the undefended ones first; the others reuse them as their own undefended runs.
 
-    `progress` is called with the share that is done and the name of the cell that has been under way longest.
-
-    A cell that fails is reported, and the others go on. Raises RequestError, before anything runs, for a stack that
-    the scenario cannot have, and RunError when a scenario does not even run without defenses.
+    `progress` is called with the share that is done and the name of the cell that has been running longest. Returns
+    each cell's results, or the reason why it failed, by stack and seed. Raises RequestError, before anything runs, for
+    a stack that the scenario cannot have, and RunError when the scenario fails without defenses.
     """
     declared, seeds = plan.cells, plan.seeds
     stacked = [stack for stack in plan.stacks if stack.name != NONE]
@@ -107,10 +106,10 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
 
 
 def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: Named) -> Comparison:
-    """Run the matrix and say what it shows; cells are kept in `.cells` beside the comparison's folder.
+    """Run the matrix and draw the conclusions; cells are kept in `.cells` beside the comparison's folder.
 
-    `limit` is the share of the model's metric, 0 to 1, that the recommended stack may lose. The machines of a Ray
-    cluster must all share the folder, and have fedinv.
+    `limit` is the loss of the model's metric, 0 to 1, that a recommended stack may cost. The machines of a Ray cluster
+    must all share the folder and have fedinv installed.
     """
     cache = folder.absolute().parent / ".cells"
     cells = matrix(plan, cache, workers, progress)
@@ -132,7 +131,7 @@ def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: 
 
 
 def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
-    """The cell that was begun first of those that wait, by its defenses and, where there are several, its seed."""
+    """Name of the cell that was started first of those not finished: its stack and, if there are several, its seed."""
     name, seed = next(iter(waiting), ("", 0))
     return f"{name}, seed {seed}" if name and len(seeds) > 1 else name
 
@@ -149,8 +148,8 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
     """Attacks by kind with settings, as `gradient-matching:restarts=4`, on top of the scenario's own settings.
 
-    Without any: those of the scenario that rebuild records, and those that every comparison runs on such a model.
-    Raises RequestError naming the nearest right spelling, and where nothing is left to attack with.
+    Without any: those of the scenario that claim records, and those that every comparison runs on such a model. Raises
+    RequestError naming the nearest right spelling, and where there is no attack at all.
     """
     own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
     if not texts:

@@ -15,13 +15,13 @@ from fedinv.storage.documents import override
 
 
 def trials() -> list[tuple[str, type[Defense], Trial]]:
-    """The trials of all defenses in their order, each with its defense's kind and class. Imports every defense."""
+    """Kind, class and trial of every trial of all defenses, in their order. Imports every defense."""
     found = [(kind, one, trial) for kind, one in plugins.loaded("defenses").items() for trial in one.trials]
     return sorted(found, key=lambda each: (each[2].order, each[0]))
 
 
 def usual() -> list[str]:
-    """The names of the stacks that are compared where nothing else is asked for: one for each trial of a defense."""
+    """Names of the stacks that a comparison runs where none are named: one for each trial of a defense."""
     written = [
         (kind, [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()]) for kind, _, trial in trials()
     ]
@@ -57,7 +57,10 @@ def stacks(texts: Sequence[str]) -> list[Stack]:
 
 
 def stack(text: str) -> Stack:
-    """The stack of a text such as `dp-sgd:epsilon=8+top-k`; "none" is the empty one. Raises RequestError."""
+    """The stack of a text such as `dp-sgd:epsilon=8+top-k`; "none" is the empty one.
+
+    Raises RequestError for an unknown defense, naming the nearest, and for a setting without a value.
+    """
     parts = [part.strip() for part in text.split("+") if part.strip() != NONE]
     knobs = tuple(part for part in parts if part.startswith("training.") and "=" in part)
     return Stack(text, tuple(plugin("defenses", part) for part in parts if part not in knobs), knobs)

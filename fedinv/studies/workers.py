@@ -46,20 +46,20 @@ class Pool(Generic[Key]):
 
 @dataclass(frozen=True)
 class Workers:
-    """Where tasks are worked on: on this machine, or on a Ray cluster."""
+    """The processes that tasks run in: on this machine, or on a Ray cluster."""
 
     jobs: int | None = None
-    """Processes on this machine; None: one a core."""
+    """Number of processes on this machine; None: one a core."""
     ray_address: str | None = None
-    """HOST:PORT of a Ray cluster whose CPUs are used instead, as many as it has."""
+    """Address, HOST:PORT, of a Ray cluster all of whose CPUs are used instead; None: this machine."""
 
 
 @contextmanager
 def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Cluster[Any]]":
-    """Processes for so many tasks of a study that `what` names; they are closed at once on Ctrl-C.
+    """A pool for `tasks` tasks of the study that `what` names; its processes are ended at once on Ctrl-C.
 
     On a Ray cluster paths among the arguments must be absolute, and lie on a disk that all its machines share. Raises
-    RequestError where a number of processes is asked for there, RunError when a process is killed from outside.
+    RequestError for a number of processes beside an address, RunError when a process was killed.
     """
     if workers.ray_address is not None:
         if workers.jobs is not None:

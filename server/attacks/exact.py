@@ -1,4 +1,4 @@
-"""Solves the first layer's update for whole records; needs no knowledge."""
+"""Solves the first layer for whole records; needs no knowledge."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -74,11 +74,11 @@ class Exact(Attack):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Perceptrons alone: it solves their first layer."""
+        """Whether the model is a perceptron, whose first layer it solves."""
         return model.perceptron
 
     def beside(self, others: Collection[str]) -> Attack:
-        """Without the search that it falls back on, where row-space is run by itself and nobody asks for both."""
+        """The attack without its fallback where row-space is among the others, unless the fallback is asked for."""
         fall_back = self.fall_back and ("fall_back" in self.model_fields_set or "row-space" not in others)
         return self.model_copy(update={"fall_back": fall_back})
 

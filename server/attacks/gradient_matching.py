@@ -1,4 +1,4 @@
-"""Searches batches until gradients agree; needs the architecture."""
+"""Searches batches until gradients agree; needs the model."""
 
 import math
 from dataclasses import replace
@@ -115,11 +115,11 @@ class GradientMatching(Attack):
     hypotheses: int | None = Field(default=None, ge=1, le=5)
     """Label counts that are tried where the likeliest is uncertain, 1 to 5."""
     pooling: Literal["best", "equal", "weighted"] | None = None
-    """Restarts from which the claim is made: the best, all with equal weights, or all weighted by their misfit unless
-    the best is clearly better."""
+    """Which restarts the claim is made of: the best, all with equal weights, or all weighted by their misfit unless the
+    best is clearly better."""
     confidence: Literal["agreement", "entropy"] | None = None
-    """What confidence is made of: how far the restarts agree and how much of the update is explained, or the entropy
-    of the restarts' values (Vero et al. 2023)."""
+    """How each field's confidence is computed: by the restarts' agreement with the claim, or by the entropy of their
+    values (Vero et al. 2023)."""
     total_variation: float | None = Field(default=None, ge=0)
     """Weight, 0 or more, of an image's mean absolute difference between neighboring pixels, beside the misfit."""
     squares: float | None = Field(default=None, ge=0)

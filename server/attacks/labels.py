@@ -1,4 +1,4 @@
-"""Reads a batch's label counts off the last layer's update."""
+"""Label counts of a batch from the last layer's update."""
 
 from typing import Literal
 

@@ -48,7 +48,7 @@ class RowSpace(Attack):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Perceptrons with a hidden layer: it reads the updates of the first two layers."""
+        """Whether the model is a perceptron with a hidden layer, of whose first two layers it uses the updates."""
         return model.perceptron and len(model.widths) > 0
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:

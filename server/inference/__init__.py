@@ -1,1 +1,1 @@
-"""Inference of what is no claimed record: classes, attributes, membership, line-ups; posteriors and generators."""
+"""Inference beside reconstruction: classes, attributes, membership, likelihoods, posteriors and generators."""

@@ -28,13 +28,18 @@ PATCH = 3
 
 @dataclass(frozen=True)
 class ClassDescent:
-    """What is descended: a model's cost, what speaks against inputs, and how far to walk."""
+    """A descent towards a class: a model's cost and priors, and the length of the search."""
 
     slopes: Slopes
+    """Function that gives the model's costs and slopes."""
     relaxation: Relaxation
+    """Map from free numbers to inputs."""
     priors: Sequence[Prior]
+    """Penalties that are added to the cost."""
     iterations: int
+    """Steps of Adam."""
     lr: float
+    """Length of the first step in free numbers."""
 
 
 def by_gradient(network: nn.Sequential, goal: Literal["loss", "output"]) -> Slopes:

@@ -1,4 +1,4 @@
-"""What is known of how defenses changed an update between the gradients and the wire."""
+"""The known effect of defenses on an update, between the gradients and the wire."""
 
 import math
 from collections.abc import Mapping

@@ -34,7 +34,7 @@ def file(tiny, tmp_path):
 
 
 @pytest.fixture
-def main(monkeypatch, capsys):
+def main(monkeypatch, capsys, blank_plots):
     """The command line in this process: the exit code, stdout and stderr."""
     from fedinv import cli
 

@@ -262,12 +262,12 @@ def test_a_private_app_learns_and_its_buffers_tell_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_mod_works_under_flowers_own_simulation(tmp_path):
+def test_the_mod_works_under_flowers_own_simulation(tmp_path, start):
     (tmp_path / "app.py").write_text(APP)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FLWR_HOME": str(tmp_path), "FLWR_TELEMETRY_ENABLED": "0"}
     environment |= {"FLWR_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "app.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    done = start(command, cwd=tmp_path, env=environment).ended()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     seen = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("SEEN")]
     assert [row[0] for row in seen] == ["1", "1", "2", "2"]

@@ -39,7 +39,7 @@ def scenario(tiny, tmp_path) -> str:
     return text.replace("batch_size = 4", "batch_size = 3").replace("lr = 0.05", "lr = 0.01")
 
 
-def test_exact_rebuilds_records_and_their_targets(scenario, tmp_path):
+def test_exact_rebuilds_records_and_their_targets(scenario, tmp_path, blank_plots):
     one_step = scenario.replace('"fedavg"\nepochs = 2\nbatch_size = 3', '"fedsgd"\nbatch_size = 6')
     for name, text, within in (("fedsgd", one_step, 1e-3), ("fedavg", scenario, 0.15)):
         declared = loads(text + EXACT)

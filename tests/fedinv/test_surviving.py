@@ -76,7 +76,7 @@ def kill_at(patch, count):
 
 
 @pytest.fixture(params=["", STATEFUL], ids=["plain", "stateful"])
-def scenario(request, tiny):
+def scenario(request, tiny, blank_plots):
     return loads(tiny + request.param + EXACT)
 
 
@@ -100,7 +100,7 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_results(scenario, tmp_pat
 
 
 @pytest.mark.parametrize("room", [200, 20_000])
-def test_a_disk_that_is_full_is_one_line_and_no_half_file(tiny, tmp_path, room):
+def test_a_disk_that_is_full_is_one_line_and_no_half_file(tiny, tmp_path, room, blank_plots):
     scenario = loads(tiny + STATEFUL)
     folder = run.open_folder(scenario, tmp_path / "run")
 

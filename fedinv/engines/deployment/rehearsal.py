@@ -261,7 +261,7 @@ def _keys(at: Path) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports of loopback that nobody uses now."""
+    """`count` different ports of loopback that are free at the moment."""
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -270,7 +270,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody takes connections on this port of loopback."""
+    """Whether a process accepts connections on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -21,7 +21,7 @@ class FirstLayer:
     weight: Tensor
     """Weight and, as last column, bias as they were sent, (h, d + 1)."""
     update: Tensor
-    """Update of weight and bias, with known weight decay taken out, (h, d + 1)."""
+    """Update of weight and bias, without the effect of known weight decay, (h, d + 1)."""
     last: bool
     """Whether no other layer follows."""
     signs: Tensor | None = None

@@ -1,8 +1,6 @@
 import os
 import shutil
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,21 +43,15 @@ def flower(tmp_path, start, until):
         command += ["--run-config", config]
         return start(command, cwd=empty, env=environment).ended()
 
-    try:
-        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--control-api-address", f"127.0.0.1:{other}"]
-        link = start(command, cwd=empty, env=environment)
-        until(lambda: rehearsal.listens(port), "the SuperLink listens", by=link)
-        yield run
-    finally:
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(process.name), signal.SIGKILL)
+    command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--control-api-address", f"127.0.0.1:{other}"]
+    link = start(command, cwd=empty, env=environment)
+    until(lambda: rehearsal.listens(port), "the SuperLink listens", by=link)
+    return run
 
 
 @pytest.mark.slow
-def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower, until):
+def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower, until, blank_plots):
     app = tmp_path / "fedinv"
     for name in ("fedinv", "clients", "server", "scenarios"):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__", "data.csv"))

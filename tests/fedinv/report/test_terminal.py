@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fedinv.report import terminal
 from fedinv.report.terminal import Remaining, bars
-from fedinv.results.assessment import Assessment, Leak
+from fedinv.results.assessment import Assessment, VariationLeak
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Cost, DefenseLeak, Row
 from fedinv.results.run import InferenceResult, Measure, Rate, Results, Utility
@@ -141,7 +141,7 @@ def test_an_assessment(printed):
     utility = Utility(metric="auc", value=0.812, ci95=(0.8, 0.9), count=400)
     changes = [("as it is", "the scenario as it is"), ("attacker", "the training's settings are withheld")]
     leaks = [
-        Leak(
+        VariationLeak(
             axis=axis,
             change=change,
             complexity=0,

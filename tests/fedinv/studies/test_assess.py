@@ -10,6 +10,8 @@ from fedinv.scenario.reading import loads, read
 from fedinv.studies.assess import assess, most_helpful, variations, varied
 from fedinv.studies.findings import assessment
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 
 def rate(hits, count=64):
     share = hits / count

@@ -9,7 +9,7 @@ ATTACKS = '[[attacks]]\nkind = "exact"\n'
 
 
 @pytest.fixture
-def verdicts(tiny, tmp_path):
+def verdicts(tiny, tmp_path, blank_plots):
     def attacked(kind):
         text = tiny.replace("hidden = [32, 16]", "hidden = [128, 32]").replace("clients = 4", "clients = 2")
         scenario = loads(text + f'[[defenses]]\nkind = "{kind}"\n' + ATTACKS)

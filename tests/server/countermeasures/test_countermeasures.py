@@ -9,6 +9,8 @@ from fedinv.attack import Claim, Exchange, Knowledge, Observation
 from fedinv.runs.run import open_folder, quiet, run
 from fedinv.scenario.reading import read
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 mixup = roles.load("server", "countermeasures.mixup")
 countermeasures = roles.load("server", "countermeasures")
 
@@ -23,7 +25,7 @@ SETTINGS = [
 
 
 def attacked(tmp_path, defense, attack, *more):
-    settings = [*SETTINGS, f'defenses=[{{kind="{defense}"}}]', f"attacks=[{{{attack}}}]", *more]
+    settings = [*SETTINGS, f"defenses=[{{{defense}}}]", f"attacks=[{{{attack}}}]", *more]
     scenario = read("hospital", settings)
     results = run(scenario, open_folder(scenario, tmp_path), "inline", quiet)
     found = {one.variant: one for one in results.attacks}
@@ -33,14 +35,15 @@ def attacked(tmp_path, defense, attack, *more):
 @pytest.mark.parametrize(
     ("defense", "attack"),
     [
-        ("top-k", 'kind="gradient-matching"'),
-        ("prune-gradient", 'kind="gradient-matching"'),
-        ("small-model", 'kind="gradient-matching"'),
-        ("mixup", 'kind="exact",fall_back=false'),
-        ("dropout", 'kind="exact",fall_back=false'),
-        ("precode", 'kind="exact",fall_back=false'),
-        ("soteria", 'kind="gradient-matching"'),
-        ("adversarial-training", 'kind="exact",fall_back=false'),
+        # at the default, a tenth, two or three of the four are found, as a processor rounds
+        ('kind="top-k",keep=0.05', 'kind="gradient-matching"'),
+        ('kind="prune-gradient"', 'kind="gradient-matching"'),
+        ('kind="small-model"', 'kind="gradient-matching"'),
+        ('kind="mixup"', 'kind="exact",fall_back=false'),
+        ('kind="dropout"', 'kind="exact",fall_back=false'),
+        ('kind="precode"', 'kind="exact",fall_back=false'),
+        ('kind="soteria"', 'kind="gradient-matching"'),
+        ('kind="adversarial-training"', 'kind="exact",fall_back=false'),
     ],
 )
 def test_what_holds_against_who_is_told_nothing_is_broken_by_who_knows(tmp_path, defense, attack):
@@ -52,7 +55,7 @@ def test_what_holds_against_who_is_told_nothing_is_broken_by_who_knows(tmp_path,
 
 def test_signs_alone_give_a_single_record_away(tmp_path):
     static, adaptive, _ = attacked(
-        tmp_path, "sign", 'kind="gradient-matching"', "model.hidden=[256,256]", "training.batch_size=1"
+        tmp_path, 'kind="sign"', 'kind="gradient-matching"', "model.hidden=[256,256]", "training.batch_size=1"
     )
     assert static.recovered.value == 0.0
     assert adaptive.recovered.value == 1.0

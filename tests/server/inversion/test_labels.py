@@ -11,7 +11,7 @@ from server.inversion.labels import as_labels, label_counts, label_hypotheses
 from server.inversion.local_training import step_length
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 5))
 def test_counts_are_exact_on_batches_of_an_untrained_network(seed, n, classes):
     generator = torch.Generator().manual_seed(seed)
@@ -26,7 +26,7 @@ def test_counts_are_exact_on_batches_of_an_untrained_network(seed, n, classes):
     assert torch.equal(exact, y.bincount(minlength=classes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=6), st.integers(1, 64))
 def test_counts_always_add_up(gradient, n):
     chances = torch.full((len(gradient),), 1 / len(gradient))

@@ -2,11 +2,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,9 +33,7 @@ def address(start, until):
         until(lambda: told.search(head.output.read_text()), "Ray says where it listens", by=head)
         yield f"127.0.0.1:{told.search(head.output.read_text())[1]}"
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(head.process.pid, signal.SIGKILL)
-        head.process.wait()
+        head.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,9 +2,7 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -61,23 +59,10 @@ def cat(tmp_path, monkeypatch):
     sys.modules.pop("cat_defense", None)
 
 
-def ours(mark):
-    """Processes with a variable of that name in their environment, which children inherit: number and command."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{mark}=".encode() in (process / "environ").read_bytes():
-                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:80]
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.slow
 def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
-    tiny, tmp_path, capfd, monkeypatch, cat
+    tiny, tmp_path, capfd, blank_plots, cat
 ):
-    monkeypatch.setattr("fedinv.runs.evaluation.render", lambda folder: folder)  # takes seconds
     scenario = loads(
         tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + cat + '[[attacks]]\nkind = "exact"\n'
     )
@@ -121,22 +106,16 @@ def test_ctrl_c_leaves_nothing_behind_even_where_a_client_hangs(tiny, tmp_path, 
     one = one.replace("clients = 2", "clients = 1")
     asleep = tmp_path / "asleep"
     (tmp_path / "tiny.toml").write_text(one + cat + f'asleep = "{asleep}"\n')
-    mark = f"FEDINV_TEST_{os.getpid()}"
     command = [*interruptible, "run", "tiny.toml", "--engine", "ray", "--out", "out"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), mark: "1"}
-    try:
-        running = start(command, cwd=tmp_path, env=environment)
-        until(asleep.exists, "a client hangs", by=running)
-        assert any("raylet" in shown for shown in ours(mark).values())
-        os.killpg(running.process.pid, signal.SIGINT)
-        done = running.ended()
-        assert done.returncode == 1
-        assert done.stderr.strip().splitlines()[-1] == "fedinv: stopped; go on with: fedinv run out"
-        until(lambda: not ours(mark), "Ray's processes are gone")
-    finally:
-        for process in ours(mark):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = start(command, cwd=tmp_path, env=environment)
+    until(asleep.exists, "a client hangs", by=running)
+    assert any("raylet" in shown for shown in running.family().values())
+    os.killpg(running.process.pid, signal.SIGINT)
+    done = running.ended()
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "fedinv: stopped; go on with: fedinv run out"
+    until(lambda: not running.family(), "Ray's processes are gone")
 
 
 @pytest.mark.parametrize(
