@@ -77,7 +77,7 @@ def run(
     first free N. `progress` shows bars on stderr.
 
     Raises RequestError when the scenario, engine or folder cannot be used, before anything is written; RunError when
-    the run fails, its `folder` telling what to go on with; on Ctrl-C a KeyboardInterrupt with the same `folder`.
+    the run fails, its `folder` naming the run to continue; on Ctrl-C a KeyboardInterrupt with the same `folder`.
 
     >>> import fedinv
     >>> tiny = {"federation.rounds": 1, "attacker.watch.clients": 1}
