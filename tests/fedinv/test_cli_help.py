@@ -54,8 +54,8 @@ def test_every_argument_and_option_is_explained_and_shown(name):
         ("assess", "runs/SCENARIO-assess-N"),
         ("assess", "one a core"),
         ("audit", "runs/SCENARIO-audit-N"),
-        ("compare", "eight usual ones"),
-        ("compare", "the scenario's, and row-space"),
+        ("compare", "the usual ones"),
+        ("compare", "the scenario's, and the usual ones"),
         ("compare", "runs/SCENARIO-compare-N"),
         ("compare", "2.0"),
     ],
@@ -166,9 +166,9 @@ def test_every_key_of_every_shipped_scenario_is_explained():
             if isinstance(value, dict):
                 yield from keys(value, f"{before}{key}.")
 
-    for path in documents.shipped().values():
-        for key in keys(tomllib.loads(path.read_text())):
-            assert explanation(key).name == key
+    written = {key for path in documents.shipped().values() for key in keys(tomllib.loads(path.read_text()))}
+    for key in sorted(written):
+        assert explanation(key).name == key
 
 
 def test_what_is_not_there_is_answered_with_the_nearest():
