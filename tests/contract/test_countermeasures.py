@@ -16,21 +16,24 @@ from server import countermeasures
 
 from .conftest import flattened, observed
 
-FILES = Path(countermeasures.__file__).parent.glob("*.py")
-KINDS = tuple(sorted(path.stem.replace("_", "-") for path in FILES if not path.stem.startswith("_")))
+HOME = Path(countermeasures.__file__).parent
+MODULES = {
+    path.stem.replace("_", "-"): ".".join((countermeasures.__name__, *path.relative_to(HOME).with_suffix("").parts))
+    for path in HOME.rglob("[!_]*.py")
+}
+KINDS = tuple(sorted(MODULES))
 PROTOCOL = set(re.findall(r"^(\w+)\(", countermeasures.__doc__, re.M))
 
 
 def functions(kind):
     """The public functions of a defense's answer, those taken over from another answer among them."""
-    module = import_module(f"{countermeasures.__name__}.{kind.replace('-', '_')}")
+    module = import_module(MODULES[kind])
     return {name: member for name, member in vars(module).items() if inspect.isfunction(member) and _answers(member)}
 
 
 def _answers(function):
     """Whether a function is of a file that answers a defense, and not of what such files share."""
-    home, _, file = function.__module__.rpartition(".")
-    return home == countermeasures.__name__ and not file.startswith("_") and not function.__name__.startswith("_")
+    return function.__module__ in MODULES.values() and not function.__name__.startswith("_")
 
 
 def arguments(function, kind):
@@ -55,7 +58,7 @@ CASES = [(kind, name) for kind in KINDS for name in functions(kind)]
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_is_to_a_defense_that_exists_and_has_functions_of_the_protocol_alone(kind):
     assert kind in plugins.available("defenses")
-    module = import_module(f"{countermeasures.__name__}.{kind.replace('-', '_')}")
+    module = import_module(MODULES[kind])
     assert bool(functions(kind)) != bool(getattr(module, "NOTHING_TO_ADAPT_TO", "")), (
         f"{kind}: answers it, or says why not"
     )
