@@ -18,7 +18,7 @@ from fedinv.report.plots.reliability import sentence
 from fedinv.report.reading import Run
 from fedinv.results.ranking import worst_fields, worst_names
 from fedinv.results.run import Interval, Rate
-from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
+from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, no_epsilon_text, percent, unit_text
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
@@ -43,6 +43,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "interval": _interval,
         "hits": hits,
         "epsilon": epsilon_text,
+        "no_epsilon": no_epsilon_text,
         "one_in": _one_in,
         "bytes": _bytes,
         "seconds": _seconds,

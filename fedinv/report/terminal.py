@@ -15,8 +15,8 @@ from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Row
-from fedinv.results.run import Rate, Results
-from fedinv.results.wording import hits, measure_text
+from fedinv.results.run import Privacy, Rate, Results
+from fedinv.results.wording import epsilon_text, hits, measure_text, no_epsilon_text, unit_text
 
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
@@ -110,6 +110,16 @@ def show_run(results: Results, report: str) -> None:
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_price(planned: Privacy) -> None:
+    """Print on stderr, before training, the epsilon that the whole run will cost."""
+    held = (
+        f"epsilon {no_epsilon_text(planned.exceeds)}"
+        if planned.epsilon is None
+        else f"epsilon {epsilon_text(planned.epsilon)} per {unit_text(planned)}, delta {planned.delta:g}"
+    )
+    Console(stderr=True).print(f"price in privacy, before training: {held}", markup=False, highlight=False)
 
 
 def show_assessment(found: Assessment) -> None:
