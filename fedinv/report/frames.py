@@ -72,14 +72,15 @@ def bounds(found: Audit) -> Iterator[dict[str, Any]]:
 
 
 def _row(result: AttackResult | InferenceResult, measure: str, found: Rate | Mean | Measure) -> dict[str, Any]:
+    low, high = found.ci95 or (None, None)
     return {
         "attack": result.kind,
         "variant": result.variant,
         "target": result.target,
         "measure": measure,
         "value": found.value,
-        "low": found.ci95[0],
-        "high": found.ci95[1],
+        "low": low,
+        "high": high,
         "guess": found.prior,
         "count": found.count,
     }
