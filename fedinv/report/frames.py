@@ -96,16 +96,17 @@ def _row(
     found: Rate | Mean | Measure,
     undefended: Rate | Mean | Measure | None,
 ) -> dict[str, Any]:
+    low, high = found.ci95 or (None, None)
     return {
         "attack": result.kind,
         "variant": result.variant,
         "target": result.target,
         "measure": measure,
         "value": found.value,
-        "low": found.ci95[0],
-        "high": found.ci95[1],
+        "low": low,
+        "high": high,
         "guess": found.prior,
-        "undefended": undefended and undefended.value,
+        "undefended": None if undefended is None else undefended.value,
         "share": found.share if isinstance(found, Measure) else isinstance(found, Rate),
         "count": found.count,
     }
