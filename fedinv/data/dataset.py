@@ -39,6 +39,11 @@ class Dataset(BaseModel):
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of the records that no client holds, above 0 and below 1; utility is measured on them."""
 
+    @property
+    def public_dictionary(self) -> bool:
+        """Whether the data dictionary was declared and not computed from the records, so that it reveals none."""
+        return False
+
     @classmethod
     def sample(cls, folder: Path) -> Self:
         """A small source of this kind for the contract test, which may write the files that it reads into the folder.

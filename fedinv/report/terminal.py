@@ -128,6 +128,7 @@ def show_price(planned: Privacy) -> None:
         f"epsilon {no_epsilon_text(planned.exceeds)}"
         if planned.epsilon is None
         else f"epsilon {epsilon_text(planned.epsilon)} per {unit_text(planned)}, delta {planned.delta:g}"
+        + (f"; excludes {' and '.join(planned.excludes)}" if planned.excludes else "")
     )
     Console(stderr=True).print(f"price in privacy, before training: {held}", markup=False, highlight=False)
 

@@ -332,6 +332,9 @@ class Privacy(_Record):
     """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""
+    excludes: list[str] = []
+    """What the server receives beside the guarantee, which does not cover it: the data dictionary where it was computed
+    from the records, and how many records a client has. Empty without a guarantee."""
     exceeds: float | None = None
     """Number that epsilon exceeds, 10^6, where the noise is too weak for any guarantee; then epsilon is None."""
     lower_bounds: dict[str, float] = {}

@@ -112,6 +112,7 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
         "no formal guarantee" + ("" if privacy.exceeds is None else f" (epsilon {no_epsilon_text(privacy.exceeds)})")
         if privacy.epsilon is None
         else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
+        + (f", which excludes {' and '.join(privacy.excludes)}" if privacy.excludes else "")
     )
     if not privacy.against_server:
         claim += " to those who see only the models, and nothing to the server, which sees the updates before the noise"

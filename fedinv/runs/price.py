@@ -10,10 +10,13 @@ from fedinv.errors import RequestError
 from fedinv.federation.agreement import round_clients
 from fedinv.judge.truth import population_of
 from fedinv.privacy import claims
+from fedinv.privacy import ledger as ledgers
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.results.run import Privacy
 from fedinv.results.wording import UNITS
 from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 
 
 def price(scenario: Scenario) -> Privacy:
@@ -27,7 +30,48 @@ def price(scenario: Scenario) -> Privacy:
         + [vars(event) for event in plan.by_server]
         for number, plan in enumerate(_plans(scenario))
     }
-    return claims.claim(ledger, [defense.kind for defense in scenario.defenses])
+    return _told(scenario, claims.claim(ledger, [defense.kind for defense in scenario.defenses]))
+
+
+def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
+    """The guarantee of a finished training, by the clients' ledgers and by which replies arrived."""
+    ledger, left_out = files.read_json(folder.ledger)["clients"], files.read_json(folder.progress)["left_out"]
+    absent = {(one["round"], one["client"]) for one in left_out}
+    missing: dict[str, list[int]] = {client: [] for client in ledger}
+    if absent:
+        for round_ in range(1, scenario.federation.rounds + 1):
+            cohort = _cohort(scenario, round_)
+            there = [client for client in cohort if (round_, client) not in absent]
+            for client in there:
+                missing.get(str(client), []).append(len(cohort) - len(there))
+    real = {
+        client: [vars(e) for e in ledgers.recharged(tuple(PrivacyEvent(**one) for one in charges), missing[client])]
+        for client, charges in ledger.items()
+    }
+    found = claims.claim(real, [defense.kind for defense in scenario.defenses])
+    lacked = real != ledger
+    return _told(scenario, found.model_copy(update={"note": f"{found.note}; {LACKED}"}) if lacked else found)
+
+
+LACKED = "rounds that lacked the noise of clients that dropped out are charged with the noise that arrived"
+
+
+def _told(scenario: Scenario, found: Privacy) -> Privacy:
+    """The guarantee with what the server receives beside it, which it does not cover."""
+    if found.epsilon is None:
+        return found
+    excludes = [*(() if scenario.data.public_dictionary else (DICTIONARY,)), COUNTS]
+    note = f"{found.note}; the guarantee excludes {' and '.join(excludes)}"
+    return found.model_copy(update={"excludes": excludes, "note": note})
+
+
+DICTIONARY = "the data dictionary"
+COUNTS = "record counts"
+
+
+def _cohort(scenario: Scenario, round_: int) -> tuple[int, ...]:
+    federation = scenario.federation
+    return round_clients(federation.clients, federation.participants, scenario.seed, round_)
 
 
 def payable(scenario: Scenario) -> None:
@@ -64,11 +108,7 @@ def _plans(scenario: Scenario) -> Iterator[_Plan]:
     if not scenario.defenses:
         return
     asked = (
-        Counter(
-            client
-            for round_ in range(1, federation.rounds + 1)
-            for client in round_clients(federation.clients, federation.participants, scenario.seed, round_)
-        )
+        Counter(client for round_ in range(1, federation.rounds + 1) for client in _cohort(scenario, round_))
         if federation.participants < federation.clients
         else dict.fromkeys(range(federation.clients), federation.rounds)
     )

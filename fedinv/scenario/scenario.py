@@ -125,6 +125,7 @@ class Scenario(Strict):
         return Participation(
             records=records,
             batch_size=size,
+            divisor=min(training.batch_size, training.records_per_client or training.batch_size),
             steps=1 if training.algorithm == "fedsgd" else training.epochs * -(-records // size),
             rounds=federation.rounds,
             clients=federation.clients,

@@ -10,12 +10,11 @@ import torch
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError
-from fedinv.privacy import claims
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs.attack_runner import ProgressBars
-from fedinv.runs.price import price
+from fedinv.runs.price import price, spent
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
@@ -45,7 +44,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = claims.claim(files.read_json(place.ledger)["clients"], [d.kind for d in audited.defenses])
+    ledger = spent(audited, place)
     scoring = bars("scoring canaries")
     score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
     linear, likely, present = score(audited, place, claimed.defense)
