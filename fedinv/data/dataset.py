@@ -40,9 +40,9 @@ class Dataset(BaseModel):
     """Share of the records that no client holds, above 0 and below 1; utility is measured on them."""
 
     @property
-    def public_dictionary(self) -> bool:
-        """Whether the data dictionary was declared and not computed from the records, so that it reveals none."""
-        return False
+    def declared_in(self) -> Path | None:
+        """File of a public data dictionary, by which the table is encoded; None: it is computed from the records."""
+        return None
 
     @classmethod
     def sample(cls, folder: Path) -> Self:

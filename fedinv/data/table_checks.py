@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedinv.blame import blamed, returned
 from fedinv.data.dataset import Dataset
+from fedinv.data.dictionary import declared
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
 from fedinv.task.columns import Categorical, Column, Image
@@ -32,7 +33,7 @@ def loaded(data: Dataset, seed: int) -> Table:
     fault = wrong(table)
     if fault is not None:
         raise returned(name, type(data), fault)
-    return table
+    return table if data.declared_in is None else declared(table, data.declared_in)
 
 
 def wrong(table: object) -> str | None:

@@ -60,7 +60,7 @@ def _told(scenario: Scenario, found: Privacy) -> Privacy:
     """The guarantee with what the server receives beside it, which it does not cover."""
     if found.epsilon is None:
         return found
-    excludes = [*(() if scenario.data.public_dictionary else (DICTIONARY,)), COUNTS]
+    excludes = [*(() if scenario.data.declared_in is not None else (DICTIONARY,)), COUNTS]
     note = f"{found.note}; the guarantee excludes {' and '.join(excludes)}"
     return found.model_copy(update={"excludes": excludes, "note": note})
 

@@ -50,10 +50,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
-    """Resolve a document's relative data.path against `folder`, in place."""
+    """Resolve a document's relative data.path and data.dictionary against `folder`, in place."""
     data = document.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
+    for key in ("path", "dictionary"):
+        if isinstance(data, dict) and isinstance(data.get(key), str):
+            data[key] = str((folder / Path(data[key]).expanduser()).resolve())
 
 
 def find(name_or_path: str) -> Path:

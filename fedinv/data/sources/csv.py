@@ -62,6 +62,16 @@ class Csv(Dataset):
     delimiter: Literal[",", ";", "\t", "|"] = ","
     """Character between the cells of a row."""
 
+    dictionary: Path | None = None
+    """Path of a public data dictionary (TOML): ranges and categories of every column and the label, which then reveal
+    nothing of the records. Numbers outside are clipped, categories outside refused or mapped to one that is named
+    `other`. Default: the server gets exact ranges, means and frequencies, which no privacy guarantee covers."""
+
+    @property
+    def declared_in(self) -> Path | None:
+        """The dictionary's file."""
+        return self.dictionary
+
     @classmethod
     def sample(cls, folder: Path) -> Self:
         """Six people with numbers, categories, a gap and a name, in a file in the folder."""
