@@ -42,8 +42,8 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
             round=round_,
             cohort=tuple(config["cohort"]),  # type: ignore[arg-type]
             records=int(metrics["num-examples"]),  # type: ignore[arg-type]
-            seed=scenario.seed,
-            rng=stream(scenario.seed, "protect", position, client, round_),
+            seed=scenario.hidden,
+            rng=stream(scenario.hidden, "protect", position, client, round_),
             weight=float(metrics["weight"]),  # type: ignore[arg-type]
             taken=scenario.participation(people.held(client)),
             memory=memory,
@@ -61,7 +61,7 @@ def carry(message: Message, context: Context, call_next: CallNext) -> Message:
     for position, defense in enumerate(scenario.defenses):
         if type(defense).carry is Defense.carry:
             continue
-        rng = stream(scenario.seed, "carry", position, client, round_)
+        rng = stream(scenario.hidden, "carry", position, client, round_)
         carrying = Carrying(scenario.participation(people.held(client)), rng)
         call_next = partial(hooks.carried, defense, call_next=call_next, carrying=carrying)
     return call_next(message, context)

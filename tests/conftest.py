@@ -25,6 +25,7 @@ BOUND_SECONDS = 900.0
 TINY = """
 name = "tiny"
 seed = 3
+secret = "00112233445566778899aabbccddeeff"
 [data]
 source = "hospital"
 records = 200

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense_terms import with_model_keys
-from fedinv.federation.streams import stream
+from fedinv.federation.streams import hidden_seed, stream
 from fedinv.federation.training import Training
 from fedinv.strict import Strict
 from fedinv.task.models import DEFAULT, Model
@@ -128,6 +128,7 @@ class Agreement(BaseModel):
 
     name: str
     seed: int = 7
+    secret: str | None = None
     model: Model = DEFAULT
     federation: Federation
     training: TrainingTable
@@ -140,6 +141,11 @@ class Agreement(BaseModel):
     @classmethod
     def _with_model_keys(cls, document: Any) -> Any:
         return with_model_keys(document)
+
+    @property
+    def hidden(self) -> int:
+        """Seed of the noise that the server adds, which cannot be guessed where there is a secret."""
+        return hidden_seed(self.secret, self.seed)
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """Keys of a defense as the scenario writes them; None where the scenario does not use it."""

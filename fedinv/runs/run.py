@@ -16,7 +16,7 @@ from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs.attack_runner import ProgressBars
-from fedinv.runs.context import TrainedRun
+from fedinv.runs.context import TrainedRun, with_secret
 from fedinv.runs.evaluation import evaluate
 from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
@@ -78,7 +78,7 @@ def run(
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
-    run = TrainedRun(scenario, RunFolder(folder))
+    run = TrainedRun(with_secret(scenario, RunFolder(folder)), RunFolder(folder))
     _train_both(run, engine, bars, options)
     return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
 
@@ -91,7 +91,7 @@ def cell(
     `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
     attacked again.
     """
-    run = TrainedRun(scenario, RunFolder(folder))
+    run = TrainedRun(with_secret(scenario, RunFolder(folder)), RunFolder(folder))
     if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
         files.link_tree(plain, run.undefended.folder.root)
     if not run.folder.scenario.is_file():
@@ -115,7 +115,7 @@ def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBa
     before = read_results(there)
     new = parse_attack({**settings, "kind": kind})
     attacks = list(dict.fromkeys([*map(parse_attack, _parameters(before)), new]))
-    return _finish(TrainedRun(read(str(there.scenario)), there), attacks, before.engine, bars)
+    return _finish(TrainedRun(with_secret(read(str(there.scenario)), there), there), attacks, before.engine, bars)
 
 
 def read_results(folder: RunFolder) -> Results:

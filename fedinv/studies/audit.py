@@ -14,6 +14,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs.attack_runner import ProgressBars
+from fedinv.runs.context import with_secret
 from fedinv.runs.price import price, spent
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
@@ -37,6 +38,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         raise RequestError(f"nothing to audit: {planned.note}")
     folder.mkdir(parents=True, exist_ok=True)
     place = RunFolder(folder)
+    audited = with_secret(audited, place)
     torch.set_num_threads(1)
     progress, expected = bars("training with canaries"), audited.federation.rounds * audited.federation.participants
     if not place.is_trained:
