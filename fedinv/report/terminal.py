@@ -16,7 +16,7 @@ from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Row
 from fedinv.results.run import Rate, Results
-from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value
+from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value, worst_text
 
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
@@ -88,7 +88,7 @@ def show_run(results: Results, report: str) -> None:
             found.variant,
             str(found.records),
             _measured(found.field_accuracy),
-            _measured(found.recovered),
+            _measured(found.recovered) + (f" worst {worst_text(found)}" if worst_text(found) else ""),
             _measured(found.reidentified) if found.reidentified else "-",
         )
         for found in results.attacks
