@@ -12,8 +12,17 @@ from fedinv.report.reading import CARDS, Card, cards, labels, read_run
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison
+from fedinv.results.replication import ReplicatedMeasure, Replication
 from fedinv.results.run import Rate, Results
-from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_text, metric_value, percent
+from fedinv.results.wording import (
+    NOT_MEASURABLE,
+    hits,
+    measure_text,
+    metric_text,
+    metric_value,
+    percent,
+    spread_text,
+)
 
 PALE, DARK = (255, 247, 236), (179, 0, 0)
 """Colors, red, green and blue from 0 to 255, of a cell in which nothing leaked, and of one in which everything did."""
@@ -48,6 +57,19 @@ def comparison_html(found: Comparison, folder: Path) -> str:
     return _render(
         "comparison", {"says": found.recommendation, "found": found, "rows": rows, "folder": folder, **people}
     )
+
+
+def replication_html(found: Replication, folder: Path) -> str:
+    """A replication: the outcome in a sentence, and a line for each measure with its mean and standard deviation."""
+    told = [
+        (f"{one.attack} ({one.variant})", one.measure.replace("_", " "), *_spreads(one), one.count)
+        for one in found.measures
+    ]
+    return _render("run", {"says": found.says, **_nobody(), "rows": [], "told": told, "folder": folder})
+
+
+def _spreads(one: ReplicatedMeasure) -> tuple[str, str]:
+    return spread_text(one.value, one.share), spread_text(one.guess, one.share)
 
 
 def assessment_html(found: Assessment, folder: Path) -> str:

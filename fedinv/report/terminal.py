@@ -1,4 +1,4 @@
-"""Prints runs, assessments, audits and comparisons in a terminal."""
+"""Prints runs, replications, assessments, audits and comparisons in a terminal."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +15,9 @@ from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Row
+from fedinv.results.replication import Replication
 from fedinv.results.run import Rate, Results
-from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value, worst_text
+from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value, spread_text, worst_text
 
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
@@ -110,6 +111,32 @@ def show_run(results: Results, report: str) -> None:
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_replication(found: Replication) -> None:
+    """Print the outcome in a sentence, a line for each measure, the model's metric, and the seeds that failed."""
+    console = Console()
+    console.print(f"\n{found.says}\n", style="bold", highlight=False, markup=False)
+    heads = ("attack", "measure", "mean ± sd", "lowest to highest", "guess", *(["undefended"] if found.lost else []))
+    rows, before = [], ""
+    for one in found.measures:
+        by, scale = f"{one.attack} ({one.variant})", 100 if one.share else 1
+        without = [spread_text(one.undefended, one.share) if one.undefended else "-"] if found.lost else []
+        span = f"{scale * one.value.low:.3g} to {scale * one.value.high:.3g}"
+        cells = (spread_text(one.value, one.share), span, spread_text(one.guess, one.share), *without)
+        rows.append((by if by != before else "", one.measure.replace("_", " "), *cells))
+        before = by
+    if rows:
+        console.print(_table(heads, rows, console.width))
+    if found.utility is not None:
+        lost = ""
+        if found.lost is not None and found.undefended is not None:
+            deviation = "" if found.lost.sd is None else f" \u00b1 {100 * found.lost.sd:.1f}"
+            lost = f", without defenses {spread_text(found.undefended, False)}: {100 * found.lost.mean:.1f}{deviation}"
+            lost += " points are lost"
+        console.print(f"\n{found.metric} {spread_text(found.utility, False)}{lost}", highlight=False, markup=False)
+    for seed, why in found.failed.items():
+        console.print(f"seed {seed} did not run: {why}", highlight=False, markup=False)
 
 
 def show_assessment(found: Assessment) -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+from fedinv.results.replication import Spread
 from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility
 
 NOT_MEASURABLE = "not measurable"
@@ -70,3 +71,11 @@ def metric_value(value: float | None) -> str:
 def points(value: float) -> str:
     """A difference of a metric in points (hundredths), as "1.5 points"."""
     return f"{100 * value:.1f} points"
+
+
+def spread_text(spread: Spread, share: bool) -> str:
+    """A mean and its standard deviation, as "43.1 ± 2.0 %" of a share and "0.813 ± 0.012" of another number."""
+    if share:
+        deviation = "" if spread.sd is None else f" ± {100 * spread.sd:.1f}"
+        return f"{100 * spread.mean:.1f}{deviation} %"
+    return f"{spread.mean:.3f}" + ("" if spread.sd is None else f" ± {spread.sd:.3f}")
