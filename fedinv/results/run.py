@@ -347,11 +347,14 @@ class Privacy(_Record):
     delta: float | None
     """Delta of the guarantee, a probability; None without one."""
     accountant: str | None
-    """Accountant that composed the rounds: "PLD" or "RDP"; None without a guarantee."""
+    """Accountant that composed the rounds: "Gaussian" (the mechanism's curve in closed form), "PLD" (privacy loss
+    distributions) or "RDP" (a bound by Renyi divergences); None without a guarantee."""
     neighbors: str | None = None
     """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""
+    exceeds: float | None = None
+    """Number that epsilon exceeds, 10^6, where the noise is too weak for any guarantee; then epsilon is None."""
     lower_bounds: dict[str, float] = {}
     """Measured lower bounds on epsilon by method, where the run was audited; else empty."""
     note: str
