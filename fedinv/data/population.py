@@ -12,6 +12,7 @@ from torch import Tensor
 from fedinv import plugins
 from fedinv.blame import blamed
 from fedinv.data.dataset import Columns, Dataset
+from fedinv.data.holdout import held_out_rows
 from fedinv.data.partition import ByColumn, Drawn
 from fedinv.data.table import Table
 from fedinv.data.table_checks import loaded
@@ -101,7 +102,8 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
     first, rows_of = _people(table)
     order = stream(seed, "holdout").permutation(len(first))
     kept_out = int(round(data.holdout * len(first)))
-    holdout, rest = rows_of(np.sort(order[:kept_out])), np.sort(order[kept_out:])
+    apart = held_out_rows(order, table.labels[first], kept_out, classes=table.schema.target is None)
+    rest = np.setdiff1d(np.arange(len(first)), apart)
     if clients > len(rest):
         what = "records" if table.person is None else "people"
         more = " or raise data.records" if _may_grow(data) else ", or take a table of more"
@@ -119,7 +121,7 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
         inputs=table.schema.encode(table.columns),
         labels=table.schema.encode_labels(table.labels),
         shares=tuple(share[:records_per_client] for share in shares),
-        holdout=np.sort(holdout),
+        holdout=np.sort(rows_of(apart)),
     )
 
 
