@@ -90,8 +90,8 @@ class ByColumn(BaseModel):
     column: str
     """Name of the column by which records are assigned: one of the table's, its label, or one that was left out."""
     by: Literal["value", "range"] | None = None
-    """Assignment of numbers: equal ones stay together ("value"), or a client gets a range of them ("range"). Default: by
-    value for whole numbers of at most 20 different values, or as many as there are clients, or in a column that is
+    """Assignment of numbers: equal ones stay together ("value"), or a client gets a range of them ("range"). Default:
+    by value for whole numbers of at most 20 different values, or as many as there are clients, or in a column that is
     named as an identifier; else ranges."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
