@@ -134,8 +134,14 @@ def declared(table: Table, path: Path) -> Table:
         if isinstance(column, Continuous) == (told.values is not None):
             raise RequestError(f"{where}: {_otherwise(column.name, told)}")
         if isinstance(column, Continuous):
-            columns.append(told.continuous(column.name, column.sensitive))
+            number = told.continuous(column.name, column.sensitive)
+            columns.append(number)
             values[column.name], note = _clipped(told, np.asarray(table.columns[column.name], np.float64))
+            gaps = (table.imputed or {}).get(column.name)
+            if gaps is not None:  # they were filled by the median of all records
+                values[column.name] = np.where(
+                    gaps, np.round(number.mode) if told.integer else number.mode, values[column.name]
+                )
         else:
             columns.append(told.categorical(column.name, column.sensitive))
             values[column.name], note = _listed(where, column.name, told, table.columns[column.name])

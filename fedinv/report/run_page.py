@@ -28,6 +28,7 @@ from fedinv.results.wording import (
     no_epsilon_text,
     percent,
     unit_text,
+    worst_text,
 )
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
@@ -60,6 +61,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "settings": _settings,
         "breakable": _breakable,
         "measured": measure_text,
+        "worst_client": worst_text,
         "drawn": pictured,
     }
     attacks, scenario = run.results.attacks, run.scenario

@@ -26,6 +26,7 @@ from fedinv.results.wording import (
     no_epsilon_text,
     spread_text,
     unit_text,
+    worst_text,
 )
 
 SHOWN = 10
@@ -98,7 +99,7 @@ def show_run(results: Results, report: str) -> None:
             found.variant,
             str(found.records),
             _measured(found.field_accuracy),
-            _measured(found.recovered),
+            _measured(found.recovered) + (f" worst {worst_text(found)}" if worst_text(found) else ""),
             _measured(found.reidentified) if found.reidentified else "-",
         )
         for found in results.attacks

@@ -60,6 +60,11 @@ def test_records_outside_are_clipped_or_mapped_and_counted_without_a_cell(table)
     found.schema.encode(found.columns)
 
 
+def test_what_is_missing_is_filled_from_the_dictionary_and_not_from_other_records(table):
+    found = table(ROWS + "99,,a,no\n")
+    assert found.columns["salary"][-1] == 2500
+
+
 def test_labels_follow_the_declared_order_of_classes(table):
     found = table()
     assert found.schema.classes == ("yes", "no")
