@@ -48,6 +48,16 @@ def recharged(ledger: Ledger, missing: Sequence[int]) -> Ledger:
     return charge((), found)
 
 
+def of_rows(event: PrivacyEvent, rows: int) -> PrivacyEvent:
+    """The charge for `rows` records at once, all of one person: they move a sum by as many clipping norms at most.
+
+    A step has none of them with the probability that it misses each. Moves of all lengths between are charged as the
+    longest, which dominates them (Choquette-Choo et al. 2024, Privacy amplification for matrix mechanisms, section 4).
+    """
+    rate = 1 - (1 - min(1.0, event.sampling_rate)) ** rows
+    return replace(event, noise_multiplier=event.noise_multiplier / rows, sampling_rate=rate)
+
+
 def overspent(ledger: Ledger, more: Sequence[PrivacyEvent]) -> str | None:
     """Return why a round charged with the events `more` would exceed a privacy budget; None if it would not.
 

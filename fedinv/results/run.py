@@ -353,6 +353,10 @@ class Privacy(_Record):
     """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""
+    person: float | None = None
+    """Epsilon for all rows of one person, where epsilon protects a row and people have several; else None."""
+    rows: int = 1
+    """Largest number of rows of one person that a client holds."""
     excludes: list[str] = []
     """What the server receives beside the guarantee, which does not cover it: the data dictionary where it was computed
     from the records, and how many records a client has. Empty without a guarantee."""

@@ -1,7 +1,7 @@
 """The price of a scenario in privacy, known before any client trains: the ledgers follow from rounds and records."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from fedinv.privacy import claims
 from fedinv.privacy import ledger as ledgers
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.results.run import Privacy
-from fedinv.results.wording import UNITS
+from fedinv.results.wording import UNITS, epsilon_text, no_epsilon_text
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
@@ -26,11 +26,13 @@ def price(scenario: Scenario) -> Privacy:
     """
     payable(scenario)
     ledger = {
-        str(number): [vars(replace(event, steps=event.steps * plan.rounds)) for event in plan.round]
-        + [vars(event) for event in plan.by_server]
+        str(number): (
+            *(replace(event, steps=event.steps * plan.rounds) for event in plan.round if plan.rounds),
+            *plan.by_server,
+        )
         for number, plan in enumerate(_plans(scenario))
     }
-    return _told(scenario, claims.claim(ledger, [defense.kind for defense in scenario.defenses]))
+    return _told(scenario, ledger)
 
 
 def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
@@ -44,25 +46,31 @@ def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
             there = [client for client in cohort if (round_, client) not in absent]
             for client in there:
                 missing.get(str(client), []).append(len(cohort) - len(there))
-    real = {
-        client: [vars(e) for e in ledgers.recharged(tuple(PrivacyEvent(**one) for one in charges), missing[client])]
-        for client, charges in ledger.items()
-    }
-    found = claims.claim(real, [defense.kind for defense in scenario.defenses])
-    lacked = real != ledger
-    return _told(scenario, found.model_copy(update={"note": f"{found.note}; {LACKED}"}) if lacked else found)
+    events = {client: tuple(PrivacyEvent(**one) for one in charges) for client, charges in ledger.items()}
+    real = {client: ledgers.recharged(charged, missing[client]) for client, charged in events.items()}
+    lacked = any(set(real[client]) != set(charged) for client, charged in events.items())
+    found = _told(scenario, real)
+    return found.model_copy(update={"note": f"{found.note}; {LACKED}"}) if lacked else found
 
 
 LACKED = "rounds that lacked the noise of clients that dropped out are charged with the noise that arrived"
 
 
-def _told(scenario: Scenario, found: Privacy) -> Privacy:
-    """The guarantee with what the server receives beside it, which it does not cover."""
+def _told(scenario: Scenario, ledger: Mapping[str, ledgers.Ledger]) -> Privacy:
+    """The guarantee by these charges, with what it does not cover, and what it means for people of several rows."""
+    kinds = [defense.kind for defense in scenario.defenses]
+    found = claims.claim({client: [vars(event) for event in events] for client, events in ledger.items()}, kinds)
     if found.epsilon is None:
         return found
     excludes = [*(() if scenario.data.declared_in is not None else (DICTIONARY,)), COUNTS]
     note = f"{found.note}; the guarantee excludes {' and '.join(excludes)}"
-    return found.model_copy(update={"excludes": excludes, "note": note})
+    rows = population_of(scenario).rows_per_person
+    if found.unit != "example" or rows == 1:
+        return found.model_copy(update={"excludes": excludes, "note": note})
+    whole = claims.claim({c: [vars(ledgers.of_rows(e, rows)) for e in events] for c, events in ledger.items()}, kinds)
+    said = no_epsilon_text(whole.exceeds) if whole.epsilon is None else epsilon_text(whole.epsilon)
+    note += f"; a record is a row, and for all of a person's rows, up to {rows}, epsilon is {said}"
+    return found.model_copy(update={"excludes": excludes, "note": note, "person": whole.epsilon, "rows": rows})
 
 
 DICTIONARY = "the data dictionary"

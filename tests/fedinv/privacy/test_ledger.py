@@ -54,3 +54,12 @@ def test_where_few_are_trusted_those_that_drop_out_are_taken_to_be_trusted_ones(
     half = PrivacyEvent(2.0, 1.0, 1, 1e-5, "client", "replace-one", "distributed-noise", shares=10.0)
     (real,) = ledger.recharged((half,), [4])
     assert real.noise_multiplier == pytest.approx(2.0 * math.sqrt(6 / 10))
+
+
+def test_all_rows_of_a_person_cost_more_than_one_and_no_less_than_group_privacy_finds_without_sampling():
+    one = PrivacyEvent(8.0, 1.0, 4, 1e-5, "example", "add-or-remove-one", "dp-sgd")
+    three = ledger.of_rows(one, 3)
+    assert epsilon([three], 1e-5) == pytest.approx(epsilon([replace(one, noise_multiplier=8 / 3)], 1e-5))
+    sampled = ledger.of_rows(replace(one, sampling_rate=0.1), 3)
+    assert sampled.sampling_rate == pytest.approx(1 - 0.9**3)
+    assert ledger.of_rows(one, 1) == one

@@ -94,3 +94,14 @@ def test_what_the_server_gets_beside_the_guarantee_is_said_with_it(tiny, tmp_pat
     assert "the guarantee excludes the data dictionary and record counts" in privacy.note
     assert "per client, which excludes the data dictionary and record counts" in done.results.headline
     assert "the guarantee excludes the data dictionary and record counts" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_person_of_several_rows_is_said_to_cost_more(tmp_path):
+    lines = [f"p{i // 3},{i % 50},{['no', 'yes'][i % 2]}" for i in range(120)]
+    (tmp_path / "rows.csv").write_text("\n".join(["who,age,ill", *lines]) + "\n")
+    table = f'data = {{ source = "csv", path = "{tmp_path}/rows.csv", label = "ill", person = "who" }}\n'
+    rest = 'federation = { clients = 3, rounds = 2 }\ntraining = { algorithm = "fedavg" }\n'
+    found = price(loads('name = "rows"\n' + table + rest + '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 2.0\n'))
+    assert found.rows == 3
+    assert found.person > 2 * found.epsilon
+    assert "for all of a person's rows, up to 3, epsilon is" in found.note
