@@ -17,6 +17,7 @@ NAMES = (
     "breaching",
     "lineup",
     "audit",
+    "pricing",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 
