@@ -116,8 +116,8 @@ def _placed(part: Tensor, like: Tensor, at: slice) -> Tensor:
 def read_signs(update: tuple[Dense, ...], masks: tuple[Dense, ...]) -> tuple[Dense, ...]:
     """The signs of the gradient by layer, 0 on coordinates where an update of signs tells of no record or masks are 0.
 
-    An update of 0 may be sent as positive. A column whose entries are all positive belongs to an input of the layer that is
-    0 in all records: the unit before it then has no gradient either. Of the first layer a row tells that, too.
+    An update of 0 may be sent as positive. A column whose entries are all positive belongs to an input of the layer
+    that is 0 in all records: the unit before it then has no gradient either. In the first layer a row tells that, too.
     """
     columns = [_empty(layer.weight >= 0, i == len(update) - 1) for i, layer in enumerate(update)]
     found = []
