@@ -14,6 +14,7 @@ NAMES = (
     "large",
     "matching",
     "unrolled",
+    "sign",
     "breaching",
     "lineup",
     "audit",
