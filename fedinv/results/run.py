@@ -23,6 +23,8 @@ class Rate(_Record):
     """Confidence interval (95 %) of the share."""
     prior: Annotated[float, Field(ge=0, le=1)]
     """Share that the best guess without any update gets right, by the same judge."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
 
 class Mean(_Record):
@@ -36,6 +38,8 @@ class Mean(_Record):
     """Confidence interval (95 %) of the mean."""
     prior: float
     """Mean of the best guess without any update, by the same judge."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
 
 class Images(_Record):
@@ -139,6 +143,8 @@ class Measure(_Record):
     """Confidence interval (95 %) of the value."""
     prior: float
     """Value of the best guess without update and model."""
+    guess: str = ""
+    """Name of that guess; empty where there is only one."""
     share: bool = True
     """True: the value is a share, 0 to 1; False: a number in the unit that the name gives."""
     lower_leaks: bool = False
