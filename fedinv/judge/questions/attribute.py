@@ -44,6 +44,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         return Inference("told no attribute: the records are images", [])
     schema, column = setting.people.table.schema, column_of(setting)
     rows = np.concatenate([_rows(setting, one.seen) for one in heard])
+    if not len(rows):
+        return Inference(f"told {column.name} of nobody: no record was behind the updates", [])
     at = schema.slices[schema.names.index(column.name)]
     truth, options = setting.people.inputs[rows][:, at].double(), _options(column).double()
     tolerance = setting.scenario.judge.tolerance
@@ -56,15 +58,16 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
             told[start : start + count] = options[one.answer.scores.argmax(1)]
         start += count
     values = right(told.numpy(), truth.numpy(), tolerance)
-    measures = [_share(f"right value of {column.name}", values, right(guess.values, truth.numpy(), tolerance), guess)]
+    guessed = right(guess.values, truth.numpy(), tolerance)
+    measures = [_share(f"right value of {column.name}", values, guessed, guess)]
     if isinstance(column, Categorical) and column.width > 1:
-        guess = _guess(setting, rows, column, at, evenly=True)
-        guessed = right(guess.values, truth.numpy(), tolerance)
-        measures.append(_evenly(column, truth.argmax(1).numpy(), (values, guessed), guess, rng))
+        even = _guess(setting, rows, column, at, evenly=True)
+        sides = values, right(even.values, truth.numpy(), tolerance)
+        measures.append(_evenly(column, truth.argmax(1).numpy(), sides, even, rng))
     best = measures[0]
     says = (
-        f"told {column.name} of {round(best.value * best.count)} of {best.count} people whose other fields it knew "
-        f"({best.value:.1%}, guess {best.prior:.1%})"
+        f"told {column.name} of {int(values.sum())} of {best.count} people whose other fields it knew "
+        f"({values.mean():.1%}, guess {guessed.mean():.1%})"
     )
     return Inference(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, values)])
 
@@ -95,7 +98,7 @@ def _guess(setting: Setting, rows: NDArray[np.int64], column: Column, at: slice,
 
 def _share(name: str, hit: NDArray[np.bool_], guessed: NDArray[np.bool_], guess: Imputation) -> Measure:
     hits, total = int(hit.sum()), len(hit)
-    value, prior = (float(v.mean()) if total else 0.0 for v in (hit, guessed))
+    value, prior = float(hit.mean()), float(guessed.mean())
     return Measure(
         name=name, value=value, count=total, ci95=clopper_pearson(hits, total), prior=prior, guess=guess.name
     )
@@ -111,7 +114,7 @@ def _evenly(
     """Mean accuracy, of the answers and of the guess, over the values that occur: rare ones count as much."""
     counts = np.bincount(truth, minlength=column.width)
     weights = 1 / counts[truth]
-    value, prior = (float(np.average(v, weights=weights)) if len(v) else 0.0 for v in sides)
+    value, prior = (float(np.average(v, weights=weights)) for v in sides)
     return Measure(
         name=f"the same, each value of {column.name} counting alike",
         value=value,
