@@ -12,6 +12,7 @@ NAMES = (
     "adult",
     "grid",
     "large",
+    "guess",
     "matching",
     "unrolled",
     "sign",
