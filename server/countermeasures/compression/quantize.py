@@ -33,7 +33,7 @@ def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> fl
 
 
 def only_signs(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> bool:
-    """Whether there is so little beside the signs that they are compared alone."""
+    """True where so little is sent beside the signs that they are compared alone."""
     return int(defense["bits"]) <= COARSE
 
 
