@@ -1,5 +1,6 @@
 """Errors that a user sees: one line that says what was wrong, where, and what to write instead."""
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,10 +25,32 @@ class Stopped(KeyboardInterrupt):
         self.folder = folder
 
 
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Unicode categories of what a terminal acts upon or cannot show: controls, directions, surrogates, line separators."""
+LONGEST = 200
+"""Characters that are shown of a text from outside, where nothing else is said."""
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """A text from outside as one safe line: white space as single spaces, control characters as "?", cut with "...".
+
+    For all that a file, a client or the command line brought: it then can neither steer a terminal, nor break an
+    encoding, nor fill a page.
+    """
+    said = text if isinstance(text, str) else str(text)
+    said = " ".join(said[: 8 * longest].split())
+    said = said if said.isascii() and said.isprintable() else "".join(map(_shown, said))
+    return said if len(said) <= longest else said[: longest - 3] + "..."
+
+
+def _shown(character: str) -> str:
+    return "?" if unicodedata.category(character) in HIDDEN else character
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known word, or the words themselves when none is near."""
     known = sorted(set(words))
-    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    close = get_close_matches(word[:LONGEST], known, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
     return f" (known: {', '.join(known)})" if known else ""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from fedinv.errors import RunError
 from fedinv.results.ranking import worst_case
@@ -77,11 +76,14 @@ class Card:
         return sum(cell.right for cell in self.cells)
 
 
-def read_run(folder: Path) -> Run:
-    """Read a finished run. Raises RunError naming the file that is missing, damaged or of another run."""
+def read_run(folder: Path, results: Results | None = None) -> Run:
+    """Read a finished run; `results` are those of a run whose results.json is not written yet.
+
+    Raises RunError naming the file that is missing, damaged or of another run.
+    """
     place = RunFolder(folder)
-    results = _parse(Results, place.results)
-    schema = _parse(Schema, place.schema)
+    results = files.read_model(Results, place.results) if results is None else results
+    schema = files.read_model(Schema, place.schema)
     scenario = read(str(place.scenario))
     worst = worst_case(results.attacks) if results.attacks else None
     return Run(
@@ -157,13 +159,6 @@ def number(value: float, column: Continuous) -> str:
     """A value of a column as text with its unit, with decimals down to a tenth of its standard deviation."""
     decimals = 0 if column.integer else min(6, max(0, 1 - math.floor(math.log10(column.std))))
     return f"{value:.{decimals}f} {column.unit}".rstrip()
-
-
-def _parse(model: type[Any], path: Path) -> Any:
-    try:
-        return model.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise RunError(f"{path}: is damaged or of another version ({error.error_count()} faults): run again") from None
 
 
 def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:

@@ -11,8 +11,9 @@ from fedinv.data.population import Population
 from fedinv.judge.truth import auxiliary, population_of
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
+from fedinv.storage.checkpoints import Progress
 from fedinv.storage.run_folder import RunFolder
-from fedinv.task.models import load
+from fedinv.task.models import load, shapes
 from fedinv.task.schema import Schema
 
 
@@ -42,19 +43,46 @@ class TrainedRun:
 
     @cached_property
     def schema(self) -> Schema:
-        """The data dictionary that the server received."""
-        return Schema.model_validate(files.read_json(self.folder.schema))
+        """The data dictionary that the server received. Raises RunError for a file that is not of these records."""
+        found = files.read_model(Schema, self.folder.schema)
+        if (found.width, found.outputs, len(found.columns)) != (
+            self.people.schema.width,
+            self.people.schema.outputs,
+            len(self.people.schema.columns),
+        ):
+            raise files.damaged(self.folder.schema, ValueError("it is not the data dictionary of these records"))
+        return found
 
     @cached_property
     def seen(self) -> tuple[Observation, ...]:
-        """The observation of each watched client and round, by round; within a round clients first, the sum last."""
-        return observations.read(self.folder.observations)
+        """The observation of each watched client and round, by round; within a round clients first, the sum last.
+
+        Those that speak of more records than there are left out: no claim could be judged. Raises RunError naming a
+        file that is damaged, or is not of this network or this federation.
+        """
+        there = sum(self.people.holds.values())
+        watched = observations.Watched(self._shapes, self.scenario.federation.clients, self.scenario.federation.rounds)
+        found = observations.read(self.folder.observations, watched)
+        return tuple(one for one in found if all(exchange.records <= there for exchange in one.exchanges))
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How the training went. Raises RunError naming a file that is missing or damaged."""
+        return files.read_model(Progress, self.folder.progress)
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each of the network's parameters and float buffers, by name."""
+        schema = self.people.schema
+        return shapes(self.scenario.model, schema.shape, schema.outputs)
 
     @cached_property
     def model(self) -> Observation:
-        """The trained model, as an observation of all clients."""
+        """The trained model, as an observation of all clients. Raises RunError naming a file that is damaged."""
         rounds = self.scenario.federation.rounds
-        weights, _ = files.read_tensors(self.folder.model(rounds))
+        path = self.folder.model(rounds)
+        weights, _ = files.read_tensors(path)
+        observations.check_weights(path, weights, self._shapes)
         return observations.trained(weights, rounds, self.scenario.federation.clients, sum(self.people.holds.values()))
 
     def network(self) -> nn.Sequential:

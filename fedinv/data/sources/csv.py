@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Csv(Dataset):
     """
 
     source: Literal["csv"]
+    reads_files: ClassVar[bool] = True
+
     path: Path
     """Path of the file; a relative path starts at the scenario's folder."""
     label: str

@@ -15,6 +15,7 @@ from fedinv.engines.deployment import rehearsal
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
 
@@ -94,13 +95,13 @@ def _write_app(folder: Path) -> None:
 
 def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply) -> None:
     """Wait for the run's end, reporting each finished round; raises RunError when it ends without a ledger."""
-    folder, told, asked = RunFolder(out), 0, time.monotonic()
-    progress = folder.progress
-    if progress.is_file():
-        told = int(files.read_json(progress)["round"])
+    folder, asked, rounds = RunFolder(out), time.monotonic(), scenario.federation.rounds
+    begun = read_progress(folder, rounds)
+    told = 0 if begun is None else begun.round
     while not folder.is_trained:
         time.sleep(POLL_SECONDS)
-        done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
+        now = read_progress(folder, rounds)
+        done = 0 if now is None else now.round
         for round_ in range(told + 1, done + 1):
             for _ in range(scenario.federation.participants):
                 on_reply(round_)
