@@ -87,13 +87,14 @@ def run(
     """
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
+    from fedinv.storage import paths
     from fedinv.storage.lock import locked
 
     declared, chosen = load(scenario), _options(options)
     if out is None and isinstance(scenario, (str, Path)) and _holds(scenario, "scenario.toml"):
         out = scenario
     runs.check(declared, engine)
-    folder = runs.open_folder(declared, None if out is None else Path(out))
+    folder = runs.open_folder(declared, None if out is None else paths.folder(out))
     with locked(folder), _going_on(folder), _threads_kept(), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
 
@@ -134,6 +135,7 @@ def compare(
     from fedinv.report import comparison_page as page
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
+    from fedinv.storage import paths
     from fedinv.storage.lock import locked
     from fedinv.studies import compare as comparing
     from fedinv.studies.defense_sets import stacks, usual
@@ -143,7 +145,7 @@ def compare(
     runs.check(declared, "inline")
     chosen = stacks(usual() if defenses is None else _texts(defenses))
     tried = comparing.attacks_of(declared, _texts(attacks or ()))
-    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else Path(out)).absolute()
+    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
         plan, workers = comparing.Plan(declared, chosen, tried, seeds), Workers(jobs, ray_address)
         found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
@@ -177,14 +179,14 @@ def assess(
     from fedinv.report.assessment_page import render
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.storage import files
+    from fedinv.storage import files, paths
     from fedinv.storage.lock import locked
     from fedinv.studies.assess import assess as vary
     from fedinv.studies.findings import assessment
 
     declared = load(scenario)
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else Path(out)).absolute()
+    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
         leaks = vary(declared, folder, jobs, steps("one change at a time"))
         found = assessment(declared, folder, leaks)
@@ -213,13 +215,13 @@ def audit(
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
     from fedinv.runs.provenance import of, refuse_other
-    from fedinv.storage import files
+    from fedinv.storage import files, paths
     from fedinv.storage.lock import locked
     from fedinv.studies import audit as auditing
 
     declared = load(scenario)
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else Path(out)).absolute()
+    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else paths.folder(out)).absolute()
     noted = Path(scenario) if isinstance(scenario, (str, Path)) and _holds(scenario, "results.json") else None
     if noted is not None:
         refuse_other(noted, of(declared))
@@ -343,16 +345,18 @@ def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> 
     where one is up already, RunError when a process does not come up.
     """
     from fedinv.engines.deployment import rehearsal
+    from fedinv.storage import paths
 
-    started = rehearsal.up(folder, clients, tls, say)
+    started = rehearsal.up(paths.folder(folder), clients, tls, say)
     return started.address, len(started.nodes)
 
 
 def down(folder: Path) -> list[str]:
     """End what `up` noted down in this folder, and say what was ended."""
     from fedinv.engines.deployment import rehearsal
+    from fedinv.storage import paths
 
-    return rehearsal.down(folder)
+    return rehearsal.down(paths.folder(folder))
 
 
 def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[dict[str, Any], str, Path]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import RequestError, RunError, plain
 
 if TYPE_CHECKING:
     from fedinv.attack import Observation
@@ -281,9 +281,9 @@ def open_run(folder: str | Path) -> Run:
     fedinv.errors.RequestError: nowhere: holds no finished run; start one with fedinv run
     """
     from fedinv.results.run import Results
-    from fedinv.storage import files
+    from fedinv.storage import files, paths
 
-    path = Path(folder) / "results.json"
+    path = paths.given(folder) / "results.json"
     if not path.is_file():
-        raise RequestError(f"{folder}: holds no finished run; start one with fedinv run")
+        raise RequestError(f"{plain(folder)}: holds no finished run; start one with fedinv run")
     return Run(path.parent.resolve(), files.read_model(Results, path))

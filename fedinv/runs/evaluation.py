@@ -35,6 +35,7 @@ from fedinv.version import __version__
 
 def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
     """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report."""
+    run.check_files()
     judged = [one for attack in attacks for one in _judged(run, attack, bars)]
     published = [result for result, _ in judged]
     tables = [table for _, table in judged if table is not None]

@@ -15,7 +15,7 @@ from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import forget_files, held_out, population_of
 from fedinv.results.run import Results
-from fedinv.runs import provenance
+from fedinv.runs import price, provenance
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
@@ -36,10 +36,16 @@ def quiet(_: str) -> Progress:
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an unknown engine or data that cannot be used, before anything is written."""
+    """Raise RequestError for an unknown engine, data that cannot be used, or a size that no machine has.
+
+    Before anything is written.
+    """
     _engine(engine)
     forget_files(scenario.data)
-    held_out(scenario, population_of(scenario))
+    price.refuse_endless(scenario)
+    people = population_of(scenario)
+    held_out(scenario, people)
+    price.refuse_too_large(scenario, people)
 
 
 def new_folder(name: str) -> Path:

@@ -6,7 +6,6 @@ observations/round-001-sum.safetensors             the sum of updates that secur
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -50,31 +49,16 @@ class _Received(_Sent):
     records: int = Field(gt=0, lt=2**53)
 
 
-@dataclass(frozen=True)
-class Watched:
-    """What the files of a run can be about."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-    """Shape of each of the network's tensors, by name."""
-    clients: int
-    """Clients of the federation."""
-    rounds: int
-    """Rounds of the run."""
-
-
-def read(folder: Path, watched: Watched | None = None) -> tuple[Observation, ...]:
+def read(folder: Path) -> tuple[Observation, ...]:
     """Read all observations, sorted by round, then clients by number, then the round's sum.
 
-    Each holds the earlier watched rounds of its client too. Raises RunError naming a file that is damaged, or with
-    `watched` one that is not of this run.
+    Each holds the earlier watched rounds of its client too. Raises RunError naming a file that is damaged.
     """
     sent: dict[int, dict[str, Tensor]] = {}
     seen: dict[tuple[int, ...], list[Exchange]] = {}
     found: list[Observation] = []
     for path in sorted(folder.glob("round-*-sent.safetensors")):
         weights, told = files.read_checked(path, _Sent)
-        if watched is not None:
-            check_weights(path, weights, watched.shapes)
         sent[told.round] = weights
     for path in sorted(folder.glob("round-*.safetensors")):
         if path.name.endswith("-sent.safetensors"):
@@ -83,8 +67,6 @@ def read(folder: Path, watched: Watched | None = None) -> tuple[Observation, ...
         if facts.round not in sent:
             raise files.damaged(path, ValueError(f"what was sent in its round {facts.round} is missing"))
         check_weights(path, update, {name: tuple(tensor.shape) for name, tensor in sent[facts.round].items()})
-        if watched is not None and (max(facts.clients) >= watched.clients or facts.round > watched.rounds):
-            raise files.damaged(path, ValueError("it speaks of a client or a round that there is not"))
         received = ring.from_ring(update, facts.records) if ring.is_ring(update) else update
         key = facts.clients if len(facts.clients) == 1 else ()
         seen.setdefault(key, []).append(Exchange(facts.round, sent[facts.round], received, facts.records))
