@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fedinv.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from fedinv.api import assess, audit, available, compare, defend, invert, load, open_run, run
+    from fedinv.api import assess, audit, available, compare, defend, invert, load, open_run, replicate, run
     from fedinv.attack import Claim
     from fedinv.errors import RequestError, RunError
     from fedinv.outcomes import Assessment, Audit, Comparison, Run
@@ -39,6 +39,7 @@ __all__ = [
     "invert",
     "load",
     "open_run",
+    "replicate",
     "run",
 ]
 

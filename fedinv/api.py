@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fedinv.defend_mod import defend
-from fedinv.errors import RequestError, RunError, Stopped, nearest
-from fedinv.outcomes import Assessment, Audit, Comparison, Run, open_run
+from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
+from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedinv.task.models import AnyModel
     from fedinv.task.schema import Schema
 
-__all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load", "open_run", "run"]
+__all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load", "open_run", "replicate", "run"]
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
@@ -97,6 +97,48 @@ def run(
     folder = runs.open_folder(declared, None if out is None else paths.folder(out))
     with locked(folder), _going_on(folder), _threads_kept(), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
+
+
+def replicate(
+    scenario: "Scenario | str | Path | Mapping[str, Any]",
+    *,
+    seeds: int = 10,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Replication:
+    """Run a scenario with several seeds, and give every measure as a mean with its standard deviation.
+
+    Each seed, the scenario's and those after it, draws other people, other weights and other batches, and is a run of
+    its own in the folder seed-N of `out`, by default runs/NAME-seeds-N; runs in it that are finished are not done
+    again. `jobs` processes work at once, one a core by default; a script must guard the call by
+    ``if __name__ == "__main__":``.
+
+    Raises RequestError when the scenario cannot be used, RunError when no seed succeeds; on Ctrl-C a KeyboardInterrupt
+    whose `folder` can be given as `out` to go on.
+
+    >>> import fedinv
+    >>> tiny = {"federation.rounds": 1, "attacker.watch.clients": 1}
+    >>> tiny = fedinv.load("breast-cancer", attacks=["exact"], **tiny)
+    >>> found = fedinv.replicate(tiny, seeds=2, jobs=1, progress=False)
+    >>> found.results.seeds, found.results.measures[0].value.values
+    ([7, 8], [1.0, 1.0])
+    """
+    from fedinv.report import replication_page as page
+    from fedinv.report.terminal import bars
+    from fedinv.runs import run as runs
+    from fedinv.studies import replicate as replicating
+    from fedinv.studies.workers import Workers
+
+    declared = load(scenario)
+    if seeds < 1:
+        raise RequestError(f"seeds: must be 1 or more, not {seeds}")
+    runs.check(declared, "inline")
+    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else Path(out)).absolute()
+    with _going_on(folder), bars(progress) as steps:
+        found = replicating.replicate(declared, seeds, folder, Workers(jobs), steps("seeds"))
+    page.write(found, folder)
+    return Replication(folder, found)
 
 
 def compare(
@@ -450,7 +492,7 @@ def _going_on(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         raise Stopped(folder) from None
     except RunError as error:
-        error.folder = folder
+        error.folder = None if isinstance(error, EndedError) else folder
         raise
 
 

@@ -155,6 +155,13 @@ def run(
             help="deployment: the certificate of the authority that vouches for that SuperLink.", rich_help_panel=ENGINE
         ),
     ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Runs, each of another seed: means with standard deviations; inline.", rich_help_panel="Run"
+        ),
+    ] = 1,
+    jobs: Jobs = None,
     out: Annotated[Path | None, out_in("runs/SCENARIO-N")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -167,6 +174,11 @@ def run(
         "root_certificates": root_certificates,
     }
     changes = {**_stated("defenses", defense), **_stated("attacks", attack), **api.changes(settings or [])}
+    if seeds > 1:
+        _replicate(scenario, changes, (engine, seeds, jobs), out, as_json)
+        return
+    if jobs is not None:
+        raise RequestError("--jobs: a single run is one process; it goes with --seeds")
     try:
         done = api.run(api.load(scenario, **changes), engine=engine, out=out or _own(scenario), options=options)
     except Stopped as stopped:
@@ -176,6 +188,26 @@ def run(
             raise
         _fail(f"{error}; when that is mended, go on with: fedinv run {_short(error.folder)}", 1)
     _show(done, as_json)
+
+
+def _replicate(
+    scenario: str, changes: dict[str, Any], how: tuple[str, int, int | None], out: Path | None, as_json: bool
+) -> None:
+    """Run a scenario with several seeds; `how` is the engine, the number of seeds and that of processes."""
+    from fedinv.report import terminal
+
+    engine, seeds, jobs = how
+    if engine != "inline":
+        raise RequestError(f"--seeds: runs on the inline engine only, leave --engine {engine} or --seeds out")
+    try:
+        found = api.replicate(api.load(scenario, **changes), seeds=seeds, out=out, jobs=jobs)
+    except Stopped as stopped:
+        _fail(f"stopped; the same command with --out {_short(stopped.folder)} goes on where it was", 1)
+    if as_json:
+        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
+        return
+    terminal.show_replication(found.results)
+    typer.echo(f"\nseeds: {_short(found.report)}")
 
 
 @app.command(

@@ -17,6 +17,13 @@ class RunError(Exception):
     """The folder of the run that failed, where the same run can be gone on with; None where there is none."""
 
 
+class EndedError(RunError):
+    """A run that came to its end without a result: the same folder cannot be gone on with, only another scenario can.
+
+    Raised where training ended with no client's update used.
+    """
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C during a run, whose folder can be given to `fedinv.run` to go on."""
 

@@ -1,4 +1,4 @@
-"""What `fedinv.run`, `compare`, `assess` and `audit` return: a folder on disk and the typed results in it."""
+"""What `fedinv.run`, `replicate`, `compare`, `assess` and `audit` return: a folder and the typed results in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedinv.results.assessment import Assessment as AssessmentResults
     from fedinv.results.audit import Audit as AuditResults
     from fedinv.results.comparison import Comparison as ComparisonResults
+    from fedinv.results.replication import Replication as ReplicationResults
     from fedinv.results.run import Results
     from fedinv.scenario.scenario import Scenario
 
@@ -196,6 +197,46 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({str(self.folder)!r}: {self.results.recommendation})"
+
+
+@dataclass(frozen=True, repr=False)
+class Replication:
+    """A scenario's runs with several seeds: `results` as replication.json has them. A notebook shows their means.
+
+    See `fedinv.replicate` for an example.
+    """
+
+    folder: Path
+    """Absolute path of the folder with replication.json, replication.html and a run for each seed."""
+    results: "ReplicationResults"
+    """Every measure as a mean over the seeds with its standard deviation."""
+
+    @property
+    def report(self) -> Path:
+        """The path of replication.html."""
+        return self.folder / "replication.html"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The run of each seed that succeeded. Raises RunError where its results are damaged."""
+        return tuple(open_run(self.folder / name) for name in self.results.runs)
+
+    def to_frame(self) -> Any:
+        """One row for each measure and seed: attack, variant, target, measure, seed, value, guess, undefended.
+
+        A pandas DataFrame where pandas is installed, a pyarrow Table otherwise. Null where nothing was measurable.
+        """
+        from fedinv.report.frames import frame, replicated
+
+        return frame(list(replicated(self.results)))
+
+    def _repr_html_(self) -> str:
+        from fedinv.report.notebook import replication_html
+
+        return replication_html(self.results, self.folder)
+
+    def __repr__(self) -> str:
+        return f"Replication({str(self.folder)!r}: {self.results.says})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv.errors import RunError
+from fedinv.errors import EndedError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.privacy import ledger as ledgers
@@ -36,7 +36,7 @@ patience = registration.patience
 def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one.
 
-    Raises RunError when clients are missing or disagree, or when no update could be used in any round.
+    Raises RunError when clients are missing or disagree, EndedError when no update could be used in any round.
     """
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
@@ -63,7 +63,10 @@ def main(grid: Grid, context: Context) -> None:
         _checkpoint(folder, round_, strategy, arrays, seconds)
     if strategy.used == 0:
         reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
-        raise RunError(f"no client's update could be used in any round: client {reason}")
+        raise EndedError(
+            f"no client's update could be used in any round: client {reason}; change the scenario, and run it in "
+            "another folder"
+        )
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
     write_charges(folder.ledger, charged)

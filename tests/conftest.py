@@ -50,7 +50,7 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> str:
     """A scenario's text that trains in a moment; tests append what they need."""
     return TINY

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedinv import plugins
 from fedinv.blame import blamed
 from fedinv.data.dataset import Columns, Dataset
+from fedinv.data.holdout import held_out_rows
 from fedinv.data.partition import Drawn
 from fedinv.data.table import Table
 from fedinv.data.table_checks import loaded
@@ -79,7 +80,8 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
         return _drawn(data, data.partition, table, seed, clients, records_per_client)
     order = stream(seed, "holdout").permutation(len(table))
     kept_out = int(round(data.holdout * len(table)))
-    holdout, rest = np.sort(order[:kept_out]), np.sort(order[kept_out:])
+    holdout = held_out_rows(order, table.labels, kept_out, classes=table.schema.target is None)
+    rest = np.setdiff1d(np.arange(len(table)), holdout)
     if clients > len(rest):
         raise RequestError(
             f"federation.clients: {clients} clients cannot share {len(rest)} records "

@@ -9,13 +9,18 @@ from typing import Any
 
 from fedinv.report.html import rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
-from fedinv.results.wording import UNITS, epsilon_text, hits, percent, points
+from fedinv.results.wording import NOT_MEASURABLE, UNITS, epsilon_text, hits, metric_value, percent, points
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
 
 
 def lost(row: Row) -> str:
-    """Points of the metric that a stack of defenses loses, with half its interval's width where it has one."""
+    """Points of the metric that a stack of defenses loses, with half its interval's width where it has one.
+
+    "not measurable" where the metric is not.
+    """
+    if row.lost.value is None:
+        return NOT_MEASURABLE
     if row.lost.ci95 is None:
         return f"{100 * row.lost.value:+.1f}"
     return f"{100 * row.lost.value:+.1f} \u00b1 {50 * (row.lost.ci95[1] - row.lost.ci95[0]):.1f}"
@@ -45,9 +50,10 @@ def lines(found: Comparison) -> Iterator[dict[str, Any]]:
     for row in found.rows:
         for leak in row.leaks:
             whole, fields, measure = leak.recovered, leak.fields, leak.measure
+            low, high = whole.ci95 if whole and whole.ci95 else (None, None)
             values = (
                 row.defenses, leak.attack, leak.variant, leak.leakage, *leak.ci95, leak.verdict,
-                whole and whole.value, whole and whole.ci95[0], whole and whole.ci95[1], whole and whole.count,
+                whole and whole.value, low, high, whole and whole.count,
                 fields and fields.value, fields and fields.prior,
                 measure and measure.name, measure and measure.value, measure and measure.prior,
                 row.utility.value, row.lost.value, row.epsilon, row.unit, row.against_server,
@@ -73,7 +79,14 @@ def write(found: Comparison, folder: Path) -> Path:
     files.write(place.comparison("parquet"), sink.getvalue())
     pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
     filters = {"percent": percent, "hits": hits, "points": points}
-    values = {"found": found, "pictures": pictures, "lost": lost, "epsilon": epsilon, "shown": shown}
+    values = {
+        "found": found,
+        "pictures": pictures,
+        "lost": lost,
+        "epsilon": epsilon,
+        "shown": shown,
+        "metric_value": metric_value,
+    }
     page = rendered("comparison.html.j2", filters, values)
     files.write(place.comparison("html"), page)
     return place.comparison("html")

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
+from fedinv.results.replication import Replication
 from fedinv.results.run import AttackResult, InferenceResult, Mean, Measure, Rate, Results
 
 
@@ -23,7 +24,8 @@ def frame(table: pa.Table | Sequence[dict[str, Any]]) -> Any:
 def measured(results: Results) -> Iterator[dict[str, Any]]:
     """One row for each measure of each attack: its value, 95 % interval, the guess without the update, and the count.
 
-    Shares are between 0 and 1; `records` is how many true records the attack was judged on.
+    `share` is True for a share, 0 to 1, and `undefended` the same measure of the same attack without defenses, null
+    where it was not taken.
     """
     for found in results.attacks:
         rates: dict[str, Rate | Mean | None] = {
@@ -36,10 +38,11 @@ def measured(results: Results) -> Iterator[dict[str, Any]]:
         }
         for name, rate in rates.items():
             if rate is not None:
-                yield _row(found, name, rate)
+                yield _row(found, name, rate, getattr(found.undefended, name, None))
     for told in results.inferences:
+        before = {one.name: one for one in told.undefended or ()}
         for one in told.measures:
-            yield _row(told, one.name, one)
+            yield _row(told, one.name, one, before.get(one.name))
 
 
 def leaks(found: Assessment) -> Iterator[dict[str, Any]]:
@@ -57,6 +60,22 @@ def leaks(found: Assessment) -> Iterator[dict[str, Any]]:
         }
 
 
+def replicated(found: Replication) -> Iterator[dict[str, Any]]:
+    """One row for each measure and seed; null where nothing was measurable at that seed."""
+    for one in found.measures:
+        for i, seed in enumerate(found.seeds):
+            yield {
+                "attack": one.attack,
+                "variant": one.variant,
+                "target": one.target,
+                "measure": one.measure,
+                "seed": seed,
+                "value": one.value.values[i],
+                "guess": one.guess.values[i],
+                "undefended": one.undefended and one.undefended.values[i],
+            }
+
+
 def bounds(found: Audit) -> Iterator[dict[str, Any]]:
     """One row for each method: the epsilon that it measured at least, beside the one that is claimed."""
     for method, epsilon in found.lower_bounds.items():
@@ -71,15 +90,23 @@ def bounds(found: Audit) -> Iterator[dict[str, Any]]:
         }
 
 
-def _row(result: AttackResult | InferenceResult, measure: str, found: Rate | Mean | Measure) -> dict[str, Any]:
+def _row(
+    result: AttackResult | InferenceResult,
+    measure: str,
+    found: Rate | Mean | Measure,
+    undefended: Rate | Mean | Measure | None,
+) -> dict[str, Any]:
+    low, high = found.ci95 or (None, None)
     return {
         "attack": result.kind,
         "variant": result.variant,
         "target": result.target,
         "measure": measure,
         "value": found.value,
-        "low": found.ci95[0],
-        "high": found.ci95[1],
+        "low": low,
+        "high": high,
         "guess": found.prior,
+        "undefended": None if undefended is None else undefended.value,
+        "share": found.share if isinstance(found, Measure) else isinstance(found, Rate),
         "count": found.count,
     }

@@ -12,8 +12,17 @@ from fedinv.report.reading import CARDS, Card, cards, labels, read_run
 from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison
+from fedinv.results.replication import ReplicatedMeasure, Replication
 from fedinv.results.run import Rate, Results
-from fedinv.results.wording import hits, measure_text, metric_text, percent
+from fedinv.results.wording import (
+    NOT_MEASURABLE,
+    hits,
+    measure_text,
+    metric_text,
+    metric_value,
+    percent,
+    spread_text,
+)
 
 PALE, DARK = (255, 247, 236), (179, 0, 0)
 """Colors, red, green and blue from 0 to 255, of a cell in which nothing leaked, and of one in which everything did."""
@@ -50,13 +59,26 @@ def comparison_html(found: Comparison, folder: Path) -> str:
     )
 
 
+def replication_html(found: Replication, folder: Path) -> str:
+    """A replication: the outcome in a sentence, and a line for each measure with its mean and standard deviation."""
+    told = [
+        (f"{one.attack} ({one.variant})", one.measure.replace("_", " "), *_spreads(one), one.count)
+        for one in found.measures
+    ]
+    return _render("run", {"says": found.says, **_nobody(), "rows": [], "told": told, "folder": folder})
+
+
+def _spreads(one: ReplicatedMeasure) -> tuple[str, str]:
+    return spread_text(one.value, one.share), spread_text(one.guess, one.share)
+
+
 def assessment_html(found: Assessment, folder: Path) -> str:
     """An assessment: the findings, three people of the scenario as it is, and the heat map of changes by leakage."""
     rows = [
         (
             f"{one.axis}: {one.change}",
             [_share(one.records), _share(one.attribute), _auc(one.membership)],
-            f"{one.utility.value:.3f}",
+            metric_value(one.utility.value),
         )
         for one in found.leaks
     ]
@@ -84,12 +106,17 @@ def _share(rate: Rate | None) -> tuple[str, str]:
     """Text of a cell with a rate, and its color by the leakage above a guess."""
     if rate is None:
         return "-", ""
-    above = 0.0 if rate.prior >= 1 else (rate.value - rate.prior) / (1 - rate.prior)
-    return f"{hits(rate)} of {rate.count}: {percent(rate.value)} (guess {percent(rate.prior)})", color(above)
+    if rate.numbers is None:
+        return NOT_MEASURABLE, ""
+    value, _, prior = rate.numbers
+    above = 0.0 if prior >= 1 else (value - prior) / (1 - prior)
+    return f"{hits(rate)} of {rate.count}: {percent(value)} (guess {percent(prior)})", color(above)
 
 
 def _auc(rate: Rate | None) -> tuple[str, str]:
-    return ("-", "") if rate is None else (f"AUC {rate.value:.3f} (guess 0.5)", color(2 * rate.value - 1))
+    if rate is None or rate.value is None:
+        return "-" if rate is None else NOT_MEASURABLE, ""
+    return f"AUC {rate.value:.3f} (guess 0.5)", color(2 * rate.value - 1)
 
 
 def _worst_of(found: list[Any]) -> tuple[str, str]:

@@ -18,7 +18,16 @@ from fedinv.report.plots.reliability import sentence
 from fedinv.report.reading import Run
 from fedinv.results.ranking import worst_fields, worst_names
 from fedinv.results.run import Interval, Rate
-from fedinv.results.wording import epsilon_text, hits, measure_text, metric_text, percent, unit_text
+from fedinv.results.wording import (
+    NOT_MEASURABLE,
+    epsilon_text,
+    hits,
+    measure_text,
+    metric_text,
+    metric_value,
+    percent,
+    unit_text,
+)
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
@@ -61,6 +70,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "scenario": scenario,
         "results": run.results,
         "metric": metric_text(run.results.utility),
+        "metric_value": metric_value,
         "unit": unit_text(run.results.privacy),
         "labeled": list(zip(labels, attacks, strict=True)),
         "inferences": list(zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)),
@@ -83,16 +93,23 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
 
 
 def rate(found: Rate) -> str:
-    """A rate with its count and interval: "63 of 64 (98.4 %, 95 % CI 91.6-100.0)", with an en dash."""
+    """A rate with its count and interval: "63 of 64 (98.4 %, 95 % CI 91.6-100.0)", with an en dash.
+
+    "not measurable" where nothing was judged.
+    """
+    if found.ci95 is None:
+        return NOT_MEASURABLE
     total, interval = f"{hits(found)} of {found.count}", f"95 % CI {_interval(found.ci95)}"
     return f"{_together(total)} ({_percent(found.value)}, {_together(interval)})"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
     return _together(percent(share))
 
 
-def _interval(interval: Interval) -> str:
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return NOT_MEASURABLE
     return f"{100 * interval[0]:.1f}\u2060\u2013\u2060{100 * interval[1]:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""Prints runs, assessments, audits and comparisons in a terminal."""
+"""Prints runs, replications, assessments, audits and comparisons in a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +14,12 @@ from rich.text import Text
 from fedinv.errors import plain
 from fedinv.report.comparison_page import epsilon, lost
 from fedinv.report.reading import labels
-from fedinv.results.assessment import Assessment
+from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Row
+from fedinv.results.replication import Replication
 from fedinv.results.run import Rate, Results
-from fedinv.results.wording import hits, measure_text
+from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value, spread_text
 
 Outcome = TypeVar("Outcome", bound=BaseModel)
 
@@ -130,6 +131,32 @@ def show_run(results: Results, report: str) -> None:
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
 
 
+def show_replication(found: Replication) -> None:
+    """Print the outcome in a sentence, a line for each measure, the model's metric, and the seeds that failed."""
+    console = Console()
+    console.print(f"\n{found.says}\n", style="bold", highlight=False, markup=False)
+    heads = ("attack", "measure", "mean ± sd", "lowest to highest", "guess", *(["undefended"] if found.lost else []))
+    rows, before = [], ""
+    for one in found.measures:
+        by, scale = f"{one.attack} ({one.variant})", 100 if one.share else 1
+        without = [spread_text(one.undefended, one.share) if one.undefended else "-"] if found.lost else []
+        span = f"{scale * one.value.low:.3g} to {scale * one.value.high:.3g}"
+        cells = (spread_text(one.value, one.share), span, spread_text(one.guess, one.share), *without)
+        rows.append((by if by != before else "", one.measure.replace("_", " "), *cells))
+        before = by
+    if rows:
+        console.print(_table(heads, rows, console.width))
+    if found.utility is not None:
+        lost = ""
+        if found.lost is not None and found.undefended is not None:
+            deviation = "" if found.lost.sd is None else f" \u00b1 {100 * found.lost.sd:.1f}"
+            lost = f", without defenses {spread_text(found.undefended, False)}: {100 * found.lost.mean:.1f}{deviation}"
+            lost += " points are lost"
+        console.print(f"\n{found.metric} {spread_text(found.utility, False)}{lost}", highlight=False, markup=False)
+    for seed, why in found.failed.items():
+        console.print(f"seed {seed} did not run: {why}", highlight=False, markup=False)
+
+
 def show_assessment(found: Assessment) -> None:
     """Print the risk card: the findings as sentences, then a table with a line for each change."""
     found = printable(found)
@@ -141,10 +168,10 @@ def show_assessment(found: Assessment) -> None:
     for one in found.leaks:
         cells = []
         for rate, before in ((one.records, base.records), (one.attribute, base.attribute)):
-            apart = f"{100 * (rate.value - before.value):+.0f}" if rate and before and one is not base else ""
-            cells += [f"{hits(rate)} of {rate.count}" if rate else "-", apart]
-        member = f"{one.membership.value:.3f}" if one.membership else "-"
-        rows.append((f"{one.axis}: {one.change}", *cells, member, f"{one.utility.value:.3f}"))
+            apart = change(before, rate)
+            cells += [_counted(rate), f"{100 * apart[0]:+.0f}" if apart is not None and one is not base else ""]
+        member = metric_value(one.membership.value) if one.membership else "-"
+        rows.append((f"{one.axis}: {one.change}", *cells, member, metric_value(one.utility.value)))
     console.print()
     console.print(_table(heads, rows, console.width))
 
@@ -215,10 +242,12 @@ def _inferences(results: Results, width: int) -> Table:
     for label, one in zip(labels(results.inferences), results.inferences, strict=True):
         for i, measure in enumerate(one.measures):
             value, guess, bound = measure_text(measure)
-            low, high = (measure_text(measure, end)[0] for end in measure.ci95)
+            if measure.ci95 is not None:
+                low, high = (measure_text(measure, end)[0] for end in measure.ci95)
+                value = f"{value} [{low}, {high}]"
             limit = [bound or "-"] if bounded else []
             name = label if i == 0 else ""
-            rows.append((name, measure.name, str(measure.count), f"{value} [{low}, {high}]", guess, *limit))
+            rows.append((name, measure.name, str(measure.count), value, guess, *limit))
     return _table(heads, rows, width)
 
 
@@ -249,9 +278,18 @@ def _width(table: Table) -> int:
 
 
 def _measured(rate: Rate) -> str:
-    """A rate with its 95 % interval and the guess, as text in percent."""
-    low, high = rate.ci95
-    return f"{rate.value:.1%} [{100 * low:.1f}-{100 * high:.1f}] guess {rate.prior:.1%}"
+    """A rate with its 95 % interval and the guess, as text in percent; "not measurable" where nothing was judged."""
+    if rate.numbers is None:
+        return NOT_MEASURABLE
+    value, (low, high), prior = rate.numbers
+    return f"{value:.1%} [{100 * low:.1f}-{100 * high:.1f}] guess {prior:.1%}"
+
+
+def _counted(rate: Rate | None) -> str:
+    """A rate as "12 of 16"; "-" for None, "not measurable" where nothing was judged."""
+    if rate is None:
+        return "-"
+    return f"{hits(rate)} of {rate.count}" if rate.count else NOT_MEASURABLE
 
 
 def _breakable(stack: str) -> str:

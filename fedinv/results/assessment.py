@@ -33,8 +33,9 @@ class VariationLeak(BaseModel):
     """AUC of membership inference by the trained model's loss; its prior is 0.5."""
     utility: Utility
     """Quality of the trained model on held-out records."""
-    gap: float
-    """Overfitting: the model's metric on the clients' records minus that on held-out records."""
+    gap: float | None
+    """Overfitting: the model's metric on the clients' records minus that on held-out records; None where either cannot
+    be measured."""
 
 
 class Assessment(BaseModel):
@@ -54,17 +55,26 @@ class Assessment(BaseModel):
     """Leak of every variation, the scenario as it is first."""
 
 
-def change(base: Rate, other: Rate) -> tuple[float, Interval]:
-    """Difference of a rate from the base's, with its 95 % interval (Newcombe 1998, method 10)."""
-    apart = other.value - base.value
-    low = math.hypot(other.value - other.ci95[0], base.ci95[1] - base.value)
-    high = math.hypot(other.ci95[1] - other.value, base.value - base.ci95[0])
+def change(base: Rate | None, other: Rate | None) -> tuple[float, Interval] | None:
+    """Difference of a rate from the base's, with its 95 % interval (Newcombe 1998, method 10).
+
+    None where either was not measured.
+    """
+    before, after = base.numbers if base else None, other.numbers if other else None
+    if before is None or after is None:
+        return None
+    value, interval, _ = before
+    changed, around, _ = after
+    apart = changed - value
+    low = math.hypot(changed - around[0], interval[1] - value)
+    high = math.hypot(around[1] - changed, value - interval[0])
     return apart, (apart - low, apart + high)
 
 
 def effect(base: Rate | None, other: Rate | None) -> str:
     """Difference of two rates in points with its 95 % interval, as "-12.5 (-21.0 to -3.9)"; "-" where one is None."""
-    if base is None or other is None:
+    found = change(base, other)
+    if found is None:
         return "-"
-    apart, (low, high) = change(base, other)
+    apart, (low, high) = found
     return f"{100 * apart:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

@@ -42,10 +42,10 @@ class DefenseLeak(_Record):
 class Cost(_Record):
     """A mean over the seeds with its 95 % interval."""
 
-    value: float
-    """Mean over the seeds."""
+    value: float | None
+    """Mean over the seeds; None where any of them cannot be measured."""
     ci95: Interval | None
-    """Interval (95 %) of the mean (Student's t); None for a single seed."""
+    """Interval (95 %) of the mean (Student's t); None for a single seed, and where the mean is not measurable."""
 
 
 class Row(_Record):

@@ -26,7 +26,7 @@ def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:
 def worst_names(attacks: Sequence[AttackResult]) -> AttackResult | None:
     """The attack that re-identified the largest share of records; None where nobody has a name."""
     named = [attack for attack in attacks if attack.reidentified is not None]
-    return max(named, key=lambda attack: attack.reidentified.value if attack.reidentified else 0.0, default=None)
+    return max(named, key=lambda attack: (attack.reidentified and attack.reidentified.value) or 0.0, default=None)
 
 
 def worst_inferences(inferences: Sequence[InferenceResult]) -> list[InferenceResult]:
@@ -41,15 +41,19 @@ def worst_inferences(inferences: Sequence[InferenceResult]) -> list[InferenceRes
 
 def exceeds_guess(one: InferenceResult) -> bool:
     """Whether any measure of an inference exceeds its prior by more than its 95 % interval."""
-    return any((m.ci95[1] < m.prior) if m.lower_leaks else (m.ci95[0] > m.prior) for m in one.measures)
+    known = [(m.lower_leaks, *m.numbers) for m in one.measures if m.numbers is not None]
+    return any(ci95[1] < prior if lower else ci95[0] > prior for lower, _, ci95, prior in known)
 
 
 def _gain(one: InferenceResult) -> float:
     if not one.measures:
         return 0.0
     first = one.measures[0]
+    if first.value is None or first.prior is None:
+        return 0.0
     return first.prior - first.value if first.lower_leaks else first.value - first.prior
 
 
 def _above(rate: Rate) -> float:
-    return rate.value - rate.prior
+    """How far a rate exceeds its prior; 0 where nothing was judged."""
+    return 0.0 if rate.value is None or rate.prior is None else rate.value - rate.prior

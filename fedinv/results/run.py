@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Interval = tuple[float, float]
 """Lower and upper end of a confidence interval."""
+Numbers = tuple[float, Interval, float]
+"""Value, 95 % interval and prior of what could be measured."""
 
 
 class _Record(BaseModel):
@@ -13,16 +15,39 @@ class _Record(BaseModel):
 
 
 class Rate(_Record):
-    """A measured share with its interval and prior."""
+    """A measured share with its interval and prior; all three are None where there was nothing to judge."""
 
-    value: Annotated[float, Field(ge=0, le=1)]
-    """Share that is right, 0 to 1."""
+    value: Annotated[float, Field(ge=0, le=1)] | None
+    """Share that is right, 0 to 1; None where nothing was judged."""
     count: int
     """Number of fields or records that were judged."""
-    ci95: Interval
-    """Confidence interval (95 %) of the share."""
-    prior: Annotated[float, Field(ge=0, le=1)]
-    """Share that the best guess without any update gets right, by the same judge."""
+    ci95: Interval | None
+    """Confidence interval (95 %) of the share; None where nothing was judged."""
+    prior: Annotated[float, Field(ge=0, le=1)] | None
+    """Share that the best guess without any update gets right, by the same judge; None where nothing was judged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_nothing(cls, values: Any) -> Any:
+        return _of_nothing(values)
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """Value, interval and prior; None where nothing was judged."""
+        return _numbers(self.value, self.ci95, self.prior)
+
+
+def _of_nothing(values: Any) -> Any:
+    """The fields of a rate with None for its numbers where nothing was judged: a share of nothing is not 0."""
+    if isinstance(values, dict) and values.get("count") == 0:
+        return {**values, "value": None, "ci95": None, "prior": None}
+    return values
+
+
+def _numbers(value: float | None, interval: Interval | None, prior: float | None) -> Numbers | None:
+    if value is None or interval is None or prior is None:
+        return None
+    return value, interval, prior
 
 
 class Mean(_Record):
@@ -127,24 +152,37 @@ class AttackResult(_Record):
 
 
 class Measure(_Record):
-    """One measure of an inference, with the value of a guess that saw neither update nor model."""
+    """One measure of an inference, with the value of a guess that saw neither update nor model.
+
+    Value, interval and prior are None where there was nobody to judge it on.
+    """
 
     name: str
     """Name of the measure in words, such as "right value" or "TPR at 1 % FPR"."""
-    value: float
-    """Measured value: a share, or a number in the unit that the name gives."""
+    value: float | None
+    """Measured value: a share, or a number in the unit that the name gives; None where nobody was judged."""
     count: int
     """Number of people, records or trials that were judged."""
-    ci95: Interval
-    """Confidence interval (95 %) of the value."""
-    prior: float
-    """Value of the best guess without update and model."""
+    ci95: Interval | None
+    """Confidence interval (95 %) of the value; None where nobody was judged."""
+    prior: float | None
+    """Value of the best guess without update and model; None where nobody was judged."""
     share: bool = True
     """True: the value is a share, 0 to 1; False: a number in the unit that the name gives."""
     lower_leaks: bool = False
     """True: lower values leak more, as for an error; False: higher values leak more."""
     bound: float | None = None
     """Upper bound on the value by the guaranteed differential privacy; None where there is none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_nothing(cls, values: Any) -> Any:
+        return _of_nothing(values)
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """Value, interval and prior; None where nobody was judged."""
+        return _numbers(self.value, self.ci95, self.prior)
 
 
 class Curve(_Record):
@@ -256,10 +294,10 @@ class FederationResult(_Record):
 class Undefended(_Record):
     """Utility of the same federation without defenses."""
 
-    value: float
-    """Metric of the model."""
-    ci95: Interval
-    """Confidence interval (95 %) of the metric."""
+    value: float | None
+    """Metric of the model; None where it cannot be measured."""
+    ci95: Interval | None
+    """Confidence interval (95 %) of the metric; None where it cannot be measured."""
 
 
 class Utility(_Record):
@@ -267,10 +305,11 @@ class Utility(_Record):
 
     metric: Literal["auc", "r2"]
     """Metric: area under the ROC curve for classes ("auc"), explained share of variance for a number ("r2")."""
-    value: float
-    """Metric of the model; 1 is best, 0.5 (auc) or 0 (r2) is no better than chance or the mean."""
-    ci95: Interval
-    """Confidence interval (95 %) of the metric over records."""
+    value: float | None
+    """Metric of the model; 1 is best, 0.5 (auc) or 0 (r2) is no better than chance or the mean. None where it cannot be
+    measured, as the held-out records are all of one class, or their labels are equal."""
+    ci95: Interval | None
+    """Confidence interval (95 %) of the metric over records; None where it cannot be measured."""
     count: int
     """Number of held-out records."""
     undefended: Undefended | None = None

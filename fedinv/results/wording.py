@@ -2,16 +2,22 @@
 
 import math
 
+from fedinv.results.replication import Spread
 from fedinv.results.run import Measure, Privacy, Rate, Utility
+
+NOT_MEASURABLE = "not measurable"
+"""Words for a value that is None: there was nothing to judge."""
 
 
 def hits(rate: Rate) -> int:
-    """Number of hits behind a rate: its value times its count."""
-    return round(rate.value * rate.count)
+    """Number of hits behind a rate: its value times its count; 0 where nothing was judged."""
+    return 0 if rate.value is None else round(rate.value * rate.count)
 
 
-def percent(share: float) -> str:
-    """A share as "41.0 %"; only 0 reads "0.0 %" and only 1 reads "100.0 %"."""
+def percent(share: float | None) -> str:
+    """A share as "41.0 %"; only 0 reads "0.0 %", only 1 reads "100.0 %", and None reads "not measurable"."""
+    if share is None:
+        return NOT_MEASURABLE
     if 0 < share < 0.0005:
         return "<0.1 %"
     if 0.9995 <= share < 1:
@@ -22,7 +28,9 @@ def percent(share: float) -> str:
 def measure_text(measure: Measure, at: float | None = None) -> tuple[str, str, str | None]:
     """A measure's value (or `at` instead), its prior and its bound in its unit, as texts; None for no bound."""
 
-    def text(value: float) -> str:
+    def text(value: float | None) -> str:
+        if value is None:
+            return NOT_MEASURABLE
         return percent(value).replace(" ", "") if measure.share else f"{value:.3g}"
 
     bound = None if measure.bound is None else text(measure.bound)
@@ -49,6 +57,19 @@ UNITS = {"example": "record", "client": "client"}
 """Words for the units that epsilon protects, by the name of the unit in results."""
 
 
+def metric_value(value: float | None) -> str:
+    """A utility metric as "0.912"; None reads "not measurable"."""
+    return NOT_MEASURABLE if value is None else f"{value:.3f}"
+
+
 def points(value: float) -> str:
     """A difference of a metric in points (hundredths), as "1.5 points"."""
     return f"{100 * value:.1f} points"
+
+
+def spread_text(spread: Spread, share: bool) -> str:
+    """A mean and its standard deviation, as "43.1 ± 2.0 %" of a share and "0.813 ± 0.012" of another number."""
+    if share:
+        deviation = "" if spread.sd is None else f" ± {100 * spread.sd:.1f}"
+        return f"{100 * spread.mean:.1f}{deviation} %"
+    return f"{spread.mean:.3f}" + ("" if spread.sd is None else f" ± {spread.sd:.3f}")

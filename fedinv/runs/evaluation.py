@@ -24,6 +24,7 @@ from fedinv.results.run import (
     Undefended,
     Utility,
 )
+from fedinv.results.wording import metric_text
 from fedinv.runs.attack_runner import AttackPlan, ProgressBars, control_plan, plans, run_attack
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
@@ -106,9 +107,20 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
         privacy=spent,
         attacks=attacks,
         inferences=inferences,
-        notes=[*people.table.notes, *_in_clear(scenario), *_silent(ledger)],
+        notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario), *_silent(ledger)],
         headline=headline(scenario, attacks, spent, utility, scenario.data.people, scenario.data.parties, inferences),
     )
+
+
+def _not_measurable(utility: Utility) -> list[str]:
+    """A note on the metric where it cannot be measured, with what to change."""
+    if utility.value is not None:
+        return []
+    why = "are all of one class" if utility.metric == "auc" else "all have the same label"
+    return [
+        f"{metric_text(utility)} is not measurable: the {utility.count} records held out {why}; raise data.holdout, or "
+        "use more records"
+    ]
 
 
 def _in_clear(scenario: Scenario) -> list[str]:
@@ -134,9 +146,10 @@ def _utility(run: TrainedRun) -> Utility:
     metric: Literal["auc", "r2"] = "auc" if people.table.schema.target is None else "r2"
     measured = auc if metric == "auc" else r2
 
-    def measure(one: TrainedRun) -> tuple[float, Interval]:
+    def measure(one: TrainedRun) -> tuple[float | None, Interval | None]:
         rng = stream(run.scenario.seed, "utility")
-        return measured(one.network(), people.inputs[people.holdout], people.labels[people.holdout], rng)
+        found = measured(one.network(), people.inputs[people.holdout], people.labels[people.holdout], rng)
+        return found or (None, None)
 
     value, interval = measure(run)
     undefended = None

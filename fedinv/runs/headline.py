@@ -36,16 +36,18 @@ def headline(
         return _sentence([f"{why}, so nothing is known of what the server would learn", *price])
     worst, by_field, by_name = worst_case(attacks), worst_fields(attacks), worst_names(attacks)
     rebuilt, total = hits(worst.recovered), worst.recovered.count
+    if not total:
+        return _sentence(["no record was behind the updates that were attacked, so leakage is not measurable", *price])
     learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
     traced = by_name.reidentified if by_name else None
-    if traced is not None and hits(traced) and traced.ci95[0] > max(traced.prior, by_name.chance or 0):  # type: ignore[union-attr]
+    if traced is not None and hits(traced) and _exceeds(traced, by_name.chance if by_name else None):
         of = "" if traced.count == total and rebuilt else f" of {traced.count}"
         learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
     parts = [learned]
     if worst.images is not None and worst.claimed:
         psnr = worst.images.psnr
         parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
-    if worst.recovered.value < 0.5:
+    if (worst.recovered.value or 0.0) < 0.5:
         parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
@@ -66,17 +68,25 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
     return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
 
 
+def _exceeds(rate: Rate, chance: float | None) -> bool:
+    """Whether a rate lies measurably above its prior and above chance."""
+    return rate.ci95 is not None and rate.ci95[0] > max(rate.prior or 0.0, chance or 0.0)
+
+
 def _by_field(rate: Rate, field: str) -> str:
-    numbers = f"({percent(rate.value)} right, guess {percent(rate.prior)})"
-    if rate.value <= rate.prior or rate.ci95[0] <= rate.prior:
-        no_more = "no more" if rate.value <= rate.prior else "not measurably more"
+    if rate.numbers is None:
+        return f"{field} by {field} nothing is measurable"
+    value, interval, prior = rate.numbers
+    numbers = f"({percent(value)} right, guess {percent(prior)})"
+    if interval[0] <= prior:
+        no_more = "no more" if value <= prior else "not measurably more"
         return f"{field} by {field} it knows {no_more} than a guesser {numbers}"
     return f"{field} by {field} it knows more than a guesser {numbers}"
 
 
 def _expected(rate: Rate) -> str:
     """The expected number of records that a guess recovers, as text."""
-    expected = rate.prior * rate.count
+    expected = (rate.prior or 0.0) * rate.count
     if expected == 0:
         return "none"
     return f"{expected:.0f}" if abs(expected - round(expected)) < 0.05 and expected >= 0.95 else f"{expected:.2g}"
@@ -85,9 +95,10 @@ def _expected(rate: Rate) -> str:
 def _control(attacks: Sequence[AttackResult]) -> list[str]:
     """What the same attacks recover without the defenses, at worst; empty where there are no defenses."""
     rates = [attack.undefended.recovered for attack in attacks if attack.undefended is not None]
+    rates = [rate for rate in rates if rate.count]
     if not rates:
         return []
-    worst = max(rates, key=lambda rate: rate.value)
+    worst = max(rates, key=lambda rate: rate.value or 0.0)
     if hits(worst) == 0:
         return ["without the defenses it rebuilds none either, so no defense has proved itself"]
     return [f"without the defenses it rebuilds {hits(worst)} of {worst.count}"]
@@ -106,6 +117,8 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
         claim += " to those who see only the models, and nothing to the server, which sees the updates before the noise"
     if utility.undefended is None:
         return [claim]
+    if utility.value is None or utility.undefended.value is None:
+        return [claim, f"what that costs in {metric_text(utility)} is not measurable on the held-out records"]
     points = 100 * (utility.undefended.value - utility.value)
     if abs(points) < 0.05:
         return [claim, f"the model keeps its {metric_text(utility)}"]

@@ -1,4 +1,4 @@
-"""The paths of all files in a run's folder, and in the folder of a comparison, an assessment or an audit.
+"""The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
 scenario.toml provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
@@ -142,7 +142,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The paths of a comparison, an assessment or an audit; asking for a path neither creates nor reads it."""
+    """The paths of a study of several runs; asking for a path neither creates nor reads it."""
 
     root: Path
     """The study's folder."""
@@ -165,6 +165,10 @@ class StudyFolder:
     def comparison(self, ending: str) -> Path:
         """A comparison's matrix as "json", "csv", "parquet" or "html"."""
         return self.root / f"comparison.{ending}"
+
+    def replication(self, ending: str) -> Path:
+        """What a scenario's runs with several seeds give, as "json" or "html"."""
+        return self.root / f"replication.{ending}"
 
     def run(self, name: str) -> RunFolder:
         """The paths of one of the study's runs, in a folder of that name."""

@@ -156,10 +156,8 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
     scenario = loads(toml)
     run.check(scenario, "inline")
     results = run.anew_or_read(scenario, folder)
-    told = [one for one in results.inferences if one.answered and one.measures]
-    told.sort(
-        key=lambda one: one.measures[0].value - one.measures[0].prior
-    )  # the dictionary keeps the worst of several variants
+    told = [one for one in results.inferences if one.answered and one.measures and one.measures[0].count]
+    told.sort(key=_above)  # the dictionary keeps the worst of several variants
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
     members = [_rate(one) for one in told if one.asks == "membership"]
     asked = [str(attack.column) for attack in scenario.attacks if attack.asks == "attribute"]  # type: ignore[attr-defined]
@@ -178,12 +176,17 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
     )
 
 
+def _above(told: InferenceResult) -> float:
+    first = told.measures[0]
+    return (first.value or 0.0) - (first.prior or 0.0)
+
+
 def _rate(told: InferenceResult) -> Rate:
     first = told.measures[0]
     return Rate(value=first.value, count=first.count, ci95=first.ci95, prior=first.prior)
 
 
-def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
+def _gap(scenario: Scenario, folder: Path, results: Results) -> float | None:
     import numpy as np
 
     from fedinv.federation.streams import stream
@@ -194,14 +197,19 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float:
     held = np.concatenate(people.shares)
     measured = auc if results.utility.metric == "auc" else r2
     network = TrainedRun(scenario, RunFolder(folder)).network()
-    value, _ = measured(network, people.inputs[held], people.labels[held], stream(scenario.seed, "gap"), 1)
-    return value - results.utility.value
+    found = measured(network, people.inputs[held], people.labels[held], stream(scenario.seed, "gap"), 1)
+    return None if found is None or results.utility.value is None else found[0] - results.utility.value
 
 
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
-    """The single change that lowers the share of records recovered most, measurably; None where there is none."""
+    """The single change that lowers the share of records recovered most, measurably; None where there is none.
+
+    A change whose model cannot be measured is not among them: what it costs is not known.
+    """
     base = leaks[0].records
     if base is None:
         return None
-    helped = [one for one in leaks[1:] if one.records is not None and change(base, one.records)[1][1] < 0]
-    return min(helped, key=lambda one: (one.records.value, -one.utility.value), default=None)  # type: ignore[union-attr]
+    found = [(one, change(base, one.records)) for one in leaks[1:] if one.utility.value is not None]
+    helped = [(one, apart) for one, apart in found if apart is not None and apart[1][1] < 0]
+    best = min(helped, key=lambda pair: (pair[1][0], -(pair[0].utility.value or 0.0)), default=None)
+    return None if best is None else best[0]

@@ -11,7 +11,7 @@ from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Assessment, VariationLeak, change, effect
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Rate
-from fedinv.results.wording import hits, metric_text, percent
+from fedinv.results.wording import hits, metric_text, metric_value, percent
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
@@ -36,17 +36,21 @@ def _as_it_is(base: VariationLeak) -> str:
     parts = []
     if base.records is not None:
         whole = base.records
-        parts.append(f"rebuilds {hits(whole)} of {whole.count} records in full (guess {percent(whole.prior)})")
+        parts.append(
+            f"rebuilds {hits(whole)} of {whole.count} records in full (guess {percent(whole.prior)})"
+            if whole.count
+            else "had no record to rebuild, so that what it can rebuild is not measurable"
+        )
     if base.attribute is not None:
         told, column = base.attribute, next(iter(base.columns), "a sensitive value")
         parts.append(
             f"tells {column} of {hits(told)} of {told.count} people whose other fields it knows "
             f"({percent(told.value)}, guess {percent(told.prior)})"
         )
-    if base.membership is not None:
-        low, high = base.membership.ci95
+    if base.membership is not None and base.membership.numbers is not None:
+        value, (low, high), _ = base.membership.numbers
         parts.append(
-            f"tells from the trained model alone who took part, with an AUC of {base.membership.value:.3f} "
+            f"tells from the trained model alone who took part, with an AUC of {value:.3f} "
             f"({low:.3f} to {high:.3f}, chance 0.5)"
         )
     return "as it is, the server " + ", ".join(parts) if parts else "no attack had anything to attack"
@@ -59,9 +63,10 @@ def _complexity(leaks: Sequence[VariationLeak]) -> str:
         more = less = level = 0
         for one in leaks[1:]:
             before, after = getattr(base, name), getattr(one, name)
-            if not one.complexity or before is None or after is None:
+            apart = change(before, after)
+            if not one.complexity or apart is None:
                 continue
-            _, (low, high) = change(before, after)
+            _, (low, high) = apart
             low, high = (low, high) if one.complexity > 0 else (-high, -low)
             more, less, level = more + (low > 0), less + (high < 0), level + (low <= 0 <= high)
         total = more + less + level
@@ -75,7 +80,7 @@ def _columns(base: VariationLeak) -> str:
         return ""
     told = [
         f"{name} {percent(rate.value)} (guess {percent(rate.prior)})"
-        for name, rate in sorted(base.columns.items(), key=lambda one: one[1].prior - one[1].value)
+        for name, rate in sorted(base.columns.items(), key=lambda one: (one[1].prior or 0.0) - (one[1].value or 0.0))
     ]
     return "of the sensitive columns, everything else about a person being known, the updates tell " + ", ".join(told)
 
@@ -113,15 +118,16 @@ def _unusualness(rate: Rate | None) -> str:
         return ""
     return (
         f"of the quarter of people least like anyone else {hits(rate)} of {rate.count} are rebuilt, of the most usual "
-        f"quarter {round(rate.prior * rate.count)} of {rate.count}"
+        f"quarter {round((rate.prior or 0.0) * rate.count)} of {rate.count}"
     )
 
 
 def _attacker(leaks: Sequence[VariationLeak]) -> list[str]:
     base, found = leaks[0].records, []
     for one in leaks:
-        if one.axis == "attacker" and base is not None and one.records is not None:
-            apart, (low, high) = change(base, one.records)
+        found_change = change(base, one.records)
+        if one.axis == "attacker" and one.records is not None and found_change is not None:
+            apart, (low, high) = found_change
             said = "it makes no measurable difference" if low <= 0 <= high else f"{100 * apart:+.1f} points of records"
             found.append(f"where {one.change}: {hits(one.records)} of {one.records.count} records ({said})")
     return ["; ".join(found)] if found else []
@@ -129,7 +135,9 @@ def _attacker(leaks: Sequence[VariationLeak]) -> list[str]:
 
 def _help(leaks: Sequence[VariationLeak]) -> str:
     best, base = most_helpful(leaks), leaks[0]
-    if base.records is None or not hits(base.records):
+    if base.records is None or not base.records.count:
+        return "no change is recommended, as what is rebuilt is not measurable"
+    if not hits(base.records):
         return "no record is rebuilt as it is, so no change can lower that"
     if best is None or best.records is None:
         return "no single change of those tried lowers the records rebuilt measurably"
@@ -137,5 +145,5 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
     return (
         f"the single change that lowers it most: {best.change}, {hits(base.records)} of {base.records.count} to "
         f"{hits(best.records)} of {best.records.count} records, {effect(base.records, best.records)} points, at "
-        f"{metric} {base.utility.value:.3f} to {best.utility.value:.3f}"
+        f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}"
     )

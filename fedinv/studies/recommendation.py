@@ -1,5 +1,6 @@
 """Conclusions from a comparison: which stacks of defenses are dominated, and which one to use."""
 
+import math
 from collections.abc import Sequence
 
 from fedinv.results.comparison import NONE, Domination, Row
@@ -12,12 +13,12 @@ def dominated(found: Sequence[Row]) -> list[Domination]:
     for row in found:
         better = [other for other in found if other is not row and _dominates(other, row)]
         if better and row.worst is not None:
-            best = min(better, key=lambda other: (other.worst.leakage if other.worst else 1.0, other.lost.value))
+            best = min(better, key=lambda other: (other.worst.leakage if other.worst else 1.0, _lost(other)))
             assert best.worst is not None
             says = (
                 f"{row.defenses} is dominated by {best.defenses}: {100 * best.worst.leakage:.0f} against "
-                f"{100 * row.worst.leakage:.0f} % leaked at worst, {points(best.lost.value)} against "
-                f"{points(row.lost.value)} lost"
+                f"{100 * row.worst.leakage:.0f} % leaked at worst, {points(_lost(best))} against "
+                f"{points(_lost(row))} lost"
             )
             told.append(Domination(defenses=row.defenses, by=best.defenses, says=says))
     return told
@@ -28,16 +29,18 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
 
     Among stacks whose leaks do not differ beyond the interval, one with a guarantee is preferred, then the cheapest.
     """
-    told = [row for row in found if row.worst is not None]
+    if found and all(row.lost.value is None for row in found):
+        return f"{metric} is not measurable on the held-out records, so no defense's cost is: nothing is recommended."
+    told = [row for row in found if row.worst is not None and row.lost.value is not None]
     if not told:
         return "No attack was strong enough to tell the defenses apart: nothing can be recommended."
-    within = [row for row in told if row.lost.value <= limit and row.defenses != NONE]
+    within = [row for row in told if _lost(row) <= limit and row.defenses != NONE]
     allowed = f"At most {points(limit)} of {metric}"
     if not within:
-        cheapest = min((row for row in told if row.defenses != NONE), key=lambda row: row.lost.value, default=None)
+        cheapest = min((row for row in told if row.defenses != NONE), key=_lost, default=None)
         if cheapest is None:
             return "Only the scenario without defenses was run: there is nothing to recommend."
-        return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(cheapest.lost.value)}."
+        return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(_lost(cheapest))}."
     least = min(within, key=lambda row: row.worst.leakage)  # type: ignore[union-attr]
     plain = next((row.worst for row in told if row.defenses == NONE), None)
     if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
@@ -45,7 +48,7 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
         nothing = f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
         return nothing + _instead(told)
     level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
-    best = min(level, key=lambda row: (not row.guaranteed, row.lost.value))
+    best = min(level, key=lambda row: (not row.guaranteed, _lost(row)))
     worst = best.worst
     assert worst is not None
     stopped = worst.verdict == "not measurable"
@@ -56,9 +59,9 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
     held = UNPROVEN if stopped else "nothing is guaranteed"
     if best.guaranteed and best.epsilon is not None:
         held = f"guaranteed is epsilon {epsilon_text(best.epsilon)} per {UNITS[str(best.unit)]}"
-    low, high = best.lost.ci95 or (best.lost.value, best.lost.value)
+    low, high = best.lost.ci95 or (_lost(best), _lost(best))
     more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
-    said = f"{allowed}: {leaked}, {points(best.lost.value)} are lost{more}, and {held}."
+    said = f"{allowed}: {leaked}, {points(_lost(best))} are lost{more}, and {held}."
     return said if stopped else said + _instead(told)
 
 
@@ -67,15 +70,22 @@ def _instead(told: Sequence[Row]) -> str:
     holding = [row for row in told if row.worst is not None and row.worst.verdict == "not measurable"]
     if not holding:
         return ""
-    cheapest = min(holding, key=lambda row: row.lost.value)
-    return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(cheapest.lost.value)}."
+    cheapest = min(holding, key=_lost)
+    return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(_lost(cheapest))}."
 
 
 UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
 
 
+def _lost(row: Row) -> float:
+    """Loss of the metric; infinite where it cannot be measured, so that such a row is never preferred."""
+    return math.inf if row.lost.value is None else row.lost.value
+
+
 def _dominates(one: Row, other: Row) -> bool:
     if one.worst is None or other.worst is None or NONE in (one.defenses, other.defenses):
+        return False
+    if one.lost.value is None or other.lost.value is None:
         return False
     no_more = one.worst.leakage <= other.worst.leakage and one.lost.value <= other.lost.value
     cheaper = one.lost.ci95 and other.lost.ci95 and one.lost.ci95[1] < other.lost.ci95[0]

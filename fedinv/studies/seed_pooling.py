@@ -25,7 +25,7 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
         if not ran:
             continue
         pairs = [(one, other) for seed, one in ran.items() if isinstance(other := plain[seed], Results)]
-        lost = _cost([other.utility.value - one.utility.value for one, other in pairs])
+        lost = _cost([_less(other.utility.value, one.utility.value) for one, other in pairs])
         spent = [one.privacy for one in ran.values()]
         claimed = [one.epsilon for one in spent if one.epsilon is not None]
         control = {leak.attack: leak for leak in base[0].leaks} if base else None
@@ -68,17 +68,19 @@ def _leaks(
         parameters = attack.model_dump(mode="json")
         records = [a for one in ran for a in one.attacks if a.parameters == parameters and a.variant == variant]
         others = [i for one in ran for i in one.inferences if i.parameters == parameters and i.variant == variant]
-        if records:
-            yield _of_records(name, variant, records, control)
-        elif others and any(one.measures for one in others):
-            yield _of_measures(name, variant, [one for one in others if one.measures], control)
+        others = [one for one in others if one.measures and one.measures[0].count]
+        if any(a.records for a in records):
+            yield _of_records(name, variant, [a for a in records if a.records], control)
+        elif others:
+            yield _of_measures(name, variant, others, control)
 
 
 def _of_records(
     name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, DefenseLeak] | None
 ) -> DefenseLeak:
     fields, recovered = _pooled([a.field_accuracy for a in found], exact=False), _pooled([a.recovered for a in found])
-    leakage, interval = above_guess(fields.value, fields.ci95, fields.prior)
+    assert fields.numbers is not None  # there are records
+    leakage, interval = above_guess(*fields.numbers)
     return DefenseLeak(
         attack=name,
         variant=variant,
@@ -95,16 +97,17 @@ def _of_measures(
     name: str, variant: Variant, found: Sequence[InferenceResult], control: Mapping[str, DefenseLeak] | None
 ) -> DefenseLeak:
     first = [one.measures[0] for one in found]
-    mean = fmean(m.value for m in first)
-    half = math.sqrt(sum(((m.ci95[1] - m.ci95[0]) / 2) ** 2 for m in first)) / len(first)
-    prior = fmean(m.prior for m in first)
+    known = [m.numbers for m in first if m.numbers is not None]
+    mean = fmean(value for value, _, _ in known)
+    half = math.sqrt(sum(((ci95[1] - ci95[0]) / 2) ** 2 for _, ci95, _ in known)) / len(known)
+    prior = fmean(guess for _, _, guess in known)
     pooled = first[0].model_copy(
         update={"value": mean, "prior": prior, "ci95": (mean - half, mean + half), "count": sum(m.count for m in first)}
     )
     if pooled.lower_leaks:
         leakage, interval = (prior - mean) / prior, ((prior - mean - half) / prior, (prior - mean + half) / prior)
     else:
-        leakage, interval = above_guess(mean, pooled.ci95, prior)
+        leakage, interval = above_guess(mean, (mean - half, mean + half), prior)
     return DefenseLeak(
         attack=name,
         variant=variant,
@@ -143,21 +146,28 @@ def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
     a record, it is combined from the runs' own intervals.
     """
     count = sum(rate.count for rate in rates)
-    if not count:
+    known = [(rate.count / count, *rate.numbers) for rate in rates if rate.numbers is not None]
+    if not known:
         return rates[0]
-    shares = [rate.count / count for rate in rates]
-    value = sum(s * rate.value for s, rate in zip(shares, rates, strict=True))
-    prior = sum(s * rate.prior for s, rate in zip(shares, rates, strict=True))
+    value = sum(share * mean for share, mean, _, _ in known)
+    prior = sum(share * guess for share, _, _, guess in known)
     if exact:
         interval = clopper_pearson(round(value * count), count)
     else:
-        low = math.sqrt(sum((s * (rate.value - rate.ci95[0])) ** 2 for s, rate in zip(shares, rates, strict=True)))
-        high = math.sqrt(sum((s * (rate.ci95[1] - rate.value)) ** 2 for s, rate in zip(shares, rates, strict=True)))
+        low = math.sqrt(sum((share * (mean - ci95[0])) ** 2 for share, mean, ci95, _ in known))
+        high = math.sqrt(sum((share * (ci95[1] - mean)) ** 2 for share, mean, ci95, _ in known))
         interval = value - low, value + high
     return Rate(value=min(1.0, value), count=count, ci95=interval, prior=min(1.0, prior))
 
 
-def _cost(values: Sequence[float]) -> Cost:
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _cost(found: Sequence[float | None]) -> Cost:
+    values = [value for value in found if value is not None]
+    if len(values) < len(found):
+        return Cost(value=None, ci95=None)
     mean = fmean(values)
     if len(values) < 2:
         return Cost(value=mean, ci95=None)

@@ -153,7 +153,7 @@ TRAIN = {
     "no weight": metrics(6, 0.0),
     "weight nan": metrics(6, float("nan")),
     "weight 1.7e308": metrics(6, 1.7e308),
-}  # fmt: skip
+}
 
 
 def running(monkeypatch, hostile, stage, text):
@@ -216,7 +216,7 @@ def node(**said):
     return hostile
 
 
-OTHER = '{"columns":[{"kind":"continuous","name":"<b>","mean":0,"std":1,"low":0,"high":1,"mode":0}],"label":"y","classes":["a","b"]}'  # fmt: skip  # noqa: E501
+OTHER = '{"columns":[{"kind":"continuous","name":"<b>","mean":0,"std":1,"low":0,"high":1,"mode":0}],"label":"y","classes":["a","b"]}'  # noqa: E501
 REGISTER = {
     "below 0": node(**{"partition-id": -1}),
     "another's": node(**{"partition-id": 0}),
@@ -244,8 +244,15 @@ def ledger(text):
     return lambda reply, message: Message(RecordDict({"ledger": ConfigRecord({"events": text})}), reply_to=message)
 
 
-GOOD = {"noise_multiplier": 1.0, "sampling_rate": 0.5, "steps": 2, "delta": 1e-5, "unit": "example",
-        "neighbors": "add-or-remove-one", "mechanism": "dp-sgd"}  # fmt: skip
+GOOD = {
+    "noise_multiplier": 1.0,
+    "sampling_rate": 0.5,
+    "steps": 2,
+    "delta": 1e-5,
+    "unit": "example",
+    "neighbors": "add-or-remove-one",
+    "mechanism": "dp-sgd",
+}
 LEDGER = {
     "no JSON": ledger("{"),
     "deep": ledger("[" * 100_000),

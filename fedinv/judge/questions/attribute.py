@@ -41,6 +41,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         return Inference("told no attribute: the records are images", [])
     schema, column = setting.people.table.schema, column_of(setting)
     rows = np.concatenate([_rows(setting, one.seen) for one in heard])
+    if not len(rows):
+        return Inference(f"told {column.name} of nobody: no record was behind the updates", [])
     at = schema.slices[schema.names.index(column.name)]
     truth, options = setting.people.inputs[rows][:, at].double(), _options(column).double()
     guess = schema.guess(len(rows))[:, at].double()
@@ -63,8 +65,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         measures.append(_evenly(column, truth.argmax(1).numpy(), right, guessed, rng))
     best = measures[0]
     says = (
-        f"told {column.name} of {round(best.value * best.count)} of {best.count} people whose other fields it knew "
-        f"({best.value:.1%}, guess {best.prior:.1%})"
+        f"told {column.name} of {int(right.sum())} of {best.count} people whose other fields it knew "
+        f"({right.mean():.1%}, guess {guessed.mean():.1%})"
     )
     return Inference(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, right)])
 
@@ -91,7 +93,7 @@ def _right(values: torch.Tensor, truth: torch.Tensor, tolerance: float) -> NDArr
 
 def _share(name: str, right: NDArray[np.bool_], guessed: NDArray[np.bool_]) -> Measure:
     hits, total = int(right.sum()), len(right)
-    value, prior = (float(v.mean()) if total else 0.0 for v in (right, guessed))
+    value, prior = float(right.mean()), float(guessed.mean())
     return Measure(name=name, value=value, count=total, ci95=clopper_pearson(hits, total), prior=prior)
 
 
@@ -105,7 +107,7 @@ def _evenly(
     """Mean accuracy over the values that occur (balanced accuracy): rare ones count as much as frequent ones."""
     counts = np.bincount(truth, minlength=column.width)
     weights = 1 / counts[truth]
-    value, prior = (float(np.average(v, weights=weights)) if len(v) else 0.0 for v in (right, guessed))
+    value, prior = (float(np.average(v, weights=weights)) for v in (right, guessed))
     return Measure(
         name=f"the same, each value of {column.name} counting alike",
         value=value,

@@ -164,7 +164,7 @@ def _table(setting: Setting, portraits: Portraits, rng: np.random.Generator) -> 
         f"told {hits} of {total} fields of what is typical of a class ({right.mean():.1%}, guess {guessed.mean():.1%})"
     )
     if direction is not None:
-        says += f"; how the classes differ correlates with the truth by {direction.value:.2f}"
+        says += f"; how the classes differ correlates with the truth by {direction.value or 0.0:.2f}"
     return Inference(says, measures, exhibits=[_exhibit(schema, portraits, right)])
 
 

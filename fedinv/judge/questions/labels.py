@@ -26,13 +26,17 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         at = true_rows(setting.scenario, people, one.seen.clients, one.seen.last.round)
         truth = np.bincount(people.labels.numpy()[at], minlength=len(classes))
         n, guess = len(at), _rounded(shares * len(at), len(at))
+        if not n:  # a Poisson-sampled batch may be empty
+            continue
         said = one.answer.scores[0].numpy() if isinstance(one.answer, Answer) and len(one.answer.scores) else guess
-        right.append(np.minimum(truth, said).sum() / max(1, n))
-        guessed.append(np.minimum(truth, guess).sum() / max(1, n))
+        right.append(np.minimum(truth, said).sum() / n)
+        guessed.append(np.minimum(truth, guess).sum() / n)
         sizes.append(n)
         rows.append([str(one.seen.clients[0]), str(one.seen.last.round), _listed(truth), _listed(said)])
     weights, total = np.array(sizes, float), sum(sizes)
-    value, prior = (float(np.average(v, weights=weights)) if total else 0.0 for v in (right, guessed))
+    if not total:
+        return Inference("counted no labels: no record was behind the updates", [])
+    value, prior = (float(np.average(v, weights=weights)) for v in (right, guessed))
     measure = Measure(
         name="labels right",
         value=value,

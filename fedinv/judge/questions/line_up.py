@@ -73,7 +73,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     theory = "" if bound is None else f"; theory says at most {bound:.1%}"
     says = (
         f"named the one of {size} who was in the batch {named} of {tried} times "
-        f"({measure.value:.1%}, guess {1 / size:.1%}{theory})"
+        f"({named / tried:.1%}, guess {1 / size:.1%}{theory})"
     )
     shown = Exhibit(
         title=f"Line-ups of {size}: who was in the batch, told by one who knows the rest of it",

@@ -44,6 +44,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     score, truth = np.concatenate(scores), np.concatenate(member)
     who = np.concatenate(people)
     inside, outside = score[truth], score[~truth]
+    if not len(inside) or not len(outside):
+        return Inference(f"told nobody's membership: there were no {'others' if len(inside) else 'members'}", [])
     # the same person may be scored in several observations: people are resampled, not scores
     drawn = list(zip(_redrawn(inside, who[truth], rng), _redrawn(outside, who[~truth], rng), strict=True))
     members, others = len(np.unique(who[truth])), len(np.unique(who[~truth]))

@@ -36,12 +36,17 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     shares, rows = float(has.mean()), []
     off, guessed = [], []
     for one in heard:
-        truth = float(has[true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round)].mean())
+        used = has[true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round)]
+        if not len(used):  # a Poisson-sampled batch may be empty, and nobody has a share of nothing
+            continue
+        truth = float(used.mean())
         answered = isinstance(one.answer, Answer) and len(one.answer.scores) > 0
         told = float(one.answer.scores[0, 0]) if isinstance(one.answer, Answer) and answered else shares
         off.append(abs(told - truth))
         guessed.append(abs(shares - truth))
         rows.append([str(one.seen.clients[0]), str(one.seen.last.round), f"{truth:.1%}", f"{told:.1%}"])
+    if not off:
+        return Inference("told no share: no record was behind the updates", [])
     what = (
         f"{column.name} above {column.mean:.4g}"
         if not isinstance(column, Categorical)
@@ -56,8 +61,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         lower_leaks=True,
     )
     says = (
-        f"told the share of people with {what} to {100 * measure.value:.1f} points on average at {measure.count} "
-        f"clients (guess {100 * measure.prior:.1f})"
+        f"told the share of people with {what} to {100 * float(np.mean(off)):.1f} points on average at {measure.count} "
+        f"clients (guess {100 * float(np.mean(guessed)):.1f})"
     )
     shown = Exhibit(
         title=f"Share of a client's people with {what}; {shares:.1%} of all",

@@ -46,20 +46,23 @@ def heat(found: Comparison) -> bytes:
 
 
 def front(found: Comparison) -> bytes:
-    """Plot, PNG, of the worst leakage against the utility that each stack loses; the Pareto front is a line."""
-    rows = [row for row in found.rows if row.worst is not None]
+    """Plot, PNG, of the worst leakage against the utility that each stack loses; the Pareto front is a line.
+
+    Stacks of which either is not measurable have no point.
+    """
+    rows = [row for row in found.rows if row.worst is not None and row.lost.value is not None]
     out = {one.defenses for one in found.dominated}
 
     def fill(figure: Any) -> None:
         axes = figure.subplots()
         axes.grid(True, axis="both")
-        best = sorted((r for r in rows if r.defenses not in out), key=lambda r: (r.lost.value, _leak(r)))
+        best = sorted((r for r in rows if r.defenses not in out), key=lambda r: (_lost(r), _leak(r)))
         least, joined = 2.0, []
         for row in best:  # the line joins those on the front by their point estimates
             if _leak(row) < least:
                 joined.append(row)
                 least = _leak(row)
-        axes.plot([100 * r.lost.value for r in joined], [100 * _leak(r) for r in joined], color=BLUE, linewidth=1)
+        axes.plot([100 * _lost(r) for r in joined], [100 * _leak(r) for r in joined], color=BLUE, linewidth=1)
         for row in rows:
             color = VERMILION if row.defenses == NONE else GRAY if row.defenses in out else BLUE
             low, high = row.worst.ci95 if row.worst else (0.0, 0.0)
@@ -67,10 +70,10 @@ def front(found: Comparison) -> bytes:
             wide = None
             if row.lost.ci95 is not None:
                 wide = [[50 * (row.lost.ci95[1] - row.lost.ci95[0])]]
-            x, y = 100 * row.lost.value, 100 * _leak(row)
+            x, y = 100 * _lost(row), 100 * _leak(row)
             axes.errorbar([x], [y], bars, wide, "o", color=color, ecolor=color, elinewidth=0.7, markersize=6)
         for near in _groups(rows):
-            x, y = 100 * sum(r.lost.value for r in near) / len(near), 100 * max(map(_leak, near))
+            x, y = 100 * sum(map(_lost, near)) / len(near), 100 * max(map(_leak, near))
             numbers = textwrap.fill(" ".join(str(n) for n in sorted(rows.index(r) + 1 for r in near)), 8)
             axes.annotate(numbers, (x, y), (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=8.5)
         axes.axvline(100 * found.limit, color=GRAY, linewidth=0.8, linestyle=":")
@@ -95,17 +98,21 @@ def _name(row: Row) -> str:
 
 def _groups(rows: list[Row]) -> list[list[Row]]:
     """Rows grouped so that those whose points would overlap share one label."""
-    wide = max(1e-9, max(r.lost.value for r in rows) - min(r.lost.value for r in rows)) if rows else 1.0
+    wide = max(1e-9, max(map(_lost, rows)) - min(map(_lost, rows))) if rows else 1.0
     found: list[list[Row]] = []
-    for row in sorted(rows, key=lambda r: r.lost.value):
+    for row in sorted(rows, key=_lost):
         for group in found:
             last = group[-1]
-            if row.lost.value - last.lost.value < 0.05 * wide and abs(_leak(row) - _leak(last)) < 0.05:
+            if _lost(row) - _lost(last) < 0.05 * wide and abs(_leak(row) - _leak(last)) < 0.05:
                 group.append(row)
                 break
         else:
             found.append([row])
     return found
+
+
+def _lost(row: Row) -> float:
+    return row.lost.value or 0.0
 
 
 def _leak(row: Row) -> float:

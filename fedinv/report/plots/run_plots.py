@@ -42,8 +42,8 @@ STYLE: Any = {
 def draw(run: Run) -> dict[str, bytes]:
     """Every plot for which the run has numbers, by name, as PNG."""
     attacks, columns = run.results.attacks, reading.by_column(run)
-    drawn = {"utility": utility(run.results.utility)}
-    if attacks:
+    drawn = {} if run.results.utility.value is None else {"utility": utility(run.results.utility)}
+    if any(attack.records for attack in attacks):
         drawn["leakage"] = leakage(attacks, reading.labels(attacks))
     if columns:
         drawn["columns"] = by_column(columns)
@@ -80,7 +80,7 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
         (f"Records recovered (every {field} right)", [a.recovered for a in attacks]),
         ("Traced to the right person", [a.reidentified for a in attacks]),
     ]
-    panels = [panel for panel in panels if any(panel[1])]
+    panels = [panel for panel in panels if any(rate and rate.count for rate in panel[1])]
     wrapped = [_wrap(label, 22) for label in labels]
     lines = sum(label.count("\n") + 1 for label in wrapped)
 
@@ -89,9 +89,10 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
         for ax, (title, rates) in zip(axes, panels, strict=True):
             ax.set_title(title)
             for y, rate in enumerate(rates):
-                if rate is not None:
-                    _interval(ax, rate.value, rate.ci95, y)
-                    ax.plot(rate.prior, y, "|", color=VERMILION, markersize=17, markeredgewidth=2.4, zorder=4)
+                if rate is not None and rate.numbers is not None:
+                    value, interval, prior = rate.numbers
+                    _interval(ax, value, interval, y)
+                    ax.plot(prior, y, "|", color=VERMILION, markersize=17, markeredgewidth=2.4, zorder=4)
             ax.set_yticks(range(len(wrapped)), wrapped)
             ax.set_ylim(len(wrapped) - 0.4, -0.6)
             _shares(ax, "")
@@ -102,12 +103,16 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
 
 
 def utility(measured: Utility) -> bytes:
-    """The model's AUC or R² with its interval, PNG, beside that without defenses and that of an uninformed model."""
+    """The model's AUC or R² with its interval, PNG, beside that without defenses and that of an uninformed model.
+
+    A value that is not measurable has no row; one of them must be measurable.
+    """
     chance, least = (0.5, 0.45) if measured.metric == "auc" else (0.0, -0.05)
     knows_nothing = "chance" if measured.metric == "auc" else "the mean"
-    rows = [("this run", measured.value, measured.ci95)]
+    found = [("this run", measured.value, measured.ci95)]
     if measured.undefended:
-        rows.append(("without defenses", measured.undefended.value, measured.undefended.ci95))
+        found.append(("without defenses", measured.undefended.value, measured.undefended.ci95))
+    rows = [(name, value, interval) for name, value, interval in found if value is not None and interval is not None]
 
     def fill(figure: Any) -> None:
         ax = figure.subplots()

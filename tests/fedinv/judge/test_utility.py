@@ -54,4 +54,20 @@ def test_r2_of_the_mean_is_zero_and_so_is_that_of_rubbish():
     mean = targets.mean().expand(40, 1)
     assert r2(Given(), mean, targets, np.random.default_rng(0))[0] == pytest.approx(0, abs=1e-9)
     assert r2(Given(), torch.full((40, 1), float("inf")), targets, np.random.default_rng(0)) == (0.0, (0.0, 0.0))
-    assert r2(Given(), targets[:, None], torch.ones(40), np.random.default_rng(0))[0] == 0.0
+
+
+@pytest.mark.parametrize("rubbish", [0.0, float("nan")])
+def test_labels_that_are_all_the_same_measure_nothing(rubbish):
+    assert r2(Given(), torch.full((40, 1), rubbish), torch.ones(40), np.random.default_rng(0)) is None
+    for label in (0, 1):
+        labels = torch.full((40,), label)
+        assert auc(Given(), torch.full((40, 2), rubbish), labels, np.random.default_rng(0)) is None
+
+
+def test_a_single_positive_is_measured_without_a_warning():
+    labels = torch.zeros(40, dtype=torch.long)
+    labels[3] = 1
+    logits = torch.stack([torch.zeros(40), torch.arange(40.0)], 1)
+    value, (low, high) = auc(Given(), logits, labels, np.random.default_rng(0))
+    assert value == pytest.approx(3 / 39)
+    assert 0 <= low <= value <= high <= 1

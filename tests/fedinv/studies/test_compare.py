@@ -97,7 +97,7 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     again = compare([chosen[0], *stacks(["top-k"])], ["exact", "labels"], 1, tmp_path / "two", 1)
     assert len(list((tmp_path / ".cells").iterdir())) == len(cells) + 1
     assert all((cell / "ledger.json").stat().st_mtime_ns == when for cell, when in trained.items())
-    assert again.rows[0].worst.leakage >= plain.worst.leakage
+    assert again.rows[0].worst.leakage > 0.9  # of one seed, not of two
     labels = next(one for one in again.rows[0].leaks if one.attack == "labels")
     assert labels.measure is not None
     assert labels.recovered is None

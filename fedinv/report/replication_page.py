@@ -1,0 +1,22 @@
+"""A replication's files: JSON for other programs, and an HTML page with a dot for each seed."""
+
+import base64
+from pathlib import Path
+
+from fedinv.report.html import rendered
+from fedinv.results.replication import Replication
+from fedinv.results.wording import spread_text
+from fedinv.storage import files
+from fedinv.storage.run_folder import StudyFolder
+
+
+def write(found: Replication, folder: Path) -> Path:
+    """Write replication.json and .html, and return the page's path."""
+    from fedinv.report.plots.replication_plot import dots
+
+    place = StudyFolder(folder)
+    files.write_json(place.replication("json"), found.model_dump(mode="json"))
+    picture = base64.b64encode(dots(found)).decode() if found.measures else None
+    page = rendered("replication.html.j2", {"spread": spread_text}, {"found": found, "picture": picture})
+    files.write(place.replication("html"), page)
+    return place.replication("html")

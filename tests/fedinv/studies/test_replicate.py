@@ -1,0 +1,124 @@
+import html
+import json
+import math
+from statistics import stdev
+
+import pytest
+
+import fedinv
+from fedinv.errors import RequestError, RunError
+from fedinv.report import replication_page
+from fedinv.results.replication import Replication, Spread
+from fedinv.scenario.reading import loads
+from fedinv.studies import replicate as replicating
+from fedinv.studies.workers import Workers
+
+ATTACKS = '[[attacks]]\nkind = "exact"\nfall_back = false\n[[attacks]]\nkind = "labels"\n'
+DEFENSE = '[[defenses]]\nkind = "top-k"\nkeep = 0.2\n'
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def twice(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeds")
+    scenario = loads(tiny + DEFENSE + ATTACKS)
+    return scenario, folder, replicating.replicate(scenario, 2, folder, Workers(1), quiet)
+
+
+def test_each_seed_is_a_run_of_its_own_and_the_means_are_those_of_their_results(twice):
+    scenario, folder, found = twice
+    assert found.seeds == [scenario.seed, scenario.seed + 1] and not found.failed
+    runs = [fedinv.open_run(folder / name).results for name in found.runs]
+    assert [one.seed for one in runs] == found.seeds
+    for one in found.measures:
+        if one.attack != "exact" or one.measure != "recovered":
+            continue
+        judged = [next(a for a in run.attacks if a.variant == one.variant) for run in runs]
+        assert one.value.values == [a.recovered.value for a in judged]
+        assert one.guess.values == [a.recovered.prior for a in judged]
+        assert one.undefended.values == [a.undefended.recovered.value for a in judged]
+        assert one.count == sum(a.recovered.count for a in judged)
+    assert {one.variant for one in found.measures if one.attack == "exact"} == {a.variant for a in runs[0].attacks}
+    assert {"labels"} == {one.attack for one in found.measures} - {"exact"}
+    lost = [one.utility.undefended.value - one.utility.value for one in runs]
+    assert found.lost.values == pytest.approx(lost)
+    assert found.lost.sd == pytest.approx(stdev(lost))
+
+
+def test_seeds_differ_in_people_and_weights(twice):
+    _, folder, found = twice
+    first, second = (fedinv.open_run(folder / name) for name in found.runs)
+    assert first.results.utility.value != second.results.utility.value
+    sent = [run.observations[0].last.sent["0.weight"] for run in (first, second)]
+    assert not sent[0].equal(sent[1])
+
+
+def test_finished_seeds_are_not_run_again_and_more_are_added(twice, monkeypatch):
+    scenario, folder, before = twice
+    began = []
+    run = replicating.run.run
+    monkeypatch.setattr(replicating.run, "run", lambda *given: began.append(given[0].seed) or run(*given))
+    for seed, results in (
+        (seed, replicating._one(_toml(scenario, seed), folder / f"seed-{seed}")) for seed in before.seeds
+    ):
+        assert results.seed == seed
+    assert began == []
+    other = scenario.seed + 2
+    assert replicating._one(_toml(scenario, other), folder / f"seed-{other}").seed == other
+    assert began == [other]
+
+
+def test_a_folder_of_another_scenario_is_refused(twice):
+    scenario, folder, _ = twice
+    changed = scenario.model_copy(update={"attacks": scenario.attacks[:1]})
+    with pytest.raises(RequestError, match="finished run"):
+        replicating._one(changed.to_toml(), folder / f"seed-{scenario.seed}")
+
+
+def test_a_spread_is_the_mean_with_students_interval():
+    found = Spread.over([0.2, None, 0.4, 0.6])
+    assert (found.mean, found.low, found.high, found.values) == (pytest.approx(0.4), 0.2, 0.6, [0.2, None, 0.4, 0.6])
+    assert found.sd == pytest.approx(0.2)
+    half = 4.30265273 * 0.2 / math.sqrt(3)  # Student's t, 2 degrees of freedom, 97.5 %
+    assert found.ci95 == pytest.approx((0.4 - half, 0.4 + half))
+    alone = Spread.over([0.5])
+    assert (alone.sd, alone.ci95) == (None, None)
+    assert Spread.over([None, None]) is None
+
+
+def test_failed_seeds_are_named_and_nothing_is_pooled_where_all_fail(twice, tmp_path):
+    scenario, folder, found = twice
+    results = {seed: fedinv.open_run(folder / name).results for seed, name in zip(found.seeds, found.runs, strict=True)}
+    told = replicating.pooled(scenario, results, {9: "the disk is full"})
+    assert told.failed == {9: "the disk is full"}
+    page = replication_page.write(told, tmp_path).read_text()
+    assert "seed 9 did not run: the disk is full" in page
+    for seed in range(scenario.seed, scenario.seed + 2):
+        (tmp_path / f"seed-{seed}").write_text("in the way")
+    with pytest.raises(RunError, match=f"no seed succeeded; seed {scenario.seed}: .*is a file"):
+        replicating.replicate(scenario, 2, tmp_path, Workers(1), quiet)
+
+
+def test_the_files_hold_what_was_found(twice, tmp_path):
+    _, _, found = twice
+    page = replication_page.write(found, tmp_path)
+    assert Replication.model_validate(json.loads((tmp_path / "replication.json").read_text())) == found
+    text = html.unescape(page.read_text())
+    assert found.says in text and all(f"{run}/report.html" in text for run in found.runs)
+    assert "<script" not in text
+
+
+def test_the_outcome_is_a_frame_with_a_row_for_each_measure_and_seed(twice):
+    _, folder, found = twice
+    outcome = fedinv.outcomes.Replication(folder, found)
+    table = outcome.to_frame()
+    assert len(table) == 2 * len(found.measures)
+    assert [run.results.seed for run in outcome.runs] == found.seeds
+    assert "labels (static)" in outcome._repr_html_() and found.says in html.unescape(outcome._repr_html_())
+
+
+def _toml(scenario, seed):
+    return scenario.model_copy(update={"seed": seed}).to_toml()
