@@ -282,6 +282,8 @@ def _header(path: Path, delimiter: str) -> list[str]:
     """Read the column names, trimmed and each on one line; "" for a column without a name."""
     if path.is_dir():
         raise RequestError(f"{path}: is a folder, give a CSV file in data.path")
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{path}: is a pipe or a device, give a CSV file in data.path")
     try:
         with path.open("rb") as file:
             start = file.read(1 << 16)
