@@ -1,6 +1,5 @@
 """Errors that a user sees: one line that says what was wrong, where, and what to write instead."""
 
-import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,8 +31,6 @@ class Stopped(KeyboardInterrupt):
         self.folder = folder
 
 
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Unicode categories of what a terminal acts upon or cannot show: controls, directions, surrogates, line separators."""
 LONGEST = 200
 """Characters that are shown of a text from outside, where nothing else is said."""
 
@@ -46,12 +43,8 @@ def plain(text: object, longest: int = LONGEST) -> str:
     """
     said = text if isinstance(text, str) else str(text)
     said = " ".join(said[: 8 * longest].split())
-    said = said if said.isascii() and said.isprintable() else "".join(map(_shown, said))
+    said = said if said.isprintable() else "".join(one if one.isprintable() else "?" for one in said)
     return said if len(said) <= longest else said[: longest - 3] + "..."
-
-
-def _shown(character: str) -> str:
-    return "?" if unicodedata.category(character) in HIDDEN else character
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedinv.errors import RunError
+from fedinv.errors import RunError, plain
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import AttackResult, Calibration, InferenceResult, Results
 from fedinv.scenario.reading import read
@@ -168,8 +168,9 @@ def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+        table.select(["attack", "variant", "target", "claimed", "person", "client", "round", "confidence"])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RunError(f"{path}: is damaged or missing ({plain(error)}): run again in another folder") from error
     start = sum(attack.records for attack in results.attacks[: results.attacks.index(worst)])
     rows = table.slice(start, worst.records)
     named = rows.select(["attack", "variant", "target"]).to_pylist()

@@ -15,7 +15,7 @@ from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import forget_files, held_out, population_of
 from fedinv.results.run import Results
-from fedinv.runs import price, provenance
+from fedinv.runs import provenance, sizes
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
@@ -42,10 +42,10 @@ def check(scenario: Scenario, engine: str) -> None:
     """
     _engine(engine)
     forget_files(scenario.data)
-    price.refuse_endless(scenario)
+    sizes.refuse_endless(scenario)
     people = population_of(scenario)
     held_out(scenario, people)
-    price.refuse_too_large(scenario, people)
+    sizes.refuse_too_large(scenario, people)
 
 
 def new_folder(name: str) -> Path:

@@ -104,7 +104,7 @@ def replies(draw):
 def test_replies_are_used_or_refused_in_one_line(law, examples):
     wiretap = roles.load("server", "wiretap")
 
-    @examples(300)
+    @examples(80)
     @given(replies(), st.none() | st.integers(1, 10**6))
     def holds(reply, most):
         read, size = law(lambda: wiretap.read(reply, SENT, most))
@@ -121,7 +121,7 @@ def test_replies_are_used_or_refused_in_one_line(law, examples):
 
 
 def test_compressed_bytes_are_read_or_refused(examples):
-    @examples(200)
+    @examples(80)
     @given(
         st.builds(
             lambda kind, rest: kind + rest,

@@ -67,7 +67,7 @@ TEXTS = [
     "[bold]x[/]",
     "%s%n",
     "{0}",
-    "~nobody",
+    "~nosuchuser",
     "/dev/zero",
     "a" * 300,
     "\ud800",
@@ -205,7 +205,7 @@ def test_settings_of_any_text(law, examples):
 @pytest.mark.parametrize(
     "text",
     [
-        "~nobody/x.toml",
+        "~nosuchuser/x.toml",
         "a" * 300,
         "a" * 5000 + ".toml",
         "/".join(["a" * 200] * 50),
@@ -243,7 +243,7 @@ def test_paths_that_are_none(law, tmp_path, monkeypatch, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 300, "a/" * 3000, "file", "file/x", "dangling", "loop", "~nobody/x", "/proc/x", "/dev/null"]
+    "text", ["a" * 300, "a/" * 3000, "file", "file/x", "dangling", "loop", "~nosuchuser/x", "/proc/x", "/dev/null"]
 )
 def test_folders_that_are_none(law, tmp_path, monkeypatch, text, tiny):
     monkeypatch.chdir(tmp_path)

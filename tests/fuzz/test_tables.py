@@ -109,7 +109,7 @@ def files(draw):
 def test_tables_with_anything_in_them(law, examples, tmp_path):
     path = tmp_path / "people.csv"
 
-    @examples(120)
+    @examples(60)
     @given(
         files(),
         st.sampled_from(
