@@ -85,8 +85,9 @@ def run(
     >>> print(run.results.headline)
     From one update of one of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
     """
-    from fedinv.report.terminal import bars
+    from fedinv.report.terminal import bars, show_price
     from fedinv.runs import run as runs
+    from fedinv.runs.price import price
     from fedinv.storage import paths
     from fedinv.storage.lock import locked
 
@@ -95,6 +96,8 @@ def run(
         out = scenario
     runs.check(declared, engine)
     folder = runs.open_folder(declared, None if out is None else paths.folder(out))
+    if progress and declared.defenses:
+        show_price(price(declared))
     with locked(folder), _going_on(folder), _threads_kept(), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
 

@@ -19,6 +19,7 @@ from fedinv.runs import provenance, sizes
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
+from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
@@ -36,7 +37,7 @@ def quiet(_: str) -> Progress:
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an unknown engine, data that cannot be used, or a size that no machine has.
+    """Raise RequestError for an unknown engine, unusable data, a size that no machine has or an unpayable budget.
 
     Before anything is written.
     """
@@ -46,6 +47,7 @@ def check(scenario: Scenario, engine: str) -> None:
     people = population_of(scenario)
     held_out(scenario, people)
     sizes.refuse_too_large(scenario, people)
+    payable(scenario)
 
 
 def new_folder(name: str) -> Path:
@@ -229,6 +231,10 @@ def _begun_by(line: str) -> str | None:
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
     """Train the federation, and a second one without defenses where it has any."""
     torch.set_num_threads(1)  # local training's tensors are small: more threads are slower
+    if not run.folder.is_trained:
+        spent = price(run.scenario)
+        run.folder.root.mkdir(parents=True, exist_ok=True)
+        log(run.folder, "priced", epsilon=spent.epsilon, exceeds=spent.exceeds, note=spent.note)
     _train(run, engine, bars("training"), options)
     if run.undefended is not None:
         _train(run.undefended, engine, bars("training without defenses"), options)

@@ -16,6 +16,7 @@ from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs import provenance
 from fedinv.runs.attack_runner import ProgressBars
+from fedinv.runs.price import price
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
@@ -35,6 +36,9 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """
     claimed = _claimed(scenario)
     audited = _audited(scenario, claimed.event.unit)
+    planned = price(audited)
+    if scenario.audit.claimed_epsilon is None and planned.epsilon is None:
+        raise RequestError(f"nothing to audit: {planned.note}")
     provenance.begin(folder, provenance.of(audited))
     place = RunFolder(folder)
     torch.set_num_threads(1)
@@ -50,8 +54,6 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     linear, likely, present = score(audited, place, claimed.defense)
     bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
     scoring(1.0)
-    if scenario.audit.claimed_epsilon is None and ledger.epsilon is None:
-        raise RequestError(f"nothing to audit: {ledger.note}")
     return _verdict(scenario, claimed.event, ledger.epsilon, len(present), bounds)
 
 
