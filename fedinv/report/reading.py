@@ -20,6 +20,8 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.task.columns import Column, Continuous
 from fedinv.task.schema import Schema
 
+COLUMNS = ("attack", "variant", "target", "round", "client", "person", "claimed", "confidence")
+"""Columns of records.parquet that the page reads, beside those of each field."""
 CARDS = 3
 """People whose claimed record the page shows beside the truth."""
 
@@ -93,7 +95,7 @@ def read_run(folder: Path, results: Results | None = None) -> Run:
         results=results,
         schema=schema,
         worst=worst,
-        rows=_rows(place.records, results, worst) if worst else None,
+        rows=_rows(place.records, results, worst, schema) if worst else None,
     )
 
 
@@ -161,14 +163,14 @@ def number(value: float, column: Continuous) -> str:
     return f"{value:.{decimals}f} {column.unit}".rstrip()
 
 
-def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
+def _rows(path: Path, results: Results, worst: AttackResult, schema: Schema) -> pa.Table:
     """The worst attack's rows; attacks' rows follow one another in the order of results.json.
 
     Raises RunError for a file that cannot be read, or whose rows do not fit the results.
     """
     try:
         table = pq.read_table(path)
-        table.select(["attack", "variant", "target", "claimed", "person", "client", "round", "confidence"])
+        table.select([*COLUMNS, *(f"{part}:{name}" for name in schema.names for part in ("true", "claimed", "right"))])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: is damaged or missing ({plain(error)}): run again in another folder") from error
     start = sum(attack.records for attack in results.attacks[: results.attacks.index(worst)])

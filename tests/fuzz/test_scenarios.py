@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from fedinv import api, plugins
 from fedinv.errors import RequestError
-from fedinv.runs import run
+from fedinv.judge.truth import population_of
+from fedinv.runs import run, sizes
 from fedinv.scenario.reading import loads
 from fedinv.scenario.scenario import Scenario
 
@@ -96,8 +98,14 @@ def places(document, before=()):
     return [found for key, value in items for found in ((*before, key), *places(value, (*before, key)))]
 
 
+MILD = st.sampled_from(
+    [0, 1, 2, 3, 4, 7, 0.0, 1e-3, 0.05, 0.5, 1.0, 3.0, 1e4, 1e30, True, False, [], [1], [2, 3], "x", "auto"]
+)
+"""Values with which a scenario is small enough to be run to its end."""
+
+
 @st.composite
-def documents(draw, bases):
+def documents(draw, bases, values=VALUES):
     """A scenario's document with up to three keys changed, removed or added, or a plugin's keys drawn."""
     document = copy.deepcopy(draw(st.sampled_from(bases)))
     for _ in range(draw(st.integers(1, 3))):
@@ -107,18 +115,18 @@ def documents(draw, bases):
             table = table[key]
         how = draw(st.sampled_from(["change", "change", "change", "remove", "add", "plugin"]))
         if how == "change":
-            table[last] = draw(VALUES)
+            table[last] = draw(values)
         elif how == "remove":
             del table[last]
         elif how == "add" and isinstance(table, dict):
             table[
                 draw(st.sampled_from(["kind", "path", "x", "", "__class__", "a.b", "self"]) | st.text(max_size=5))
-            ] = draw(VALUES)
+            ] = draw(values)
         elif how == "plugin":
             group = draw(st.sampled_from(["attacks", "defenses", "datasets"]))
             kind = draw(st.sampled_from(sorted(plugins.available(group))))
             keys = sorted(set(plugins.load(group, kind).model_fields) - {"kind", "source", "partition"})
-            drawn = {key: draw(VALUES) for key in draw(st.lists(st.sampled_from(keys), max_size=2))} if keys else {}
+            drawn = {key: draw(values) for key in draw(st.lists(st.sampled_from(keys), max_size=2))} if keys else {}
             if group == "datasets":
                 document["data"] = {"source": kind, **drawn}
             else:
@@ -151,6 +159,25 @@ def test_documents_with_anything_in_them(bases, law, examples):
 
     holds()
 
+
+def test_scenarios_run_to_their_end_or_end_in_one_line(bases, law, examples, tmp_path, blank_plots):
+    @examples(8)
+    @given(documents(bases, MILD))
+    def holds(document):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        found = law(lambda: begun(document))
+        if found is None:
+            return
+        small = sizes.parameters(found, population_of(found)) < 300_000
+        if small and found.data.source == "hospital" and all(a.kind in QUICK for a in found.attacks):
+            done = law(lambda: api.run(found, out=tmp_path / "run", progress=False))
+            assert done is None or (done.report.is_file() and isinstance(repr(done), str))
+
+    holds()
+
+
+QUICK = ("exact", "labels", "row-space", "membership", "property", "line-up")
+"""Attacks that take a moment on a small network."""
 
 DAMAGE = [
     lambda text, at: text[:at],
