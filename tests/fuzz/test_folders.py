@@ -155,7 +155,7 @@ def test_a_changed_folder_is_read_or_named(finished, law, examples, tmp_path, bl
     home.mkdir()
     monkeypatch.chdir(home)
 
-    @examples(40)
+    @examples(25)
     @given(damage(finished), st.sampled_from(["report", "attack", "run"]))
     def holds(changed, command):
         folder, (path, content) = home / "run", changed
