@@ -25,6 +25,8 @@ class Rate(_Record):
     """Confidence interval (95 %) of the share; None where nothing was judged."""
     prior: Annotated[float, Field(ge=0, le=1)] | None
     """Share that the best guess without any update gets right, by the same judge; None where nothing was judged."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +63,8 @@ class Mean(_Record):
     """Confidence interval (95 %) of the mean."""
     prior: float
     """Mean of the best guess without any update, by the same judge."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
 
 class Images(_Record):
@@ -188,6 +192,8 @@ class Measure(_Record):
     """Confidence interval (95 %) of the value; None where nobody was judged."""
     prior: float | None
     """Value of the best guess without update and model; None where nobody was judged."""
+    guess: str = ""
+    """Name of that guess; empty where there is only one."""
     share: bool = True
     """True: the value is a share, 0 to 1; False: a number in the unit that the name gives."""
     lower_leaks: bool = False

@@ -16,6 +16,7 @@ from fedinv.results.run import Privacy
 from fedinv.results.wording import UNITS, epsilon_text, no_epsilon_text
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import Progress, read_charges
 from fedinv.storage.run_folder import RunFolder
 
 
@@ -37,18 +38,17 @@ def price(scenario: Scenario) -> Privacy:
 
 def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
     """The guarantee of a finished training, by the clients' ledgers and by which replies arrived."""
-    ledger, left_out = files.read_json(folder.ledger)["clients"], files.read_json(folder.progress)["left_out"]
-    absent = {(one["round"], one["client"]) for one in left_out}
-    missing: dict[str, list[int]] = {client: [] for client in ledger}
+    charges = read_charges(folder.ledger).clients
+    absent = {(one.round, one.client) for one in files.read_model(Progress, folder.progress).left_out}
+    missing: dict[str, list[int]] = {client: [] for client in charges}
     if absent:
         for round_ in range(1, scenario.federation.rounds + 1):
             cohort = _cohort(scenario, round_)
             there = [client for client in cohort if (round_, client) not in absent]
             for client in there:
                 missing.get(str(client), []).append(len(cohort) - len(there))
-    events = {client: tuple(PrivacyEvent(**one) for one in charges) for client, charges in ledger.items()}
-    real = {client: ledgers.recharged(charged, missing[client]) for client, charged in events.items()}
-    lacked = any(set(real[client]) != set(charged) for client, charged in events.items())
+    real = {client: ledgers.recharged(charged, missing[client]) for client, charged in charges.items()}
+    lacked = any(set(real[client]) != set(charged) for client, charged in charges.items())
     found = _told(scenario, real)
     return found.model_copy(update={"note": f"{found.note}; {LACKED}"}) if lacked else found
 

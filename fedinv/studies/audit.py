@@ -13,6 +13,7 @@ from fedinv.errors import RequestError
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
+from fedinv.runs import provenance
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import with_secret
 from fedinv.runs.price import price, spent
@@ -29,14 +30,15 @@ ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
 def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """Train with canaries in a folder, and hold the lower bounds of epsilon that they give against the claim.
 
-    A finished training in the folder is used again. Raises RequestError where nothing is claimed.
+    A finished training in the folder is used again. Raises RequestError where nothing is claimed, and where the folder
+    holds the audit of another scenario, of other records or by other code.
     """
     claimed = _claimed(scenario)
     audited = _audited(scenario, claimed.event.unit)
     planned = price(audited)
     if scenario.audit.claimed_epsilon is None and planned.epsilon is None:
         raise RequestError(f"nothing to audit: {planned.note}")
-    folder.mkdir(parents=True, exist_ok=True)
+    provenance.begin(folder, provenance.of(audited))
     place = RunFolder(folder)
     audited = with_secret(audited, place)
     torch.set_num_threads(1)
@@ -131,5 +133,5 @@ def note(found: Audit, folder: Path) -> None:
     results = read_results(RunFolder(folder))
     measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
     changed = results.model_copy(update={"privacy": measured})
+    render(folder, changed)
     files.write_json(RunFolder(folder).results, changed.model_dump(mode="json"))
-    render(folder)

@@ -80,7 +80,8 @@ def test_noise_of_clients_that_dropped_out_is_charged_as_missing_whatever_the_en
     left_out = [{"round": r, "client": c, "reason": "is away"} for r in (1, 2, 3) for c in range(12)]
     folder = RunFolder(tmp_path)
     files.write_json(folder.ledger, {"clients": {str(c): [{**vars(event), "steps": 3}] for c in range(20)}})
-    files.write_json(folder.progress, {"left_out": left_out})
+    progress = {"round": 3, "bytes_up": 0, "used": 24, "seconds": 1.0, "left_out": left_out}
+    files.write_json(folder.progress, progress)
     found = spent(scenario, folder)
     assert price(scenario).epsilon == pytest.approx(8.0, rel=0.01)
     assert found.epsilon == pytest.approx(14.1, abs=0.2)
