@@ -38,6 +38,8 @@ class Verdict:
     """Matching of claims with true records."""
     filled: NDArray[np.bool_]
     """Whether each field is right, bool (n, fields); for records without a claim, whether the best guess is."""
+    guessed: NDArray[np.bool_]
+    """Whether the best guess has each field right, bool (n, fields)."""
     linked: NDArray[np.int64]
     """Row of the person nearest to the claim, int64 (n,); -1 without a claim."""
     quality: Quality | None = None
@@ -124,7 +126,7 @@ def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
         claimed = schema.encode(schema.decode(case.claim.records))
         nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
         linked[found.claimed] = nearest[found.claim[found.claimed]]
-    return Verdict(case, found, found.right, linked, _quality(case, found, people))
+    return Verdict(case, found, found.right, found.right, linked, _quality(case, found, people))
 
 
 def _quality(case: Case, found: Match, people: Population) -> Quality | None:
@@ -171,7 +173,7 @@ def _fill(verdict: Verdict, guess: Verdict, image_guess: Verdict) -> Verdict:
     if found is not None and other is not None:
         silent = ~verdict.match.claimed
         found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))
-    return Verdict(verdict.case, verdict.match, filled, verdict.linked, found)
+    return Verdict(verdict.case, verdict.match, filled, guess.match.right, verdict.linked, found)
 
 
 def _guesses(cases: Sequence[Case], people: Population, rng: np.random.Generator) -> list[list[Claim]]:

@@ -121,8 +121,10 @@ class ClientRate(_Record):
     """Number of those of which every field was claimed right."""
     fields: int
     """Number of fields of all those records."""
-    right: int
+    right: float
     """Number of right fields, the best guess standing in where nothing was claimed."""
+    guessed: float
+    """Number of fields that the best guess has right, expected where it is random."""
 
 
 class AttackResult(_Record):

@@ -97,8 +97,11 @@ class Schema(BaseModel):
         return torch.from_numpy(self.target.encode(labels)[:, 0]).float()
 
     def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
-        """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding."""
-        table = inputs.detach().double().cpu().numpy()
+        """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding.
+
+        No scores, n = 0, may have any width: who claims nothing may not know how wide a record is.
+        """
+        table = (inputs if len(inputs) else inputs.new_zeros(0, self.width)).detach().double().cpu().numpy()
         return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
 
     def guess(self, count: int) -> Tensor:

@@ -8,6 +8,7 @@ from fedinv.results.assessment import VariationLeak, change
 from fedinv.results.run import Rate, Utility
 from fedinv.scenario.reading import loads, read
 from fedinv.studies.assess import assess, most_helpful, variations, varied
+from fedinv.studies.attack_choice import choice
 from fedinv.studies.findings import assessment
 
 pytestmark = pytest.mark.usefixtures("blank_plots")
@@ -39,7 +40,7 @@ def test_each_variation_changes_one_thing_and_holds():
     assert {one.axis for one in found} == {"as it is", "model", "training", "data", "attacker", "defense"}
     plain = scenario.model_dump(mode="json")
     for one in found:
-        other = varied(scenario, one).model_dump(mode="json")
+        other = varied(scenario, one, scenario.attacks).model_dump(mode="json")
         tables = {key.split(".")[0] for key in one.changes}
         assert {key for key in plain if plain[key] != other[key]} <= tables | {"attacks"}
         assert all(plain[table] != other[table] for table in tables)
@@ -48,7 +49,7 @@ def test_each_variation_changes_one_thing_and_holds():
 @pytest.mark.parametrize("name", ["bank-dp", "digits", "own-table-regression", "hospital-secure-aggregation"])
 def test_scenarios_of_any_kind_can_be_varied(name):
     scenario = read(name)
-    assert len([varied(scenario, one) for one in variations(scenario)]) >= 3
+    assert len([varied(scenario, one, scenario.attacks) for one in variations(scenario)]) >= 3
 
 
 def test_a_change_has_an_interval_that_covers_the_difference():
@@ -71,16 +72,17 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
     monkeypatch.setattr("fedinv.studies.assess.variations", lambda _: some)
     shares = []
-    leaks = assess(scenario, tmp_path, 1, shares.append)
+    tried = choice(scenario, ["exact", "membership:method=loss"], only=True)
+    leaks = assess(scenario, tmp_path, 1, shares.append, tried.attacks)
     assert leaks[0].axis == "as it is"
     assert leaks[0].records.value > 0.9
     assert shares[-1] == 1.0
-    found = assessment(scenario, tmp_path, leaks)
+    found = assessment(scenario, tmp_path, leaks, tried)
     assert any("DP-SGD" in said for said in found.findings)
     page = render(found, tmp_path).read_text()
     assert all(escape(one.change) in page for one in leaks)
     assert (tmp_path / leaks[1].run / "report.html").is_file()
-    again = assess(scenario, tmp_path, 1, lambda _: None)  # what is done is read, not run again
+    again = assess(scenario, tmp_path, 1, lambda _: None, tried.attacks)  # what is done is read, not run again
     assert again == leaks
     assert json.loads(found.model_dump_json())["scenario"] == "tiny"
 
@@ -88,16 +90,16 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("hospital", ["exact", "model-inversion", "membership"]),
-        ("digits", ["gradient-matching", "membership"]),
-        ("faces-inversion", ["exact", "membership"]),
+        ("hospital", ["exact", "gradient-matching", "dp-aware", "membership", "model-inversion", "row-space"]),
+        ("digits", ["gradient-matching", "dp-aware", "membership"]),
     ],
 )
 def test_the_quick_attacks_that_suit_the_model_are_run(name, kinds):
     scenario = read(name)
     whole, *_, other = variations(scenario)
-    assert list(dict.fromkeys(attack.kind for attack in varied(scenario, whole).attacks)) == kinds
-    columns = [attack.column for attack in varied(scenario, other).attacks if attack.asks == "attribute"]
+    tried = choice(scenario, quick=True).attacks
+    assert list(dict.fromkeys(attack.kind for attack in varied(scenario, whole, tried).attacks)) == kinds
+    columns = [attack.column for attack in varied(scenario, other, tried).attacks if attack.asks == "attribute"]
     assert len(columns) == kinds.count("model-inversion")
 
 
@@ -105,7 +107,7 @@ def test_defenses_are_tried_in_the_settings_that_they_name(tiny):
     scenario = loads(tiny)
     tried = [one for one in variations(scenario) if one.axis == "defense"]
     assert [one.change for one in tried] == ["DP-SGD, noise 1, clip 1", "secure aggregation (masking)"]
-    (noisy,) = varied(scenario, tried[0]).defenses
+    (noisy,) = varied(scenario, tried[0], ()).defenses
     known = noisy.known(scenario.participation(6))
     assert (known["noise_multiplier"], known["clip"]) == (1.0, 1.0)
     alone = loads(tiny.replace("clients = 4", "clients = 1").replace("clients = 2", "clients = 1"))
