@@ -17,6 +17,7 @@ from fedinv.results.wording import (
     hits,
     leaked_text,
     metric_value,
+    no_epsilon_text,
     percent,
     points,
     shown_leakage,
@@ -39,6 +40,8 @@ def lost(row: Row) -> str:
 
 def epsilon(row: Row) -> str:
     """The epsilon that a stack of defenses guarantees with its unit, as a short phrase; "none" without one."""
+    if row.exceeds is not None:
+        return no_epsilon_text(row.exceeds)
     if row.epsilon is None:
         return "none"
     return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (

@@ -16,16 +16,19 @@ from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import NONE, Comparison, Row
 from fedinv.results.replication import Replication
-from fedinv.results.run import Rate, Results
+from fedinv.results.run import Privacy, Rate, Results
 from fedinv.results.wording import (
     NOT_MEASURABLE,
     by_reason,
+    epsilon_text,
     hits,
     leaked_text,
     measure_text,
     metric_value,
+    no_epsilon_text,
     shown_leakage,
     spread_text,
+    unit_text,
     worst_text,
 )
 
@@ -121,6 +124,16 @@ def show_run(results: Results, report: str) -> None:
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_price(planned: Privacy) -> None:
+    """Print on stderr, before training, the epsilon that the whole run will cost."""
+    held = (
+        f"epsilon {no_epsilon_text(planned.exceeds)}"
+        if planned.epsilon is None
+        else f"epsilon {epsilon_text(planned.epsilon)} per {unit_text(planned)}, delta {planned.delta:g}"
+    )
+    Console(stderr=True).print(f"price in privacy, before training: {held}", markup=False, highlight=False)
 
 
 def show_replication(found: Replication) -> None:

@@ -71,6 +71,11 @@ def epsilon_text(epsilon: float) -> str:
     return f"{math.ceil(round(epsilon * 10**digits, 6)) / 10**digits:.{digits}f}"
 
 
+def no_epsilon_text(exceeds: float | None) -> str:
+    """What stands for an epsilon where there is no guarantee: "none", or "> 10^6: none" where noise is too weak."""
+    return "none" if exceeds is None else f"> 10^{math.log10(exceeds):.0f}: none"
+
+
 def unit_text(privacy: Privacy) -> str:
     """Unit that an epsilon protects: "record" or "client"."""
     return "record" if privacy.unit == "example" else "client"

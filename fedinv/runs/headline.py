@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
-from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
+from fedinv.results.wording import epsilon_text, hits, metric_text, no_epsilon_text, percent, unit_text
 
 if TYPE_CHECKING:
     from fedinv.scenario.scenario import Scenario
@@ -126,7 +126,7 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
     if not scenario.defenses:
         return []
     claim = (
-        "no formal guarantee"
+        "no formal guarantee" + ("" if privacy.exceeds is None else f" (epsilon {no_epsilon_text(privacy.exceeds)})")
         if privacy.epsilon is None
         else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
     )

@@ -99,9 +99,9 @@ class Schema(BaseModel):
     def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
         """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding.
 
-        No scores, n = 0, may have any width: who claims nothing may not know how wide a record is.
+        No scores, of whatever width, are no records: what an attack claims without a schema has none.
         """
-        table = (inputs if len(inputs) else inputs.new_zeros(0, self.width)).detach().double().cpu().numpy()
+        table = inputs.detach().double().cpu().numpy() if len(inputs) else np.zeros((0, self.width))
         return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
 
     def guess(self, count: int) -> Tensor:

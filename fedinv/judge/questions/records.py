@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,14 @@ from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.guess import Guesses, strongest
 from fedinv.judge.questions import Finding, Heard, Setting, Tried
-from fedinv.judge.truth import true_rows
+from fedinv.judge.truth import auxiliary, population_of, true_rows
 from fedinv.judge.verdict import Case, Rates, Verdict
 from fedinv.judge.verdict import judge as judge_cases
 from fedinv.results.ranking import worst_client
 from fedinv.results.run import AttackResult, ClientRate, Control
+from fedinv.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,18 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         if isinstance(one.answer, Claim)
     ]
     drawn = stream(setting.scenario.seed, "judge")
-    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn)
+    guesses = _guesses(setting.scenario, tuple(len(case.rows) for case in cases))
+    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses)
     return Reconstruction(verdicts, rates, setting.people)
+
+
+@lru_cache(maxsize=4)
+def _guesses(scenario: Scenario, sizes: tuple[int, ...]) -> Guesses:
+    """The strongest guesses for batches of these sizes; cached, as all attacks of a scenario are held against them."""
+    people = population_of(scenario)
+    granted = auxiliary(scenario, people)
+    known = None if granted is None else granted.records
+    return strongest(people.schema, sizes, scenario.judge.tolerance, known, stream(scenario.seed, "guess"))
 
 
 def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list[ClientRate]:
