@@ -28,6 +28,8 @@ class VariationLeak(BaseModel):
     attacks that were run."""
     by: str | None = None
     """Kind and variant of that attack; None where no attack claimed anything."""
+    fields: Rate | None = None
+    """Share of right fields under the attack that exceeds a guess most; None where no attack could take it."""
     attribute: Rate | None
     """Share of right values of the first sensitive column, inferred from the client's update and all other fields."""
     columns: dict[str, Rate] = {}

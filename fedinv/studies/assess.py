@@ -13,7 +13,7 @@ from fedinv.errors import RequestError, RunError
 from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Axis, VariationLeak, change
 from fedinv.results.intervals import clopper_pearson
-from fedinv.results.ranking import worst_case
+from fedinv.results.ranking import worst_case, worst_fields
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Results
 from fedinv.results.wording import epsilon_text, hits, unit_text
 from fedinv.scenario.reading import parse
@@ -163,6 +163,7 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
         run=folder.name,
         records=_records(results.attacks),
         by=_strongest(results.attacks),
+        fields=worst_fields(results.attacks).field_accuracy if results.attacks else None,
         attribute=next(iter(columns.values()), None),
         columns=columns,
         membership=members[-1] if members else None,
@@ -218,15 +219,22 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float | None:
     return None if found is None or results.utility.value is None else found[0] - results.utility.value
 
 
+def _told(leak: VariationLeak) -> float:
+    """How far the share of right fields exceeds a guess, at least 0."""
+    known = leak.fields.numbers if leak.fields is not None else None
+    return 0.0 if known is None else max(0.0, known[0] - known[2])
+
+
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
     """The single change that lowers the share of records recovered most, measurably; None where there is none.
 
-    A change whose model cannot be measured is not among them: what it costs is not known.
+    Among equals the one that leaves fewest fields above a guess, then the better model. A change whose model cannot be
+    measured is not among them: what it costs is not known.
     """
     base = leaks[0].records
     if base is None:
         return None
     found = [(one, change(base, one.records)) for one in leaks[1:] if one.utility.value is not None]
     helped = [(one, apart) for one, apart in found if apart is not None and apart[1][1] < 0]
-    best = min(helped, key=lambda pair: (pair[1][0], -(pair[0].utility.value or 0.0)), default=None)
+    best = min(helped, key=lambda pair: (pair[1][0], _told(pair[0]), -(pair[0].utility.value or 0.0)), default=None)
     return None if best is None else best[0]

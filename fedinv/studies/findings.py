@@ -159,5 +159,15 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
         f"the single change that lowers it most under these attacks: {best.change}, {hits(base.records)} of "
         f"{base.records.count} to {hits(best.records)} of {best.records.count} records, "
         f"{effect(base.records, best.records)} points, at "
-        f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}; {held}"
+        f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}{_by_field(best)}; {held}"
     )
+
+
+def _by_field(best: VariationLeak) -> str:
+    """What the change leaves to be known field by field; empty where no attack claims records."""
+    if best.fields is None or best.fields.numbers is None:
+        return ""
+    value, interval, prior = best.fields.numbers
+    if interval[0] <= prior:
+        return f", and field by field nothing beyond a guess ({percent(value)} right, guess {percent(prior)})"
+    return f", but {percent(value)} of the fields are still told (guess {percent(prior)})"

@@ -5,11 +5,12 @@ from markupsafe import escape
 
 from fedinv.report.assessment_page import render
 from fedinv.results.assessment import VariationLeak, change
-from fedinv.results.run import Rate, Utility
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import AttackResult, Rate, Utility
 from fedinv.scenario.reading import loads, read
-from fedinv.studies.assess import assess, most_helpful, variations, varied
+from fedinv.studies.assess import _records, _strongest, assess, most_helpful, variations, varied
 from fedinv.studies.attack_choice import choice
-from fedinv.studies.findings import assessment
+from fedinv.studies.findings import _help, assessment
 
 pytestmark = pytest.mark.usefixtures("blank_plots")
 
@@ -57,6 +58,48 @@ def test_a_change_has_an_interval_that_covers_the_difference():
     assert apart == -1
     assert low <= -1 <= high < -0.9
     assert change(rate(30), rate(30))[1][0] < 0 < change(rate(30), rate(30))[1][1]
+
+
+def judged(kind, got, fields):
+    return AttackResult(
+        kind=kind,
+        variant="static",
+        target="client",
+        parameters={},
+        observations=1,
+        records=16,
+        claimed=got,
+        seconds=1,
+        field_accuracy=Rate(value=fields, count=160, ci95=(fields, fields), prior=0.4),
+        recovered=rate(got, 16),
+        exact=rate(0, 16),
+    )
+
+
+def test_a_change_is_worth_what_the_strongest_of_all_attacks_leaves():
+    found = [judged("exact", 0, 0.4), judged("gradient-matching", 12, 0.9)]
+    records = _records(found)
+    assert (records.value, _strongest(found)) == (12 / 16, "gradient-matching, static")
+    assert records.ci95[0] < clopper_pearson(12, 16)[0]  # of the larger of two
+    assert _records([]) is None
+    assert _strongest([judged("exact", 0, 0.4)]) is None
+
+
+def test_what_is_recommended_says_what_it_leaves_and_that_it_guarantees_nothing():
+    silent, telling = (
+        leak(0, change=change).model_copy(
+            update={"fields": Rate(value=right, count=160, ci95=(right - 0.05, right + 0.05), prior=0.4)}
+        )
+        for change, right in (("silent", 0.4), ("telling", 0.8))
+    )
+    assert most_helpful([leak(64), telling, silent]).change == "silent"
+    said = _help([leak(64), telling])
+    assert "telling, 64 of 64 to 0 of 64 records" in said
+    assert "but 80.0 % of the fields are still told (guess 40.0 %); it guarantees nothing" in said
+    assert "nothing beyond a guess" in _help([leak(64), silent])
+    assert "guaranteed is epsilon 8" in _help(
+        [leak(64), silent.model_copy(update={"guarantee": "guaranteed is epsilon 8"})]
+    )
 
 
 def test_what_helps_most_is_measurable_and_costs_least():
