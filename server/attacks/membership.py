@@ -164,9 +164,9 @@ def _evidence(against: Countermeasures, one: Exchange, people: Sample, others: S
     mean = float(rest.products(rest).mean().clamp_min(0).sqrt())
     # the update is `each` times the sum of the records' gradients, cut to the known norm
     each = length / one.records
-    if distortion.divides_by_batch_size:
+    if distortion.divisor:
         passes = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1)
-        each = knows.lr * passes / min(knows.batch_size or one.records, one.records)
+        each = knows.lr * passes / distortion.divisor
     each *= min(1.0, distortion.update_clip / max(1e-30, each * one.records * mean))
     total = [-one.received[name].float() / each for name in names]
     return evidence(own, rest, total, one.records, distortion.noise / each)
