@@ -92,7 +92,7 @@ def show_run(results: Results, report: str) -> None:
     """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
+    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
     rows = [
         (
             found.kind,

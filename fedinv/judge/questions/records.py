@@ -13,7 +13,9 @@ from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.guess import Guesses, strongest
+from fedinv.judge.linking import Register, register
 from fedinv.judge.questions import Finding, Heard, Setting, Tried
+from fedinv.judge.tally import tally
 from fedinv.judge.truth import auxiliary, population_of, true_rows
 from fedinv.judge.verdict import Case, Rates, Verdict
 from fedinv.judge.verdict import judge as judge_cases
@@ -32,12 +34,13 @@ class Reconstruction:
     """Rates over all observations."""
     people: Population
     """All records, and which client holds them."""
+    outside: Register | None
+    """Register in which claims were looked up; None where no column is known elsewhere."""
 
     def result(self, tried: Tried, control: Finding | None) -> AttackResult:
         """Return the entry of results.json, with the rates of the same attack without defenses."""
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-        named = self.people.table.identities is not None
         clients = _by_client([seen for seen, _ in tried.said], self.verdicts) if tried.target == "client" else []
         return AttackResult(
             kind=tried.attack.kind,
@@ -54,9 +57,10 @@ class Reconstruction:
             clients=clients,
             worst=worst_client(clients),
             images=self.rates.images,
-            reidentified=self.rates.reidentified if named else None,
+            reidentified=self.rates.reidentified,
             calibration=calibration(*confidences(self.verdicts)),
-            chance=1 / len(self.people.table) if named else None,
+            chance=1 / len(self.people.table) if self.outside else None,
+            outside_register=self.outside.name if self.outside else None,
             undefended=_control(control.rates) if isinstance(control, Reconstruction) else None,
             mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
             notes=tried.notes,
@@ -79,14 +83,19 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     compared on the same draws.
     """
     cases = [
-        Case(one.answer, true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round))
+        Case(
+            one.answer,
+            true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round),
+            one.seen.clients,
+        )
         for one in heard
         if isinstance(one.answer, Claim)
     ]
     drawn = stream(setting.scenario.seed, "judge")
     guesses = _guesses(setting.scenario, tuple(len(case.rows) for case in cases))
-    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses)
-    return Reconstruction(verdicts, rates, setting.people)
+    outside = register(setting.people, setting.scenario.data.known_elsewhere)
+    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses, outside)
+    return Reconstruction(verdicts, rates, setting.people, outside)
 
 
 @lru_cache(maxsize=4)
@@ -106,13 +115,24 @@ def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list
     return [
         ClientRate(
             client=client,
-            records=sum(len(verdict.case.rows) for verdict in own),
-            recovered=sum(int(verdict.match.recovered.sum()) for verdict in own),
-            fields=sum(verdict.filled.size for verdict in own),
-            right=round(sum(float(verdict.filled.sum()) for verdict in own)),
+            records=people,
+            recovered=round(recovered),
+            fields=people * own[0].filled.shape[1],
+            right=round(fields * people * own[0].filled.shape[1]),
         )
         for client, own in sorted(found.items())
+        for people, recovered, fields in [_people(own)]
     ]
+
+
+def _people(verdicts: Sequence[Verdict]) -> tuple[int, float, float]:
+    """Number of different people, number of those ever recovered, and mean share of their fields that is right."""
+    counted = tally([(verdict.case.clients, verdict.case.rows) for verdict in verdicts])
+    if not counted.people:
+        return 0, 0.0, 0.0
+    ever = counted.ever(np.concatenate([verdict.match.recovered.astype(float) for verdict in verdicts]))
+    fields = counted.mean(np.concatenate([verdict.filled.mean(1) for verdict in verdicts if len(verdict.filled)]))
+    return counted.people, float(ever.sum()), float(fields.mean())
 
 
 def _control(rates: Rates) -> Control:
