@@ -15,6 +15,7 @@ NAMES = (
     "guess",
     "matching",
     "unrolled",
+    "sign",
     "breaching",
     "lineup",
     "audit",
