@@ -24,9 +24,9 @@ class Register:
     columns: tuple[str, ...]
     """Names of the quasi-identifiers, one or more."""
     inputs: Tensor
-    """Their encoded values, float64 (people, inputs)."""
+    """Encoded values of those columns, float64 (people, inputs)."""
     at: NDArray[np.int64]
-    """Their places among a record's inputs, int64 (inputs,)."""
+    """Places of those values among the inputs of a record, int64 (inputs,)."""
 
     @property
     def name(self) -> str:

@@ -31,12 +31,12 @@ class Tally:
 
 
 def tally(cases: Sequence[tuple[tuple[int, ...], NDArray[np.int64]]]) -> Tally:
-    """Count the people behind observations, each the clients whose records it covers and the rows of its true records.
+    """Count the people behind observations: of each the clients that it covers and the person of each true record.
 
     Observations that name no client count as one client's.
     """
-    rows = np.concatenate([rows for _, rows in cases])
+    rows = np.concatenate([who for _, who in cases])
     numbers = {clients: i for i, clients in enumerate(dict.fromkeys(clients for clients, _ in cases))}
-    cluster = np.concatenate([np.full(len(rows), numbers[clients], np.int64) for clients, rows in cases])
+    cluster = np.concatenate([np.full(len(who), numbers[clients], np.int64) for clients, who in cases])
     _, first, person = np.unique(rows, return_index=True, return_inverse=True)
     return Tally(person, len(first), cluster[first])

@@ -47,6 +47,8 @@ class Verdict:
     """Chance that the strongest guess has each field right, 0 to 1 (n, fields)."""
     link: "Link"
     """Whom the claims lead to in an outside register."""
+    known: NDArray[np.bool_]
+    """Whether each field was known and not filled in, bool (n, fields): a filled one is nothing true of the person."""
     quality: Quality | None = None
     """Similarity of images, that of the best guess for records without a claim; None for a table."""
 
@@ -54,6 +56,16 @@ class Verdict:
     def filled(self) -> NDArray[np.float64]:
         """Right fields, 0 or 1 (n, fields); for records without a claim, the chance that the guess is right."""
         return np.where(self.match.claimed[:, None], self.match.right, self.guessed)
+
+    @property
+    def recovered(self) -> NDArray[np.bool_]:
+        """Whether every known field of each record was claimed right, bool (n,)."""
+        return np.asarray((self.match.right | ~self.known).all(1) & self.match.claimed)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of right ones among the known fields of each record, as `filled` (n,); 0 without any."""
+        return np.asarray((self.filled * self.known).sum(1) / np.maximum(1, self.known.sum(1)))
 
 
 @dataclass(frozen=True)
@@ -110,14 +122,14 @@ def judge(
         name = max(values, key=values.__getitem__)
         return name, guessed[name]
 
-    counted = tally([(case.clients, case.rows) for case in cases])
+    counted = tally([(case.clients, people.person[case.rows]) for case in cases])
     if not counted.people:
         empty = Rate(value=None, count=0, ci95=None, prior=None)
         verdicts = tuple(_judge_one(case, against) for case in cases)
         return verdicts, Rates(empty, empty, empty, None if outside is None else empty)
 
     def fields(draw: Sequence[Verdict]) -> NDArray[np.float64]:
-        return counted.mean(np.concatenate([v.filled.mean(1) for v in draw if len(v.filled)]))
+        return counted.mean(np.concatenate([v.shares for v in draw]))
 
     field_guess, by_field = best(guesses.fields, lambda draw: float(fields(draw).mean()))
     record_guess, whole = best(guesses.records, lambda draw: float(counted.ever(_outcome(draw, "recovered")).mean()))
@@ -132,7 +144,7 @@ def judge(
     prior = float(np.mean([fields(draw).mean() for draw in by_field]))
     accuracy = Rate(
         value=min(1.0, float(fields(verdicts).mean())),
-        count=counted.people * schema.fields,
+        count=round(float(counted.mean(np.concatenate([v.known.sum(1) for v in verdicts]).astype(float)).sum())),
         ci95=share_interval(fields(verdicts), counted.clusters, floor=prior),
         prior=min(1.0, prior),
         guess=field_guess,
@@ -165,7 +177,7 @@ class Against:
     """What claims are held against."""
 
     people: Population
-    """All records."""
+    """All people of the scenario."""
     tolerance: float
     """Error in standard deviations up to which a number or a pixel counts as right."""
     outside: Register | None
@@ -188,7 +200,8 @@ def _judge_one(case: Case, against: Against) -> Verdict:
     people = against.people
     found = match(case.claim.records, people.table.take(case.rows).columns, people.table.schema, against.tolerance)
     link = _link(case, found, against)
-    return Verdict(case, found, found.right.astype(float), link, _quality(case, found, people))
+    known = ~people.imputed[case.rows] if people.table.schema.image is None else np.ones_like(found.right)
+    return Verdict(case, found, found.right.astype(float), link, known, _quality(case, found, people))
 
 
 def _link(case: Case, found: Match, against: Against) -> Link:
@@ -198,11 +211,12 @@ def _link(case: Case, found: Match, against: Against) -> Link:
     if outside is not None and found.claimed.any():
         # decoded and encoded again into a valid record, as one would look it up
         valid = schema.encode(schema.decode(case.claim.records[torch.from_numpy(found.claim[found.claimed])]))
-        nearest, rows = outside.nearest(valid), case.rows[found.claimed]
-        hit = nearest[np.arange(len(rows)), rows]
-        person[found.claimed] = np.where(hit, rows, nearest.argmax(1))
-        among[found.claimed] = nearest.sum(1)
-        right[found.claimed] = hit / nearest.sum(1)
+        rows, who = case.rows[found.claimed], against.people.person
+        nearest = [np.flatnonzero(one) for one in outside.nearest(valid)]
+        different = np.array([len(np.unique(who[one])) for one in nearest])
+        hit = np.array([who[row] in who[one] for row, one in zip(rows, nearest, strict=True)])
+        person[found.claimed] = np.where(hit, rows, [one[0] for one in nearest])
+        among[found.claimed], right[found.claimed] = different, hit / different
     return Link(person, among, right)
 
 
@@ -249,4 +263,4 @@ def _outcome(verdicts: Sequence[Verdict], rate: str) -> NDArray[np.float64]:
     """Outcome of every record for a rate, 0 to 1 (records,)."""
     if rate == "linked":
         return np.concatenate([v.link.right for v in verdicts])
-    return np.concatenate([getattr(v.match, rate).astype(float) for v in verdicts])
+    return np.concatenate([(v.recovered if rate == "recovered" else v.match.exact).astype(float) for v in verdicts])

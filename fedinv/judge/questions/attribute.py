@@ -61,16 +61,16 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         start += count
     values = right(told.numpy(), truth.numpy(), tolerance)
     guessed = right(guess.values, truth.numpy(), tolerance)
-    counted = tally([(one.seen.clients, _rows(setting, one.seen)) for one in heard])
+    counted = tally([(one.seen.clients, setting.people.person[_rows(setting, one.seen)]) for one in heard])
     measures = [_share(f"right value of {column.name}", (values, guessed), guess, counted)]
     if isinstance(column, Categorical) and column.width > 1:
         even = _guess(setting, rows, column, at, evenly=True)
         sides = values, right(even.values, truth.numpy(), tolerance)
         measures.append(_evenly(column, truth.argmax(1).numpy(), sides, even, counted))
     best = measures[0]
-    count = f"{round((best.value or 0.0) * best.count)} of {best.count}"
+    share = f"{round((best.value or 0.0) * best.count)} of {best.count}"
     says = (
-        f"told {column.name} of {count} people whose other fields it knew "
+        f"told {column.name} of {share} people whose other fields it knew "
         f"({percent(best.value)}, guess {percent(best.prior)})"
     )
     return Inference(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, values)])

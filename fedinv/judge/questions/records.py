@@ -41,7 +41,9 @@ class Reconstruction:
         """Return the entry of results.json, with the rates of the same attack without defenses."""
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-        clients = _by_client([seen for seen, _ in tried.said], self.verdicts) if tried.target == "client" else []
+        clients = (
+            _by_client([seen for seen, _ in tried.said], self.verdicts, self.people) if tried.target == "client" else []
+        )
         return AttackResult(
             kind=tried.attack.kind,
             variant=tried.variant,
@@ -107,7 +109,7 @@ def _guesses(scenario: Scenario, sizes: tuple[int, ...]) -> Guesses:
     return strongest(people.schema, sizes, scenario.judge.tolerance, known, stream(scenario.seed, "guess"))
 
 
-def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list[ClientRate]:
+def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict], people: Population) -> list[ClientRate]:
     """Counts of each client over its observations."""
     found: dict[int, list[Verdict]] = {}
     for one, verdict in zip(seen, verdicts, strict=True):
@@ -115,23 +117,23 @@ def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list
     return [
         ClientRate(
             client=client,
-            records=people,
+            records=count,
             recovered=round(recovered),
-            fields=people * own[0].filled.shape[1],
-            right=round(fields * people * own[0].filled.shape[1]),
+            fields=count * own[0].filled.shape[1],
+            right=round(fields * count * own[0].filled.shape[1]),
         )
         for client, own in sorted(found.items())
-        for people, recovered, fields in [_people(own)]
+        for count, recovered, fields in [_people(own, people)]
     ]
 
 
-def _people(verdicts: Sequence[Verdict]) -> tuple[int, float, float]:
+def _people(verdicts: Sequence[Verdict], people: Population) -> tuple[int, float, float]:
     """Number of different people, number of those ever recovered, and mean share of their fields that is right."""
-    counted = tally([(verdict.case.clients, verdict.case.rows) for verdict in verdicts])
+    counted = tally([(verdict.case.clients, people.person[verdict.case.rows]) for verdict in verdicts])
     if not counted.people:
         return 0, 0.0, 0.0
-    ever = counted.ever(np.concatenate([verdict.match.recovered.astype(float) for verdict in verdicts]))
-    fields = counted.mean(np.concatenate([verdict.filled.mean(1) for verdict in verdicts if len(verdict.filled)]))
+    ever = counted.ever(np.concatenate([verdict.recovered.astype(float) for verdict in verdicts]))
+    fields = counted.mean(np.concatenate([verdict.shares for verdict in verdicts]))
     return counted.people, float(ever.sum()), float(fields.mean())
 
 
