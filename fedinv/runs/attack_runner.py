@@ -57,7 +57,7 @@ def plans(scenario: Scenario, attack: Attack) -> Iterator[AttackPlan]:
         return
     if attack.sees == "update" and any(defense.secure_aggregation for defense in scenario.defenses):
         yield AttackPlan(attack, "adaptive", "sum")
-    elif kinds & attack.adapts_to:
+    elif any(attack.answers(kind) for kind in kinds):
         yield replace(control_plan(attack), variant="adaptive")
 
 
