@@ -146,6 +146,9 @@ class AttackResult(_Record):
     """Number of true records behind the observations."""
     claimed: int
     """Number of records that the attack claimed."""
+    verified: int | None = None
+    """Number of those in claims whose re-computation explains the update to half or better, which the attacker can tell
+    without the truth; the others are unverified. None in results of earlier versions."""
     seconds: float
     """Duration of the attack in seconds, over all observations."""
     field_accuracy: Rate
