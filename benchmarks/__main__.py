@@ -13,6 +13,7 @@ NAMES = (
     "grid",
     "large",
     "guess",
+    "coverage",
     "matching",
     "unrolled",
     "sign",

@@ -113,7 +113,7 @@ def show_run(results: Results, report: str) -> None:
     results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
+    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
     rows = [
         (
             found.kind,

@@ -133,7 +133,7 @@ class ClientRate(_Record):
     client: int
     """Number of the client."""
     records: int
-    """Number of true records behind the client's updates."""
+    """Number of different people behind the client's updates."""
     recovered: int
     """Number of those of which every field was claimed right."""
     fields: int
@@ -161,14 +161,17 @@ class AttackResult(_Record):
     """Number of true records behind the observations."""
     claimed: int
     """Number of records that the attack claimed."""
+    verified: int | None = None
+    """Number of those in claims whose re-computation explains the update to half or better, which the attacker can tell
+    without the truth; the others are unverified. None in results of earlier versions."""
     seconds: float
     """Duration of the attack in seconds, over all observations."""
     field_accuracy: Rate
     """Share of right fields of all true records; the guess is judged where nothing was claimed."""
     recovered: Rate
-    """Share of true records of which every field was claimed right, within the tolerance."""
+    """Share of people of whom every field was claimed right, within the tolerance, from any of their records."""
     exact: Rate
-    """Share of true records of which every field was claimed right to 0.001 standard deviations."""
+    """Share of people of whom every field was claimed right to 0.001 standard deviations."""
     clients: list[ClientRate] = []
     """Counts by client, in order of their numbers, as a rate over all hides the client that is worst off; empty for
     sums."""
@@ -178,11 +181,14 @@ class AttackResult(_Record):
     images: Images | None = None
     """Similarity of images; None for tables, and where there were no records."""
     reidentified: Rate | None = None
-    """Share of true records whose claim is nearest to the right person among all; None where nobody has a name."""
+    """Expected share of people whose claim leads to them in the register, by its columns alone and picking at random
+    among those who are as near; None where no column is known elsewhere."""
     calibration: Calibration | None = None
     """Calibration of the attack's confidence; None where nothing was claimed."""
     chance: float | None = None
-    """Share that choosing a person at random would re-identify, 1 / people; None where nobody has a name."""
+    """Share that picking a person of the register at random would re-identify; None without a register."""
+    outside_register: str | None = None
+    """Outside register in which claims are looked up, in words: its people, and the columns that it has of them."""
     undefended: Control | None = None
     """Success of the attack on the same federation without defenses; None where the scenario has none."""
     mismatch: float | None = None
