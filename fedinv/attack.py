@@ -180,6 +180,9 @@ class Attack(BaseModel):
     """Settings, quick ones, with which every assessment runs it; None: assessments do not run it."""
     compared: ClassVar[bool] = False
     """True: a comparison for which no attacks are named runs it, on the models that it suits."""
+    known_as: ClassVar[Mapping[str, str]] = {}
+    """Names by which papers know the attack or a setting of it, in small letters with dashes, and the attack's short
+    form for each, such as "my-attack:preset=theirs": what is said to somebody who asks for that name."""
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 

@@ -182,6 +182,8 @@ def run(
     except RunError as error:
         if error.folder is None:
             raise
+        if error.final:
+            _fail(f"{error}; change the scenario and run it in another folder than {_short(error.folder)}", 1)
         _fail(f"{error}; when that is mended, go on with: fedinv run {_short(error.folder)}", 1)
     _show(done, as_json)
 

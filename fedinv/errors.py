@@ -14,6 +14,8 @@ class RunError(Exception):
 
     folder: Path | None = None
     """The folder of the run that failed, where the same run can be gone on with; None where there is none."""
+    final: bool = False
+    """True: the scenario itself made the run fail, so that going on with it would end the same."""
 
 
 class Stopped(KeyboardInterrupt):

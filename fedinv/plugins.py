@@ -97,6 +97,19 @@ def listing(group: Group) -> dict[str, str]:
     return rows
 
 
+def instead(group: Group, kind: str) -> str:
+    """What to write instead of a kind that is unknown, as a phrase in brackets: what papers call so, or the nearest.
+
+    Imports every plugin of the group.
+    """
+    asked = kind.lower().replace("_", "-").replace(" ", "-")
+    for found in loaded(group).values():
+        known = getattr(found, "known_as", {})
+        if asked in known:
+            return f" (that is {known[asked]})"
+    return nearest(kind, available(group))
+
+
 def loaded(group: Group) -> dict[str, Any]:
     """Every plugin's class of a group by its kind, sorted. Imports all.
 
@@ -118,7 +131,7 @@ def load(group: Group, kind: str) -> type[BaseModel]:
     known = available(group)
     name = f"{group.removesuffix('s')} {kind!r}"
     if kind not in known:
-        raise RequestError(f"unknown {name}{nearest(kind, known)}")
+        raise RequestError(f"unknown {name}{instead(group, kind)}")
     try:
         return _load(known[kind])
     except RequestError as error:

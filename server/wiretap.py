@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedinv.federation import wire
 from fedinv.federation.agreement import Watch
-from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
+from fedinv.federation.reply_codes import DECLINED, DROPPED, GONE, HALTED
 from fedinv.storage import observations
 
 Weights = Mapping[str, Tensor]
@@ -50,11 +50,11 @@ class Wiretap:
         if round_ in self.watch.rounds:
             observations.write_sent(self.folder, round_, weights)
 
-    def replies(self, round_: int, cohort: Sequence[int], used: Mapping[int, Reply]) -> None:
-        """Store the usable updates of the first `watch.clients` clients of a round's cohort."""
+    def replies(self, round_: int, senders: Sequence[int], used: Mapping[int, Reply]) -> None:
+        """Store the usable updates of the first `watch.clients` of a round's clients that do not drop out."""
         if round_ not in self.watch.rounds:
             return
-        for client in cohort[: self.watch.clients]:
+        for client in senders[: self.watch.clients]:
             if client in used:
                 one = used[client]
                 observations.write_update(self.folder, round_, [client], one.records, one.update)
@@ -94,7 +94,7 @@ def _error(reply: Message) -> str:
     reason = _one_line(reply.error.reason)
     if reply.error.code == DECLINED:
         return f"declined: {reason}"
-    return reason if reply.error.code in (HALTED, GONE) else f"raised an error: {reason}"
+    return reason if reply.error.code in (HALTED, GONE, DROPPED) else f"raised an error: {reason}"
 
 
 def _one_line(reason: str | None) -> str:

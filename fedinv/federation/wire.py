@@ -111,7 +111,7 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
     if not is_ring(update) and not math.isfinite(torch.cat([tensor.flatten() for tensor in update.values()]).sum()):
         for name, tensor in update.items():
             if not bool(torch.isfinite(tensor).all()):
-                return f"sent non-finite values in {name}"
+                return f"sent non-finite values in {name}, as when training diverges: lower training.lr"
     return None
 
 

@@ -211,5 +211,15 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
 
     folder.root.mkdir(parents=True, exist_ok=True)
     log(folder, "training", engine=engine, scenario=scenario.name)
-    _engine(engine)(scenario, folder.root, on_reply, options)
+    try:
+        _engine(engine)(scenario, folder.root, on_reply, options)
+    except RunError as error:
+        error.final = _in_vain(scenario, folder)
+        raise
     progress(1.0)
+
+
+def _in_vain(scenario: Scenario, folder: RunFolder) -> bool:
+    """Whether all rounds were carried out and no update could be used in any of them."""
+    done = files.read_json(folder.progress) if folder.progress.is_file() else {}
+    return done.get("round") == scenario.federation.rounds and done.get("used") == 0

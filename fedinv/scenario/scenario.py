@@ -86,6 +86,8 @@ class Scenario(Strict):
             raise ValueError(
                 f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
             )
+        if federation.participants < 2 and federation.dropout:
+            raise ValueError("federation.dropout: needs at least two clients in a round, as one must stay")
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
         if self.server.unmask and not any(defense.can_be_unmasked for defense in self.defenses):

@@ -1,5 +1,6 @@
 """Scenario files: shipped ones by name, others by path, and ``dotted.key=value`` overrides of their keys."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str
 def read(path: Path) -> dict[str, Any]:
     """Parse a scenario's file. Raises RequestError for one that cannot be read or is not TOML, naming the line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read ({error})") from None
     return loads(text, str(path))
@@ -79,7 +80,16 @@ def loads(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{where}: not valid TOML: {error}") from None
+        raise RequestError(f"{where}: not valid TOML: {error}{_escaped(text, str(error))}") from None
+
+
+def _escaped(text: str, error: str) -> str:
+    """What to write for a backslash in double quotes, which TOML reads as an escape: the path of a file on Windows."""
+    found = re.search(r"at line (\d+)", error)
+    if found is None or not re.search(r"escape|\\\\|hex", error, re.IGNORECASE):
+        return ""
+    line = text.splitlines()[int(found[1]) - 1]
+    return ": write a path in single quotes, or with / for \\" if re.search(r'"[^"]*\\[^"]*"', line) else ""
 
 
 def override(document: dict[str, Any], setting: str) -> None:

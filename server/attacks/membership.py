@@ -42,6 +42,7 @@ class Membership(Attack):
 
     kind: Literal["membership"] = "membership"
     """Selects this attack: membership inference."""
+    known_as: ClassVar[Mapping[str, str]] = {"mia": "membership", "membership-inference": "membership"}
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
     """How members are found: by their loss, by comparison with shadow models, or by their gradient in an update."""

@@ -187,8 +187,7 @@ class Csv(Dataset):
 def _instead(name: str, file: table_files.Columns) -> str:
     """What to write instead of a column's name that the file does not have; names that may be data are not listed."""
     if file.delimiter is not None:
-        mark = file.delimiter.replace("\t", "\\t")
-        return f', it reads as one column: is data.delimiter right? Write data.delimiter = "{mark}"'
+        return f', it reads as one column: is data.delimiter right? Write data.delimiter = "{file.delimiter}"'
     named = [known for known in file.texts if not table_files.NAMELESS.fullmatch(known)]
     if file.listable:
         return nearest(name, named)
