@@ -1,4 +1,4 @@
-"""A table of your own (CSV or Parquet): notations and types inferred, missing values filled."""
+"""A table of your own (CSV, Parquet): notations and types inferred."""
 
 from collections.abc import Mapping
 from pathlib import Path
