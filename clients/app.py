@@ -87,7 +87,7 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     config = wire.record(message.content, "config", ConfigRecord)
     round_ = int(config["round"])  # type: ignore[arg-type]
     if client in round_dropouts(scenario.federation, scenario.seed, round_):
-        return Message(Error(DROPPED, "dropped out of the round, as federation.dropout has it"), reply_to=message)
+        return Message(Error(DROPPED, "dropped out of the round, as the scenario has it"), reply_to=message)
     records = people.held(client)
     taken = scenario.participation(records)
     events = hooks.events((defense for defense in scenario.defenses if not defense.by_server), taken)

@@ -100,14 +100,15 @@ def listing(group: Group) -> dict[str, str]:
 def instead(group: Group, kind: str) -> str:
     """What to write instead of a kind that is unknown, as a phrase in brackets: what papers call so, or the nearest.
 
-    Imports every plugin of the group.
+    Imports every plugin of the group, and leaves out what cannot be loaded.
     """
-    asked = kind.lower().replace("_", "-").replace(" ", "-")
-    for found in loaded(group).values():
-        known = getattr(found, "known_as", {})
-        if asked in known:
-            return f" (that is {known[asked]})"
-    return nearest(kind, available(group))
+    asked, known = kind.lower().replace("_", "-").replace(" ", "-"), available(group)
+    for plugin in known.values():
+        with suppress(RequestError):
+            names = getattr(_load(plugin), "known_as", {})
+            if asked in names:
+                return f" (that is {names[asked]})"
+    return nearest(kind, known)
 
 
 def loaded(group: Group) -> dict[str, Any]:

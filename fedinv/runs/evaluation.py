@@ -8,12 +8,13 @@ from typing import Literal
 import pyarrow as pa
 
 from fedinv.attack import Attack, Observation, Progress, Question
+from fedinv.data.population import Population
 from fedinv.engines import inline
 from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.questions import Finding, Heard, Setting, Tried, judge_of
 from fedinv.judge.utility import auc, r2
-from fedinv.privacy import claims
+from fedinv.privacy import claims, group_privacy
 from fedinv.report import render
 from fedinv.results.run import (
     AttackResult,
@@ -21,6 +22,7 @@ from fedinv.results.run import (
     InferenceResult,
     Interval,
     LeftOutClient,
+    Privacy,
     Results,
     Undefended,
     Utility,
@@ -106,7 +108,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
         privacy=spent,
         attacks=attacks,
         inferences=inferences,
-        notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario)],
+        notes=[*people.table.notes, *_of_people(people, spent), *_not_measurable(utility), *_in_clear(scenario)],
         headline=headline(scenario, attacks, spent, utility, scenario.data.people, scenario.data.parties, inferences),
     )
 
@@ -120,6 +122,13 @@ def _not_measurable(utility: Utility) -> list[str]:
         f"{metric_text(utility)} is not measurable: the {utility.count} records held out {why}; raise data.holdout, or "
         "use more records"
     ]
+
+
+def _of_people(people: Population, spent: Privacy) -> list[str]:
+    """A note on what an epsilon for one record says of people with several rows."""
+    if spent.epsilon is None or spent.delta is None or spent.unit != "example" or people.rows_per_person < 2:
+        return []
+    return [group_privacy.said(spent.epsilon, spent.delta, people.rows_per_person)]
 
 
 def _in_clear(scenario: Scenario) -> list[str]:

@@ -56,7 +56,7 @@ ABSENT = (
         _CLIENT,
     ),
     (
-        r"model\.(kind|name|type)=(?!mlp$|logistic$|lenet$|convnet$)[\w.:/-]*(net|former|bert|gpt|vit|lstm|gru|rnn|mobile|"
+        r"model\.(kind|name|type)=[\w.:/-]*(net|former|bert|gpt|vit|lstm|gru|rnn|mobile|"
         r"xgb\w*|boost\w*|forest|tree|svm|gan|auto_?encoder|vae|own|custom|torch|module|linear|regression|tab\w*)[\w.:/-]*",
         _NETWORK,
     ),
