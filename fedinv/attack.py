@@ -191,6 +191,10 @@ class Attack(BaseModel):
         """Whether the attack can be run on an update of this model."""
         return True
 
+    def answers(self, kind: str) -> bool:
+        """Whether the attack, with its settings, has a countermeasure to defenses of this kind; see `adapts_to`."""
+        return kind in self.adapts_to
+
     def beside(self, others: Collection[str]) -> "Attack":
         """The attack as it is run beside attacks of these kinds: without a part that one of them covers already."""
         return self

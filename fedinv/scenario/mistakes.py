@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fedinv.errors import nearest
+from fedinv.errors import nearest, plain
 from fedinv.scenario.absent import absent
 
 _SPELLED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
@@ -19,7 +19,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
     faults = error.errors(include_url=False)
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     keys = _path(first["loc"], document)
-    place = ".".join(keys)
+    place = plain(".".join(keys))
     if first["type"] == "extra_forbidden":
         said = absent(place)
         if said is not None:
@@ -32,8 +32,8 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
         key, expected = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
         said = absent(f"{place}.{key}", context["tag"])
         if said is not None:
-            return f"{place}.{key}: {context['tag']!r} is not there (known: {', '.join(expected)}): {said}{more}"
-        return f"{place}.{key}: unknown {key} {context['tag']!r}{nearest(context['tag'], expected)}{more}"
+            return f"{place}.{key}: {shown(context['tag'])} is not there (known: {', '.join(expected)}): {said}{more}"
+        return f"{place}.{key}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), expected)}{more}"
     if first["type"] == "union_tag_not_found":
         return f"{place}.{first['ctx']['discriminator'].strip(chr(39))}: is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
@@ -41,19 +41,24 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
         message = message.replace("Input should be", "must be")
         said = absent(place, first["input"])
         if said is not None:
-            return f"{place}: {message}, {first['input']!r} is not there: {said}{more}"
+            return f"{place}: {message}, {shown(first['input'])} is not there: {said}{more}"
         expected = str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
-        message += f", not {first['input']!r}{nearest(str(first['input']), expected)}"
+        message += f", not {shown(first['input'])}{nearest(str(first['input']), expected)}"
     elif first["type"] == "string_pattern_mismatch" and isinstance(first["input"], str):
-        letters = first["input"].translate(_SPELLED)
-        plain = unicodedata.normalize("NFKD", letters).encode("ascii", "ignore").decode()
-        wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")
-        message = f"{first['input']!r} must be of letters without accents, digits, dots, dashes and underscores"
+        letters = first["input"][:200].translate(_SPELLED)
+        bare = unicodedata.normalize("NFKD", letters).encode("ascii", "ignore").decode()
+        wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", bare).strip("._-")
+        message = f"{shown(first['input'])} must be of letters without accents, digits, dots, dashes and underscores"
         message += ", and begin with a letter or digit"
         message += f": write {wanted!r}" if re.fullmatch(str(first["ctx"]["pattern"]), wanted) else ""
     elif first["type"] != "value_error":
-        message = f"{message.replace('Input should', 'should')}, not {first['input']!r}"
+        message = f"{message.replace('Input should', 'should')}, not {shown(first['input'])}"
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def shown(value: object) -> str:
+    """A value as an error repeats it: on one line, and cut."""
+    return plain(repr(value), 80)
 
 
 def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:

@@ -25,13 +25,13 @@ from ..inversion.matching.claiming import (
     priors_of,
     scaled,
 )
+from ..inversion.matching.compressed.partial import Partial
+from ..inversion.matching.compressed.signs import Signs
 from ..inversion.matching.matcher import Matching, fades, matching
 from ..inversion.matching.optimize import Problem, descend, part
-from ..inversion.matching.partial import Partial
 from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
-from ..inversion.matching.signs import Signs
 from ..inversion.matching.steps import Rule, Schedule
 from ..inversion.recompute import mismatch, recompute_update
 
@@ -194,7 +194,8 @@ class GradientMatching(Attack):
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
                 "numbers"
             )
-        noise = distortion.spread
+        # rounding keeps signs
+        noise = distortion.noise if distortion.only_signs else distortion.spread
         truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(

@@ -82,5 +82,5 @@ def test_masks_that_do_not_cancel_end_the_run_and_going_on_is_not_offered(tiny, 
         main()
     said = capsys.readouterr().err
     assert ended.value.code == 1
-    assert "change the scenario and run it in another folder" in said
+    assert "change the scenario, and run it in another folder" in said
     assert "go on with" not in said
