@@ -103,7 +103,9 @@ def _csv(path: Path, content: bytes, delimiter: str) -> Columns:
     from pyarrow import csv as arrow
 
     header = _header(path, content, delimiter)
-    other = next((mark for mark in DELIMITERS if len(header) == 1 and header[0].count(mark) > 1), None)
+    other = next(
+        (mark for mark in DELIMITERS if mark != delimiter and len(header) == 1 and header[0].count(mark) > 1), None
+    )
     other = "\\t" if other == "\t" else other
     # every cell is read as text, so that what identifies a person keeps its leading zeros
     keys = [f"f{i}" for i in range(len(header))]
