@@ -177,9 +177,8 @@ class Attack(BaseModel):
     """True: run once per client, on the observation of its last watched round; earlier rounds are in
     `seen.exchanges[:-1]`. False: run once per watched round."""
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
-    """Settings, quick ones, with which every assessment runs it; None: assessments do not run it."""
-    compared: ClassVar[bool] = False
-    """True: a comparison for which no attacks are named runs it, on the models that it suits."""
+    """Settings, quick ones, with which comparisons and assessments run it unasked on the models that it suits; None:
+    only where it is named, or all attacks are asked for."""
     known_as: ClassVar[Mapping[str, str]] = {}
     """Names by which papers know the attack or a setting of it, in small letters with dashes, and the attack's short
     form for each, such as "my-attack:preset=theirs": what is said to somebody who asks for that name."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -99,6 +99,7 @@ class GradientMatching(Attack):
         "tableak": "gradient-matching:preset=tableak",
         "gradient-inversion": "gradient-matching",
     }
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"restarts": 4, "simulate": 100, "work": 10.0}
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",
