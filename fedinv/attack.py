@@ -179,6 +179,9 @@ class Attack(BaseModel):
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
     """Settings, quick ones, with which comparisons and assessments run it unasked on the models that it suits; None:
     only where it is named, or all attacks are asked for."""
+    known_as: ClassVar[Mapping[str, str]] = {}
+    """Names by which papers know the attack or a setting of it, in small letters with dashes, and the attack's short
+    form for each, such as "my-attack:preset=theirs": what is said to somebody who asks for that name."""
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 

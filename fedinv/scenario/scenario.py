@@ -93,6 +93,8 @@ class Scenario(Strict):
             raise ValueError(
                 f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
             )
+        if federation.participants < 2 and federation.dropout:
+            raise ValueError("federation.dropout: needs at least two clients in a round, as one must stay")
         if watch.choose == "smallest" and self.data.partition.kind == "drawn":
             raise ValueError(
                 "attacker.watch.choose: drawn clients hold equally many records, so that none is smallest: write "

@@ -85,6 +85,20 @@ class GradientMatching(Attack):
     kind: Literal["gradient-matching"] = "gradient-matching"
     """Selects this attack: gradient matching."""
     tried_in_turn: ClassVar[int | None] = 30
+    known_as: ClassVar[Mapping[str, str]] = {
+        "dlg": "gradient-matching:preset=dlg",
+        "deep-leakage": "gradient-matching:preset=dlg",
+        "deep-leakage-from-gradients": "gradient-matching:preset=dlg",
+        "idlg": "gradient-matching:preset=idlg",
+        "inverting-gradients": "gradient-matching:preset=inverting-gradients",
+        "invertinggradients": "gradient-matching:preset=inverting-gradients",
+        "geiping": "gradient-matching:preset=inverting-gradients",
+        "see-through": "gradient-matching:preset=see-through",
+        "see-through-gradients": "gradient-matching:preset=see-through",
+        "gradinversion": "gradient-matching:preset=see-through",
+        "tableak": "gradient-matching:preset=tableak",
+        "gradient-inversion": "gradient-matching",
+    }
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"restarts": 4, "simulate": 100, "work": 10.0}
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"

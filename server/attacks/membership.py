@@ -47,6 +47,7 @@ class Membership(Attack):
 
     kind: Literal["membership"] = "membership"
     """Selects this attack: membership inference."""
+    known_as: ClassVar[Mapping[str, str]] = {"mia": "membership", "membership-inference": "membership"}
     adapts_to: ClassVar[frozenset[str]] = answered("noise")
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"

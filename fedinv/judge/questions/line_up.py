@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
-from fedinv.federation.agreement import round_clients
+from fedinv.federation.agreement import round_senders
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import held_out, true_rows
@@ -124,10 +124,7 @@ def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
     """
     scenario, client = setting.scenario, seen.clients[0]
     federation = scenario.federation
-    cohorts = (
-        round_clients(federation.clients, federation.participants, scenario.seed, r)
-        for r in range(1, seen.last.round + 1)
-    )
+    cohorts = (round_senders(federation, scenario.seed, r) for r in range(1, seen.last.round + 1))
     taken, rounds = scenario.participation(setting.people.held(client)), sum(client in cohort for cohort in cohorts)
     found = []
     for defense in scenario.defenses:
