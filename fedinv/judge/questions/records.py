@@ -109,7 +109,8 @@ def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list
             records=sum(len(verdict.case.rows) for verdict in own),
             recovered=sum(int(verdict.match.recovered.sum()) for verdict in own),
             fields=sum(verdict.filled.size for verdict in own),
-            right=round(sum(float(verdict.filled.sum()) for verdict in own)),
+            right=sum(float(verdict.filled.sum()) for verdict in own),
+            guessed=sum(float(verdict.guessed.sum()) for verdict in own),
         )
         for client, own in sorted(found.items())
     ]
