@@ -177,9 +177,8 @@ class Attack(BaseModel):
     """True: run once per client, on the observation of its last watched round; earlier rounds are in
     `seen.exchanges[:-1]`. False: run once per watched round."""
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
-    """Settings, quick ones, with which every assessment runs it; None: assessments do not run it."""
-    compared: ClassVar[bool] = False
-    """True: a comparison for which no attacks are named runs it, on the models that it suits."""
+    """Settings, quick ones, with which comparisons and assessments run it unasked on the models that it suits; None:
+    only where it is named, or all attacks are asked for."""
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 

@@ -1,6 +1,6 @@
 """results.json: the run's outcome as typed values; its JSON Schema is published from here."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,8 +10,21 @@ Numbers = tuple[float, Interval, float]
 """Value, 95 % interval and prior of what could be measured."""
 
 
+LARGEST = 1e18
+"""Number in results.json beyond which a file is damaged: no run counts, lasts or sends as much."""
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _of_a_size(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not abs(number) <= LARGEST:
+                    raise ValueError(f"{name} is beyond {LARGEST:g}")
+        return self
 
 
 class Rate(_Record):
@@ -125,8 +138,10 @@ class ClientRate(_Record):
     """Number of those of which every field was claimed right."""
     fields: int
     """Number of fields of all those records."""
-    right: int
+    right: float
     """Number of right fields, the best guess standing in where nothing was claimed."""
+    guessed: float
+    """Number of fields that the best guess has right, expected where it is random."""
 
 
 class AttackResult(_Record):

@@ -67,7 +67,7 @@ def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set
         for options in (node.get("oneOf"), node.get("anyOf"), node.get("allOf")):
             mapping = node.get("discriminator", {}).get("mapping", {})
             tag = isinstance(value, Mapping) and (value.get("kind") or value.get("source"))
-            if tag in mapping:
+            if isinstance(tag, str) and tag in mapping:
                 return resolve({"$ref": mapping[tag]}, value)
             if options:
                 return resolve(options[0], value)

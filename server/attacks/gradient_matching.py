@@ -1,8 +1,9 @@
 """Searches batches until gradients agree; needs the model."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -84,6 +85,7 @@ class GradientMatching(Attack):
     kind: Literal["gradient-matching"] = "gradient-matching"
     """Selects this attack: gradient matching."""
     tried_in_turn: ClassVar[int | None] = 30
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"restarts": 4, "simulate": 100, "work": 10.0}
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",

@@ -132,21 +132,25 @@ def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict], people:
             records=count,
             recovered=round(recovered),
             fields=count * own[0].filled.shape[1],
-            right=round(fields * count * own[0].filled.shape[1]),
+            right=fields * count * own[0].filled.shape[1],
+            guessed=guessed * count * own[0].filled.shape[1],
         )
         for client, own in sorted(found.items())
-        for count, recovered, fields in [_people(own, people)]
+        for count, recovered, fields, guessed in [_people(own, people)]
     ]
 
 
-def _people(verdicts: Sequence[Verdict], people: Population) -> tuple[int, float, float]:
-    """Number of different people, number of those ever recovered, and mean share of their fields that is right."""
+def _people(verdicts: Sequence[Verdict], people: Population) -> tuple[int, float, float, float]:
+    """Number of different people, number of those ever recovered, and mean shares of fields right and guessed."""
     counted = tally([(verdict.case.clients, people.person[verdict.case.rows]) for verdict in verdicts])
     if not counted.people:
-        return 0, 0.0, 0.0
+        return 0, 0.0, 0.0, 0.0
     ever = counted.ever(np.concatenate([verdict.recovered.astype(float) for verdict in verdicts]))
     fields = counted.mean(np.concatenate([verdict.shares for verdict in verdicts]))
-    return counted.people, float(ever.sum()), float(fields.mean())
+    known = [verdict.known for verdict in verdicts]
+    chances = [(v.guessed * k).sum(1) / np.maximum(1, k.sum(1)) for v, k in zip(verdicts, known, strict=True)]
+    guessed = counted.mean(np.concatenate(chances))
+    return counted.people, float(ever.sum()), float(fields.mean()), float(guessed.mean())
 
 
 def _control(rates: Rates) -> Control:

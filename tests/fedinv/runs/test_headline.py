@@ -55,7 +55,7 @@ def test_leaked():
 
 def test_the_worst_client_is_named_where_the_rate_over_all_hides_it():
     clients = [
-        ClientRate(client=client, records=records, recovered=got, fields=10, right=got)
+        ClientRate(client=client, records=records, recovered=got, fields=10, right=got, guessed=0)
         for client, records, got in ((0, 82, 0), (3, 19, 19))
     ]
     one = attack(19, records=101, observations=2).model_copy(update={"clients": clients, "worst": clients[1]})
