@@ -91,7 +91,7 @@ def _ways(column: Column, tolerance: float, evenly: bool) -> Mapping[str, Fit]:
     """Models that impute the column, by how they are set."""
     if isinstance(column, Categorical):
         weight = "balanced" if evenly else None
-        return {f" (logistic, C = {penalty:g})": _logistic(penalty, weight) for penalty in PENALTIES}
+        return {f" (multinomial, C = {penalty:g})": _logistic(penalty, weight) for penalty in PENALTIES}
     if isinstance(column, Continuous):
         return {f" (ridge {1000 * penalty:g})": _ridge(1000 * penalty, tolerance) for penalty in PENALTIES}
     return {}

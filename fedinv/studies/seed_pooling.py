@@ -13,6 +13,7 @@ from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Varia
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.ranking import worst_client
 from fedinv.results.run import AttackResult, InferenceResult, Interval, Rate, Results
+from fedinv.results.wording import hits
 from fedinv.studies.maximum import counts, of_maximum, widened
 
 
@@ -135,8 +136,19 @@ def _of_records(
         recovered=recovered,
         fields=fields,
         seconds=fmean(a.seconds for a in found),
-        verdict=_verdict(interval, name, control),
+        verdict="leaks" if _whole(recovered) else _verdict(interval, name, control),
     )
+
+
+def _whole(recovered: Rate) -> bool:
+    """Whether more records are rebuilt in full than a guess would: few clients say nothing of the rate, but that it is.
+
+    A single record is not enough, as a guess that rebuilds one in thousands shows none in the draws it is judged by.
+    """
+    if recovered.numbers is None:
+        return False
+    _, interval, prior = recovered.numbers
+    return hits(recovered) > 1 and interval[0] > prior
 
 
 def _of_measures(

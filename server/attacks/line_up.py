@@ -18,7 +18,7 @@ class LineUp(Attack):
 
     Threat model: an informed server that knows every other record of the batch and that exactly one of the candidates
     was in it, as the theory of reconstruction robustness assumes. It needs the architecture, schema, loss and learning
-    rate, and of dp-sgd the batch size.
+    rate.
 
     Answers: a score for each candidate, the logarithm of the density of the update given it,
     -|update - expected|^2 / (2 std^2). Where each round's batch is all of a client's records, the scores of the watched

@@ -81,9 +81,10 @@ def scenario(request, tiny, blank_plots):
 
 
 def test_a_run_killed_at_any_write_goes_on_to_the_same_results(scenario, tmp_path, monkeypatch):
+    opened = run.open_folder(scenario, tmp_path / "whole")
     with monkeypatch.context() as patch:
         counted = kill_at(patch, 0)
-        run.run(scenario, run.open_folder(scenario, tmp_path / "whole"))
+        run.run(scenario, opened)
         writes = -counted[0]
     whole = outcome(tmp_path / "whole")
     draw = random.Random(11)

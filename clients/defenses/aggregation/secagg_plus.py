@@ -37,7 +37,7 @@ class SecaggPlus(SecaggTerms, Defense):
     """
 
     kind: Literal["secagg-plus"] = "secagg-plus"
-    neutral: ClassVar[Mapping[str, Any] | None] = {}
+    neutral: ClassVar[Mapping[str, Any] | None] = {"clipping_range": 0.5}
     unseeded: ClassVar[str | None] = "its secrets are drawn by Flower's protocol from the operating system"
     secure_aggregation: ClassVar[bool] = True
     can_be_unmasked: ClassVar[bool] = True

@@ -101,7 +101,7 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     assert idle.bytes_ratio == 1
     assert {one.defenses for one in found.dominated} <= {"dropout:rate=0.0", "clip-noise"}
 
-    assert (noisy.not_adapted, plain.not_adapted, plain.worst.client.recovered) == ({}, {}, 12)
+    assert (noisy.not_adapted, plain.not_adapted, plain.worst.client.recovered) == ({}, {}, 6)
     page = report.write(found, folder).read_text()
     assert f"row-space: {found.not_tried['row-space']}" in " ".join(page.split()).replace("gradient-matching, ", "")
     assert found.recommendation.split(";")[0] in page

@@ -75,7 +75,7 @@ def test_rounds_of_the_same_batch_add_up():
 def test_what_is_withheld_is_said():
     seen, knows = lineup("{kind='dp-sgd',noise_multiplier=0.01,clip=1.0}")
     run = LineUp().run
-    for key, said in (("model", "architecture"), ("lr", "learning rate"), ("batch_size", "batch size")):
+    for key, said in (("model", "architecture"), ("lr", "learning rate")):
         answer = run(seen, replace(knows, **{key: None}), np.random.default_rng(0), lambda _: None)
         assert len(answer.scores) == 0
         assert said in answer.notes[0]
