@@ -17,6 +17,8 @@ NAMES = (
     "breaching",
     "lineup",
     "audit",
+    "dp",
+    "seeds",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 
