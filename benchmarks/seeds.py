@@ -45,12 +45,10 @@ def main() -> None:
 
 def _line(one: ReplicatedMeasure) -> str:
     scale = 100 if one.share else 1
+    value, guess = spread_text(one.value, one.share), spread_text(one.guess, one.share)
+    span = f"[{scale * one.value.low:.3g}, {scale * one.value.high:.3g}]"
     without = f"  undefended {spread_text(one.undefended, one.share)}" if one.undefended else ""
-    return (
-        f"{one.measure:28} {spread_text(one.value, one.share)} "
-        f"[{scale * one.value.low:.3g}, {scale * one.value.high:.3g}]  guess {spread_text(one.guess, one.share)}{without}"
-        f"  of {one.count}"
-    )
+    return f"{one.measure:28} {value} {span}  guess {guess}{without}  of {one.count}"
 
 
 def _model(found: Replication) -> str:
