@@ -10,6 +10,7 @@ from fedinv import roles
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.data.batches import local_batches, used_records
 from fedinv.data.population import Population
+from fedinv.defense import Sending
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Job
 from fedinv.judge.matching import Match, match
@@ -21,16 +22,17 @@ from fedinv.task.models import build, state
 
 @dataclass(frozen=True)
 class Victim:
-    """One client's first update, and the truth behind it."""
+    """One client's first update, as the scenario's defenses sent it, and the truth behind it."""
 
     scenario: Scenario
     people: Population
     seen: Observation
     rows: NDArray[np.int64]
 
-    def attacked(self, attack: Attack) -> Claim:
-        """The claim of an attack that knows everything but the defenses."""
-        knows = self.scenario.knowledge(self.people.table.schema, adaptive=False)
+    def attacked(self, attack: Attack, *, adaptive: bool = False) -> Claim:
+        """The claim of an attack that knows everything; of the defenses only if it is `adaptive`."""
+        held = len(self.people.shares[self.seen.clients[0]])
+        knows = self.scenario.knowledge(self.people.table.schema, adaptive=adaptive, records=held)
         return attack.run(self.seen, knows, stream(self.scenario.seed, "attack"), lambda _: None)
 
     def judged(self, claim: Claim) -> Match:
@@ -40,7 +42,10 @@ class Victim:
 
 
 def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
-    """One client of a shipped scenario, trained for one round from newly initialized weights."""
+    """One client of a shipped scenario, trained for one round from newly initialized weights.
+
+    Of the scenario's defenses only those are in force that do nothing but change the update.
+    """
     scenario = read(name, settings)
     people = population_of(scenario)
     schema, training, share = people.table.schema, scenario.training.settings, people.shares[client]
@@ -51,4 +56,10 @@ def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng)
     received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
     rows = share[used_records(batches)]
+    for position, defense in enumerate(scenario.defenses):
+        draws = stream(scenario.seed, "defense", client, 1, position)
+        taken = scenario.participation(len(share))
+        cohort = tuple(range(scenario.federation.clients))
+        sending = Sending(client, 1, cohort, len(rows), scenario.seed, draws, taken=taken)
+        received = {key: tensor.float() for key, tensor in defense.protect(received, sending).items()}
     return Victim(scenario, people, Observation((client,), (Exchange(1, sent, received, len(rows)),)), rows)

@@ -22,6 +22,7 @@ from fedinv.defense import (
     Sending,
     Update,
 )
+from fedinv.errors import RequestError
 from fedinv.task.models import state
 
 
@@ -116,7 +117,7 @@ def events(defenses: Iterable[Defense], taken: Participation) -> list[PrivacyEve
     """What these defenses charge to the client's ledger for one round."""
     charged: list[PrivacyEvent] = []
     for defense in defenses:
-        with blamed(_name(defense), type(defense)):
+        with blamed(_name(defense), type(defense), RequestError):  # raised for a budget that no noise keeps
             found = defense.privacy_events(taken)
         if not isinstance(found, tuple) or not all(isinstance(one, PrivacyEvent) for one in found):
             raise _returned(defense, "privacy_events", f"a tuple of PrivacyEvent, not {_type(found)}")

@@ -85,14 +85,17 @@ def run(
     >>> print(run.results.headline)
     From one update of one of 5 clinics, the server rebuilt 8 of 8 biopsy records in full; ...
     """
-    from fedinv.report.terminal import bars
+    from fedinv.report.terminal import bars, show_price
     from fedinv.runs import run as runs
+    from fedinv.runs.price import price
 
     declared, chosen = load(scenario), _options(options)
     if out is None and isinstance(scenario, (str, Path)) and (Path(scenario) / "scenario.toml").is_file():
         out = scenario
     runs.check(declared, engine)
     folder = runs.open_folder(declared, None if out is None else Path(out))
+    if progress and declared.defenses:
+        show_price(price(declared))
     with _going_on(folder), _threads_kept(), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
 

@@ -99,7 +99,7 @@ class Defense(BaseModel):
     fedinv shows it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
     """Name of the defense, which selects it in a scenario and on the command line."""

@@ -51,10 +51,14 @@ class Wiretap:
             observations.write_sent(self.folder, round_, weights)
 
     def replies(self, round_: int, cohort: Sequence[int], used: Mapping[int, Reply]) -> None:
-        """Store the usable updates of the first `watch.clients` clients of a round's cohort."""
+        """Store the usable updates of the `watch.clients` watched clients of a round's cohort.
+
+        The first by number, or those that reported the fewest records; of equally many the first by number.
+        """
         if round_ not in self.watch.rounds:
             return
-        for client in cohort[: self.watch.clients]:
+        watched = sorted(used, key=lambda c: (used[c].records, c)) if self.watch.choose == "smallest" else cohort
+        for client in watched[: self.watch.clients]:
             if client in used:
                 one = used[client]
                 observations.write_update(self.folder, round_, [client], one.records, one.update)

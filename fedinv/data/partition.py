@@ -5,6 +5,7 @@ it grows a fresh environment from 26 to 528 MB and 48 packages, importing it tak
 table as a Hugging Face Dataset.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,10 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.task.columns import Continuous, Image
+from fedinv.task.columns import Image
+
+MOST_GROUPS = 20
+"""Different whole numbers, at most, that a partition by column keeps together whatever the number of clients."""
+IDENTIFIER = re.compile(
+    r"(^|[^a-z])(id|ids|uid|uuid|guid|key|mrn|ssn|pid|nr|no|number|nummer|index|idx)$|[a-z]I[dD]$", re.ASCII
+)
+"""Names of columns that number something, such as patient_id and patientId."""
 
 Rows = NDArray[np.int64]
 """Positions of records in the table, int64 (n,)."""
+
+
+def names_identifier(name: str) -> bool:
+    """Whether a column's name says that it numbers something, such as people or hospitals."""
+    return bool(IDENTIFIER.search(name) or IDENTIFIER.search(name.lower()))
 
 
 class Iid(BaseModel):
@@ -66,7 +79,8 @@ class ByColumn(BaseModel):
     """Each client gets the records of one value of a column, or a part of them: hospitals by ward, banks by purpose.
 
     Values get clients in proportion to their frequency; with more values than clients, a client gets several values.
-    A column of numbers is divided at its quantiles into one range per client.
+    A column of numbers is divided at its quantiles into one range per client, unless it numbers something: hospitals.
+    The column may also be one that was dropped or identifies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +88,11 @@ class ByColumn(BaseModel):
     kind: Literal["by-column"]
     """Selects this partition, and with it the keys that the table may have."""
     column: str
-    """Name of the column by which records are assigned: one of the table's, or its label."""
+    """Name of the column by which records are assigned: one of the table's, its label, or one that was left out."""
+    by: Literal["value", "range"] | None = None
+    """Assignment of numbers: equal ones stay together ("value"), or a client gets a range of them ("range"). Default:
+    by value for whole numbers of at most 20 different values, or as many as there are clients, or in a column that is
+    named as an identifier; else ranges."""
 
     def split(self, table: Table, clients: int, rng: np.random.Generator) -> tuple[Rows, ...]:
         """Return each client's rows, disjoint, none empty.
@@ -82,23 +100,11 @@ class ByColumn(BaseModel):
         Raises RequestError for a column that the table does not have and for more clients than records.
         """
         _enough(table, clients)
-        schema = table.schema
         order = rng.permutation(len(table))
-        if self.column == schema.label:
-            if schema.target is not None:
-                return _ranges(table.labels, order, clients, rng)
-            codes = table.labels
-        elif self.column not in schema.names:
-            known = [*schema.names, schema.label]
-            raise RequestError(f"data.partition.column: no column {self.column!r}{nearest(self.column, known)}")
-        else:
-            column = schema.columns[schema.names.index(self.column)]
-            values = table.columns[self.column]
-            if isinstance(column, Image):
-                raise RequestError(f"data.partition.column: {self.column!r} holds images, use {schema.label!r}")
-            if isinstance(column, Continuous):
-                return _ranges(values, order, clients, rng)
-            codes = np.argmax(column.encode(values), axis=1)
+        values = self._values(table)
+        if values.dtype.kind in "fiu" and not self._whole(values, clients):
+            return _ranges(values, order, clients, rng)
+        codes = np.unique(values, return_inverse=True)[1].ravel()
         groups = [rows for code in range(int(codes.max()) + 1) if len(rows := order[codes[order] == code])]
         owner = np.empty(len(table), np.int64)
         if len(groups) >= clients:
@@ -112,6 +118,39 @@ class ByColumn(BaseModel):
                 owner[rows] = first + np.arange(len(rows)) % share
                 first += share
         return _shares(owner, clients, rng)
+
+    def said(self, table: Table, clients: int) -> list[str]:
+        """A note on how numbers were assigned; empty for texts."""
+        values = self._values(table)
+        if values.dtype.kind not in "fiu" or self.by is not None or values is table.labels:
+            return []
+        whole = self._whole(values, clients)
+        how = "by its values" if whole else "by ranges of its numbers"
+        other = "range" if whole else "value"
+        return [f'{self.column}: clients hold records {how} (data.partition.by = "{other}" for the other way)']
+
+    def _values(self, table: Table) -> NDArray[Any]:
+        """Numbers or texts (n,) by which records are assigned; a label's classes are texts."""
+        schema, beside = table.schema, {**(table.identities or {}), **(table.beside or {})}
+        if self.column == schema.label:
+            return table.labels if schema.target is not None else np.asarray(schema.classes, object)[table.labels]
+        if self.column in schema.names:
+            if isinstance(schema.columns[schema.names.index(self.column)], Image):
+                raise RequestError(f"data.partition.column: {self.column!r} holds images, use {schema.label!r}")
+            return table.columns[self.column]
+        if self.column in beside:
+            return beside[self.column]
+        known = [*schema.names, schema.label, *beside]
+        raise RequestError(f"data.partition.column: no column {self.column!r}{nearest(self.column, known)}")
+
+    def _whole(self, values: NDArray[Any], clients: int) -> bool:
+        """Whether records of equal numbers stay together."""
+        if self.by is not None:
+            return self.by == "value"
+        different = np.unique(values)
+        if not np.array_equal(different, np.round(different)):
+            return False
+        return len(different) <= max(clients, MOST_GROUPS) or names_identifier(self.column)
 
 
 class Quantity(BaseModel):
@@ -153,7 +192,7 @@ def _enough(table: Table, clients: int) -> None:
     if not 1 <= clients <= len(table):
         raise RequestError(
             f"federation.clients: {len(table)} records cannot be spread over {clients} clients, "
-            f"use at most {len(table)} clients or raise data.records"
+            f"use at most {len(table)} clients"
         )
 
 

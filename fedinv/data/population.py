@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from fedinv import plugins
 from fedinv.blame import blamed
 from fedinv.data.dataset import Columns, Dataset
 from fedinv.data.holdout import held_out_rows
-from fedinv.data.partition import Drawn
+from fedinv.data.partition import ByColumn, Drawn
 from fedinv.data.table import Table
 from fedinv.data.table_checks import loaded
 from fedinv.errors import RequestError
@@ -51,6 +51,26 @@ class Population:
         """Schema of the records."""
         return self.table.schema
 
+    @cached_property
+    def person(self) -> NDArray[np.int64]:
+        """Number of the person that each row of the table is about, (people,); a person's rows are all at one client.
+
+        Rows with the same number are one person in every count of people; without `data.person` each row has its own.
+        """
+        return np.arange(len(self.table)) if self.table.person is None else self.table.person
+
+    @cached_property
+    def imputed(self) -> NDArray[np.bool_]:
+        """Fields (people, columns) that were missing and filled in: they hold nothing that is true of the person."""
+        filled, none = self.table.imputed or {}, np.zeros(len(self.table), bool)
+        return np.stack([filled.get(name, none) for name in self.schema.names], axis=1)
+
+    @property
+    def rows_per_person(self) -> int:
+        """Largest number of rows of one person that a client holds: 1 without `data.person`."""
+        held = np.concatenate([np.empty(0, np.int64), *self.shares])
+        return int(np.bincount(self.person[held]).max()) if len(held) else 1
+
     def records(self, client: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (n, width) and labels (n,) of a client."""
         if self.draw is not None:
@@ -78,23 +98,58 @@ def population(data: Dataset, seed: int, clients: int, records_per_client: int |
     table = loaded(data, seed)
     if isinstance(data.partition, Drawn):
         return _drawn(data, data.partition, table, seed, clients, records_per_client)
-    order = stream(seed, "holdout").permutation(len(table))
-    kept_out = int(round(data.holdout * len(table)))
-    holdout = held_out_rows(order, table.labels, kept_out, classes=table.schema.target is None)
-    rest = np.setdiff1d(np.arange(len(table)), holdout)
+    # people are held out and spread, by their first rows; without data.person each row is a person
+    first, rows_of = _people(table)
+    order = stream(seed, "holdout").permutation(len(first))
+    kept_out = int(round(data.holdout * len(first)))
+    apart = held_out_rows(order, table.labels[first], kept_out, classes=table.schema.target is None)
+    rest = np.setdiff1d(np.arange(len(first)), apart)
     if clients > len(rest):
+        what = "records" if table.person is None else "people"
+        more = " or raise data.records" if _may_grow(data) else ", or take a table of more"
         raise RequestError(
-            f"federation.clients: {clients} clients cannot share {len(rest)} records "
-            f"({len(table)} less {kept_out} held out): use at most {len(rest)} clients or raise data.records"
+            f"federation.clients: {clients} clients cannot share {len(rest)} {what} "
+            f"({len(first)} less {kept_out} held out): use at most {len(rest)} clients{more}"
         )
-    parts = data.partition.split(table.take(rest), clients, stream(seed, "partition"))
+    people = table.take(first[rest])
+    parts = data.partition.split(people, clients, stream(seed, "partition"))
+    shares = tuple(rows_of(rest[part]) for part in parts)
     return Population(
-        table=table,
+        table=replace(
+            table, notes=(*table.notes, *_spread(data, people, clients), *_unlimited(shares, records_per_client))
+        ),
         inputs=table.schema.encode(table.columns),
         labels=table.schema.encode_labels(table.labels),
-        shares=tuple(rest[part][:records_per_client] for part in parts),
-        holdout=holdout,
+        shares=tuple(share[:records_per_client] for share in shares),
+        holdout=np.sort(rows_of(apart)),
     )
+
+
+def _people(table: Table) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
+    """The first row of each person (people,), and the function that returns all rows of people, person by person."""
+    if table.person is None:
+        return np.arange(len(table)), lambda people: people
+    _, first, number, sizes = np.unique(table.person, return_index=True, return_inverse=True, return_counts=True)
+    by_person = np.split(np.argsort(number, kind="stable"), np.cumsum(sizes)[:-1])
+    return first, lambda people: np.concatenate([np.empty(0, np.int64), *(by_person[one] for one in people)])
+
+
+def _spread(data: Dataset, people: Table, clients: int) -> list[str]:
+    """A note on how the records of a partition by column were assigned."""
+    return data.partition.said(people, clients) if isinstance(data.partition, ByColumn) else []
+
+
+def _unlimited(shares: Sequence[NDArray[np.int64]], limit: int | None) -> list[str]:
+    """A note where the limit on a client's records limits nobody."""
+    largest = max(len(share) for share in shares)
+    if limit is None or limit <= largest:
+        return []
+    return [f"training.records_per_client = {limit} limits nobody: the largest client holds {largest} records"]
+
+
+def _may_grow(data: Dataset) -> bool:
+    """Whether data.records can be raised: a source that makes its records, or a table of which a part is taken."""
+    return type(data).draw is not Dataset.draw or getattr(data, "records", None) is not None
 
 
 def _drawn(

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from fedinv.privacy.claims import calibrated
-from fedinv.privacy.events import PrivacyEvent
+from fedinv.privacy.events import Delta, Epsilon, NoiseMultiplier, PrivacyEvent
 
 
 class CentralNoise(BaseModel):
@@ -11,11 +11,11 @@ class CentralNoise(BaseModel):
 
     clip: float = Field(default=1.0, gt=0)
     """Norm to which each update is clipped, in units of the model's weights."""
-    noise_multiplier: float | None = Field(default=None, ge=0)
+    noise_multiplier: NoiseMultiplier | None = None
     """Standard deviation of the noise on the sum, in multiples of `clip`. Default: what epsilon needs, else 1."""
-    epsilon: float | None = Field(default=None, gt=0)
+    epsilon: Epsilon | None = None
     """Privacy budget of the whole run, for which the noise is calibrated unless noise_multiplier is given."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: Delta = 1e-5
     """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def event(self, clients: int, cohort: int, rounds: int) -> PrivacyEvent:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fedinv.defense_terms import with_model_keys
 from fedinv.federation.streams import stream
 from fedinv.federation.training import Training
+from fedinv.federation.watching import with_watch
 from fedinv.strict import Strict
 from fedinv.task.models import DEFAULT, Model
 
@@ -104,8 +105,12 @@ class Watch(Strict):
     rounds: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1,), min_length=1)
     """Rounds whose updates are attacked, counted from 1."""
     clients: int = Field(default=1, gt=0)
-    """Clients of each such round whose updates are attacked, the first of the round by number. Secure aggregation
-    leaves one observation a round, the sum over all its clients."""
+    """Clients of each such round whose updates are attacked. Default: one where the partition is iid or drawn;
+    where it is skewed all of a round, or of more than eight the eight smallest. Secure aggregation leaves one
+    observation a round, the sum over all its clients."""
+    choose: Literal["first", "smallest"] = "first"
+    """Which clients of a round are watched: the first by number ("first"), or those that report the fewest records
+    ("smallest"), which are mostly the easiest to attack."""
 
 
 class Attacker(Strict):
@@ -138,8 +143,8 @@ class Agreement(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_model_keys(cls, document: Any) -> Any:
-        return with_model_keys(document)
+    def _filled_in(cls, document: Any) -> Any:
+        return with_watch(with_model_keys(document))
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """Keys of a defense as the scenario writes them; None where the scenario does not use it."""

@@ -15,7 +15,10 @@ from fedinv.task.columns import Continuous, Image
 
 
 def table(tried: Tried, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
-    """Table of one attack, a row per true record: the person, true, claimed and right fields, and the person linked."""
+    """Table of one attack, a row per true record: the person, true, claimed and right fields, and the person linked.
+
+    `guess:` columns hold the chance that the guess without the update has the field right.
+    """
     parts = [
         _rows(tried, observation.last.round, observation.clients, verdict, people)
         for (observation, _), verdict in zip(tried.said, verdicts, strict=True)
@@ -62,7 +65,8 @@ def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict,
         kind = pa.float64() if isinstance(column, Continuous) else pa.string()
         columns[f"true:{column.name}"] = pa.array(truth[column.name].tolist(), kind)
         columns[f"claimed:{column.name}"] = _masked(claims[column.name], found.claim, claimed, kind)
-        columns[f"right:{column.name}"] = pa.array(verdict.filled[:, position], pa.bool_())
+        columns[f"right:{column.name}"] = pa.array(found.right[:, position], pa.bool_())
+        columns[f"guess:{column.name}"] = pa.array(verdict.guessed[:, position], pa.float64())
     return pa.table(columns)
 
 

@@ -1,7 +1,7 @@
 """Judges claims of records against the truth, and a guess that saw no update by the same measures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Claim
 from fedinv.data.population import Population
+from fedinv.judge.guess import Guess, Guesses, strongest
 from fedinv.judge.images import SMALLEST, Quality, quality
 from fedinv.judge.matching import Match, match
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Images, Mean, Rate
 
 _DRAWS = 20
-"""Number of times that the random guess is drawn; its rates are averaged over them."""
+"""Largest number of times that a random guess is drawn; its rates are averaged over them."""
+_RECORDS = 4000
+"""Records that a random guess is drawn for altogether: fewer draws for large batches, at least three."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,17 @@ class Verdict:
     """Claim and true records."""
     match: Match
     """Matching of claims with true records."""
-    filled: NDArray[np.bool_]
-    """Whether each field is right, bool (n, fields); for records without a claim, whether the best guess is."""
+    guessed: NDArray[np.float64]
+    """Chance that the strongest guess has each field right, 0 to 1 (n, fields)."""
     linked: NDArray[np.int64]
     """Row of the person nearest to the claim, int64 (n,); -1 without a claim."""
     quality: Quality | None = None
     """Similarity of images, that of the best guess for records without a claim; None for a table."""
+
+    @property
+    def filled(self) -> NDArray[np.float64]:
+        """Right fields, 0 or 1 (n, fields); for records without a claim, the chance that the guess is right."""
+        return np.where(self.match.claimed[:, None], self.match.right, self.guessed)
 
 
 @dataclass(frozen=True)
@@ -61,57 +69,83 @@ class Rates:
 
 
 def judge(
-    cases: Sequence[Case], people: Population, tolerance: float, rng: np.random.Generator
+    cases: Sequence[Case],
+    people: Population,
+    tolerance: float,
+    rng: np.random.Generator,
+    guesses: Guesses | None = None,
 ) -> tuple[tuple[Verdict, ...], Rates]:
     """Judge one attack's cases (at least one).
 
     Records without a claim are scored by the guess in `field_accuracy` and `images`: an attacker without claims is no
-    worse than one without an update. The other rates count claims alone. The prior is the better of two guesses: the
-    most frequent value of every column, or draws from the published marginals.
+    worse than one without an update. The other rates count claims alone. The prior is the strongest guess that needs
+    no update; without `guesses` it is chosen here, from the data dictionary alone.
     """
-    schema = people.table.schema
-    guesses = _guesses(cases, people, rng)
-    judged = [
-        [_judge_one(Case(g, c.rows), people, tolerance) for g, c in zip(guess, cases, strict=True)] for guess in guesses
-    ]
-    constant, drawn = judged[0], judged[1:]
-    by_draws = float(np.mean([_accuracy(d) for d in drawn]))
-    filler = constant if _accuracy(constant) >= by_draws else drawn[0]
+    schema, sizes = people.table.schema, [len(case.rows) for case in cases]
+    guesses = guesses or strongest(schema, sizes, tolerance, None, rng)
+    tried = {one.name: one for one in (*guesses.fields, *guesses.records, *guesses.images)}
+    guessed = {name: _guessed(guess, cases, people, tolerance, rng) for name, guess in tried.items()}
+
+    def best(choices: Sequence[Guess], worth: Callable[[Sequence[Verdict]], float]) -> tuple[str, list[list[Verdict]]]:
+        values = {one.name: float(np.mean([worth(draw) for draw in guessed[one.name]])) for one in choices}
+        name = max(values, key=values.__getitem__)
+        return name, guessed[name]
+
+    field_guess, by_field = best(guesses.fields, lambda draw: _mean_of([v.filled for v in draw]))
+    record_guess, whole = best(guesses.records, lambda draw: _hits(draw, "recovered"))
+    chances = [np.mean([draw[i].filled for draw in by_field], axis=0) for i in range(len(cases))]
+    alike: Sequence[Sequence[Verdict]] = by_field
+    if schema.image is not None and any(sizes):
+        image_guess, alike = best(guesses.images, lambda draw: float(_measured(draw, "psnr").mean()))
     verdicts = tuple(
-        _fill(_judge_one(case, people, tolerance), guess, image_guess)
-        for case, guess, image_guess in zip(cases, filler, _most_similar(constant, drawn), strict=True)
+        _fill(_judge_one(case, people, tolerance), chance, other)
+        for case, chance, other in zip(cases, chances, alike[0], strict=True)
     )
-
-    def prior(rate: str) -> float:
-        of_draws = float(np.mean([_share(d, rate) for d in drawn]))
-        return max(_share(constant, rate), of_draws)
-
-    sizes = np.array([len(v.case.rows) for v in verdicts], dtype=float)
+    total = sum(sizes)
     seen = [v for v in verdicts if len(v.filled)]  # a Poisson-sampled batch may be empty
     if len(seen) == 1:  # one case alone: resample its records instead of cases
         interval = bootstrap_mean(seen[0].filled.mean(1), np.ones(len(seen[0].filled)), rng)
     else:
-        interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), sizes[sizes > 0], rng)
+        weights = np.array([len(v.filled) for v in seen], dtype=float)
+        interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), weights, rng)
     accuracy = Rate(
-        value=_accuracy(verdicts),
-        count=int(sizes.sum()) * schema.fields,
+        value=_mean_of([v.filled for v in verdicts]),
+        count=total * schema.fields,
         ci95=interval,
-        prior=max(_accuracy(constant), by_draws),
+        prior=_mean_of(chances),
+        guess=field_guess,
     )
 
-    given = (verdicts, constant, drawn)
-
     def rate(name: str) -> Rate:
-        hits, total = _hits(verdicts, name), int(sizes.sum())
+        hits = _hits(verdicts, name)
         return Rate(
-            value=hits / total if total else 0.0, count=total, ci95=clopper_pearson(hits, total), prior=prior(name)
+            value=hits / total if total else 0.0,
+            count=total,
+            ci95=clopper_pearson(hits, total),
+            prior=float(np.mean([_hits(draw, name) for draw in whole])) / total if total else 0.0,
+            guess=record_guess,
         )
 
     images = None
     if seen and schema.image is not None:
         large = min(schema.image.down, schema.image.across) >= SMALLEST
-        images = Images(psnr=_mean("psnr", *given, rng), ssim=_mean("ssim", *given, rng) if large else None)
+        given = (verdicts, alike, image_guess, rng)
+        images = Images(psnr=_mean("psnr", *given), ssim=_mean("ssim", *given) if large else None)
     return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"), images)
+
+
+def _guessed(
+    guess: Guess, cases: Sequence[Case], people: Population, tolerance: float, rng: np.random.Generator
+) -> list[list[Verdict]]:
+    """Verdicts on a guess of every case, once for a guess that is always the same, else for several draws."""
+    total = max(1, sum(len(case.rows) for case in cases))
+    draws = int(np.clip(_RECORDS // total, 3, _DRAWS)) if guess.random else 1
+    found = []
+    for _ in range(draws):
+        claims = [Claim(guess.make(len(case.rows), rng), torch.zeros(len(case.rows))) for case in cases]
+        judged = [_judge_one(Case(one, case.rows), people, tolerance) for one, case in zip(claims, cases, strict=True)]
+        found.append(judged)
+    return found
 
 
 def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
@@ -124,7 +158,7 @@ def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
         claimed = schema.encode(schema.decode(case.claim.records))
         nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
         linked[found.claimed] = nearest[found.claim[found.claimed]]
-    return Verdict(case, found, found.right, linked, _quality(case, found, people))
+    return Verdict(case, found, found.right.astype(float), linked, _quality(case, found, people))
 
 
 def _quality(case: Case, found: Match, people: Population) -> Quality | None:
@@ -142,43 +176,27 @@ def _quality(case: Case, found: Match, people: Population) -> Quality | None:
 def _mean(
     name: str,
     verdicts: Sequence[Verdict],
-    constant: Sequence[Verdict],
-    drawn: Sequence[Sequence[Verdict]],
+    guessed: Sequence[Sequence[Verdict]],
+    guess: str,
     rng: np.random.Generator,
 ) -> Mean:
     values = _measured(verdicts, name)
-    prior = max(float(_measured(constant, name).mean()), float(np.mean([_measured(d, name).mean() for d in drawn])))
+    prior = float(np.mean([_measured(draw, name).mean() for draw in guessed]))
     interval = bootstrap_mean(values, np.ones(len(values)), rng)
-    return Mean(value=float(values.mean()), count=len(values), ci95=interval, prior=prior)
+    return Mean(value=float(values.mean()), count=len(values), ci95=interval, prior=prior, guess=guess)
 
 
 def _measured(verdicts: Sequence[Verdict], name: str) -> NDArray[np.float64]:
     return np.concatenate([getattr(v.quality, name) for v in verdicts])
 
 
-def _most_similar(constant: list[Verdict], drawn: list[list[Verdict]]) -> list[Verdict]:
-    """Verdicts of the guess whose images have the higher mean PSNR; those of the constant guess for tables."""
-    if constant[0].quality is None or not any(len(v.filled) for v in constant):
-        return constant
-    of_draws = float(np.mean([_measured(d, "psnr").mean() for d in drawn]))
-    return constant if float(_measured(constant, "psnr").mean()) >= of_draws else drawn[0]
-
-
-def _fill(verdict: Verdict, guess: Verdict, image_guess: Verdict) -> Verdict:
-    """Score records without a claim by the guesses: `guess` fills right fields, `image_guess` fills PSNR and SSIM."""
-    filled = np.where(verdict.match.claimed[:, None], verdict.match.right, guess.match.right)
-    found, other = verdict.quality, image_guess.quality
+def _fill(verdict: Verdict, chance: NDArray[np.float64], guess: Verdict) -> Verdict:
+    """Add the guess's chances (n, fields), and its PSNR and SSIM where nothing was claimed."""
+    found, other = verdict.quality, guess.quality
     if found is not None and other is not None:
         silent = ~verdict.match.claimed
         found = Quality(np.where(silent, other.psnr, found.psnr), np.where(silent, other.ssim, found.ssim))
-    return Verdict(verdict.case, verdict.match, filled, verdict.linked, found)
-
-
-def _guesses(cases: Sequence[Case], people: Population, rng: np.random.Generator) -> list[list[Claim]]:
-    """Claims of the constant guess, then `_DRAWS` times those of the random guess from the marginals."""
-    schema, sizes = people.table.schema, [len(case.rows) for case in cases]
-    constant = [Claim(schema.guess(n), torch.zeros(n)) for n in sizes]
-    return [constant, *([Claim(schema.draw(n, rng), torch.zeros(n)) for n in sizes] for _ in range(_DRAWS))]
+    return replace(verdict, guessed=chance, quality=found)
 
 
 def _hits(verdicts: Sequence[Verdict], rate: str) -> int:
@@ -187,11 +205,7 @@ def _hits(verdicts: Sequence[Verdict], rate: str) -> int:
     return sum(int(getattr(v.match, rate).sum()) for v in verdicts)
 
 
-def _share(verdicts: Sequence[Verdict], rate: str) -> float:
-    total = sum(len(v.case.rows) for v in verdicts)
-    return _hits(verdicts, rate) / total if total else 0.0
-
-
-def _accuracy(verdicts: Sequence[Verdict]) -> float:
-    fields = sum(v.filled.size for v in verdicts)
-    return float(sum(v.filled.sum() for v in verdicts) / fields) if fields else 0.0
+def _mean_of(shares: Sequence[NDArray[np.float64]]) -> float:
+    """Mean over all fields of several cases, each (n, fields); 0 without any."""
+    fields = sum(one.size for one in shares)
+    return float(sum(one.sum() for one in shares) / fields) if fields else 0.0

@@ -1,7 +1,19 @@
 """A mechanism's charge to a client's ledger for one round."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+HIGHEST = 1e6
+"""Epsilon above which nothing is guaranteed that is worth the name: larger ones are reported as infinite."""
+
+Epsilon = Annotated[float, Field(gt=0, le=HIGHEST)]
+"""A privacy budget, as a key of a defense: above 0, at most 10^6."""
+NoiseMultiplier = Annotated[float, Field(ge=0, le=1e4)]
+"""Standard deviation of noise over the clipping norm, as a key of a defense: 0 adds none, 10,000 drowns everything."""
+Delta = Annotated[float, Field(gt=0, lt=1)]
+"""Delta of an (epsilon, delta) guarantee, a probability."""
 
 
 @dataclass(frozen=True)

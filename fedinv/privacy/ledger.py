@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fedinv.privacy.claims import epsilon
+from fedinv.privacy.claims import rough_epsilon
 from fedinv.privacy.events import PrivacyEvent
 
 Ledger = tuple[PrivacyEvent, ...]
@@ -30,16 +30,28 @@ def charge(ledger: Ledger, events: Iterable[PrivacyEvent]) -> Ledger:
 
 
 def overspent(ledger: Ledger, more: Sequence[PrivacyEvent]) -> str | None:
-    """Return why a round charged with the events `more` would exceed a privacy budget; None if it would not."""
+    """Return why a round charged with the events `more` would exceed a privacy budget; None if it would not.
+
+    Priced by the rough grid, which never claims less, as it is asked before every round.
+    """
     for event in more:
         if event.budget is None:
             continue
         mine = [one for one in ledger if one.mechanism == event.mechanism]
-        spent = epsilon(mine, event.delta) if mine else 0.0
-        after = epsilon([one for one in charge(ledger, more) if one.mechanism == event.mechanism], event.delta)
-        if after > event.budget:
+        after = [one for one in charge(ledger, more) if one.mechanism == event.mechanism]
+        if len(after) == 1 and after[0].steps <= _affordable(after[0]):
+            continue
+        spent, then = rough_epsilon(mine) if mine else 0.0, rough_epsilon(after)
+        if then > event.budget:
             return (
                 f"{event.mechanism}'s budget of epsilon {event.budget:g} is spent: {spent:.3f} so far, "
-                f"{after:.3f} with another round"
+                f"{then:.3f} with another round"
             )
     return None
+
+
+def _affordable(event: PrivacyEvent) -> int:
+    """Steps of this event that its budget pays for."""
+    from fedinv.privacy.accountants import most_steps
+
+    return most_steps(replace(event, steps=1, mechanism="", budget=None), event.budget or 0.0)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
+from fedinv.privacy.gaussian import gaussian_epsilon
+
 Scores = NDArray[np.float64]
 """One score per canary (m,), higher where it is likelier to be present."""
 GUESSED = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
@@ -88,15 +90,4 @@ def gaussian(scores: Scores, present: NDArray[np.bool_], delta: float, level: fl
     error = math.sqrt((n + m) / (n * m) + d**2 / (2 * (n + m)))
     middle = (inside.mean() + outside.mean()) / 2
     right = int((inside > middle).sum() + (outside <= middle).sum())
-    return Bound(gaussian_epsilon(d - float(norm.ppf(1 - level)) * error, delta), n + m, right)
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Epsilon of a mu-GDP mechanism at delta (Balle and Wang 2018, theorem 8), at most HIGHEST."""
-
-    def excess(epsilon: float) -> float:
-        return float(norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)) - delta)
-
-    if mu <= 0 or excess(0.0) <= 0:
-        return 0.0
-    return HIGHEST if excess(HIGHEST) > 0 else float(brentq(excess, 0.0, HIGHEST, xtol=1e-6))
+    return Bound(min(HIGHEST, gaussian_epsilon(d - float(norm.ppf(1 - level)) * error, delta)), n + m, right)

@@ -7,8 +7,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from fedinv.privacy.accountants import FAINTEST, ROUGH_POINTS, grid, losses
+from fedinv.privacy.events import PrivacyEvent
 
 Run = tuple[float, int]
 """Sampling rate and number of steps at that rate."""
@@ -33,23 +36,26 @@ def reconstruction_bound(
         return 1.0 if runs else kappa
     if not runs or kappa == 1:
         return kappa
-    distributions = [
-        pld.from_gaussian_mechanism(
-            noise_multiplier, sampling_prob=min(1.0, rate), value_discretization_interval=1e-3, use_connect_dots=True
-        ).self_compose(count)
+    apart = math.sqrt(sum(count for _, count in runs)) / noise_multiplier
+    highest = float(norm.cdf(norm.ppf(kappa) + apart))  # as if nothing were sampled, which is never better
+    events = [
+        PrivacyEvent(noise_multiplier, min(1.0, rate), count, 0.0, "example", "add-or-remove-one", "")
         for rate, count in runs
     ]
-    whole = distributions[0]
-    for other in distributions[1:]:
+    interval = grid(events, kappa, ROUGH_POINTS) if noise_multiplier >= FAINTEST else None
+    if interval is None or all(rate >= 1 for rate, _ in runs):
+        return highest
+    whole, *others = (losses(event, interval) for event in events)
+    for other in others:
         whole = whole.compose(other)
 
     def gamma(eps: float) -> float:
         # the larger of both directions, never below either
         return math.exp(eps) * kappa + float(whole.get_delta_for_epsilon(eps))
 
-    grid = np.linspace(-5, math.log(1 / kappa), 60)
-    values = [gamma(float(eps)) for eps in grid]
+    tried = np.linspace(-5, math.log(1 / kappa), 60)
+    values = [gamma(float(eps)) for eps in tried]
     at = int(np.argmin(values))
-    between = (float(grid[max(0, at - 1)]), float(grid[min(len(grid) - 1, at + 1)]))
+    between = (float(tried[max(0, at - 1)]), float(tried[min(len(tried) - 1, at + 1)]))
     found = minimize_scalar(gamma, bounds=between, method="bounded", options={"xatol": 1e-4})
-    return float(min(1.0, found.fun, values[at]))
+    return float(min(highest, found.fun, values[at]))

@@ -9,7 +9,16 @@ from typing import Any
 
 from fedinv.report.html import rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
-from fedinv.results.wording import NOT_MEASURABLE, UNITS, epsilon_text, hits, metric_value, percent, points
+from fedinv.results.wording import (
+    NOT_MEASURABLE,
+    UNITS,
+    epsilon_text,
+    hits,
+    metric_value,
+    no_epsilon_text,
+    percent,
+    points,
+)
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
 
@@ -28,6 +37,8 @@ def lost(row: Row) -> str:
 
 def epsilon(row: Row) -> str:
     """The epsilon that a stack of defenses guarantees with its unit, as a short phrase; "none" without one."""
+    if row.exceeds is not None:
+        return no_epsilon_text(row.exceeds)
     if row.epsilon is None:
         return "none"
     return f"{epsilon_text(row.epsilon)} a {UNITS[str(row.unit)]}" + (

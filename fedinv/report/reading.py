@@ -111,21 +111,15 @@ def cards(run: Run) -> tuple[Card, ...]:
 
 
 def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
-    """Each column's name, whether it is sensitive, the worst attack's share right, and that of a constant guess.
+    """Each column's name, whether it is sensitive, the worst attack's share right, and the guess's.
 
-    In the order of the data dictionary. The constant guess is the most common value, or the densest region's center;
-    records of which nothing was claimed are scored by it. Empty for images.
+    In the order of the data dictionary. Records of which nothing was claimed are scored by the guess. Empty for images.
     """
     if run.rows is None or not run.rows.num_rows or run.schema.image is not None:
         return []
-    tolerance, guess = run.scenario.judge.tolerance, run.schema.decode(run.schema.guess(1))
     claimed, shares = run.rows["claimed"].to_numpy(), []
     for column in run.schema.columns:
-        truth, constant = run.rows[f"true:{column.name}"].to_numpy(), guess[column.name][0]
-        if isinstance(column, Continuous):
-            guessed = np.abs(truth.astype(float) - float(constant)) <= tolerance * column.std
-        else:
-            guessed = truth == constant
+        guessed = run.rows[f"guess:{column.name}"].to_numpy()
         right = np.where(claimed, run.rows[f"right:{column.name}"].to_numpy(), guessed)
         shares.append((column.name, column.sensitive, float(right.mean()), float(guessed.mean())))
     return shares

@@ -25,8 +25,10 @@ from fedinv.results.wording import (
     measure_text,
     metric_text,
     metric_value,
+    no_epsilon_text,
     percent,
     unit_text,
+    worst_text,
 )
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
@@ -52,12 +54,14 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "interval": _interval,
         "hits": hits,
         "epsilon": epsilon_text,
+        "no_epsilon": no_epsilon_text,
         "one_in": _one_in,
         "bytes": _bytes,
         "seconds": _seconds,
         "settings": _settings,
         "breakable": _breakable,
         "measured": measure_text,
+        "worst_client": worst_text,
         "drawn": pictured,
     }
     attacks, scenario = run.results.attacks, run.scenario

@@ -16,8 +16,18 @@ from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Row
 from fedinv.results.replication import Replication
-from fedinv.results.run import Rate, Results
-from fedinv.results.wording import NOT_MEASURABLE, hits, measure_text, metric_value, spread_text
+from fedinv.results.run import Privacy, Rate, Results
+from fedinv.results.wording import (
+    NOT_MEASURABLE,
+    epsilon_text,
+    hits,
+    measure_text,
+    metric_value,
+    no_epsilon_text,
+    spread_text,
+    unit_text,
+    worst_text,
+)
 
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
@@ -89,7 +99,7 @@ def show_run(results: Results, report: str) -> None:
             found.variant,
             str(found.records),
             _measured(found.field_accuracy),
-            _measured(found.recovered),
+            _measured(found.recovered) + (f" worst {worst_text(found)}" if worst_text(found) else ""),
             _measured(found.reidentified) if found.reidentified else "-",
         )
         for found in results.attacks
@@ -111,6 +121,16 @@ def show_run(results: Results, report: str) -> None:
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_price(planned: Privacy) -> None:
+    """Print on stderr, before training, the epsilon that the whole run will cost."""
+    held = (
+        f"epsilon {no_epsilon_text(planned.exceeds)}"
+        if planned.epsilon is None
+        else f"epsilon {epsilon_text(planned.epsilon)} per {unit_text(planned)}, delta {planned.delta:g}"
+    )
+    Console(stderr=True).print(f"price in privacy, before training: {held}", markup=False, highlight=False)
 
 
 def show_replication(found: Replication) -> None:

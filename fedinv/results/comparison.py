@@ -63,6 +63,8 @@ class Row(_Record):
     """Loss of the model's metric against the same seed without defenses."""
     epsilon: float | None
     """Largest epsilon over the seeds; None where any of them has no guarantee."""
+    exceeds: float | None = None
+    """Number that epsilon exceeds for some seed, 10^6, as the noise is too weak for any guarantee; else None."""
     unit: str | None
     """Unit that epsilon protects: "example" or "client"; None without a guarantee."""
     against_server: bool

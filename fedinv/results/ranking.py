@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedinv.results.run import AttackResult, InferenceResult, Rate
+from fedinv.results.run import AttackResult, ClientRate, InferenceResult, Rate
 
 
 def severity(attack: AttackResult) -> tuple[float, bool, float]:
@@ -16,6 +16,12 @@ def severity(attack: AttackResult) -> tuple[float, bool, float]:
 def worst_case(attacks: Sequence[AttackResult]) -> AttackResult:
     """The most severe of one or more attacks, see `severity`."""
     return max(attacks, key=severity)
+
+
+def worst_client(clients: Sequence[ClientRate]) -> ClientRate | None:
+    """The client of which the largest share of records was recovered, among equals of fields; None without records."""
+    held = [one for one in clients if one.records]
+    return max(held, key=lambda one: (one.recovered / one.records, one.right / one.fields), default=None)
 
 
 def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:

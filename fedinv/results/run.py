@@ -25,6 +25,8 @@ class Rate(_Record):
     """Confidence interval (95 %) of the share; None where nothing was judged."""
     prior: Annotated[float, Field(ge=0, le=1)] | None
     """Share that the best guess without any update gets right, by the same judge; None where nothing was judged."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +63,8 @@ class Mean(_Record):
     """Confidence interval (95 %) of the mean."""
     prior: float
     """Mean of the best guess without any update, by the same judge."""
+    guess: str = ""
+    """Name of that guess; empty where several are pooled."""
 
 
 class Images(_Record):
@@ -110,6 +114,21 @@ class Control(_Record):
     """Share of records with every field right."""
 
 
+class ClientRate(_Record):
+    """Counts of one attack on one watched client, over all watched rounds."""
+
+    client: int
+    """Number of the client."""
+    records: int
+    """Number of true records behind the client's updates."""
+    recovered: int
+    """Number of those of which every field was claimed right."""
+    fields: int
+    """Number of fields of all those records."""
+    right: int
+    """Number of right fields, the best guess standing in where nothing was claimed."""
+
+
 class AttackResult(_Record):
     """Results of one reconstruction attack over all its observations."""
 
@@ -135,6 +154,12 @@ class AttackResult(_Record):
     """Share of true records of which every field was claimed right, within the tolerance."""
     exact: Rate
     """Share of true records of which every field was claimed right to 0.001 standard deviations."""
+    clients: list[ClientRate] = []
+    """Counts by client, in order of their numbers, as a rate over all hides the client that is worst off; empty for
+    sums."""
+    worst: ClientRate | None = None
+    """Client of which the largest share of records was recovered, among equals of fields; None for sums, and without
+    records."""
     images: Images | None = None
     """Similarity of images; None for tables, and where there were no records."""
     reidentified: Rate | None = None
@@ -167,6 +192,8 @@ class Measure(_Record):
     """Confidence interval (95 %) of the value; None where nobody was judged."""
     prior: float | None
     """Value of the best guess without update and model; None where nobody was judged."""
+    guess: str = ""
+    """Name of that guess; empty where there is only one."""
     share: bool = True
     """True: the value is a share, 0 to 1; False: a number in the unit that the name gives."""
     lower_leaks: bool = False
@@ -326,11 +353,14 @@ class Privacy(_Record):
     delta: float | None
     """Delta of the guarantee, a probability; None without one."""
     accountant: str | None
-    """Accountant that composed the rounds: "PLD" or "RDP"; None without a guarantee."""
+    """Accountant that composed the rounds: "Gaussian" (the mechanism's curve in closed form), "PLD" (privacy loss
+    distributions) or "RDP" (a bound by Renyi divergences); None without a guarantee."""
     neighbors: str | None = None
     """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""
+    exceeds: float | None = None
+    """Number that epsilon exceeds, 10^6, where the noise is too weak for any guarantee; then epsilon is None."""
     lower_bounds: dict[str, float] = {}
     """Measured lower bounds on epsilon by method, where the run was audited; else empty."""
     note: str

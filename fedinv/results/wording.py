@@ -3,7 +3,7 @@
 import math
 
 from fedinv.results.replication import Spread
-from fedinv.results.run import Measure, Privacy, Rate, Utility
+from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility
 
 NOT_MEASURABLE = "not measurable"
 """Words for a value that is None: there was nothing to judge."""
@@ -12,6 +12,12 @@ NOT_MEASURABLE = "not measurable"
 def hits(rate: Rate) -> int:
     """Number of hits behind a rate: its value times its count; 0 where nothing was judged."""
     return 0 if rate.value is None else round(rate.value * rate.count)
+
+
+def worst_text(found: AttackResult) -> str:
+    """The client that an attack hits worst, as "client 3: 19 of 19"; empty for sums and for a single client."""
+    one = found.worst
+    return "" if one is None or len(found.clients) < 2 else f"client {one.client}: {one.recovered} of {one.records}"
 
 
 def percent(share: float | None) -> str:
@@ -41,6 +47,11 @@ def epsilon_text(epsilon: float) -> str:
     """An epsilon rounded up, as it is an upper bound: one decimal, two below 1."""
     digits = 1 if epsilon >= 1 else 2
     return f"{math.ceil(round(epsilon * 10**digits, 6)) / 10**digits:.{digits}f}"
+
+
+def no_epsilon_text(exceeds: float | None) -> str:
+    """What stands for an epsilon where there is no guarantee: "none", or "> 10^6: none" where noise is too weak."""
+    return "none" if exceeds is None else f"> 10^{math.log10(exceeds):.0f}: none"
 
 
 def unit_text(privacy: Privacy) -> str:

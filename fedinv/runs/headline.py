@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING
 
 from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
-from fedinv.results.wording import epsilon_text, hits, metric_text, percent, unit_text
+from fedinv.results.wording import epsilon_text, hits, metric_text, no_epsilon_text, percent, unit_text
 
 if TYPE_CHECKING:
     from fedinv.scenario.scenario import Scenario
+
+
+APART = 0.05
+"""Share of records by which the worst client must exceed all of them together to be named."""
 
 
 def headline(
@@ -39,6 +43,7 @@ def headline(
     if not total:
         return _sentence(["no record was behind the updates that were attacked, so leakage is not measurable", *price])
     learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
+    learned += _worst(worst, clients)
     traced = by_name.reidentified if by_name else None
     if traced is not None and hits(traced) and _exceeds(traced, by_name.chance if by_name else None):
         of = "" if traced.count == total and rebuilt else f" of {traced.count}"
@@ -64,13 +69,25 @@ def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:
             return (
                 f"From one update of one of {everyone} {clients}" if everyone > 1 else "From the only client's update"
             )
-        return f"From one update of each of {attack.observations} of {everyone} {clients}"
+        smallest = "the " if scenario.attacker.watch.choose == "smallest" else ""
+        few = " smallest" if smallest else ""
+        return f"From one update of each of {smallest}{attack.observations}{few} of {everyone} {clients}"
     return f"From {attack.observations} updates that {clients} sent in {rounds} rounds"
 
 
 def _exceeds(rate: Rate, chance: float | None) -> bool:
     """Whether a rate lies measurably above its prior and above chance."""
     return rate.ci95 is not None and rate.ci95[0] > max(rate.prior or 0.0, chance or 0.0)
+
+
+def _worst(attack: AttackResult, clients: str) -> str:
+    """The client that is worst off, where a rate over all hides it; else empty."""
+    one, over_all = attack.worst, attack.recovered.value
+    if one is None or over_all is None or len(attack.clients) < 2:
+        return ""
+    if one.recovered / one.records <= over_all + APART:
+        return ""
+    return f" ({one.recovered} of {one.records} at the worst of these {clients}, client {one.client})"
 
 
 def _by_field(rate: Rate, field: str) -> str:
@@ -109,7 +126,7 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
     if not scenario.defenses:
         return []
     claim = (
-        "no formal guarantee"
+        "no formal guarantee" + ("" if privacy.exceeds is None else f" (epsilon {no_epsilon_text(privacy.exceeds)})")
         if privacy.epsilon is None
         else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
     )

@@ -18,6 +18,7 @@ from fedinv.results.run import Results
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
+from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
@@ -34,9 +35,10 @@ def quiet(_: str) -> Progress:
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an unknown engine or data that cannot be used, before anything is written."""
+    """Raise RequestError for an unknown engine, unusable data or an unpayable budget, before anything is written."""
     _engine(engine)
     held_out(scenario, population_of(scenario))
+    payable(scenario)
 
 
 def new_folder(name: str) -> Path:
@@ -186,6 +188,10 @@ def _trained_by(folder: RunFolder) -> str:
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
     """Train the federation, and a second one without defenses where it has any."""
     torch.set_num_threads(1)  # local training's tensors are small: more threads are slower
+    if not run.folder.is_trained:
+        spent = price(run.scenario)
+        run.folder.root.mkdir(parents=True, exist_ok=True)
+        log(run.folder, "priced", epsilon=spent.epsilon, exceeds=spent.exceeds, note=spent.note)
     _train(run, engine, bars("training"), options)
     if run.undefended is not None:
         _train(run.undefended, engine, bars("training without defenses"), options)

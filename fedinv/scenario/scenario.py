@@ -12,6 +12,7 @@ from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.training import Participation
+from fedinv.federation.watching import with_watch
 from fedinv.scenario.compatibility import offered, stacking
 from fedinv.strict import Strict
 from fedinv.task.models import DEFAULT, TABULAR, Model
@@ -66,8 +67,8 @@ class Scenario(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_model_keys(cls, document: Any) -> Any:
-        return with_model_keys(document)
+    def _filled_in(cls, document: Any) -> Any:
+        return with_watch(with_model_keys(document))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -85,6 +86,11 @@ class Scenario(Strict):
         if watch.clients > federation.participants:
             raise ValueError(
                 f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
+            )
+        if watch.choose == "smallest" and self.data.partition.kind == "drawn":
+            raise ValueError(
+                "attacker.watch.choose: drawn clients hold equally many records, so that none is smallest: write "
+                '"first"'
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")

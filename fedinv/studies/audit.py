@@ -15,6 +15,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs.attack_runner import ProgressBars
+from fedinv.runs.price import price
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
@@ -32,6 +33,9 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """
     claimed = _claimed(scenario)
     audited = _audited(scenario, claimed.event.unit)
+    planned = price(audited)
+    if scenario.audit.claimed_epsilon is None and planned.epsilon is None:
+        raise RequestError(f"nothing to audit: {planned.note}")
     folder.mkdir(parents=True, exist_ok=True)
     place = RunFolder(folder)
     torch.set_num_threads(1)
@@ -47,8 +51,6 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     linear, likely, present = score(audited, place, claimed.defense)
     bounds = {ASSUMPTION_FREE: one_run(likely, present, delta), GAUSSIAN: gaussian(linear, present, delta)}
     scoring(1.0)
-    if scenario.audit.claimed_epsilon is None and ledger.epsilon is None:
-        raise RequestError(f"nothing to audit: {ledger.note}")
     return _verdict(scenario, claimed.event, ledger.epsilon, len(present), bounds)
 
 

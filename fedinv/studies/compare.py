@@ -19,6 +19,7 @@ from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
 from fedinv.runs import run
+from fedinv.runs.price import payable
 from fedinv.scenario.scenario import Scenario
 from fedinv.scenario.short_form import plugin
 from fedinv.studies import recommendation, seed_pooling
@@ -77,9 +78,15 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
 
     `progress` is called with the share that is done and the name of the cell that has been running longest. Returns
     each cell's results, or the reason why it failed, by stack and seed. Raises RequestError, before anything runs, for
-    a stack that the scenario cannot have, and RunError when the scenario fails without defenses.
+    a stack that the scenario cannot have or whose budget pays no round, and RunError when the scenario fails without
+    defenses.
     """
     declared, seeds = plan.cells, plan.seeds
+    for (name, _), one in declared.items():
+        try:
+            payable(one)
+        except RequestError as error:
+            raise RequestError(f"{name}: {error}") from None
     stacked = [stack for stack in plan.stacks if stack.name != NONE]
     asked = [attack.model_dump(mode="json", exclude_none=True) for attack in plan.attacks]
     found: Cells = {}

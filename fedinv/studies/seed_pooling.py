@@ -37,6 +37,7 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
                 utility=_cost([one.utility.value for one in ran.values()]),
                 lost=lost,
                 epsilon=max(claimed) if claimed and len(claimed) == len(spent) else None,
+                exceeds=next((one.exceeds for one in spent if one.exceeds is not None), None),
                 unit=spent[0].unit,
                 against_server=all(one.against_server for one in spent),
                 bytes_up=_mean(one.federation.bytes_up for one in ran.values()),

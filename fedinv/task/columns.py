@@ -93,9 +93,11 @@ class Categorical(BaseModel):
     def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Turn values (n,) into one-hot rows (n, k). Raises ValueError for a value that the column does not list."""
         index = {value: i for i, value in enumerate(self.values)}
-        unknown = sorted({str(v) for v in values} - index.keys())
+        unknown = {str(v) for v in values} - index.keys()
         if unknown:
-            raise ValueError(f"column {self.name!r}: unknown value {unknown[0]!r}, expected one of {list(self.values)}")
+            raise ValueError(
+                f"column {self.name!r}: {len(unknown)} unknown values, expected some of {self.width} others"
+            )
         rows: NDArray[np.float64] = np.eye(self.width)[[index[str(v)] for v in values]]
         return rows
 

@@ -97,8 +97,11 @@ class Schema(BaseModel):
         return torch.from_numpy(self.target.encode(labels)[:, 0]).float()
 
     def decode(self, inputs: Tensor) -> dict[str, NDArray[Any]]:
-        """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding."""
-        table = inputs.detach().double().cpu().numpy()
+        """Turn any scores (n, width) into valid records, by column name; undoes `encode` up to float32's rounding.
+
+        No scores, of whatever width, are no records: what an attack claims without a schema has none.
+        """
+        table = inputs.detach().double().cpu().numpy() if len(inputs) else np.zeros((0, self.width))
         return {c.name: c.decode(table[:, s]) for c, s in zip(self.columns, self.slices, strict=True)}
 
     def guess(self, count: int) -> Tensor:

@@ -30,6 +30,7 @@ from ..inversion.matching.partial import Partial
 from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
+from ..inversion.matching.signs import Signs
 from ..inversion.matching.steps import Rule, Schedule
 from ..inversion.recompute import mismatch, recompute_update
 
@@ -165,10 +166,10 @@ class GradientMatching(Attack):
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
-        preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows))
+        distortion = against.distortion(last)
+        preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows), distortion.only_signs)
         device, notes = _device(self.device), []
         length = step_length(knows, n)
-        distortion = against.distortion(last)
         match = _matched(against, last, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
         null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
@@ -202,7 +203,10 @@ class GradientMatching(Attack):
             drawn_records(knows, count, width, rng) if preset.start == "schema" else normal_records(count, width, rng)
         )
         free = relaxation.free(begin.reshape(len(labels), n, width).to(device))
-        problem = Problem(objective, relaxation, priors_of(preset, shape), search)
+        within = relaxation if match.absent is None else relaxation.without(match.absent)
+        annealed = objective if isinstance(objective, Signs) else None
+        ranked = objective if annealed is None else match.plain
+        problem = Problem(ranked, within, priors_of(preset, shape), search, annealed)
         searched = part(progress, 0, 0.6 if preset.simulate else 0.95)
         found = descend(free, labels.to(device), problem, how, searched, objective.held(n))
         if search == "records":

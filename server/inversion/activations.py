@@ -12,8 +12,18 @@ LEAK = 0.01
 """Slope of the leaky ReLU for negative inputs, torch's default."""
 
 
-def curve(kind: Activation, units: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation at `units` and its first derivative there, both of their shape."""
+def curve(kind: Activation, units: Tensor, sharpness: float = math.inf) -> tuple[Tensor, Tensor]:
+    """The activation at `units` (..., n, units) and its first derivative there, both of their shape.
+
+    A finite `sharpness` rounds the corner of ReLU and leaky ReLU off over units within about their root mean square /
+    sharpness of 0, so that the derivative says which way a unit would switch; other activations stay as they are.
+    """
+    if kind in ("relu", "leaky-relu") and sharpness < math.inf:
+        leak, beta = LEAK * (kind == "leaky-relu"), _beta(units, sharpness)
+        gate = (beta * units).sigmoid()
+        # softplus: where it is large its logarithm is the unit itself
+        soft = units.relu() - torch.where(units > 0, gate, 1 - gate).clamp_min(0.5).log() / beta
+        return leak * units + (1 - leak) * soft, leak + (1 - leak) * gate
     if kind == "relu":
         return units.relu(), (units > 0).to(units.dtype)
     if kind == "leaky-relu":
@@ -27,8 +37,15 @@ def curve(kind: Activation, units: Tensor) -> tuple[Tensor, Tensor]:
     return functional.gelu(units), torch.special.ndtr(units) + units * _density(units)
 
 
-def bend(kind: Activation, value: Tensor, units: Tensor) -> Tensor | None:
-    """The second derivative at `units`, where the activation is `value`; None where it is zero everywhere."""
+def bend(kind: Activation, value: Tensor, units: Tensor, sharpness: float = math.inf) -> Tensor | None:
+    """The second derivative at `units`, where the activation is `value`; None where it is zero everywhere.
+
+    Of a softened ReLU it is that of `curve` with the same `sharpness`, its root mean square taken as constant.
+    """
+    if kind in ("relu", "leaky-relu") and sharpness < math.inf:
+        beta = _beta(units, sharpness)
+        gate = (beta * units).sigmoid()
+        return (1 - LEAK * (kind == "leaky-relu")) * beta * gate * (1 - gate)
     if kind in ("relu", "leaky-relu"):
         return None
     if kind == "tanh":
@@ -36,6 +53,11 @@ def bend(kind: Activation, value: Tensor, units: Tensor) -> Tensor | None:
     if kind == "sigmoid":
         return value * (1 - value) * (1 - 2 * value)
     return _density(units) * (2 - units.square())
+
+
+def _beta(units: Tensor, sharpness: float) -> Tensor:
+    """Sharpness over the root mean square of each batch's units (..., n, units), shape (..., 1, 1)."""
+    return sharpness / units.detach().square().mean((-1, -2), keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def _density(units: Tensor) -> Tensor:

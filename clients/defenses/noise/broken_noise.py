@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fedinv.defense import Defense, Participation, PrivacyEvent, Release, Sending, Update
 from fedinv.federation.streams import torch_stream
+from fedinv.privacy.events import Delta, NoiseMultiplier
 
 from ...mechanisms.clipping import clipped, noised
 
@@ -23,13 +24,13 @@ class BrokenNoise(Defense):
     undercharged = "an audit is to find that the noise it is charged for is not there"
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
-    noise_multiplier: float = Field(default=1.0, ge=0)
+    noise_multiplier: NoiseMultiplier = 1.0
     """Standard deviation of the noise that is charged for, in multiples of `clip`."""
     noise_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the charged standard deviation that is added, 0 to 1; below 1 the claim is false."""
     sensitivity: float | None = Field(default=None, gt=0)
     """Norm by which the noise multiplier is scaled; below `clip` the claim is false. Default: `clip`."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: Delta = 1e-5
     """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def protect(self, update: Update, sending: Sending) -> Update:

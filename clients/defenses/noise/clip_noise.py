@@ -12,6 +12,7 @@ from pydantic import Field
 from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Release, Sending, Trial, Update
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
+from fedinv.privacy.events import Delta, Epsilon, NoiseMultiplier
 
 from ...mechanisms.clipping import clipped, noised
 
@@ -28,12 +29,12 @@ class ClipNoise(Defense):
     trials = (Trial(30),)
     clip: float = Field(default=1.0, gt=0)
     """Norm to which the update is clipped, over all parameters, in units of the model's weights."""
-    noise_multiplier: float | None = Field(default=None, ge=0)
+    noise_multiplier: NoiseMultiplier | None = None
     """Standard deviation of the noise, in multiples of `clip`. Default: what epsilon needs, else 1."""
-    epsilon: float | None = Field(default=None, gt=0)
+    epsilon: Epsilon | None = None
     """Privacy budget of each client over the whole run; the noise is calibrated for it unless noise_multiplier is
     given. A client stops taking part before it exceeds the budget."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: Delta = 1e-5
     """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of clients."""
 
     def protect(self, update: Update, sending: Sending) -> Update:

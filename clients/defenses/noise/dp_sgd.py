@@ -27,6 +27,7 @@ from fedinv.defense import (
 )
 from fedinv.federation.streams import torch_stream
 from fedinv.privacy.claims import calibrated
+from fedinv.privacy.events import Delta, Epsilon, NoiseMultiplier
 from fedinv.task.loss import loss
 
 from ...training.plain_sgd import drawn
@@ -43,14 +44,14 @@ class DpSgd(Defense):
     sampling = "poisson"
     per_record = True
     trials = (Trial(10, words="DP-SGD, noise 1, clip 1"), Trial(20, {"epsilon": 8}))
-    noise_multiplier: float | None = Field(default=None, ge=0)
+    noise_multiplier: NoiseMultiplier | None = None
     """Standard deviation of the noise, in multiples of `clip`. Default: what epsilon needs, else 1."""
-    epsilon: float | None = Field(default=None, gt=0)
+    epsilon: Epsilon | None = None
     """Privacy budget of each client over the whole run; the noise is calibrated for it unless noise_multiplier is
     given. A client stops taking part before it exceeds the budget."""
     clip: float = Field(default=1.0, gt=0)
     """Norm to which each record's gradient is clipped, over all parameters."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: Delta = 1e-5
     """Delta of the (epsilon, delta) guarantee, a probability: choose it well below one over the number of records."""
     mode: Literal["ghost", "hooks", "functorch"] = "ghost"
     """Method by which Opacus clips: "ghost" computes the norms of the records' gradients and their clipped sum in two

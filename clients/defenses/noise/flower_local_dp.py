@@ -12,6 +12,7 @@ from pydantic import Field
 from fedinv.defense import Defense, Participation, PrivacyEvent, RecordExposure, Release, Sending, Update
 from fedinv.defense_terms.flower_local_dp import standard_deviation
 from fedinv.federation.streams import torch_stream
+from fedinv.privacy.events import Delta
 
 from ...mechanisms.clipping import clipped, noised
 
@@ -32,7 +33,7 @@ class FlowerLocalDp(Defense):
     charges."""
     epsilon: float = Field(default=1.0, gt=0)
     """Epsilon that Flower is given, for each round; the ledger composes the true cost over all rounds."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: Delta = 1e-5
     """Delta that Flower is given, a probability; the ledger states its epsilon at the same delta."""
 
     def protect(self, update: Update, sending: Sending) -> Update:

@@ -20,6 +20,8 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Measure the share of labels that the counts get right; the prior is that of counts in the population's shares."""
     people, classes = setting.people, setting.people.table.schema.classes
+    if not classes:
+        return Inference("counted no labels: the label is a number, which has no counts", [])
     shares = np.bincount(people.labels.numpy(), minlength=len(classes)) / len(people.labels)
     right, guessed, sizes, rows = [], [], [], []
     for one in heard:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,14 @@ from fedinv.data.population import Population
 from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.guess import Guesses, strongest
 from fedinv.judge.questions import Finding, Heard, Setting, Tried
-from fedinv.judge.truth import true_rows
+from fedinv.judge.truth import auxiliary, population_of, true_rows
 from fedinv.judge.verdict import Case, Rates, Verdict
 from fedinv.judge.verdict import judge as judge_cases
-from fedinv.results.run import AttackResult, Control
+from fedinv.results.ranking import worst_client
+from fedinv.results.run import AttackResult, ClientRate, Control
+from fedinv.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Reconstruction:
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
         named = self.people.table.identities is not None
+        clients = _by_client([seen for seen, _ in tried.said], self.verdicts) if tried.target == "client" else []
         return AttackResult(
             kind=tried.attack.kind,
             variant=tried.variant,
@@ -46,6 +51,8 @@ class Reconstruction:
             field_accuracy=self.rates.field_accuracy,
             recovered=self.rates.recovered,
             exact=self.rates.exact,
+            clients=clients,
+            worst=worst_client(clients),
             images=self.rates.images,
             reidentified=self.rates.reidentified if named else None,
             calibration=calibration(*confidences(self.verdicts)),
@@ -77,8 +84,35 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         if isinstance(one.answer, Claim)
     ]
     drawn = stream(setting.scenario.seed, "judge")
-    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn)
+    guesses = _guesses(setting.scenario, tuple(len(case.rows) for case in cases))
+    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses)
     return Reconstruction(verdicts, rates, setting.people)
+
+
+@lru_cache(maxsize=4)
+def _guesses(scenario: Scenario, sizes: tuple[int, ...]) -> Guesses:
+    """The strongest guesses for batches of these sizes; cached, as all attacks of a scenario are held against them."""
+    people = population_of(scenario)
+    granted = auxiliary(scenario, people)
+    known = None if granted is None else granted.records
+    return strongest(people.schema, sizes, scenario.judge.tolerance, known, stream(scenario.seed, "guess"))
+
+
+def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list[ClientRate]:
+    """Counts of each client over its observations."""
+    found: dict[int, list[Verdict]] = {}
+    for one, verdict in zip(seen, verdicts, strict=True):
+        found.setdefault(one.clients[0], []).append(verdict)
+    return [
+        ClientRate(
+            client=client,
+            records=sum(len(verdict.case.rows) for verdict in own),
+            recovered=sum(int(verdict.match.recovered.sum()) for verdict in own),
+            fields=sum(verdict.filled.size for verdict in own),
+            right=round(sum(float(verdict.filled.sum()) for verdict in own)),
+        )
+        for client, own in sorted(found.items())
+    ]
 
 
 def _control(rates: Rates) -> Control:

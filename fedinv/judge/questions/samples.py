@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.attack import Sample
+from fedinv.judge.codebook import Layout
+from fedinv.judge.guess import simulated
 from fedinv.results.intervals import bootstrap_mean, clopper_pearson
 from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
@@ -20,12 +22,15 @@ SHOWN = 3
 def samples(
     made: Sample, truth: Sample, schema: Schema, tolerance: float, rng: np.random.Generator
 ) -> tuple[list[Measure], Exhibit]:
-    """Compare generated records (n,) with true ones; the prior is that of draws from the published marginals.
+    """Compare generated records (n,) with true ones; the prior is that of records made from the dictionary alone.
+
+    Those are draws from the published frequencies, or as many times every column's most frequent value, whichever has
+    more in common with simulated people.
 
     Returns the fields in common with the nearest true record, complete copies, the shares of sensitive values in each
     class, and a table of the nearest pairs.
     """
-    drawn = schema.draw(DRAWS, rng)
+    drawn = _guessed(schema, tolerance, rng)
     ours, nearest = _nearest(made.records, truth.records, schema, tolerance)
     guessed, _ = _nearest(drawn, truth.records, schema, tolerance)
     whole = int((ours == len(schema.columns)).sum())
@@ -49,6 +54,13 @@ def samples(
     sensitive = [c for c in schema.columns if c.sensitive and isinstance(c, Categorical)]
     measures += [_makeup(column, made, truth, schema, rng) for column in sensitive]
     return measures, _exhibit(made, truth, schema, nearest, ours)
+
+
+def _guessed(schema: Schema, tolerance: float, rng: np.random.Generator) -> Tensor:
+    """The strongest guess of a record that is near to somebody's, chosen on people drawn from the dictionary."""
+    people = torch.from_numpy(Layout(schema, tolerance).valid(simulated(schema, DRAWS, rng)))
+    choices = (schema.draw(DRAWS, rng), schema.guess(1))
+    return max(choices, key=lambda made: _nearest(made, people, schema, tolerance)[0].mean())
 
 
 def _nearest(

@@ -130,7 +130,7 @@ def utility(measured: Utility) -> bytes:
 
 
 def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
-    """The worst attack's share right for each column beside that of a constant guess, PNG; * marks sensitive ones."""
+    """The worst attack's share right for each column beside that of the guess, PNG; * marks sensitive ones."""
     names = [_short(f"{name} *" if sensitive else name, 26) for name, sensitive, _, _ in columns]
 
     def fill(figure: Any) -> None:
@@ -141,7 +141,7 @@ def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
         ax.set_yticks(places, names, fontsize=9)
         ax.set_ylim(len(columns) - 0.4, -0.6)
         _shares(ax, "share of records with this field right")
-        _legend(figure, [("attack", "s", "#7fb8d8"), ("constant guess", "|", VERMILION)])
+        _legend(figure, [("attack", "s", "#7fb8d8"), ("guess", "|", VERMILION)])
 
     return png(1.3 + 0.23 * len(columns), fill)
 

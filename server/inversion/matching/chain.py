@@ -118,15 +118,14 @@ class Chain:
     activation: Activation = "relu"
     standard: Standard | None = None
     """Standardization that is applied to inputs before `layers`, which are then those of standardized inputs."""
+    sharpness: float = math.inf
+    """Sharpness of the corner of ReLUs, see `curve`; infinite: as they are in the client's network."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
-        layers, target, clip = self.layers, self.target, self.clip
-        n, last = inputs.shape[1], len(layers) - 1
         seen = self.passes(inputs, labels)
-        hidden, slopes, cut = seen.hidden, seen.slopes, seen.cut
-
-        along = [t.of_inputs(h) for t, h in zip(target, hidden, strict=True)]
+        hidden, slopes = seen.hidden, seen.slopes
+        along = [t.of_inputs(h) for t, h in zip(self.target, hidden, strict=True)]
         grams = [h @ h.mT + 1 for h in hidden]
         pairs = [d @ d.mT for d in slopes]
         dot = torch.stack([(d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True)]).sum(0)
@@ -137,20 +136,31 @@ class Chain:
         pulled = [torch.baddbmm(a, ratio * k, d) for a, k, d in zip(along, grams, slopes, strict=True)]
         direct = [
             torch.baddbmm(t.of_outputs(d), ratio * e, h)
-            for t, d, e, h in zip(target, slopes, pairs, hidden, strict=True)
+            for t, d, e, h in zip(self.target, slopes, pairs, hidden, strict=True)
         ]
-        if clip < math.inf:  # a longer gradient is scaled down more: a change along itself has no effect
+        by_inputs, by_labels = self.pull_back(seen, pulled, direct)
+        return value, by_inputs * by_dot[:, None, None], by_labels * by_dot[:, None, None]
+
+    def pull_back(self, seen: "Passes", pulled: list[Tensor], direct: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The slopes of a misfit with respect to inputs and labels, from those with respect to a pass over them.
+
+        `pulled` are its slopes with respect to each layer's slopes D, (restarts, n, outputs), `direct` those with
+        respect to its inputs H, (restarts, n, inputs), as if D did not depend on H.
+        """
+        layers, hidden, slopes, cut = self.layers, seen.hidden, seen.slopes, seen.cut
+        n, last = hidden[0].shape[-2], len(layers) - 1
+        if self.clip < math.inf:  # a longer gradient is scaled down more: a change along itself has no effect
             radial = torch.stack([(p * d).sum(-1, True) for p, d in zip(pulled, slopes, strict=True)]).sum(0)
-            radial = radial * (cut < 1) * (n / clip) ** 2
-            own_inputs = [k.diagonal(dim1=-2, dim2=-1)[..., None] for k in grams]
-            own_slopes = [e.diagonal(dim1=-2, dim2=-1)[..., None] for e in pairs]
+            radial = radial * (cut < 1) * (n / self.clip) ** 2
+            own_inputs = [h.square().sum(-1, True) + 1 for h in hidden]
+            own_slopes = [d.square().sum(-1, True) for d in slopes]
             pulled = [p - radial * d * k for p, d, k in zip(pulled, slopes, own_inputs, strict=True)]
             direct = [g - radial * e * h for g, e, h in zip(direct, own_slopes, hidden, strict=True)]
 
         # backwards through the slopes' recursion, first layer to last, then through the network, last to first
         carried, bent = pulled[0], []
         for i in range(1, last + 1):
-            back = bend(self.activation, hidden[i], seen.before[i - 1])
+            back = bend(self.activation, hidden[i], seen.before[i - 1], self.sharpness)
             bent.append(None if back is None else carried * back * (slopes[i] @ layers[i].weight))
             carried = pulled[i] + (carried * seen.steep[i - 1]) @ layers[i].weight.T
         carried = cut / n * carried
@@ -166,8 +176,7 @@ class Chain:
                 own = bent[i - 1]
                 carried = carried * seen.steep[i - 1]
                 carried = carried if own is None else carried + own
-        scale = by_dot[:, None, None]
-        return value, carried * (scale if self.standard is None else scale / self.standard.std), by_labels * scale
+        return carried if self.standard is None else carried / self.standard.std, by_labels
 
     def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":
         """The forward and backward pass over inputs (..., n, width) with labels (..., n, outputs)."""
@@ -176,7 +185,7 @@ class Chain:
         n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
         for layer in self.layers[:-1]:
             units = torch.nn.functional.linear(hidden[-1], layer.weight, layer.bias)
-            value, slope = curve(self.activation, units)
+            value, slope = curve(self.activation, units, self.sharpness)
             before.append(units)
             hidden.append(value)
             steep.append(slope)

@@ -18,6 +18,7 @@ from .network import Network, Statistics, differentiable, normalizations, satura
 from .objective import Distance, Loss, dense_layers
 from .partial import Partial, coordinates, masks_of
 from .presets import Preset
+from .signs import Signs, absent, read_signs, tells_sizes
 
 Matcher = Chain | Network
 
@@ -33,13 +34,16 @@ class Matching:
     objective: Matcher
     """The objective to search by, as the preset wants it."""
     plain: Matcher
-    """The cosine distance of the gradients as they are, without standardization, scales or priors."""
+    """The cosine distance of the gradients as they are, without standardization, scales or priors; for signs twice the
+    share of the gradient's absolute sum that has wrong ones."""
     bias: Tensor
     """Update of the last layer's bias, float32 (outputs,); empty where it has none or it was not sent."""
     parameters: int
     """Number of coordinates that depend on the gradient, without buffers."""
     length: float
     """Norm of the update, without buffers."""
+    absent: Tensor | None = None
+    """Inputs that are known to be 0 in all records, bool (inputs,); None: of none it is known."""
 
 
 def matching(
@@ -91,7 +95,14 @@ def matching(
             every = {k: torch.ones_like(t) for k, t in update.items()}
             known = coordinates(moved, masks_of(masks or every, layers), signs)
             part = Partial(layers, plain.target, clip, "cosine", 1.0, squared, activation, known=known)
-            whole = not signs and bool(known.masks[-1].bias.all())
+            if signs:
+                told = read_signs(moved, known.masks)
+                search = Signs(layers, (), clip, "cosine", 1.0, squared, activation, signs=told)
+                # of two classes both have the size that was sent; of more it is a mean
+                sized = len(moved[-1].bias) == 2 and tells_sizes(moved)
+                bias = moved[-1].bias.cpu() if sized else torch.zeros(0)
+                return Matching(search, part, bias, known.count, norm, absent(told))
+            whole = bool(known.masks[-1].bias.all())
             return Matching(part, part, moved[-1].bias.cpu() if whole else torch.zeros(0), known.count, norm)
         chain = replace(plain, distance=asked, size=size)
         if preset.standardize and knows.schema is not None and clip == math.inf and not distortion.noise:

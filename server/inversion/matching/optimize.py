@@ -1,7 +1,7 @@
 """Minimizes a misfit: all restarts in one tensor, each keeping the best batch that was evaluated."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,17 +22,28 @@ LOOK = 10
 """Steps between two checks whether to stop."""
 
 
+class Annealed(Protocol):
+    """Objectives that change during a search, whose misfits at different steps are not comparable."""
+
+    def at(self, share: float, step: int) -> Objective:
+        """The objective at the step number `step`, the share 0 to 1 of the search."""
+        ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """An objective and the space in which it is minimized."""
 
     objective: Objective
+    """The misfit that is minimized, or, where `annealed` is given, by which the batches that it ends in are ranked."""
     relaxation: Relaxation
     """Map from free numbers to inputs."""
     priors: tuple[Prior, ...] = ()
     """Penalties that are added to the misfit."""
     search: Literal["records", "classes", "targets"] = "records"
     """Unknowns: records only, or labels with them, as probabilities of classes or as regression targets."""
+    annealed: Annealed | None = None
+    """The misfit that is minimized at each step, changing from step to step; None: `objective` all along."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +120,26 @@ def _descend(
     point, reached = next(steps), list[float]()
     for step in range(how.iterations + 1):
         problem.relaxation.project(point[:, :cut].view(shape))
-        value, slope = _evaluate(point, labels, shape, problem)
+        annealed = problem.annealed
+        objective = problem.objective if annealed is None else annealed.at(step / max(1, how.iterations), step)
+        value, slope = _evaluate(point, labels, shape, problem, objective)
         if how.rule == "l-bfgs":  # whose pairs must not contain moves that the projection undid
             inputs = slope[:, :cut].view(shape)
             inputs.copy_(problem.relaxation.inward(inputs, point[:, :cut].view(shape)))
-        better = value < best
+        better = value < best if annealed is None else value < torch.inf
         best = torch.where(better, value, best)
         kept = torch.where(better[:, None], point, kept)
         if step % LOOK == 0:
             progress(step / how.iterations)
             reached.append(float(best.clamp_min(1e-12).log().mean()))
-            if bool((best < how.enough).any()) or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
+            arrived = annealed is None and bool((best < how.enough).any())
+            if arrived or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))
     steps.close()
-    return problem.relaxation.inputs(kept[:, :cut].view(shape)), _labels(kept, cut, labels, problem), best
+    inputs, chosen = problem.relaxation.inputs(kept[:, :cut].view(shape)), _labels(kept, cut, labels, problem)
+    return inputs, chosen, best if annealed is None else problem.objective(inputs, chosen)[0]
 
 
 def _idle(reached: list[float], patience: int) -> bool:
@@ -133,10 +148,12 @@ def _idle(reached: list[float], patience: int) -> bool:
     return 0 < looks < len(reached) and reached[-1 - looks] - reached[-1] < GAIN
 
 
-def _evaluate(point: Tensor, labels: Tensor, shape: torch.Size, problem: Problem) -> tuple[Tensor, Tensor]:
+def _evaluate(
+    point: Tensor, labels: Tensor, shape: torch.Size, problem: Problem, objective: Objective
+) -> tuple[Tensor, Tensor]:
     cut = shape[1] * shape[2]
     inputs, given = problem.relaxation.inputs(point[:, :cut].view(shape)), _labels(point, cut, labels, problem)
-    value, by_inputs, by_labels = problem.objective(inputs, given)
+    value, by_inputs, by_labels = objective(inputs, given)
     for prior in problem.priors:
         more, steeper = prior(inputs)
         value, by_inputs = value + more, by_inputs + steeper

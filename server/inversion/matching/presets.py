@@ -181,12 +181,30 @@ FEDINV_FADING = replace(
     total_variation=4e-4,
 )
 """The preset "fedinv" for images and networks whose units saturate, where L-BFGS does better than signed Adam."""
+FEDINV_SIGNS = replace(
+    PRESETS["fedinv"],
+    lr=0.2,
+    iterations=1_000,
+    restarts=4,
+    standardize=False,
+    pooling="best",
+    polish=0,
+    simulate=0,
+)
+"""The preset "fedinv" for tables whose update was sent as signs."""
 
 
-def settled(name: Name, changes: Mapping[str, Any], images: bool = False, fading: bool = False) -> Preset:
+def settled(
+    name: Name, changes: Mapping[str, Any], images: bool = False, fading: bool = False, signs: bool = False
+) -> Preset:
     """The preset of this name with the fields in `changes` replaced.
 
-    `images`: the records are images; `fading`: the network's units saturate. Both matter to "fedinv" only.
+    `images`: the records are images; `fading`: the network's units saturate; `signs`: nothing but signs was sent. They
+    matter to "fedinv" only.
     """
-    chosen = (FEDINV_FADING if fading else FEDINV_IMAGES) if name == "fedinv" and images else PRESETS[name]
+    chosen = PRESETS[name]
+    if name == "fedinv" and images:
+        chosen = FEDINV_FADING if fading else FEDINV_IMAGES
+    elif name == "fedinv" and signs:
+        chosen = FEDINV_SIGNS
     return replace(chosen, **changes)

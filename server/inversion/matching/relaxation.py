@@ -91,6 +91,15 @@ class Relaxation:
         low, span = torch.where(hot, records, self.low), torch.where(hot, 0.0, self.span).expand_as(records)
         return Relaxation(self.width, low, span, self.groups, "box")
 
+    def without(self, absent: Tensor) -> "Relaxation":
+        """Without the categories that no record has, bool (width,), whose inputs stay 0; one of each group stays."""
+        gone = absent & (self._hot > 0) if self.form == "relaxed" else torch.zeros_like(absent)
+        groups = torch.where(gone[:, None], 0.0, self.groups)
+        groups = torch.where(groups.any(0), groups, self.groups)
+        left = groups.sum(1) > 0
+        span = torch.where((self._hot > 0) & ~left, 0.0, self.span)
+        return Relaxation(self.width, self.low, span, groups, self.form)
+
     def to(self, device: torch.device) -> "Relaxation":
         """The same relaxation on another device."""
         return Relaxation(self.width, self.low.to(device), self.span.to(device), self.groups.to(device), self.form)

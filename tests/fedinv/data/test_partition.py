@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -144,3 +145,48 @@ def test_the_kind_chooses_and_unknown_keys_are_refused():
     ):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
+
+
+def numbered(values, **more):
+    """A table of a numbered column and what is beside it."""
+    values = np.asarray(values, np.float64)
+    return Table(
+        schema=Schema(columns=(fit_continuous("site_id", values, integer=True),), label="y", classes=("0", "1")),
+        columns={"site_id": values},
+        labels=np.arange(len(values)) % 2,
+        **more,
+    )
+
+
+SITES = np.repeat([999, 11, 12, 3], [30, 20, 10, 4])
+
+
+@pytest.mark.parametrize("where", ["field", "beside", "identities"])
+def test_numbered_sites_are_not_cut_into_ranges_also_where_the_column_was_left_out(where):
+    table = numbered(SITES)
+    if where != "field":
+        table = replace(numbered(np.arange(64)), **{where: {"site": SITES if where == "beside" else SITES.astype(str)}})
+    by = ByColumn(kind="by-column", column="site_id" if where == "field" else "site")
+    shares = by.split(table, 4, np.random.default_rng(0))
+    assert sorted(len(share) for share in shares) == [4, 10, 20, 30]
+    assert all(len(set(SITES[share].tolist())) == 1 for share in shares)
+    assert bool(by.said(table, 4)) == (where != "identities")
+
+
+@pytest.mark.parametrize(("by", "whole"), [(None, True), ("value", True), ("range", False)])
+def test_how_numbers_are_assigned_can_be_named(by, whole):
+    shares = ByColumn(kind="by-column", column="site_id", by=by).split(numbered(SITES), 4, np.random.default_rng(0))
+    assert (sorted(len(share) for share in shares) == [4, 10, 20, 30]) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "whole"),
+    [("age", range(20, 84), False), ("site_id", range(64), True), ("weight", np.arange(64) / 8, False)],
+)
+def test_many_numbers_are_ranges_unless_they_number_something(name, values, whole):
+    values = np.repeat(np.asarray(values, np.float64), 3)
+    table = replace(numbered(np.arange(len(values))), beside={name: values})
+    shares = ByColumn(kind="by-column", column=name).split(table, 3, np.random.default_rng(0))
+    ends = sorted((values[share].min(), values[share].max()) for share in shares)
+    ranges = all(high <= low for (_, high), (low, _) in pairwise(ends))
+    assert ranges != whole

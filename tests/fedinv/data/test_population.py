@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -58,3 +59,37 @@ def test_a_run_over_drawn_records_is_judged_against_the_truth(blank_plots, tiny,
     assert found.recovered.value >= 0.75
     assert found.reidentified.value >= 0.75
     assert results.federation.records == 300 * 6
+
+
+def of_people(tmp_path, people=12, each=4, **more):
+    """A csv of which `each` rows are about one person."""
+    rows = [f"p{i // each},{i % 7},{i / 3:.2f},{i % 2}" for i in range(people * each)]
+    path = tmp_path / "visits.csv"
+    path.write_text("\n".join(["who,a,b,y", *rows]) + "\n", encoding="utf-8")
+    return load("datasets", "csv")(source="csv", path=path, label="y", person="who", **more)
+
+
+@pytest.mark.parametrize("partition", [{"kind": "iid"}, {"kind": "dirichlet", "alpha": 0.3}, {"kind": "quantity"}])
+def test_a_client_holds_all_rows_of_a_person_and_nobody_is_held_out_in_part(tmp_path, partition):
+    people = population(of_people(tmp_path, partition=partition), 3, 3, None)
+    parts = [*people.shares, people.holdout]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(48))
+    owners = [set(people.person[part].tolist()) for part in parts]
+    assert sum(len(owner) for owner in owners) == len(set.union(*owners)) == 12
+    assert people.rows_per_person == 4
+    assert "who" not in people.schema.names
+
+
+def test_without_a_person_each_row_is_one():
+    people = population(load("datasets", "hospital")(source="hospital", records=40), 3, 3, None)
+    assert people.person.tolist() == list(range(40))
+    assert people.rows_per_person == 1
+    assert not people.imputed.any()
+    assert people.imputed.shape == (40, len(people.schema.columns))
+
+
+@pytest.mark.parametrize(("limit", "said"), [(5000, True), (2, False), (None, False)])
+def test_a_limit_that_limits_nobody_is_said(limit, said):
+    people = population(load("datasets", "hospital")(source="hospital", records=40), 3, 4, limit)
+    found = [note for note in people.table.notes if "training.records_per_client = 5000 limits nobody" in note]
+    assert bool(found) == said

@@ -6,8 +6,9 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from scipy.stats import norm
 
+from fedinv.errors import RequestError
 from fedinv.privacy.accountants import noise_for
-from fedinv.privacy.claims import accountant, claim, epsilon
+from fedinv.privacy.claims import claim, epsilon
 from fedinv.privacy.events import PrivacyEvent
 
 
@@ -106,7 +107,9 @@ def test_a_sample_of_fixed_size_is_charged_with_the_sensitivity_of_a_replacement
     inner = dp_accounting.SampledWithoutReplacementDpEvent(100, 10, dp_accounting.GaussianDpEvent(4.0))
     direct = RdpAccountant(neighboring_relation=relation).compose(inner, 50).get_epsilon(1e-5)
     assert epsilon([drawn], 1e-5) == pytest.approx(direct, abs=1e-6)
-    assert accountant([drawn]) == "RDP"
+    found = claim({"0": [vars(drawn)]}, ["x"])
+    assert found.accountant == "RDP"
+    assert "Renyi" in found.note
 
 
 @pytest.mark.parametrize("budget", [0.5, 3.0, 20.0])
@@ -117,5 +120,5 @@ def test_calibrated_noise_keeps_the_budget_and_hardly_more(budget):
 
 
 def test_a_budget_that_cannot_be_kept_is_refused():
-    with pytest.raises(ValueError, match="cannot be kept"):
+    with pytest.raises(RequestError, match="cannot be kept"):
         noise_for(event(rate=1.0, steps=100), 1e-6)

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedinv.results.run import AttackResult, Control, Images, Mean, Privacy, Rate, Undefended, Utility
+from fedinv.results.run import AttackResult, ClientRate, Control, Images, Mean, Privacy, Rate, Undefended, Utility
 from fedinv.results.wording import epsilon_text, percent
 from fedinv.runs.headline import headline
 
@@ -14,7 +14,7 @@ PAID = UTILITY.model_copy(update={"undefended": Undefended(value=0.863, ci95=(0.
 
 def declared(defenses=(), attacks=("any",), rounds=(1,)):
     federation = SimpleNamespace(clients=20, participants=20)
-    watch = SimpleNamespace(rounds=rounds, clients=4)
+    watch = SimpleNamespace(rounds=rounds, clients=4, choose="first")
     return SimpleNamespace(
         federation=federation, attacker=SimpleNamespace(watch=watch), defenses=defenses, attacks=attacks
     )
@@ -49,6 +49,18 @@ def test_leaked():
         "From one update of each of 4 of 20 hospitals, the server rebuilt 63 of 64 patient records in full and traced "
         "63 to the right person by name; a guesser without the updates rebuilds none."
     )
+
+
+def test_the_worst_client_is_named_where_the_rate_over_all_hides_it():
+    clients = [
+        ClientRate(client=client, records=records, recovered=got, fields=10, right=got)
+        for client, records, got in ((0, 82, 0), (3, 19, 19))
+    ]
+    one = attack(19, records=101, observations=2).model_copy(update={"clients": clients, "worst": clients[1]})
+    said = headline(declared(), [one], NONE, UTILITY, clients="hospitals")
+    assert "rebuilt 19 of 101 records in full (19 of 19 at the worst of these hospitals, client 3);" in said
+    alike = one.model_copy(update={"recovered": rate(100, 101)})
+    assert "worst" not in headline(declared(), [alike], NONE, UTILITY, clients="hospitals")
 
 
 def test_one_client_reads_right():

@@ -1,5 +1,6 @@
 import pytest
 
+from fedinv.report.comparison_page import epsilon
 from fedinv.results.comparison import Cost, DefenseLeak, Row
 from fedinv.results.run import Rate
 from fedinv.studies import recommendation, seed_pooling
@@ -39,6 +40,11 @@ def row(name, leakage, lost, spread=0.001, epsilon=None, **more):
 
 
 PLAIN = row("none", 1.0, 0.0)
+
+
+def test_noise_too_weak_for_a_guarantee_is_shown_as_such():
+    assert [epsilon(one) for one in (PLAIN, row("a", 0.1, 0.0, epsilon=3.0))] == ["none", "3.0 a record"]
+    assert epsilon(PLAIN.model_copy(update={"exceeds": 1e6})) == "> 10^6: none"
 
 
 def test_leakage_is_what_a_guesser_gets_wrong_and_the_attacker_right():

@@ -53,12 +53,12 @@ def test_what_holds_against_who_is_told_nothing_is_broken_by_who_knows(tmp_path,
     assert adaptive.recovered.value == 1.0
 
 
-def test_signs_alone_give_a_single_record_away(tmp_path):
-    static, adaptive, _ = attacked(
-        tmp_path, 'kind="sign"', 'kind="gradient-matching"', "model.hidden=[256,256]", "training.batch_size=1"
-    )
+def test_signs_alone_give_a_whole_batch_away(tmp_path):
+    more = ("model.hidden=[256,256]", "training.batch_size=8")
+    static, adaptive, _ = attacked(tmp_path, 'kind="sign"', 'kind="gradient-matching",restarts=2', *more)
     assert static.recovered.value == 0.0
-    assert adaptive.recovered.value == 1.0
+    assert adaptive.field_accuracy.value >= 0.9 > adaptive.field_accuracy.prior + 0.3
+    assert adaptive.recovered.value >= 0.5
 
 
 def test_smoothed_labels_hide_nothing_from_anyone(tmp_path):

@@ -1,8 +1,13 @@
+import bz2
 import gzip
 import os
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from fedinv.data.sources.csv import Csv
@@ -82,9 +87,12 @@ def test_columns_without_information_are_dropped_and_said(load):
     }
 
 
-def test_a_text_among_numbers_is_said(load):
+def test_a_text_among_numbers_is_refused_with_its_row_and_never_made_a_category(load):
+    with pytest.raises(RequestError, match=r"'age' .* in 1 of 31 cells .* data.missing, .* data.categorical .* row 32"):
+        load(HEADER + START + "x,old,1,a,0,no\n")
     assert (
-        "age: holds 'old' among numbers and was read as categories" in load(HEADER + START + "x,old,1,a,0,no\n").notes
+        load(HEADER + START + "x,old,1,a,0,no\n", missing=("old",)).schema
+        == load(HEADER + START + "x,,1,a,0,no\n").schema
     )
 
 
@@ -121,7 +129,7 @@ def test_a_label_of_many_numbers_is_a_number_and_that_is_said(load):
 
 
 def test_a_label_of_few_numbers_is_a_number_where_it_is_asked_for(load):
-    content = "a,y\n" + "".join(f"{i},{i % 12}\n" for i in range(48))
+    content = "a,y\n" + "".join(f"{i / 4},{i % 12}\n" for i in range(48))
     people = load(content, label="y", identify=(), task="regression")
     assert people.schema.target.integer
     assert people.labels.tolist() == [float(i % 12) for i in range(48)]
@@ -164,18 +172,29 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
         ("", {}, "is empty, give a CSV file with a header"),
         (" \n\n", {}, "is empty"),
         (HEADER, {}, "has a header but no rows"),
-        (gzip.compress(ROWS.encode()), {}, "is a binary file"),
+        (gzip.compress(ROWS.encode()), {}, "its first row holds values, not names"),
         ((HEADER + ROWS).encode("utf-16"), {}, "is a binary file"),
         ((HEADER + ROWS + "x,1,1,é,0,no\n").encode("latin-1"), {}, "no CSV text in UTF-8, save the file as such"),
         (b"\xe9" + (HEADER + ROWS * 900).encode(), {}, "no CSV text in UTF-8"),
         ((HEADER + ROWS * 900 + "x,1,1,é,0,no\n").encode("latin-1"), {}, "UTF-8, save the file as"),
+        (gzip.compress((HEADER + ROWS).encode())[:-200], {}, "is packed and cannot be unpacked: is it cut off"),
+        (b"PK\x03\x04" + ROWS.encode(), {}, "a zip archive or an Excel workbook, save its one table as CSV"),
+        (b"PAR1" + ROWS.encode(), {}, "is a damaged Parquet file"),
         (HEADER + ROWS[:-14], {}, r"row 61 \(the header is row 1\) has . cells instead of 6: complete or remove it"),
         (HEADER + ROWS + "1,2,3,4,5,6,7\n", {}, "row 62 .* has 7 cells instead of 6"),
         (HEADER + '"x,1' + ROWS, {}, "cells instead of 6|quote left open"),
         ('"' + HEADER + ROWS, {}, "cut off, or a quote left open"),
-        (HEADER.replace("age", "ward") + ROWS, {}, "column 'ward' occurs 2 times, rename all but one"),
+        (
+            HEADER.replace("age", "ward") + ROWS,
+            {},
+            "name of column 2 occurs 2 times, at column 4 too, rename all but one",
+        ),
         (HEADER + ROWS, {"label": "il"}, r"data.label: .* has no column 'il' \(did you mean 'ill'\?\)"),
-        ((HEADER + ROWS).replace(",", ";"), {"identify": ()}, r"no column 'ill' .*is data.delimiter right\?"),
+        (
+            (HEADER + ROWS).replace(",", ";"),
+            {"identify": ()},
+            r"no column 'ill'.*is data.delimiter right\? Write data.delimiter = \";\"",
+        ),
         (HEADER + ROWS, {"drop": ("wards",)}, r"data.drop: .* no column 'wards' \(did you mean 'ward'\?\)"),
         (HEADER + ROWS, {"categorical": ("agee",)}, r"data.categorical: .* \(did you mean 'age'\?\)"),
         (HEADER + ROWS, {"continuous": ("agee",)}, r"data.continuous: .* \(did you mean 'age'\?\)"),
@@ -183,18 +202,30 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
         (HEADER + ROWS, {"identify": ("whom",)}, r"data.identify: .* \(did you mean 'who'\?\)"),
         (HEADER + ROWS, {"drop": ("who",)}, "data.identify: column 'who' is in data.drop too"),
         (HEADER + ROWS, {"drop": ("ill",)}, "data.drop: column 'ill' is in data.label too"),
-        (HEADER + ROWS, {"continuous": ("ward",)}, "data.continuous: column 'ward' .* holds 'a', which is no number"),
+        (HEADER + ROWS, {"continuous": ("ward",)}, "data.continuous: column 'ward' .* holds texts that are no numbers"),
         (HEADER + ROWS, {"records": 61}, "data.records: 61 is more than the 60 rows"),
         (
             HEADER + ROWS,
             {"label": "age", "task": "classification"},
             r"60 different numbers, too many for classes: cut it into at most 20 ranges, or write data.task",
         ),
-        (HEADER + ROWS, {"label": "ward", "task": "regression"}, "data.label: .* holds 'a', which is no number: regre"),
-        (HEADER + ROWS.replace("yes", "7"), {"label": "ill", "task": "regression"}, "holds 'no', which is no number"),
-        (HEADER + ",1,2,3,4,5\n,1,2,3,4,5\n", {"identify": (), "task": "regression"}, "holds one number, '5': two or"),
+        (
+            HEADER + ROWS,
+            {"label": "ward", "task": "regression"},
+            "data.label: .* holds texts: regression needs numbers",
+        ),
+        (
+            HEADER + ROWS.replace("yes", "7"),
+            {"label": "ill", "task": "regression"},
+            "holds texts: regression needs numbers",
+        ),
+        (
+            HEADER + ",1,2,3,4,5\n,1,2,3,4,5\n",
+            {"identify": (), "task": "regression"},
+            "holds the same number in every row: two or",
+        ),
         (HEADER + ROWS + "x,1,1,a,0,1e200\n", {"task": "regression"}, "data.label"),
-        (HEADER + ROWS.replace("yes", "no"), {}, "holds one class, 'no': two or more are needed"),
+        (HEADER + ROWS.replace("yes", "no"), {}, "holds one class in all rows: two or more are needed"),
         (HEADER + "1,2,3,4,5,\n2,2,3,4,5,\n", {}, "holds no value: two or more are needed"),
         (
             HEADER.replace("ward", "note") + ROWS.replace("no\n", "x\n").replace("0", "n"),
@@ -205,9 +236,9 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
         (
             MANY,
             {"categorical": ("age",), "identify": ()},
-            "column 'age' holds 60 different texts, more than 50: list it",
+            "column 'age' holds 60 different texts, another in every row, more than 50: list it",
         ),
-        (MANY + "old,1\n", {"identify": ()}, "column 'age' holds 'old' among numbers: clear those cells"),
+        (MANY + "old,1\n", {"identify": ()}, "column 'age' holds numbers, and in 1 of 61 cells something else: list"),
         (HEADER + ROWS + "x,1e200,1,a,0,no\n", {}, "column 'age' holds numbers beyond 1e.100: list it in data.drop"),
     ],
 )
@@ -249,3 +280,173 @@ def test_the_shipped_example_shows_every_case():
     rarest = min(min(c.frequencies) for c in people.schema.columns if isinstance(c, Categorical))
     assert rarest < 0.02
     assert {"patient", "birth_date"} == set(people.identities)
+
+
+GERMAN = "Alter;Gewicht;Betrag;seit;Wert;tot\n" + "".join(
+    f"{20 + i};{50 + i}{',5' if i % 2 else ',25'};{1 + i % 9}.{100 + i};{1 + i % 28:02}.03.2020;"
+    f"{5 + i % 40 if i % 5 else '<5'};{'Ja' if i % 3 else 'nein'}\n"
+    for i in range(60)
+)
+
+
+def test_a_table_in_another_notation_is_read_and_said(load):
+    people = load(GERMAN, label="tot", identify=(), delimiter=";")
+    kinds = {c.name: (type(c), c.unit) for c in people.schema.columns}
+    assert kinds == {
+        "Alter": (Continuous, ""),
+        "Gewicht": (Continuous, ""),
+        "Betrag": (Continuous, ""),
+        "seit": (Continuous, "days since 1970-01-01"),
+        "Wert": (Continuous, ""),
+    }
+    assert people.columns["Gewicht"][:2].tolist() == [50.25, 51.5]
+    assert people.columns["Betrag"][:2].tolist() == [1100, 2101]
+    said = " ".join(people.notes)
+    assert "Gewicht: read with decimal commas" in said
+    assert "Betrag: read with decimal commas" in said
+    assert "Betrag: read with points between thousands" in said
+    assert "seit: dates, read day, month, year" in said
+    assert "Wert: 12 of 60 values are bounds" in said
+
+
+@pytest.mark.parametrize(
+    ("answers", "classes"),
+    [
+        (("0", "1", "1.0"), ("0", "1")),
+        (("no", "yes", "YES ", "Yes"), ("no", "yes")),
+        (("0,0", "1,0", "1"), ("0,0", "1")),
+        (("10", "2", "2.0"), ("2", "10")),
+    ],
+)
+def test_equal_labels_spelled_differently_are_one_class(load, answers, classes):
+    rows = "".join(f'{i / 3:.2f},"{answers[i % len(answers)]}"\n' for i in range(48))
+    rows += f'1,"{answers[1]}"\n'
+    people = load("a,y\n" + rows, label="y", identify=())
+    assert people.schema.classes == classes
+    assert set(people.labels.tolist()) == {0, 1}
+
+
+def test_equal_categories_spelled_differently_are_one_and_that_is_said(load):
+    people = load((HEADER + ROWS).replace(",a,", ",A,", 5))
+    assert people.schema.columns[2].values == ("a", "b", "c")
+    assert "ward: 1 values were spelled in several ways and made one each" in people.notes
+
+
+def test_the_same_table_packed_or_as_parquet_is_the_same(load, tmp_path):
+    plain = load()
+    for pack in (gzip.compress, bz2.compress):
+        packed = load(pack((HEADER + ROWS).encode()))
+        assert packed.schema == plain.schema
+        assert packed.identities["who"].tolist() == plain.identities["who"].tolist()
+    table = pa.csv.read_csv(pa.BufferReader((HEADER + ROWS).encode()))
+    table = table.set_column(0, "who", pa.array([f"0{i}" for i in range(60)]))
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink)
+    typed = load(sink.getvalue().to_pybytes())
+    assert typed.schema == plain.schema
+    for name, values in plain.columns.items():
+        assert typed.columns[name].tolist() == values.tolist()
+
+
+def test_parquet_with_types_of_its_own_is_read(load):
+    days = [date(2020, 1, 1 + i % 20) for i in range(40)]
+    table = pa.table(
+        {
+            "day": pa.array(days),
+            "at": pa.array([datetime(2020, 1, 1, i % 24, tzinfo=UTC) for i in range(40)]),
+            "flag": pa.array([i % 3 == 0 for i in range(40)]),
+            "ward": pa.array(["a", "b"] * 20).dictionary_encode(),
+            "n": pa.array([None if i == 3 else float(i) for i in range(40)]),
+            "__index_level_0__": list(range(40)),
+            "ill": pa.array([i % 2 for i in range(40)]),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink)
+    people = load(sink.getvalue().to_pybytes(), identify=())
+    assert people.schema.names == ("day", "at", "flag", "ward", "n")
+    assert people.imputed.keys() == {"n"}
+    assert people.imputed["n"].nonzero()[0].tolist() == [3]
+    nested = pa.BufferOutputStream()
+    pa.parquet.write_table(table.append_column("list", pa.array([[1]] * 40)), nested)
+    with pytest.raises(RequestError, match="column 'list' holds neither numbers, dates nor texts"):
+        load(nested.getvalue().to_pybytes(), identify=())
+
+
+@pytest.mark.parametrize(
+    ("header", "keys"),
+    [
+        ("mrn,age,y", {}),
+        ("patient_id,age,y", {}),
+        ("patientId,age,y", {}),
+        ("row,age,y", {}),
+    ],
+)
+def test_a_column_that_differs_in_every_row_as_an_identifier_is_noted(load, header, keys):
+    first = 0 if header.startswith("row") else 100_000
+    people = load(
+        header + "\n" + "".join(f"{first + i},{i % 50 / 2},{i % 2}\n" for i in range(40)),
+        label="y",
+        identify=(),
+        **keys,
+    )
+    name = header.split(",")[0]
+    assert [
+        note
+        for note in people.notes
+        if note.startswith(f"{name}: is different in every row") and "data.identify" in note
+    ]
+
+
+def test_a_numbered_person_with_several_rows_is_noted_and_can_be_the_unit(load):
+    content = "patient_id,a,y\n" + "".join(f"{i // 4},{i / 3:.2f},{i % 2}\n" for i in range(48))
+    assert any('data.person = "patient_id"' in note for note in load(content, label="y", identify=()).notes)
+    people = load(content, label="y", identify=(), person="patient_id")
+    assert people.person.tolist() == [i // 4 for i in range(48)]
+    assert people.schema.names == ("a",)
+    assert "patient_id: 48 rows are about 12 people, up to 4 a person; people are counted" in people.notes
+    part = load(content, label="y", identify=(), person="patient_id", records=20)
+    assert len(part) == 20
+    assert set(np.bincount(part.person).tolist()) == {4}
+    with pytest.raises(RequestError, match=r"data.person: .* no column 'patientid' \(did you mean 'patient_id'"):
+        load(content, label="y", identify=(), person="patientid")
+
+
+def test_the_index_that_pandas_writes_can_be_named_as_pandas_shows_it(load):
+    content = ",age,ill\n" + "".join(f"{i},{i / 4},{i % 2}\n" for i in range(40))
+    for given in (content, content.replace(",age", "Unnamed: 0,age")):
+        assert load(given, identify=()).schema.names == ("age",)
+        assert load(given, identify=(), drop=("Unnamed: 0",)).schema.names == ("age",)
+        assert load(given, identify=("Unnamed: 0",)).identities["Unnamed: 0"][:2].tolist() == ["0", "1"]
+
+
+SECRET = "Zuckmayer", "8.8125", "31.12.1954"
+SECRETS = "{},{},{},b\n".format(*SECRET)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        (SECRETS * 9, {}),
+        ("Zuckmayer,b,yes\n" * 9, {}),
+        ("Zuckmayer,3,b\n" + "Huber,4,a\n" * 9, {"label": "Zuckmayr"}),
+        ("name,x,born,ill\n" + SECRETS * 9, {"label": "x", "task": "regression"}),
+        ("name,x,born,ill\n" + SECRETS * 9, {"continuous": ("name",)}),
+        ("name,x,born,ill\n" + SECRETS * 9, {"task": "regression"}),
+        ("x,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60)) + "Zuckmayer,1\n", {}),
+        ("x,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60)) + "1e200,1\n", {}),
+        ("x,ill\n" + "".join(f"{i} kg,{i % 2}\n" for i in range(60)) + "8.8125 lb,1\n", {}),
+        ("x,ill\n" + "".join(f"Zuckmayer{i},{i % 2}\n" for i in range(60)), {}),
+        ("x,ill\n" + "".join(f"{i},Zuckmayer{i}\n" for i in range(60)), {}),
+        ("x,ill\n" + "".join(f"{i},Zuckmayer\n" for i in range(60)), {}),
+        ("x,ill\n" + "".join(f"31.12.54,{i % 2}\n" for i in range(60)), {}),
+        ("x,ill\n1,0\nZuckmayer\n", {}),
+        ('x,ill\n1,0\n"Zuckmayer,2\n', {}),
+        ("Zuckmayer,Zuckmayer,ill\n" * 3, {}),
+    ],
+)
+def test_no_cell_is_ever_quoted(load, content, keys):
+    with pytest.raises(RequestError) as caught:
+        load(content, **{"identify": ()} | keys)
+    said = str(caught.value).replace("Zuckmayr", "")
+    assert not [cell for cell in (*SECRET, "1e200", "lb") if cell in said]

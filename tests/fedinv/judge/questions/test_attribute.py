@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,9 +60,22 @@ def test_right_answers_score_one_and_silence_the_guess(setting, column):
     assert told[0].value == 1.0
     assert (told[0].count, told[0].ci95[1]) == (6, 1.0)
     assert told[0].prior < 1
-    assert "imputed from 20 others" in told[1].name
+    assert told[0].guess
     silent = attribute.judge(asked, [Heard(seen, question, unanswered("why"))], RNG).measures
     assert silent[0].value == pytest.approx(silent[0].prior)
+
+
+def test_with_auxiliary_records_the_guess_is_a_model_of_the_other_columns(tiny):
+    text = tiny.replace("records = 200", "records = 600")
+    scenario, plain = loads(text.replace("[attacker]\n", "[attacker]\nauxiliary = 100\n")), loads(text)
+    asked = Setting(scenario, population_of(scenario), Asking(column="systolic"), lambda: pytest.fail("no model"))
+    heard = [Heard(trained({"w": torch.zeros(1)}, 3, 4, 24), None, unanswered("why"))]
+    informed = attribute.judge(asked, heard, RNG).measures[0]
+    blind = attribute.judge(replace(asked, scenario=plain), heard, RNG).measures[0]
+    assert "imputed from 100 auxiliary records" in informed.guess
+    assert blind.guess == "the most likely value"
+    assert informed.prior > blind.prior
+    assert informed.value == informed.prior
 
 
 def test_of_the_model_people_of_all_clients_are_asked_for(setting):

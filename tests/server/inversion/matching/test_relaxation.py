@@ -88,3 +88,17 @@ def test_a_box_is_held_and_fixed_categories_stay():
     assert torch.equal(moved[:, :, hot], records[:, hot].expand(2, -1, -1))
     assert not torch.equal(moved[..., ~hot], records[:, ~hot].expand(2, -1, -1))
     assert float(fixed.pull_back(torch.ones_like(moved), moved)[..., hot].abs().max()) == 0
+
+
+def test_categories_that_no_record_has_stay_0_and_one_of_each_column_stays():
+    whole = relax(SCHEMA, SCHEMA.width)
+    absent = torch.tensor([True, True, False, True, False, True, False, False, True])
+    left = whole.without(absent)
+    inputs = left.inputs(torch.randn(5, SCHEMA.width, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(inputs[:, [1, 5]], torch.zeros(5, 2))
+    assert torch.allclose(inputs[:, [4, 6, 7]].sum(1), torch.ones(5))
+    # numbers are no categories, and of a column with one value that is taken away the value stays
+    assert bool((inputs[:, 0] != 0).all())
+    assert torch.equal(inputs[:, 8], torch.ones(5))
+    assert left.freedom == whole.freedom - 2
+    assert torch.equal(left.pull_back(torch.ones(5, SCHEMA.width), inputs)[:, [1, 5]], torch.zeros(5, 2))

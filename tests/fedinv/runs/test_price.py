@@ -1,0 +1,66 @@
+import pytest
+
+from fedinv import compare, run
+from fedinv.errors import RequestError
+from fedinv.runs.price import payable, price
+from fedinv.scenario import loads
+from fedinv.storage import files
+
+NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = {}\n'
+
+
+def test_the_price_is_what_the_ledgers_say_after_training(tiny, tmp_path):
+    scenario = loads(tiny + NOISE.format(6.0).replace("clip-noise", "dp-sgd"))
+    told = price(scenario)
+    done = run(scenario, out=tmp_path / "run", progress=False)
+    assert told == done.results.privacy
+    events = [line for line in (tmp_path / "run/log.jsonl").read_text().splitlines() if '"event"' in line]
+    assert '"priced"' in events[0]
+    assert '"training"' in events[1]
+
+
+def test_a_client_is_priced_for_the_rounds_it_is_drawn_for(tiny):
+    few = tiny.replace("clients = 4\n", "clients = 4\nclients_per_round = 1\n").replace(
+        "clients = 2 }", "clients = 1 }"
+    )
+    assert price(loads(few + NOISE.format(6.0))).epsilon < price(loads(tiny + NOISE.format(6.0))).epsilon
+
+
+def test_a_budget_that_pays_no_round_is_refused_with_one_that_does_before_anything_is_written(tiny, tmp_path):
+    text = tiny + NOISE.format(2.0) + "epsilon = "
+    with pytest.raises(RequestError, match="the first round costs 4.38 per client.*write epsilon = 4.38 or more"):
+        run(loads(text + "3.0"), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    payable(loads(text + "4.38"))
+
+
+def test_a_budget_that_no_noise_keeps_is_refused_before_training(tiny):
+    with pytest.raises(RequestError, match="cannot be kept"):
+        payable(loads(tiny + '[[defenses]]\nkind = "dp-sgd"\nepsilon = 1e-9\n'))
+
+
+def test_a_server_that_would_spend_more_than_its_budget_is_refused(tiny):
+    with pytest.raises(RequestError, match="central-dp: its budget is epsilon 1, and all rounds cost"):
+        payable(loads(tiny + NOISE.format(2.0).replace("clip-noise", "central-dp") + "epsilon = 1.0\n"))
+
+
+@pytest.mark.parametrize("noise", ["inf", "nan", "1e30", "-1.0"])
+def test_noise_that_is_no_noise_is_refused_in_one_line(tiny, noise):
+    with pytest.raises(RequestError, match=r"defenses.0.noise_multiplier: should be .*, not") as caught:
+        loads(tiny + NOISE.format(noise))
+    assert "\n" not in str(caught.value)
+
+
+def test_noise_too_weak_for_a_guarantee_is_named_and_not_a_number(tiny, tmp_path):
+    done = run(loads(tiny + NOISE.format("5e-324")), out=tmp_path / "run", progress=False)
+    privacy = files.read_json(tmp_path / "run/results.json")["privacy"]
+    assert (privacy["epsilon"], privacy["exceeds"]) == (None, 1e6)
+    assert "> 10^6: none" in done.results.headline
+    assert "&gt; 10^6: none" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_comparison_with_a_budget_that_pays_no_round_is_refused_before_anything_runs(tiny, tmp_path):
+    stacks = ["top-k", "clip-noise:noise_multiplier=1:epsilon=1"]
+    with pytest.raises(RequestError, match=r"^clip-noise:.*first round costs"):
+        compare(loads(tiny), defenses=stacks, attacks=["exact"], out=tmp_path / "a/b", jobs=1, progress=False)
+    assert not (tmp_path / "a/.cells").exists()
