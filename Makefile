@@ -1,4 +1,4 @@
-# make install | demo | test | check | schemas | bench | wheel
+# make install | demo | test | fuzz | check | schemas | bench | wheel
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test check schemas bench wheel clean
+.PHONY: help install demo test fuzz check schemas bench wheel clean
 
 help:            ## show what there is
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -31,6 +31,10 @@ demo: install    ## run the hospital scenario and say where its report is
 
 test: install    ## run all tests
 	@$(BIN)/python -m pytest -n auto
+
+FUZZ ?= 10
+fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do
+	@FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz
 
 check: install   ## lint, types and the wall between clients and server
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

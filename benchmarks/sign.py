@@ -12,17 +12,19 @@ from fedinv.judge.matching import match
 
 TUNED = (7, 8)
 """Seeds on which the search's settings were chosen."""
-REPORTED = (101, 102, 103, 104, 105)
+REPORTED = (101, 102, 103)
 """Seeds of the table, on none of which a setting was chosen."""
 CLIENTS = 4
 """Clients that are attacked per seed, those that the scenario's attacker watches."""
 SETTINGS = {
-    "FedSGD, 1 record": ["training.algorithm=fedsgd", "training.batch_size=1"],
-    "FedSGD, 8 records": ["training.algorithm=fedsgd", "training.batch_size=8"],
-    "FedSGD, 16 records": ["training.algorithm=fedsgd", "training.batch_size=16"],
-    "FedSGD, 32 records": ["training.algorithm=fedsgd", "training.batch_size=32"],
-    "FedAvg, 16 records": ["training.records_per_client=16"],
+    "FedSGD, 8 records, told nothing": (["training.algorithm=fedsgd", "training.batch_size=8"], False),
+    "FedSGD, 8 records": (["training.algorithm=fedsgd", "training.batch_size=8"], True),
+    "FedAvg, 16 records": (["training.records_per_client=16"], True),
+    "FedSGD, 1 record": (["training.algorithm=fedsgd", "training.batch_size=1"], True),
+    "FedSGD, 16 records": (["training.algorithm=fedsgd", "training.batch_size=16"], True),
+    "FedSGD, 32 records": (["training.algorithm=fedsgd", "training.batch_size=32"], True),
 }
+"""The training, and whether the attacker knows of the defense."""
 DEFENSE = 'defenses=[{kind="sign"}]'
 
 
@@ -30,11 +32,8 @@ def main() -> None:
     """Hospital, MLP 512-512, lr 0.05, `sign`; FedAvg is 5 local epochs of batch 8. One torch thread."""
     torch.set_num_threads(1)
     print(f"settings chosen on seeds {TUNED}, table of seeds {REPORTED}, {CLIENTS} clients each")
-    for name, settings in SETTINGS.items():
-        for adaptive in (False, True):
-            print(
-                f"{name:20} {'knows sign' if adaptive else 'told nothing':12} {_line(settings, adaptive)}", flush=True
-            )
+    for name, (settings, adaptive) in SETTINGS.items():
+        print(f"{name:32} {_line(settings, adaptive)}", flush=True)
 
 
 def _line(settings: list[str], adaptive: bool) -> str:

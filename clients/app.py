@@ -127,13 +127,13 @@ def _ledger_of(message: Message, context: Context) -> Message:
 
 
 @lru_cache(maxsize=8)
-def _read(text: str) -> tuple[Scenario, Population]:
-    scenario = loads(text) if "\n" in text else read(text)
-    return scenario, job.population_of(scenario)
+def _read(text: str) -> Scenario:
+    return loads(text) if "\n" in text else read(text)
 
 
 def _setting(context: Context) -> tuple[Scenario, Population]:
-    return _read(str(context.run_config["scenario"]))
+    scenario = _read(str(context.run_config["scenario"]))
+    return scenario, job.population_of(scenario)
 
 
 @lru_cache(maxsize=2)

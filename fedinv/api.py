@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fedinv.defend_mod import defend
-from fedinv.errors import RequestError, RunError, Stopped, nearest
+from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 
 if TYPE_CHECKING:
@@ -88,15 +88,17 @@ def run(
     from fedinv.report.terminal import bars, show_price
     from fedinv.runs import run as runs
     from fedinv.runs.price import price
+    from fedinv.storage import paths
+    from fedinv.storage.lock import locked
 
     declared, chosen = load(scenario), _options(options)
-    if out is None and isinstance(scenario, (str, Path)) and (Path(scenario) / "scenario.toml").is_file():
+    if out is None and isinstance(scenario, (str, Path)) and _holds(scenario, "scenario.toml"):
         out = scenario
     runs.check(declared, engine)
-    folder = runs.open_folder(declared, None if out is None else Path(out))
+    folder = runs.open_folder(declared, None if out is None else paths.folder(out))
     if progress and declared.defenses:
         show_price(price(declared))
-    with _going_on(folder), _threads_kept(), bars(progress) as steps:
+    with locked(folder), _going_on(folder), _threads_kept(), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
 
 
@@ -178,6 +180,8 @@ def compare(
     from fedinv.report import comparison_page as page
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
+    from fedinv.storage import paths
+    from fedinv.storage.lock import locked
     from fedinv.studies import compare as comparing
     from fedinv.studies.defense_sets import stacks, usual
     from fedinv.studies.workers import Workers
@@ -186,11 +190,11 @@ def compare(
     runs.check(declared, "inline")
     chosen = stacks(usual() if defenses is None else _texts(defenses))
     tried = comparing.attacks_of(declared, _texts(attacks or ()))
-    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else Path(out)).absolute()
-    with _going_on(folder), bars(progress) as steps:
+    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else paths.folder(out)).absolute()
+    with locked(folder), _going_on(folder), bars(progress) as steps:
         plan, workers = comparing.Plan(declared, chosen, tried, seeds), Workers(jobs, ray_address)
         found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
-    page.write(found, folder)
+        page.write(found, folder)
     return Comparison(folder, found)
 
 
@@ -220,19 +224,19 @@ def assess(
     from fedinv.report.assessment_page import render
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.storage import files
+    from fedinv.storage import files, paths
+    from fedinv.storage.lock import locked
     from fedinv.studies.assess import assess as vary
     from fedinv.studies.findings import assessment
 
     declared = load(scenario)
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else Path(out)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _going_on(folder), bars(progress) as steps:
+    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else paths.folder(out)).absolute()
+    with locked(folder), _going_on(folder), bars(progress) as steps:
         leaks = vary(declared, folder, jobs, steps("one change at a time"))
-    found = assessment(declared, folder, leaks)
-    files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
-    render(found, folder)
+        found = assessment(declared, folder, leaks)
+        render(found, folder)
+        files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
     return Assessment(folder, found)
 
 
@@ -255,17 +259,23 @@ def audit(
     """
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
-    from fedinv.storage import files
+    from fedinv.runs.provenance import of, refuse_other
+    from fedinv.storage import files, paths
+    from fedinv.storage.lock import locked
     from fedinv.studies import audit as auditing
 
     declared = load(scenario)
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else Path(out)).absolute()
-    with _threads_kept(), bars(progress) as steps:
+    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else paths.folder(out)).absolute()
+    noted = Path(scenario) if isinstance(scenario, (str, Path)) and _holds(scenario, "results.json") else None
+    if noted is not None:
+        refuse_other(noted, of(declared))
+    with locked(folder), _threads_kept(), bars(progress) as steps:
         found = auditing.audit(declared, folder, steps)
-    files.write_json(folder / "audit.json", found.model_dump(mode="json"))
-    if isinstance(scenario, (str, Path)) and (Path(scenario) / "results.json").is_file():
-        auditing.note(found, Path(scenario))
+        files.write_json(folder / "audit.json", found.model_dump(mode="json"))
+    if noted is not None:
+        with locked(noted):
+            auditing.note(found, noted)
     return Audit(folder, found)
 
 
@@ -380,16 +390,18 @@ def up(folder: Path, clients: int, *, tls: bool, say: Callable[[str], None]) -> 
     where one is up already, RunError when a process does not come up.
     """
     from fedinv.engines.deployment import rehearsal
+    from fedinv.storage import paths
 
-    started = rehearsal.up(folder, clients, tls, say)
+    started = rehearsal.up(paths.folder(folder), clients, tls, say)
     return started.address, len(started.nodes)
 
 
 def down(folder: Path) -> list[str]:
     """End what `up` noted down in this folder, and say what was ended."""
     from fedinv.engines.deployment import rehearsal
+    from fedinv.storage import paths
 
-    return rehearsal.down(folder)
+    return rehearsal.down(paths.folder(folder))
 
 
 def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[dict[str, Any], str, Path]:
@@ -411,6 +423,14 @@ def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[di
         return documents.loads(scenario, "scenario"), "scenario", Path.cwd()
     path = documents.find(str(scenario))
     return documents.read(path), str(path), path.parent
+
+
+def _holds(folder: str | Path, name: str) -> bool:
+    """Whether this is a folder with a file of this name: that of a run, or of a finished one."""
+    try:
+        return (Path(folder) / name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_path(text: str) -> bool:
@@ -475,7 +495,7 @@ def _going_on(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         raise Stopped(folder) from None
     except RunError as error:
-        error.folder = folder
+        error.folder = None if isinstance(error, EndedError) else folder
         raise
 
 

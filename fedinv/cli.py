@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fedinv import api
-from fedinv.errors import RequestError, RunError, Stopped
+from fedinv.errors import RequestError, RunError, Stopped, plain
 from fedinv.version import __version__
 
 ENGINE, OUTPUT, STUDY = "Engine", "Output", "Study"
@@ -74,6 +74,10 @@ Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that work at once.", rich_help_panel=ENGINE, show_default="one a core"),
 ]
+
+
+LONGEST_MESSAGE = 2000
+"""Characters of an error up to which it is printed whole."""
 
 
 def _version(asked: bool) -> None:
@@ -434,6 +438,8 @@ def main() -> None:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("stopped", 1)
+    except MemoryError:
+        _fail("this machine has not enough memory for it: make the model, the batches or the federation smaller", 1)
 
 
 def _stated(key: str, texts: list[str] | None) -> dict[str, Any]:
@@ -443,7 +449,10 @@ def _stated(key: str, texts: list[str] | None) -> dict[str, Any]:
 
 def _own(scenario: str) -> Path | None:
     """The folder of a run that was given to be gone on with."""
-    return Path(scenario) if (Path(scenario) / "scenario.toml").is_file() else None
+    try:
+        return Path(scenario) if (Path(scenario) / "scenario.toml").is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _given(folder: Path, out: Path | None) -> str:
@@ -452,7 +461,7 @@ def _given(folder: Path, out: Path | None) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print("fedinv: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    print("fedinv: " + plain(message, LONGEST_MESSAGE), file=sys.stderr)  # noqa: T201
     raise SystemExit(code)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import RequestError, RunError, plain
 
 if TYPE_CHECKING:
     from fedinv.attack import Observation
@@ -107,8 +107,10 @@ class Run:
         True
         """
         from fedinv.report import render
+        from fedinv.storage.lock import locked
 
-        return render(self.folder)
+        with locked(self.folder):
+            return render(self.folder)
 
     def attack(self, kind: str, /, *, progress: bool = False, **settings: Any) -> "Run":
         """Attack what the server saw once more, and return the run with the new verdict in its results.
@@ -125,11 +127,12 @@ class Run:
         from fedinv.report.terminal import bars
         from fedinv.runs.run import again
         from fedinv.storage.documents import change
+        from fedinv.storage.lock import locked
 
         parameters: dict[str, Any] = {}
         for key, value in settings.items():
             change(parameters, key, value)
-        with bars(progress) as steps:
+        with locked(self.folder), bars(progress) as steps:
             return Run(self.folder, again(self.folder, kind, parameters, steps))
 
     def to_frame(self) -> Any:
@@ -318,16 +321,10 @@ def open_run(folder: str | Path) -> Run:
     Traceback (most recent call last):
     fedinv.errors.RequestError: nowhere: holds no finished run; start one with fedinv run
     """
-    from pydantic import ValidationError
-
     from fedinv.results.run import Results
-    from fedinv.storage import files
+    from fedinv.storage import files, paths
 
-    path = Path(folder) / "results.json"
+    path = paths.given(folder) / "results.json"
     if not path.is_file():
-        raise RequestError(f"{folder}: holds no finished run; start one with fedinv run")
-    try:
-        results = Results.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise RunError(f"{path}: is damaged or of another version ({error.error_count()} faults): run again") from None
-    return Run(path.parent.resolve(), results)
+        raise RequestError(f"{plain(folder)}: holds no finished run; start one with fedinv run")
+    return Run(path.parent.resolve(), files.read_model(Results, path))

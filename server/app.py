@@ -3,39 +3,40 @@
 Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (the run's folder).
 """
 
-import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv.errors import RunError
+from fedinv.errors import EndedError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
+from fedinv.privacy import ledger as ledgers
 from fedinv.storage import documents, files
+from fedinv.storage.checkpoints import Charges, read_progress, write_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
-from fedinv.task.schema import Schema
 
-from . import aggregation
-from .messaging import ask
+from . import aggregation, registration
+from .aggregation import Gathered
 from .strategy import LeftOut, WiretapFedAvg
 
 app = ServerApp()
 
-REGISTRATION_SECONDS = 300.0
-"""Seconds to wait for clients' answers, beside ten for each of them."""
+patience = registration.patience
+"""Seconds that so many clients may take to answer a question; for engines that end a client's work by themselves."""
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one.
 
-    Raises RunError when clients are missing or disagree, or when no update could be used in any round.
+    Raises RunError when clients are missing or disagree, EndedError when no update could be used in any round.
     """
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
@@ -43,89 +44,49 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder(Path(str(out)).resolve())
     if not folder.scenario.is_file():
         files.write(folder.scenario, tomli_w.dumps(document))
-    nodes, schema = _register(grid, agreement.federation.clients)
+    there = registration.register(grid, agreement.federation.clients)
+    schema, nodes = there.schema, there.nodes
     files.write(folder.schema, schema.model_dump_json(indent=2) + "\n")
-    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=folder.observations)
+    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent)
     done, seconds, arrays = _resume(folder, strategy)
     if arrays is None:
         network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
         arrays = wire.pack(state(network))
     for round_ in range(done + 1, agreement.federation.rounds + 1):
         begun = time.monotonic()
-        messages = strategy.configure_train(round_, arrays, ConfigRecord(), grid)
-        gathered = aggregation.gather(grid, list(messages), agreement.federation.round_seconds, agreement)
+        messages = list(strategy.configure_train(round_, arrays, ConfigRecord(), grid))
+        wait = agreement.federation.round_seconds
+        gathered = aggregation.gather(grid, messages, wait, agreement) if messages else Gathered([])
         aggregated, _ = strategy.aggregate_train(round_, gathered.replies, gathered.summed)
         arrays = aggregated or arrays
         seconds += time.monotonic() - begun
         _checkpoint(folder, round_, strategy, arrays, seconds)
     if strategy.used == 0:
         reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
-        raise RunError(f"no client's update could be used in any round: client {reason}")
+        raise EndedError(
+            f"no client's update could be used in any round: client {reason}; change the scenario, and run it in "
+            "another folder"
+        )
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
-    files.write_json(folder.ledger, {"clients": _ledgers(grid, {client: nodes[client] for client in asked})})
+    charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
+    write_charges(folder.ledger, charged)
 
 
 def _document(scenario: str) -> dict[str, Any]:
     return documents.loads(scenario, "scenario") if "\n" in scenario else documents.document(scenario)[0]
 
 
-def _register(grid: Grid, clients: int) -> tuple[dict[int, int], Schema]:
-    """Wait for all clients; return the node id of each client, and the schema that all of them use.
-
-    Nodes of further partitions are ignored: a deployment may have more than a scenario needs. Raises RunError for a
-    client that cannot take part or does not appear in time, and for clients that disagree.
-    """
-    deadline = time.monotonic() + patience(clients)
-    nodes: dict[int, int] = {}
-    schemas: set[str] = set()
-    met: set[int] = set()
-    while len(nodes) < clients:
-        new = [node for node in grid.get_node_ids() if node not in met]
-        met |= set(new)
-        for reply in _ask(grid, "query.register", new):
-            if reply.has_error():
-                raise RunError(f"a client cannot take part: {(reply.error.reason or '').strip().splitlines()[0]}")
-            node = wire.record(reply.content, "node", ConfigRecord)
-            partition = int(node["partition-id"])  # type: ignore[arg-type]
-            if partition in nodes:
-                raise RunError(f"two nodes say that they are client {partition}: give each a partition-id of its own")
-            if partition < clients:
-                nodes[partition] = reply.metadata.src_node_id
-                schemas.add(str(node["schema"]))
-        if len(nodes) < clients:
-            if time.monotonic() > deadline:
-                missing = [client for client in range(clients) if client not in nodes]
-                raise RunError(f"only {len(nodes)} of {clients} clients appeared: client {missing[0]} is missing")
-            time.sleep(0.2)
-    if len(schemas) > 1:
-        raise RunError("the clients do not agree on the schema of their records")
-    return nodes, Schema.model_validate_json(schemas.pop())
-
-
-def _ledgers(grid: Grid, nodes: dict[int, int]) -> dict[str, list[dict[str, Any]]]:
-    """The privacy events charged to these clients, by client; one that does not answer is missing."""
+def _ledgers(grid: Grid, nodes: dict[int, int]) -> Charges:
+    """The privacy events charged to these clients; one that does not answer, or not with events, is silent."""
     clients = {node: client for client, node in nodes.items()}
-    found = {
-        clients[reply.metadata.src_node_id]: json.loads(
-            str(wire.record(reply.content, "ledger", ConfigRecord)["events"])
-        )
-        for reply in _ask(grid, "query.ledger", list(nodes.values()))
-        if not reply.has_error()
-    }
-    return {str(client): found[client] for client in sorted(found)}
-
-
-def _ask(grid: Grid, what: str, nodes: list[int]) -> list[Message]:
-    messages = [Message(RecordDict(), node, what, group_id=what) for node in nodes]
-    return ask(grid, messages, patience(len(nodes)))
-
-
-def patience(clients: int) -> float:
-    """Seconds that so many clients may take to answer a question.
-
-    Each may have to start a process first, which many on few or busy cores do one after another.
-    """
-    return REGISTRATION_SECONDS + 10.0 * clients
+    found: dict[int, ledgers.Ledger] = {}
+    for reply in registration.asked(grid, "query.ledger", list(nodes.values())):
+        with suppress(Exception):  # a client may send anything
+            text = str(wire.record(reply.content, "ledger", ConfigRecord)["events"])
+            found[clients[reply.metadata.src_node_id]] = ledgers.read(text)
+    return Charges(
+        clients={str(client): found[client] for client in sorted(found)}, silent=tuple(sorted(set(nodes) - set(found)))
+    )
 
 
 def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
@@ -145,12 +106,12 @@ def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays:
 def _resume(folder: RunFolder, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
     """Number of finished rounds, their seconds, and the global model after them, None without a checkpoint.
 
-    The strategy gets its counts back.
+    The strategy gets its counts back. Raises RunError naming a file that is damaged.
     """
-    if not folder.progress.is_file():
+    progress = read_progress(folder, strategy.agreement.federation.rounds)
+    if progress is None:
         return 0, 0.0, None
-    progress = files.read_json(folder.progress)
-    strategy.bytes_up, strategy.used = progress["bytes_up"], progress["used"]
-    strategy.left_out = [LeftOut(**one) for one in progress["left_out"]]
-    weights, _ = files.read_tensors(folder.model(progress["round"]))
-    return progress["round"], progress["seconds"], wire.pack(weights)
+    strategy.bytes_up, strategy.used = progress.bytes_up, progress.used
+    strategy.left_out = [LeftOut(one.round, one.client, one.reason) for one in progress.left_out]
+    weights, _ = files.read_tensors(folder.model(progress.round))
+    return progress.round, progress.seconds, wire.pack(weights)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 
 from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedinv.federation.reply_codes import GONE
@@ -27,7 +28,9 @@ def ask(grid: Grid, messages: Iterable[Message], timeout: float) -> list[Message
     pause = SHORTEST
     while True:
         for reply in grid.pull_messages(list(waiting)):
-            replies.append(_own(reply, waiting.pop(reply.metadata.reply_to_message_id)))
+            asked = waiting.pop(reply.metadata.reply_to_message_id, None)
+            if asked is not None:  # else an answer to a question that nobody waits for
+                replies.append(_own(reply, asked))
         now = time.monotonic()
         if not waiting or now - began > timeout:
             return replies
@@ -43,7 +46,11 @@ def ask(grid: Grid, messages: Iterable[Message], timeout: float) -> list[Message
 
 
 def _own(reply: Message, asked: Message) -> Message:
-    """The reply with the asked node as its source: Flower's own error replies name the server as theirs."""
-    if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
-        return Message(reply.error, reply_to=asked)
-    return reply
+    """The reply with the asked node as its source, an error where it names another.
+
+    Flower's own error replies name the server as theirs.
+    """
+    if reply.metadata.src_node_id == asked.metadata.dst_node_id:
+        return reply
+    error = reply.error if reply.has_error() else Error(ErrorCode.UNKNOWN, "answered in the name of another node")
+    return Message(error, reply_to=asked)

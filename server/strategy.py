@@ -42,6 +42,8 @@ class WiretapFedAvg(Strategy):
     """Flower's node id of each client."""
     folder: Path
     """Folder in which observations are stored."""
+    absent: Mapping[int, str] = field(default_factory=dict)
+    """Reason why each client without a node takes no part."""
     left_out: list[LeftOut] = field(default_factory=list)
     """Clients whose replies were not used, over all rounds."""
     bytes_up: int = 0
@@ -69,6 +71,7 @@ class WiretapFedAvg(Strategy):
         return [
             Message(RecordDict({"arrays": arrays, "config": told}), self.nodes[c], "train", group_id=str(server_round))
             for c in cohort
+            if c in self.nodes
         ]
 
     def aggregate_train(
@@ -82,14 +85,16 @@ class WiretapFedAvg(Strategy):
         clients = {node: client for client, node in self.nodes.items()}
         cohort = self.cohort(server_round)
         by_client = {clients[reply.metadata.src_node_id]: reply for reply in replies}
-        used: dict[int, Reply] = {}
+        read: dict[int, Reply | Refusal] = {}
         for client in cohort:
-            reply, size = wiretap.read(by_client.get(client), self._sent)
+            if client in self.absent:
+                read[client] = Refusal(self.absent[client])
+                continue
+            read[client], size = wiretap.read(by_client.get(client), self._sent, self.agreement.training.heaviest)
             self.bytes_up += size
-            if isinstance(reply, Refusal):
-                self.left_out.append(LeftOut(server_round, client, reply.reason))
-            else:
-                used[client] = reply
+        read = _of_one_form(read)
+        self.left_out += [LeftOut(server_round, c, one.reason) for c, one in read.items() if isinstance(one, Refusal)]
+        used = {client: one for client, one in read.items() if isinstance(one, Reply)}
         self.wiretap.replies(server_round, cohort, used)
         masked, unusable = [ring.is_ring(one.update) for one in used.values()], None
         if summed is not None:
@@ -130,3 +135,15 @@ class WiretapFedAvg(Strategy):
 
     def summary(self) -> None:
         """Log nothing, unlike Flower's own strategies."""
+
+
+def _of_one_form(read: Mapping[int, Reply | Refusal]) -> dict[int, Reply | Refusal]:
+    """The replies with masked ones refused where at least as many are plain: one client alone masks nothing.
+
+    Else it would make the round unusable for all others, as masks cancel only in the sum over everyone.
+    """
+    masked = {c: ring.is_ring(one.update) for c, one in read.items() if isinstance(one, Reply)}
+    if 2 * sum(masked.values()) > len(masked):
+        return dict(read)
+    refused = Refusal("sent masked integers where the others send numbers")
+    return {client: refused if masked.get(client) else one for client, one in read.items()}

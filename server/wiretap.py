@@ -1,13 +1,14 @@
 """The wiretap: reads what each client sent, and stores the updates of the watched rounds as they crossed the wire."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from flwr.app import ArrayRecord, Message, MetricRecord
 from torch import Tensor
 
+from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.agreement import Watch
 from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
@@ -70,37 +71,39 @@ class Wiretap:
             observations.write_update(self.folder, round_, list(used), total, mean)
 
 
-def read(reply: Message | None, sent: Weights) -> tuple[Reply | Refusal, int]:
-    """Check a client's reply to the weights `sent`; returns it, or why it is unusable, and the bytes of its arrays."""
+def read(reply: Message | None, sent: Weights, most: float | None = None) -> tuple[Reply | Refusal, int]:
+    """Check a client's reply to the weights `sent`; returns it, or why it is unusable, and the bytes of its arrays.
+
+    `most` is the scenario's largest number of records of a client, None where it sets none. Whatever the client sent,
+    nothing is raised.
+    """
     if reply is None:
         return Refusal("did not reply in time"), 0
     if reply.has_error():
         return Refusal(_error(reply)), 0
+    size = 0
     try:
         arrays = wire.record(reply.content, "update", ArrayRecord)
+        size = wire.size(arrays)
         metrics = wire.record(reply.content, "metrics", MetricRecord)
         examples, weight = metrics["num-examples"], metrics["weight"]
-        update = wire.view(arrays)
-    except (KeyError, ValueError, TypeError) as error:
-        return Refusal(f"sent a reply that cannot be read ({_one_line(str(error))})"), 0
-    size = wire.size(arrays)
-    problem = wire.fault(update, sent)
+        problem = wire.misfit(arrays, sent)
+        update = wire.view(arrays) if problem is None else {}
+    except Exception as error:  # a client may send anything
+        return Refusal(plain(f"sent a reply that cannot be read ({error})")), size
+    problem = problem or wire.fault(update, sent) or wire.count_fault(examples, weight, most)
     if problem is not None:
-        return Refusal(problem), size
-    if not isinstance(examples, int) or examples < 1:
-        return Refusal(f"sent num-examples {examples!r} instead of a positive whole number"), size
-    if not isinstance(weight, float) or not 0 < weight < math.inf:
-        return Refusal(f"sent weight {weight!r} instead of a positive number"), size
-    return Reply(update, examples, weight), size
+        return Refusal(plain(problem)), size
+    return Reply(update, cast(int, examples), cast(float, weight)), size
 
 
 def _error(reply: Message) -> str:
-    reason = _one_line(reply.error.reason)
+    reason = first_line(reply.error.reason)
     if reply.error.code == DECLINED:
         return f"declined: {reason}"
     return reason if reply.error.code in (HALTED, GONE) else f"raised an error: {reason}"
 
 
-def _one_line(reason: str | None) -> str:
+def first_line(reason: str | None) -> str:
     """The first line of a Flower error, which carries the client's whole traceback below it."""
-    return (reason or "no reason given").strip().split("\n", 1)[0][:300]
+    return plain((reason or "").strip()[:2000].split("\n", 1)[0], 300) or "no reason given"

@@ -32,6 +32,9 @@ class Dataset(BaseModel):
     images: ClassVar[bool] = False
     """True: the records are images, which convolutional models can read; False: they are rows of a table."""
 
+    reads_files: ClassVar[bool] = False
+    """True: the table is read from files, which may change between two commands; each command reads it anew."""
+
     source: str
     """Selects the data source, and with it the keys that the table may have."""
     partition: Partition = Iid()

@@ -61,6 +61,8 @@ def read(path: Path, delimiter: str) -> Columns:
     """
     if path.is_dir():
         raise RequestError(f"{path}: is a folder, give a CSV file (or Parquet) in data.path")
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{path}: is a pipe or a device, give a CSV file (or Parquet) in data.path")
     try:
         content = _unpacked(path)
     except FileNotFoundError:

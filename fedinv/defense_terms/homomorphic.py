@@ -75,6 +75,17 @@ def encrypt(public: bytes, values: NDArray[np.float64]) -> list[bytes]:
     return [tenseal.ckks_vector(context, part).serialize() for part in parts]
 
 
+def is_key(public: bytes) -> bool:
+    """Whether these bytes are a public key that can encrypt and add."""
+    try:
+        encrypt(public, np.zeros(1))
+    except ImportError:
+        raise
+    except Exception:  # SEAL raises many types
+        return False
+    return True
+
+
 class Sum:
     """Adds up encrypted vectors of `count` values one by one, without the secret key."""
 

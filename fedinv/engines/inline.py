@@ -15,9 +15,9 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -25,9 +25,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedinv import roles
 from fedinv.engines import DEFAULT, Options
 from fedinv.engines.node_states import NodeStates
+from fedinv.engines.replies import answered
 from fedinv.errors import RequestError
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files
+from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
 
 Config = dict[str, bool | float | int | str]
@@ -107,11 +108,7 @@ class InlineGrid(Grid):
         inner = copy.copy(message)
         # the payload's bytes are immutable: only their containers are copied, so that a mod may change its own
         inner.__dict__ = {**message.__dict__, "_content": _own(message.content)}
-        try:
-            reply = self._app(inner, context)
-        except Exception as error:  # a client's fault is a reply, as on Flower's own engine
-            reason = f"{type(error).__name__}: {error}"
-            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+        reply = answered(self._app, inner, context)
         if message.metadata.message_type == "train":
             self._states.keep(node, context.state)
         reply.metadata.__dict__["_message_id"] = str(next(self._ids))
@@ -151,8 +148,8 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     client_app: ClientApp = roles.load("clients", "app").client_app(cohort)
     config: Config = {"scenario": scenario.to_toml(), "out": str(out)}
     folder = RunFolder(out)
-    done = int(files.read_json(folder.progress)["round"]) if folder.progress.is_file() else 0
-    states = NodeStates(folder.nodes, done)
+    begun = read_progress(folder, scenario.federation.rounds)
+    states = NodeStates(folder.nodes, 0 if begun is None else begun.round)
     grid = InlineGrid(client_app, scenario.federation.clients, config, states, on_reply)
     thresholds = gc.get_threshold()
     gc.freeze()  # else every collection walks all objects of torch and flwr, a millisecond a client

@@ -18,6 +18,12 @@ from fedinv.federation.ring import from_ring, is_ring
 
 Kind = TypeVar("Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
+LARGEST = 2.0**22
+"""Largest absolute value of an update's entry, as large as what fixed-point sums can hold. Beyond it training has
+diverged; taken into the mean, it would make every other client's next update overflow."""
+MOST_RECORDS = 2**31
+"""Largest number of records, and largest weight, that a client may report where the scenario sets no limit."""
+
 
 def record(content: RecordDict, name: str, kind: type[Kind]) -> Kind:
     """Return one record of a message's content, without the copy of all records that `array_records[name]` makes.
@@ -84,13 +90,34 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _values(array: Array) -> NDArray[Any]:
-    """Read what `array.numpy()` reads; the .npy header is parsed only if it is not the expected one."""
-    if array.stype == compression.FORM:
-        return compression.decode(array.data, np.dtype(array.dtype), tuple(array.shape))
+    """Read an array of plain numbers; the .npy header is parsed only if it is not the expected one.
+
+    Raises ValueError for any other bytes: no pickle, no archive, no more numbers than there are bytes for.
+    """
     dtype, shape = _dtype(array.dtype), tuple(array.shape)
+    if dtype.kind not in "biuf" or dtype.subdtype is not None or any(side < 0 for side in shape):
+        raise ValueError(f"arrays of type {dtype} and shape {shape} are not read")
+    if array.stype == compression.FORM:
+        return compression.decode(array.data, np.dtype(array.dtype), shape)
+    if array.stype != "numpy.ndarray":
+        raise ValueError(f"arrays of the form {array.stype!r} are not read")
     if array.data.startswith(head := _header(dtype, shape)):
         return np.frombuffer(array.data, dtype, offset=len(head)).reshape(shape)
-    return np.asarray(array.numpy())
+    return _unusual(array.data)
+
+
+def _unusual(data: bytes) -> NDArray[Any]:
+    """Read .npy bytes with a header that another version of numpy wrote."""
+    source = io.BytesIO(data)
+    try:
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, by_columns, dtype = readers[np.lib.format.read_magic(source)](source)
+    except Exception as error:  # numpy parses it as Python, which fails in many ways
+        raise ValueError(f"an array's header cannot be read ({type(error).__name__})") from None
+    if dtype.kind not in "biuf" or dtype.itemsize * math.prod(shape) != len(data) - source.tell():
+        raise ValueError(f"an array's header says {dtype} of shape {shape}, and that is not what follows")
+    flat = np.frombuffer(data, dtype, offset=source.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def size(record: ArrayRecord) -> int:
@@ -98,20 +125,51 @@ def size(record: ArrayRecord) -> int:
     return sum(len(array.data) for array in record.values())
 
 
+def misfit(received: ArrayRecord, sent: Mapping[str, Tensor]) -> str | None:
+    """Why a received record is of another form than `sent`, as the end of a sentence, before its bytes are read."""
+    if list(received) != list(sent):
+        return f"sent parameters {', '.join(list(received)[:20])} instead of {', '.join(sent)}"
+    for name, array in received.items():
+        if tuple(array.shape) != tuple(sent[name].shape):
+            return f"sent shape {tuple(array.shape)} for {name} instead of {tuple(sent[name].shape)}"
+    return None
+
+
 def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | None:
     """Return why a received update cannot be used, as the end of a sentence; None if it can."""
     if list(update) != list(sent):
         return f"sent parameters {list(update)} instead of {list(sent)}"
+    ringed = is_ring(update)
     for name, tensor in update.items():
         if tensor.shape != sent[name].shape:
             return f"sent shape {tuple(tensor.shape)} for {name} instead of {tuple(sent[name].shape)}"
-        if tensor.dtype not in (torch.float32, torch.int64, torch.uint32):
+        if tensor.dtype != torch.float32 and not ringed:
             return f"sent {str(tensor.dtype).removeprefix('torch.')} for {name} instead of float32"
-    # a finite sum has finite terms alone; if it is not finite, each tensor is checked
-    if not is_ring(update) and not math.isfinite(torch.cat([tensor.flatten() for tensor in update.values()]).sum()):
-        for name, tensor in update.items():
-            if not bool(torch.isfinite(tensor).all()):
-                return f"sent non-finite values in {name}"
+    if ringed or not any(tensor.numel() for tensor in update.values()):
+        return None
+    low, high = torch.aminmax(torch.cat([tensor.flatten() for tensor in update.values()]))
+    largest = max(-float(low), float(high))  # not a number where any entry is none
+    if largest <= LARGEST:
+        return None
+    for name, tensor in update.items():
+        if not bool(torch.isfinite(tensor).all()):
+            return f"sent non-finite values in {name}"
+    return (
+        f"sent values of up to {largest:.1g}, and more than {LARGEST:.0f} is no training that converges: "
+        "lower training.lr if all clients do"
+    )
+
+
+def count_fault(examples: object, weight: object, most: float | None) -> str | None:
+    """Why a client's number of records or its weight in the mean cannot be used, as the end of a sentence.
+
+    `most` is the scenario's largest number of records of a client; None where it sets none.
+    """
+    limit = MOST_RECORDS if most is None else max(1.0, most)
+    if isinstance(examples, bool) or not isinstance(examples, int) or not 0 < examples <= limit:
+        return f"sent num-examples {examples!r} instead of a positive whole number of at most {limit:.0f}"
+    if not isinstance(weight, float) or not 0 < weight <= limit:
+        return f"sent weight {weight!r} instead of a positive number of at most {limit:.0f}"
     return None
 
 

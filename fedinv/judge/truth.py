@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fedinv.attack import Sample
 from fedinv.data.batches import local_batches, used_records
+from fedinv.data.dataset import Dataset
 from fedinv.data.population import Population, joined, population
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import round_clients
@@ -25,6 +26,13 @@ def population_of(scenario: Scenario) -> Population:
         cohort = round_clients(federation.clients, federation.participants, seed, round_)
         watched |= set(cohort if summed else cohort[: watch.clients])
     return joined(people, scenario.data, seed, sorted(watched))
+
+
+def forget_files(data: Dataset) -> None:
+    """Have a table that is read from files read anew, at the beginning of a command; others stay in memory."""
+    if data.reads_files:
+        population.cache_clear()
+        population_of.cache_clear()
 
 
 def true_rows(scenario: Scenario, people: Population, clients: tuple[int, ...], round_: int) -> NDArray[np.int64]:

@@ -1,9 +1,12 @@
-"""A mechanism's charge to a client's ledger for one round."""
+"""A mechanism's charge to a client's ledger for one round.
+
+The bounds hold where a charge is read, from a file or from a client's message (see `fedinv.privacy.ledger.read`).
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 HIGHEST = 1e6
 """Epsilon above which nothing is guaranteed that is worth the name: larger ones are reported as infinite."""
@@ -30,25 +33,27 @@ class RecordExposure:
 class PrivacyEvent:
     """A mechanism's charge to the ledger: Gaussian noise on a sample, composed over steps."""
 
-    noise_multiplier: float
+    __pydantic_config__ = ConfigDict(extra="forbid")  # read from a file or a message, it has no other keys
+
+    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """Standard deviation of the noise as a multiple of the clipping norm; 0 gives an infinite epsilon."""
-    sampling_rate: float
+    sampling_rate: Annotated[float, Field(ge=0, le=1)]
     """Probability that a step uses a given unit; 1 where all are used."""
-    steps: int
+    steps: Annotated[int, Field(ge=0, lt=2**53)]
     """Number of steps that are composed."""
-    delta: float
+    delta: Annotated[float, Field(ge=0, lt=1)]
     """Delta at which epsilon is stated, a probability."""
     unit: Literal["example", "client"]
     """Protected unit: one record ("example"), or all records of a client ("client")."""
     neighbors: Literal["add-or-remove-one", "replace-one"]
     """Neighboring relation: data sets that differ by one unit more, or by one unit's content."""
-    mechanism: str
+    mechanism: Annotated[str, Field(max_length=80)]
     """Kind of the defense that is charged."""
     sampling: Literal["poisson", "fixed-size"] = "poisson"
     """Sampling scheme: each unit independently ("poisson"), or a fixed number without replacement ("fixed-size")."""
-    population: int = 0
+    population: Annotated[int, Field(ge=0)] = 0
     """Number of units from which a sample of fixed size is drawn; unused for Poisson sampling."""
-    budget: float | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
     """Largest epsilon over the whole run; a client stops taking part before it is exceeded. None: no limit."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""

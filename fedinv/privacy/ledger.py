@@ -4,15 +4,23 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from pydantic import TypeAdapter
+
 from fedinv.privacy.claims import rough_epsilon
 from fedinv.privacy.events import PrivacyEvent
 
 Ledger = tuple[PrivacyEvent, ...]
 
 
+_LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
+
+
 def read(text: str) -> Ledger:
-    """Read a ledger from its JSON text; empty text gives an empty ledger."""
-    return tuple(PrivacyEvent(**event) for event in json.loads(text or "[]"))
+    """Read a ledger from its JSON text; empty text gives an empty ledger.
+
+    Raises ValueError, or RecursionError, for what is no ledger.
+    """
+    return _LEDGER.validate_python(json.loads(text or "[]"))
 
 
 def write(ledger: Ledger) -> str:

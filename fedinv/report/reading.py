@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from fedinv.errors import RunError
+from fedinv.errors import RunError, plain
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import AttackResult, Calibration, InferenceResult, Results
 from fedinv.scenario.reading import read
@@ -21,6 +20,8 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.task.columns import Column, Continuous
 from fedinv.task.schema import Schema
 
+COLUMNS = ("attack", "variant", "target", "round", "client", "person", "claimed", "confidence")
+"""Columns of records.parquet that the page reads, beside those of each field."""
 CARDS = 3
 """People whose claimed record the page shows beside the truth."""
 
@@ -77,11 +78,14 @@ class Card:
         return sum(cell.right for cell in self.cells)
 
 
-def read_run(folder: Path) -> Run:
-    """Read a finished run. Raises RunError naming the file that is missing, damaged or of another run."""
+def read_run(folder: Path, results: Results | None = None) -> Run:
+    """Read a finished run; `results` are those of a run whose results.json is not written yet.
+
+    Raises RunError naming the file that is missing, damaged or of another run.
+    """
     place = RunFolder(folder)
-    results = _parse(Results, place.results)
-    schema = _parse(Schema, place.schema)
+    results = files.read_model(Results, place.results) if results is None else results
+    schema = files.read_model(Schema, place.schema)
     scenario = read(str(place.scenario))
     worst = worst_case(results.attacks) if results.attacks else None
     return Run(
@@ -91,7 +95,7 @@ def read_run(folder: Path) -> Run:
         results=results,
         schema=schema,
         worst=worst,
-        rows=_rows(place.records, results, worst) if worst else None,
+        rows=_rows(place.records, results, worst, schema) if worst else None,
     )
 
 
@@ -153,22 +157,16 @@ def number(value: float, column: Continuous) -> str:
     return f"{value:.{decimals}f} {column.unit}".rstrip()
 
 
-def _parse(model: type[Any], path: Path) -> Any:
-    try:
-        return model.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise RunError(f"{path}: is damaged or of another version ({error.error_count()} faults): run again") from None
-
-
-def _rows(path: Path, results: Results, worst: AttackResult) -> pa.Table:
+def _rows(path: Path, results: Results, worst: AttackResult, schema: Schema) -> pa.Table:
     """The worst attack's rows; attacks' rows follow one another in the order of results.json.
 
     Raises RunError for a file that cannot be read, or whose rows do not fit the results.
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+        table.select([*COLUMNS, *(f"{part}:{name}" for name in schema.names for part in ("true", "claimed", "right"))])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RunError(f"{path}: is damaged or missing ({plain(error)}): run again in another folder") from error
     start = sum(attack.records for attack in results.attacks[: results.attacks.index(worst)])
     rows = table.slice(start, worst.records)
     named = rows.select(["attack", "variant", "target"]).to_pylist()

@@ -1,15 +1,17 @@
 """Prints runs, replications, assessments, audits and comparisons in a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from fedinv.errors import plain
 from fedinv.report.comparison_page import epsilon, lost
 from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment, change
@@ -28,6 +30,8 @@ from fedinv.results.wording import (
     unit_text,
     worst_text,
 )
+
+Outcome = TypeVar("Outcome", bound=BaseModel)
 
 SHOWN = 10
 """Clients left out of a round that are listed one by one; beyond, only their number is printed."""
@@ -88,8 +92,22 @@ def bars(shown: bool) -> Iterator[Steps]:
         yield step
 
 
+def printable(found: Outcome) -> Outcome:
+    """The same outcome with all texts of it safe to print: none of a file or a client can steer the terminal."""
+
+    def safe(value: Any) -> Any:
+        if isinstance(value, str):
+            return "\n".join(plain(line, 5000) for line in value.split("\n"))
+        if isinstance(value, Mapping):
+            return {safe(name): safe(one) for name, one in value.items()}
+        return [safe(one) for one in value] if isinstance(value, list | tuple) else value
+
+    return type(found).model_validate(safe(found.model_dump()))
+
+
 def show_run(results: Results, report: str) -> None:
     """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
+    results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
     heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
@@ -161,6 +179,7 @@ def show_replication(found: Replication) -> None:
 
 def show_assessment(found: Assessment) -> None:
     """Print the risk card: the findings as sentences, then a table with a line for each change."""
+    found = printable(found)
     console = Console()
     for said in found.findings:
         console.print(f"- {said}", highlight=False, markup=False)
@@ -179,6 +198,7 @@ def show_assessment(found: Assessment) -> None:
 
 def show_audit(found: Audit) -> None:
     """Print an audit's verdict and a line for each epsilon: claimed, the ledger's, and the lower bounds."""
+    found = printable(found)
     console = Console()
     style = "bold red" if found.verdict == "FAIL" else "bold"
     console.print(f"\n{found.says}\n", style=style, highlight=False, markup=False)
@@ -194,6 +214,7 @@ def show_audit(found: Audit) -> None:
 
 def show_comparison(found: Comparison) -> None:
     """Print the recommendation, the table, the stacks that are dominated, and those that failed."""
+    found = printable(found)
     console = Console()
     console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
     console.print(comparison_table(found, console.width))

@@ -12,9 +12,10 @@ from fedinv.federation.streams import stream
 from fedinv.judge.questions import Target, Tried, Variant
 from fedinv.runs import claim_checks
 from fedinv.runs.context import Grants, TrainedRun
+from fedinv.runs.provenance import attack_code
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import claims
+from fedinv.storage import claims, files
 
 ProgressBars = Callable[[str], Progress]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
@@ -30,9 +31,9 @@ class AttackPlan:
 
     @property
     def label(self) -> str:
-        """Name of the folder of its claims, different for different parameters, variants and targets."""
-        parameters = json.dumps(self.attack.model_dump(mode="json"), sort_keys=True)
-        return f"{self.attack.kind}-{self.variant}-{self.target}-{sha256(parameters.encode()).hexdigest()[:8]}"
+        """Name of the folder of its claims, different for different parameters, code, variants and targets."""
+        made = json.dumps([self.attack.model_dump(mode="json"), attack_code(type(self.attack))], sort_keys=True)
+        return f"{self.attack.kind}-{self.variant}-{self.target}-{sha256(made.encode()).hexdigest()[:8]}"
 
     def observations(self, run: TrainedRun) -> Sequence[Observation]:
         """The observations to attack: single clients' updates, sums, or the trained model; by round, oldest first."""
@@ -79,6 +80,9 @@ def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Prog
         path = run.folder.claim(plan.label, seen.last.round, name)
         if path.is_file():
             claim, took = claims.read(path)
+            damage = claim_checks.wrong(claim, plan.attack.asks, grants.ask(seen), run.schema)
+            if damage is not None:
+                raise files.damaged(path, ValueError(damage))
         else:
             begun = time.perf_counter()
             claim = _attack(run, plan, grants, seen, _part(progress, index, len(aimed)))

@@ -11,8 +11,9 @@ from fedinv.data.population import Population
 from fedinv.judge.truth import auxiliary, population_of
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
+from fedinv.storage.checkpoints import Progress
 from fedinv.storage.run_folder import RunFolder
-from fedinv.task.models import load
+from fedinv.task.models import load, shapes
 from fedinv.task.schema import Schema
 
 
@@ -42,17 +43,42 @@ class TrainedRun:
 
     @cached_property
     def schema(self) -> Schema:
-        """The data dictionary that the server received."""
-        return Schema.model_validate(files.read_json(self.folder.schema))
+        """The data dictionary that the server received. Raises RunError naming a file that is damaged."""
+        return files.read_model(Schema, self.folder.schema)
 
     @cached_property
     def seen(self) -> tuple[Observation, ...]:
-        """The observation of each watched client and round, by round; within a round clients first, the sum last."""
-        return observations.read(self.folder.observations)
+        """The observation of each watched client and round, by round; within a round clients first, the sum last.
+
+        Those that speak of more records than there are left out: no claim could be judged. Raises RunError naming a
+        file that is damaged.
+        """
+        there = sum(self.people.holds.values())
+        found = observations.read(self.folder.observations)
+        return tuple(one for one in found if all(exchange.records <= there for exchange in one.exchanges))
+
+    def check_files(self) -> None:
+        """Raise RunError, naming the file, where one is not of these records, this network or this federation."""
+        federation, mine, found = self.scenario.federation, self.people.schema, self.schema
+        if (found.shape, found.outputs, found.names) != (mine.shape, mine.outputs, mine.names):
+            raise files.damaged(self.folder.schema, ValueError("it is not the data dictionary of these records"))
+        fits = shapes(self.scenario.model, mine.shape, mine.outputs)
+        for seen in self.seen:
+            last = seen.last
+            if max(seen.clients) >= federation.clients or last.round > federation.rounds:
+                wrong = f"round {last.round} and client {max(seen.clients)} are not of this federation"
+                raise files.damaged(self.folder.observations, ValueError(wrong))
+            observations.check_weights(self.folder.observations, last.sent, fits)
+        observations.check_weights(self.folder.model(federation.rounds), self.model.last.sent, fits)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How the training went. Raises RunError naming a file that is missing or damaged."""
+        return files.read_model(Progress, self.folder.progress)
 
     @cached_property
     def model(self) -> Observation:
-        """The trained model, as an observation of all clients."""
+        """The trained model, as an observation of all clients. Raises RunError naming a file that is damaged."""
         rounds = self.scenario.federation.rounds
         weights, _ = files.read_tensors(self.folder.model(rounds))
         return observations.trained(weights, rounds, self.scenario.federation.clients, sum(self.people.holds.values()))

@@ -20,7 +20,6 @@ from fedinv.results.run import (
     FederationResult,
     InferenceResult,
     Interval,
-    LeftOutClient,
     Results,
     Undefended,
     Utility,
@@ -31,11 +30,13 @@ from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import Charges, read_charges
 from fedinv.version import __version__
 
 
 def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
     """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report."""
+    run.check_files()
     judged = [one for attack in attacks for one in _judged(run, attack, bars)]
     published = [result for result, _ in judged]
     tables = [table for _, table in judged if table is not None]
@@ -48,8 +49,8 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
     )
     if tables:
         files.write(run.folder.records, record_table.to_parquet(tables))
-    files.write_json(run.folder.results, results.model_dump(mode="json"))
-    render(run.folder.root)
+    render(run.folder.root, results)
+    files.write_json(run.folder.results, results.model_dump(mode="json"))  # last: a run that has it is finished
     done(1.0)
     return results
 
@@ -84,9 +85,9 @@ def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried
 
 def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
     scenario, people, utility = run.scenario, run.people, _utility(run)
-    ledger = files.read_json(run.folder.ledger)["clients"]
-    spent = claims.claim(ledger, [defense.kind for defense in scenario.defenses])
-    progress = files.read_json(run.folder.progress)
+    ledger = read_charges(run.folder.ledger)
+    spent = claims.claim(ledger.fields, [defense.kind for defense in scenario.defenses])
+    progress = run.progress
     return Results(
         scenario=scenario.name,
         engine=engine,
@@ -96,17 +97,17 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             clients=scenario.federation.clients,
             rounds=scenario.federation.rounds,
             parameters=sum(p.numel() for p in run.network().parameters()),
-            bytes_up=progress["bytes_up"],
-            seconds=progress["seconds"],
+            bytes_up=progress.bytes_up,
+            seconds=progress.seconds,
             records=sum(people.holds.values()),
-            left_out=[LeftOutClient(**one) for one in progress["left_out"]],
+            left_out=list(progress.left_out),
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
         privacy=spent,
         attacks=attacks,
         inferences=inferences,
-        notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario)],
+        notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario), *_silent(ledger)],
         headline=headline(scenario, attacks, spent, utility, scenario.data.people, scenario.data.parties, inferences),
     )
 
@@ -129,6 +130,14 @@ def _in_clear(scenario: Scenario) -> list[str]:
         for defense in scenario.defenses
         if defense.in_clear is not None
     ]
+
+
+def _silent(ledger: Charges) -> list[str]:
+    """A note where clients did not say what they were charged."""
+    if not ledger.silent:
+        return []
+    named = ", ".join(map(str, ledger.silent[:5])) + (" and others" if len(ledger.silent) > 5 else "")
+    return [f"the privacy claim leaves out {len(ledger.silent)} clients that sent no ledger of theirs: client {named}"]
 
 
 def _utility(run: TrainedRun) -> Utility:

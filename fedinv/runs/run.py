@@ -13,8 +13,9 @@ from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.judge.truth import held_out, population_of
+from fedinv.judge.truth import forget_files, held_out, population_of
 from fedinv.results.run import Results
+from fedinv.runs import provenance, sizes
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.evaluation import evaluate
@@ -22,7 +23,8 @@ from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files
+from fedinv.storage import files, lock
+from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
 
@@ -35,9 +37,16 @@ def quiet(_: str) -> Progress:
 
 
 def check(scenario: Scenario, engine: str) -> None:
-    """Raise RequestError for an unknown engine, unusable data or an unpayable budget, before anything is written."""
+    """Raise RequestError for an unknown engine, unusable data, a size that no machine has or an unpayable budget.
+
+    Before anything is written.
+    """
     _engine(engine)
-    held_out(scenario, population_of(scenario))
+    forget_files(scenario.data)
+    sizes.refuse_endless(scenario)
+    people = population_of(scenario)
+    held_out(scenario, people)
+    sizes.refuse_too_large(scenario, people)
     payable(scenario)
 
 
@@ -64,11 +73,26 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
             raise RequestError(f"{out}: holds a finished run; name another folder, or see fedinv report {out}")
         if read(str(run.scenario)) != scenario:
             raise RequestError(f"{out}: holds an unfinished run of another scenario; name another folder")
-    elif out.is_dir() and any(out.iterdir()):
+        _claim_or_refuse(run, scenario)
+    elif out.is_dir() and any(path.name != lock.NAME for path in out.iterdir()):
         raise RequestError(f"{out}: is not empty and holds no run; name another folder")
     else:
+        made = provenance.of(scenario)
         files.write(run.scenario, scenario.to_toml())
+        provenance.write(out, made)
     return out.resolve()
+
+
+def _claim_or_refuse(run: RunFolder, scenario: Scenario) -> None:
+    """Raise RequestError where an unfinished run was begun with other records or code.
+
+    One that does not say what it was begun with is taken over where nothing of it was trained by `fedinv run`: it was
+    stopped at once, or it was trained by `flwr run`, whose server cannot see the records.
+    """
+    made = provenance.of(scenario)
+    if not run.provenance.is_file() and _trained_by(run) == "flower":
+        provenance.write(run.root, made)
+    provenance.refuse_other(run.root, made)
 
 
 def run(
@@ -83,15 +107,29 @@ def run(
     return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
 
 
+def anew_or_read(scenario: Scenario, folder: Path) -> Results:
+    """A study's run of a scenario: read where the folder holds this very run, finished, else resumed or made anew."""
+    there = RunFolder(folder)
+    if there.scenario.is_file() and (
+        read(str(there.scenario)) != scenario
+        or provenance.difference(folder, provenance.of(scenario), attacks=True) is not None
+    ):
+        there.clear()
+    return read_results(there) if there.is_finished else run(scenario, open_folder(scenario, folder))
+
+
 def cell(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet
 ) -> Results:
     """Train a scenario in its folder and attack it, skipping the training and attacks that the folder already holds.
 
     `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
-    attacked again.
+    attacked again. What the folder holds is made anew where it was made from other records or code.
     """
-    run = TrainedRun(scenario, RunFolder(folder))
+    run, now = TrainedRun(scenario, RunFolder(folder)), provenance.of(scenario, attacks)
+    if run.folder.scenario.is_file() and provenance.difference(folder, now, attacks=True) is not None:
+        run.folder.clear()  # of a data file that changed while it was read, or of a former version
+    provenance.write(folder, now)
     if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
         files.link_tree(plain, run.undefended.folder.root)
     if not run.folder.scenario.is_file():
@@ -109,24 +147,21 @@ def cell(
 def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBars = quiet) -> Results:
     """Attack a finished run with one more attack, and add its verdict to the results.
 
-    Raises RequestError for an unknown attack or setting, or a folder that holds no finished run.
+    Raises RequestError for an unknown attack or setting, a folder that holds no finished run, and one whose records or
+    code changed since.
     """
     there = RunFolder(folder).finished()
-    before = read_results(there)
+    before, scenario = read_results(there), read(str(there.scenario))
     new = parse_attack({**settings, "kind": kind})
+    forget_files(scenario.data)
+    provenance.refuse_other(folder, provenance.of(scenario))
     attacks = list(dict.fromkeys([*map(parse_attack, _parameters(before)), new]))
-    return _finish(TrainedRun(read(str(there.scenario)), there), attacks, before.engine, bars)
+    return _finish(TrainedRun(scenario, there), attacks, before.engine, bars)
 
 
 def read_results(folder: RunFolder) -> Results:
     """A finished run's results. Raises RunError naming a file that is missing or damaged."""
-    try:
-        return Results.model_validate(files.read_json(folder.results))
-    except ValidationError as error:
-        faults = error.error_count()
-        raise RunError(
-            f"{folder.results}: is damaged or of another version ({faults} faults): delete it and run again"
-        ) from None
+    return files.read_model(Results, folder.results)
 
 
 def _parameters(results: Results) -> list[dict[str, object]]:
@@ -180,9 +215,17 @@ def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Optio
 
 def _trained_by(folder: RunFolder) -> str:
     """The engine that trained a run, by its log; "flower" for a run that was trained by `flwr run`."""
-    lines = folder.log.read_text(encoding="utf-8").splitlines() if folder.log.is_file() else []
-    events = [json.loads(line) for line in lines]
-    return next((str(e["engine"]) for e in reversed(events) if e["event"] == "training"), "flower")
+    lines = folder.log.read_text(encoding="utf-8", errors="replace").splitlines() if folder.log.is_file() else []
+    return next((engine for line in reversed(lines) if (engine := _begun_by(line)) is not None), "flower")
+
+
+def _begun_by(line: str) -> str | None:
+    """The engine that a line of the log says a training was begun on; None for any other line, or a damaged one."""
+    try:
+        event = json.loads(line)
+        return str(event["engine"]) if event["event"] == "training" else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
@@ -207,8 +250,9 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
     replies = 0
     if folder.progress.is_file() and _trained_by(folder) != engine:
         start_over(scenario, folder.root)
-    if folder.progress.is_file():
-        replies = files.read_json(folder.progress)["round"] * scenario.federation.participants
+    begun = read_progress(folder, scenario.federation.rounds)
+    if begun is not None:
+        replies = begun.round * scenario.federation.participants
 
     def on_reply(round_: int) -> None:
         nonlocal replies

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fedinv.errors import nearest
+from fedinv.errors import nearest, plain
 
 
 def explain(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any]) -> str:
@@ -13,7 +13,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
     faults = error.errors(include_url=False)
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     keys = _path(first["loc"], document)
-    place = ".".join(keys)
+    place = plain(".".join(keys))
     if first["type"] == "extra_forbidden":
         return f"{place}: unknown key{nearest(keys[-1], _siblings(model, document, keys[:-1]))}{more}"
     if first["type"] == "missing":
@@ -21,17 +21,22 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         key, expected = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
-        return f"{place}.{key}: unknown {key} {context['tag']!r}{nearest(context['tag'], expected)}{more}"
+        return f"{place}.{key}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), expected)}{more}"
     if first["type"] == "union_tag_not_found":
         return f"{place}.{first['ctx']['discriminator'].strip(chr(39))}: is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "literal_error":
         message = message.replace("Input should be", "must be")
         expected = str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
-        message += f", not {first['input']!r}{nearest(str(first['input']), expected)}"
+        message += f", not {shown(first['input'])}{nearest(str(first['input']), expected)}"
     elif first["type"] != "value_error":
-        message = f"{message.replace('Input should', 'should')}, not {first['input']!r}"
+        message = f"{message.replace('Input should', 'should')}, not {shown(first['input'])}"
     return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def shown(value: object) -> str:
+    """A value as an error repeats it: on one line, and cut."""
+    return plain(repr(value), 80)
 
 
 def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:

@@ -13,11 +13,14 @@ from pydantic import Field, ValidationError, create_model
 
 from fedinv import plugins
 from fedinv.blame import PluginError
-from fedinv.errors import RequestError, nearest
+from fedinv.errors import RequestError, nearest, plain
 from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
+
+MOST = 100
+"""Attacks, and defenses, that a scenario may list."""
 
 
 def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -41,6 +44,7 @@ def loads(text: str) -> Scenario:
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """Check a scenario's document. Raises RequestError, one line, naming `where` and the key."""
     try:
+        documents.check_values(document)
         model = _model(*_kinds(document))
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
@@ -95,6 +99,8 @@ def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
             entries = [entries]
         elif not isinstance(entries, Sequence) or isinstance(entries, str):
             raise RequestError(f"{table}: must be a list of tables, write [[{table}]]")
+        if len(entries) > MOST:
+            raise RequestError(f"{table}: lists {len(entries)}, and at most {MOST} are run")
         kinds: dict[str, None] = {}
         for index, entry in enumerate(entries):
             at = table if group == "datasets" else f"{table}.{index}"
@@ -102,7 +108,7 @@ def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
                 raise RequestError(f"{at}.{key}: is missing, write one of {', '.join(plugins.available(group))}")
             if entry[key] not in plugins.available(group):
                 known = plugins.available(group)
-                raise RequestError(f"{at}.{key}: unknown {key} {entry[key]!r}{nearest(entry[key], known)}")
+                raise RequestError(f"{at}.{key}: unknown {key} {plain(entry[key])!r}{nearest(entry[key], known)}")
             kinds[entry[key]] = None
         found.append(tuple(sorted(kinds)))
     return found[0], found[1], found[2]

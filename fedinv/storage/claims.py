@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from fedinv.attack import Answer, Claim
 from fedinv.storage import files
+from fedinv.strict import Strict
 
 
 def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
@@ -18,21 +21,30 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch})
 
 
+class _Facts(Strict):
+    """What a file says beside its tensors."""
+
+    notes: tuple[str, ...]
+    seconds: float = Field(ge=0)
+    mismatch: float | None = None
+
+
 def read(path: Path) -> tuple[Claim | Answer, float]:
     """Read a stored claim or answer, equal in every field, and the seconds that the attack took.
 
     Raises RunError naming a file that is missing or damaged.
     """
-    tensors, facts = files.read_tensors(path)
-    notes, seconds = tuple(facts["notes"]), float(facts["seconds"])
+    tensors, facts = files.read_checked(path, _Facts)
     if "scores" in tensors:
-        return Answer(tensors["scores"], notes), seconds
+        return Answer(tensors["scores"], facts.notes), facts.seconds
+    if not {"records", "confidence"} <= set(tensors):
+        raise files.damaged(path, ValueError("it holds neither records nor scores"))
     claim = Claim(
         records=tensors["records"],
         confidence=tensors["confidence"],
         labels=tensors.get("labels"),
-        mismatch=facts["mismatch"],
-        notes=notes,
+        mismatch=facts.mismatch,
+        notes=facts.notes,
         fields=tensors.get("fields"),
     )
-    return claim, seconds
+    return claim, facts.seconds

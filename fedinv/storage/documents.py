@@ -1,14 +1,19 @@
 """Scenario files: shipped ones by name, others by path, and ``dotted.key=value`` overrides of their keys."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedinv.errors import RequestError, nearest
+from fedinv.errors import RequestError, nearest, plain
+from fedinv.storage import paths
 from fedinv.storage.run_folder import RunFolder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+LARGEST_BYTES = 5_000_000
+"""Size up to which a file is read as a scenario."""
+DEEPEST = 24
+"""Tables and lists within one another that a scenario may have; its own keys need eight at most."""
 SHIPPED = _PACKAGE / "_scenarios"
 """The folder of the scenarios that come with fedinv: inside the package in a wheel, beside it in a checkout."""
 if not SHIPPED.is_dir():
@@ -43,9 +48,14 @@ def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str
 def read(path: Path) -> dict[str, Any]:
     """Parse a scenario's file. Raises RequestError for one that cannot be read or is not TOML, naming the line."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: cannot be read ({error})") from None
+        size = path.stat().st_size
+        if size > LARGEST_BYTES:
+            raise RequestError(f"{path}: is no scenario: it has {size} bytes, and at most {LARGEST_BYTES} are read")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: cannot be read (it is no text in UTF-8: {error.reason})") from None
     return loads(text, str(path))
 
 
@@ -53,7 +63,7 @@ def anchor(document: dict[str, Any], folder: Path) -> None:
     """Resolve a document's relative data.path against `folder`, in place."""
     data = document.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
+        data["path"] = str(paths.given(folder / paths.given(data["path"])).resolve())
 
 
 def find(name_or_path: str) -> Path:
@@ -64,14 +74,16 @@ def find(name_or_path: str) -> Path:
     names = shipped()
     if name_or_path in names:
         return names[name_or_path]
-    path = Path(name_or_path).expanduser()
+    path = paths.given(name_or_path)
     if path.is_dir() and RunFolder(path).scenario.is_file():
         return RunFolder(path).scenario
     if path.is_file():
         return path
     if path.suffix == ".toml" or "/" in name_or_path:
         raise RequestError(f"{path}: there is no such scenario file")
-    raise RequestError(f"unknown scenario {name_or_path!r}{nearest(name_or_path, names)}; or give the path of a .toml")
+    raise RequestError(
+        f"unknown scenario {plain(name_or_path)!r}{nearest(name_or_path, names)}; or give the path of a .toml"
+    )
 
 
 def loads(text: str, where: str) -> dict[str, Any]:
@@ -79,7 +91,44 @@ def loads(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{where}: not valid TOML: {error}") from None
+        raise RequestError(f"{where}: not valid TOML: {plain(error)}") from None
+    except RecursionError:
+        raise RequestError(f"{where}: tables or lists lie deeper in one another than {DEEPEST}") from None
+    except ValueError:  # a whole number of thousands of digits
+        raise RequestError(f"{where}: holds {TOO_LARGE}") from None
+
+
+TOO_LARGE = "a whole number beyond 64 bits: write one of at most 9223372036854775807"
+"""What is said of a whole number that TOML does not hold."""
+
+
+def check_values(document: Any) -> None:
+    """Raise RequestError, naming the key, for a value that no scenario can hold.
+
+    That is a whole number beyond 64 bits, text that is no Unicode (half of a pair, or a zero byte), or tables and lists
+    deeper in one another than `DEEPEST`.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", document, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise RequestError(f"{plain(key, 60)}: tables or lists lie deeper in one another than {DEEPEST}")
+        if isinstance(value, Mapping):
+            waiting += [(f"{key}.{name}" if key else str(name), one, depth + 1) for name, one in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{key}.{at}", one, depth + 1) for at, one in enumerate(value)]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise RequestError(f"{plain(key)}: is {TOO_LARGE}")
+        elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            raise RequestError(f"{plain(key)}: holds a character that is none (a zero byte, or half of a pair)")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def override(document: dict[str, Any], setting: str) -> None:
@@ -94,11 +143,15 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     """
     key, equals, value = (part.strip() for part in setting.partition("="))
     if not equals or not all(key.split(".")):
-        raise RequestError(f"setting {setting!r}: write dotted.key=value, for example training.lr=0.1")
+        raise RequestError(f"setting {plain(setting)!r}: write dotted.key=value, for example training.lr=0.1")
+    if key.count(".") > DEEPEST:
+        raise RequestError(f"setting {plain(setting, 60)!r}: its key leads through more than {DEEPEST} tables")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
+    except (RecursionError, ValueError):
+        return key, loads(f"value = {value}", f"setting {plain(key)!r}")["value"]
 
 
 def change(document: dict[str, Any], key: str, value: Any) -> None:
@@ -115,7 +168,7 @@ def change(document: dict[str, Any], key: str, value: Any) -> None:
             if not step.isdecimal() or int(step) >= len(place):
                 raise RequestError(
                     f"{key}: {'.'.join(keys[:depth])} is a list of {len(place)}, "
-                    f"so {step!r} must be a number below {len(place)}"
+                    f"so {plain(step)!r} must be a number below {len(place)}"
                 )
             if last:
                 place[int(step)] = value

@@ -6,13 +6,17 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import safetensors
 import safetensors.torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from fedinv.errors import RunError
+from fedinv.errors import RunError, plain
+from fedinv.storage import lock
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -35,14 +39,54 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON document. Raises RunError naming the file when it is missing or damaged."""
+    """Read a JSON document. Raises RunError naming the file when it is missing or damaged.
+
+    What `write_json` never writes is damage: numbers that are not finite, half characters, anything but an object.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error
+        raise damaged(path, error) from None
+    return _object(path, text)
+
+
+def _object(path: Path, text: str) -> dict[str, Any]:
+    """The JSON object of a file's text. Raises RunError naming the file."""
+    try:
+        found = json.loads(text, parse_constant=_not_finite)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # half of a pair that stands for one character
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(found, dict):
+        raise damaged(path, ValueError("it holds no object"))
     return found
+
+
+def _not_finite(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def read_model(model: type[Kind], path: Path) -> Kind:
+    """Read a JSON document as a pydantic model. Raises RunError naming the file and the first key that does not fit."""
+    content = read_json(path)
+    try:
+        return model.model_validate(content)
+    except (ValidationError, RecursionError) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: BaseException) -> RunError:
+    """The error for a file whose content is not what fedinv writes there; cells of it are not repeated."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        told = f"{place}: {first['msg']}" if place else first["msg"]
+    else:
+        told = type(error).__name__ if isinstance(error, RecursionError) else str(error)
+    return RunError(f"{path}: is damaged or of another version ({plain(told)}): run again in another folder")
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -55,7 +99,7 @@ def link_tree(source: Path, target: Path) -> None:
     try:
         if partial.exists():
             shutil.rmtree(partial)
-        shutil.copytree(source, partial, copy_function=_link)
+        shutil.copytree(source, partial, copy_function=_link, ignore=shutil.ignore_patterns(lock.NAME))
         partial.replace(target)
     except (OSError, shutil.Error) as error:
         raise RunError(f"{target}: cannot be written ({error})") from error
@@ -85,10 +129,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header, held = file.metadata() or {}, set(file.keys())
             # safetensors sorts by name; the header's list restores the network's order
-            return {n: file.get_tensor(n) for n in json.loads(header["names"])}, json.loads(header["fedinv"])
+            names = json.loads(header["names"])
+            if not isinstance(names, list) or sorted(map(str, names)) != sorted(held):
+                raise ValueError("its list of tensors is not that of those it holds")
+            return {n: file.get_tensor(n) for n in names}, _object(path, header["fedinv"])
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{path}: is damaged ({error}): delete it and run again") from error
+    except KeyError as error:
+        raise damaged(path, ValueError(f"{error} is missing in its header")) from error
+    except (safetensors.SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def read_checked(path: Path, facts: type[Kind]) -> tuple[dict[str, Tensor], Kind]:
+    """Read tensors by name, in the order written, all of whose numbers are finite, and the facts as a pydantic model.
+
+    Raises RunError naming the file when it is missing or damaged.
+    """
+    tensors, told = read_tensors(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise damaged(path, ValueError(f"{name} holds numbers that are not finite"))
+    try:
+        return tensors, facts.model_validate(told)
+    except ValidationError as error:
+        raise damaged(path, error) from None

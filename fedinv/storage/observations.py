@@ -7,12 +7,16 @@ observations/round-001-sum.safetensors             the sum of updates that secur
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Exchange, Observation
 from fedinv.federation import ring
 from fedinv.storage import files
+from fedinv.strict import Strict
 
 
 def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:
@@ -32,6 +36,19 @@ def read_sent(folder: Path, round_: int) -> dict[str, Tensor]:
     return files.read_tensors(folder / f"round-{round_:03}-sent.safetensors")[0]
 
 
+class _Sent(Strict):
+    """Facts of a file with the weights that were sent."""
+
+    round: int = Field(gt=0, lt=2**31)
+
+
+class _Received(_Sent):
+    """Facts of a file with an update."""
+
+    clients: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+    records: int = Field(gt=0, lt=2**53)
+
+
 def read(folder: Path) -> tuple[Observation, ...]:
     """Read all observations, sorted by round, then clients by number, then the round's sum.
 
@@ -41,18 +58,28 @@ def read(folder: Path) -> tuple[Observation, ...]:
     seen: dict[tuple[int, ...], list[Exchange]] = {}
     found: list[Observation] = []
     for path in sorted(folder.glob("round-*-sent.safetensors")):
-        weights, facts = files.read_tensors(path)
-        sent[int(facts["round"])] = weights
+        weights, told = files.read_checked(path, _Sent)
+        sent[told.round] = weights
     for path in sorted(folder.glob("round-*.safetensors")):
         if path.name.endswith("-sent.safetensors"):
             continue
-        update, facts = files.read_tensors(path)
-        clients, round_, records = tuple(facts["clients"]), int(facts["round"]), int(facts["records"])
-        received = ring.from_ring(update, records) if ring.is_ring(update) else update
-        key = clients if len(clients) == 1 else ()
-        seen.setdefault(key, []).append(Exchange(round_, sent[round_], received, records))
-        found.append(Observation(clients, tuple(seen[key])))
+        update, facts = files.read_checked(path, _Received)
+        if facts.round not in sent:
+            raise files.damaged(path, ValueError(f"what was sent in its round {facts.round} is missing"))
+        check_weights(path, update, {name: tuple(tensor.shape) for name, tensor in sent[facts.round].items()})
+        received = ring.from_ring(update, facts.records) if ring.is_ring(update) else update
+        key = facts.clients if len(facts.clients) == 1 else ()
+        seen.setdefault(key, []).append(Exchange(facts.round, sent[facts.round], received, facts.records))
+        found.append(Observation(facts.clients, tuple(seen[key])))
     return tuple(sorted(found, key=lambda o: (o.last.round, len(o.clients) > 1, o.clients)))
+
+
+def check_weights(path: Path, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise RunError unless a file's tensors have the network's names and shapes, and are numbers that fit it."""
+    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != dict(shapes):
+        raise files.damaged(path, ValueError("its tensors are not those of the network"))
+    if not ring.is_ring(weights) and any(tensor.dtype != torch.float32 for tensor in weights.values()):
+        raise files.damaged(path, ValueError("its tensors are not float32"))
 
 
 def trained(weights: Mapping[str, Tensor], round_: int, clients: int, records: int) -> Observation:

@@ -1,7 +1,7 @@
 """The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
-scenario.toml schema.json results.json records.parquet report.html log.jsonl plots/*.png
+scenario.toml provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -12,7 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedinv.errors import RequestError
+from fedinv.errors import RequestError, RunError
+from fedinv.storage import lock
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class RunFolder:
     def schema(self) -> Path:
         """The data dictionary that the server received, JSON."""
         return self.root / "schema.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Digests of scenario, records and code that the run was made from, JSON."""
+        return self.root / "provenance.json"
 
     @property
     def results(self) -> Path:
@@ -111,6 +117,16 @@ class RunFolder:
     def plot(self, name: str) -> Path:
         """One plot of the report, PNG."""
         return self.root / "plots" / f"{name}.png"
+
+    def clear(self) -> None:
+        """Remove all that the folder holds but the lock on it. Raises RunError naming what cannot be removed."""
+        try:
+            for path in self.root.iterdir() if self.root.is_dir() else ():
+                if path.name == lock.NAME:
+                    continue
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as error:
+            raise RunError(f"{self.root}: cannot be emptied ({error.strerror})") from error
 
     def forget_training(self) -> None:
         """Remove a stopped training's checkpoint and observations, so that it starts again with its first round."""

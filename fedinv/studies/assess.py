@@ -15,6 +15,7 @@ from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Axis, VariationLeak, change
 from fedinv.results.ranking import worst_case
 from fedinv.results.run import InferenceResult, Rate, Results
+from fedinv.runs import provenance
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
@@ -96,8 +97,10 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
     """Run every variation in a folder of its own, on up to `jobs` processes; finished ones are read, not run again.
 
     Returns their leaks, the scenario as it is first; another variation that fails is left out. Raises RequestError or
-    RunError where the scenario as it is cannot be used or fails.
+    RunError where the scenario as it is cannot be used or fails, RequestError where the folder holds an assessment of
+    another scenario, of other records or by other code.
     """
+    provenance.begin(folder, provenance.of(scenario))
     tasks = []
     for number, variation in enumerate(variations(scenario)):
         try:
@@ -151,11 +154,8 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
-    if RunFolder(folder).is_finished:
-        results = run.read_results(RunFolder(folder))
-    else:
-        run.check(scenario, "inline")
-        results = run.run(scenario, run.open_folder(scenario, folder))
+    run.check(scenario, "inline")
+    results = run.anew_or_read(scenario, folder)
     told = [one for one in results.inferences if one.answered and one.measures and one.measures[0].count]
     told.sort(key=_above)  # the dictionary keeps the worst of several variants
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}

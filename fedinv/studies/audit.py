@@ -14,11 +14,13 @@ from fedinv.privacy import claims
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
+from fedinv.runs import provenance
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.price import price
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import read_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
@@ -29,14 +31,15 @@ ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
 def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """Train with canaries in a folder, and hold the lower bounds of epsilon that they give against the claim.
 
-    A finished training in the folder is used again. Raises RequestError where nothing is claimed.
+    A finished training in the folder is used again. Raises RequestError where nothing is claimed, and where the folder
+    holds the audit of another scenario, of other records or by other code.
     """
     claimed = _claimed(scenario)
     audited = _audited(scenario, claimed.event.unit)
     planned = price(audited)
     if scenario.audit.claimed_epsilon is None and planned.epsilon is None:
         raise RequestError(f"nothing to audit: {planned.note}")
-    folder.mkdir(parents=True, exist_ok=True)
+    provenance.begin(folder, provenance.of(audited))
     place = RunFolder(folder)
     torch.set_num_threads(1)
     progress, expected = bars("training with canaries"), audited.federation.rounds * audited.federation.participants
@@ -45,7 +48,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = claims.claim(files.read_json(place.ledger)["clients"], [d.kind for d in audited.defenses])
+    ledger = claims.claim(read_charges(place.ledger).fields, [d.kind for d in audited.defenses])
     scoring = bars("scoring canaries")
     score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
     linear, likely, present = score(audited, place, claimed.defense)
@@ -130,5 +133,5 @@ def note(found: Audit, folder: Path) -> None:
     results = read_results(RunFolder(folder))
     measured = results.privacy.model_copy(update={"lower_bounds": found.lower_bounds})
     changed = results.model_copy(update={"privacy": measured})
+    render(folder, changed)
     files.write_json(RunFolder(folder).results, changed.model_dump(mode="json"))
-    render(folder)

@@ -19,6 +19,7 @@ from fedinv.judge.truth import population_of
 from fedinv.privacy.lower_bounds import Scores
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
+from fedinv.storage.checkpoints import Progress
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.loss import loss
 from fedinv.task.models import load
@@ -78,14 +79,14 @@ def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tu
     for seen in observations.read(folder.observations):
         if len(seen.clients) == 1:
             by_client.setdefault(seen.clients[0], []).append(seen)
-    broken = files.read_json(folder.progress)["left_out"]
+    broken = files.read_model(Progress, folder.progress).left_out
     linear, likely, coins = list[Scores](), list[Scores](), list[Coins]()
     for client in range(scenario.federation.clients):
         inputs, labels = people.records(client)
         if scenario.server.overflow:
             sent = observations.read_sent(folder.observations, 1)
             planted = plant(inputs, labels, _network(scenario, sent), scenario.seed, client, True)
-            silent = sum(one["client"] == client and "non-finite" in one["reason"] for one in broken)
+            silent = sum(one.client == client and "non-finite" in one.reason for one in broken)
             linear.append(np.array([float(silent)]))
             likely.append(linear[-1])
             coins.append(planted.present)

@@ -1,7 +1,7 @@
 """Runs the matrix of a comparison: every stack of defenses with every seed, each under all attacks, over processes.
 
-A cell is a run folder named by a hash of its scenario, kept from one comparison to the next: a second one that adds a
-defense or an attack runs only what is new.
+A cell is a run folder named by a hash of its scenario, its records and the code, kept from one comparison to the next:
+a second one that adds a defense or an attack runs only what is new.
 """
 
 import json
@@ -18,14 +18,15 @@ from fedinv.errors import RequestError, RunError
 from fedinv.results.comparison import NONE, Cells, Comparison
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
-from fedinv.runs import run
+from fedinv.runs import provenance, run
 from fedinv.runs.price import payable
+from fedinv.runs.provenance import Provenance
 from fedinv.scenario.scenario import Scenario
 from fedinv.scenario.short_form import plugin
+from fedinv.storage.lock import locked
 from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
 from fedinv.studies.workers import Workers, pool
-from fedinv.version import __version__
 
 Named = Callable[[float, str], None]
 """Function that is called with the share of the work that is done, 0 to 1, and the name of the current work."""
@@ -62,14 +63,27 @@ class Plan:
         }
 
     @property
+    def made(self) -> Provenance:
+        """What the comparison is made from."""
+        return provenance.of(self.scenario, self.attacks)
+
+    def folders(self, cache: Path) -> dict[tuple[str, int], Path]:
+        """The folder of each cell's run below `cache`, by its stack's name and its seed."""
+        made = self.made
+        return {key: cell_folder(one, cache, made) for key, one in self.cells.items()}
+
+    @property
     def _rows(self) -> list[Stack]:
         return [Stack(NONE), *(stack for stack in self.stacks if stack.name != NONE)]
 
 
-def cell_folder(scenario: Scenario, cache: Path) -> Path:
-    """The folder of a cell's run, named by a hash of fedinv's version and the scenario without name and attacks."""
+def cell_folder(scenario: Scenario, cache: Path, made: Provenance) -> Path:
+    """The folder of a cell's run, named by a hash of the scenario without name and attacks, the records and all code.
+
+    `made` is what the comparison is made from: records that come from a file are the same for every seed.
+    """
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
-    text = json.dumps([__version__, content], sort_keys=True)
+    text = json.dumps([made.version, made.records, made.code, made.attacks, content], sort_keys=True)
     return cache / sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,6 +96,7 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
     defenses.
     """
     declared, seeds = plan.cells, plan.seeds
+    folders = plan.folders(cache)
     for (name, _), one in declared.items():
         try:
             payable(one)
@@ -94,7 +109,7 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
     with pool(workers, len(declared), "comparison") as work:
         for seed in seeds:
             one = declared[NONE, seed]
-            work.submit((NONE, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), None)
+            work.submit((NONE, seed), _cell, one.to_toml(), asked, folders[NONE, seed], None)
             waiting[NONE, seed] = None
         progress(0.0, _named(waiting, seeds))
         for (name, seed), outcome in work.finished():
@@ -104,8 +119,8 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
             if name == NONE:
                 for stack in stacked:
                     one = declared[stack.name, seed]
-                    base = None if stack.knobs else cell_folder(declared[NONE, seed], cache)
-                    work.submit((stack.name, seed), _cell, one.to_toml(), asked, cell_folder(one, cache), base)
+                    base = None if stack.knobs else folders[NONE, seed]
+                    work.submit((stack.name, seed), _cell, one.to_toml(), asked, folders[stack.name, seed], base)
                     waiting[stack.name, seed] = None
             waiting.pop((name, seed))
             progress(len(found) / len(declared), _named(waiting, seeds))
@@ -120,7 +135,8 @@ def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: 
     """
     cache = folder.absolute().parent / ".cells"
     cells = matrix(plan, cache, workers, progress)
-    where = {key: os.path.relpath(cell_folder(one, cache), folder) for key, one in plan.cells.items()}
+    where = {key: os.path.relpath(place, folder) for key, place in plan.folders(cache).items()}
+    provenance.write(folder, plan.made)
     found = seed_pooling.rows(cells, where, plan.attacks)
     metric = metric_text(next(one for one in cells.values() if isinstance(one, Results)).utility)
     there = {row.defenses for row in found}
@@ -149,7 +165,8 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
 
     scenario = loads(toml)
     run.check(scenario, "inline")
-    return run.cell(scenario, folder, [run.parse_attack(one) for one in attacks], plain)
+    with locked(folder, wait=True):  # another comparison beside this one may be at the same cell
+        return run.cell(scenario, folder, [run.parse_attack(one) for one in attacks], plain)
 
 
 def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:

@@ -52,6 +52,11 @@ def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
 
 
+def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of `state`, by name, for records of this shape; nothing of the network's size is made."""
+    return {name: tuple(tensor.shape) for name, tensor in state(_without_weights(model, shape, outputs)).items()}
+
+
 @lru_cache(maxsize=8)
 def _without_weights(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
     with torch.device("meta"):

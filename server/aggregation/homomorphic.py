@@ -18,11 +18,13 @@ from torch import Tensor
 
 from fedinv.defense_terms import homomorphic
 from fedinv.defense_terms.homomorphic import RECORD
+from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
 from ..messaging import ask
+from ..wiretap import first_line
 from . import Gathered, Summed, size
 
 
@@ -41,8 +43,8 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
         return round_.halted(f"{len(round_.seen)} clients sent an update that can be added, and a sum takes two")
     values = round_.open(holder, total)
     if values is None:
-        told = round_.failed[holder].error.reason if holder in round_.failed else "no answer"
-        return round_.halted(f"the client that holds the key did not open it ({str(told).split(chr(10), 1)[0][:200]})")
+        told = first_line(round_.failed[holder].error.reason) if holder in round_.failed else "no answer"
+        return round_.halted(f"the client that holds the key did not open it ({told})")
     mean = _named(torch.from_numpy(values) * (heaviest / math.fsum(round_.weights.values())), round_.sent)
     return Gathered(round_.replies(), Summed(mean, "", round_.bytes_up))
 
@@ -78,8 +80,9 @@ class _Round:
         for node in self.asked:
             for reply in self._ask({node: {"stage": "keys"}}):
                 public = reply.content.config_records.get(RECORD, ConfigRecord()).get("public")
-                if isinstance(public, bytes):
+                if isinstance(public, bytes) and homomorphic.is_key(public):
                     return node, public
+                self._fail(node, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "sent no key that can be used")
         return 0, b""
 
     def updates(self, public: bytes) -> homomorphic.Sum:
@@ -91,17 +94,18 @@ class _Round:
                 ciphertexts = cast(list[bytes], reply.content.config_records[RECORD]["ciphertexts"])
                 metrics = reply.content.metric_records["metrics"]
                 examples, weight = metrics["num-examples"], metrics["weight"]
-                if not (isinstance(examples, int) and examples > 0 and isinstance(weight, float) and weight > 0):
-                    raise ValueError(f"num-examples {examples!r} and weight {weight!r}")
+                problem = wire.count_fault(examples, weight, None)
+                if problem is not None:
+                    raise ValueError(problem)
                 total.add(ciphertexts)
-            except (KeyError, TypeError, ValueError) as error:
-                problem = f"sent a reply that cannot be read ({type(error).__name__}: {error})"
+            except Exception as error:  # a client may send anything
+                problem = plain(f"sent a reply that cannot be read ({type(error).__name__}: {error})")
                 self._fail(node, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, problem)
                 continue
             words = np.frombuffer(b"".join(ciphertexts), "<u4", count=sum(map(len, ciphertexts)) // 4)
             update = _named(torch.from_numpy(words.astype(np.uint32)), self.sent)
             content = RecordDict({"update": wire.pack(update), "metrics": metrics})
-            self.weights[node] = weight
+            self.weights[node] = cast(float, weight)
             self.seen[node] = Message(content, reply_to=self.asked[node])
         return total
 

@@ -30,12 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.defense_terms.secagg_plus import MODULUS, SecaggTerms, terms
+from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
 from ..malicious import opened_secagg
 from ..messaging import ask
+from ..wiretap import first_line
 from . import Gathered, Summed, size
 
 
@@ -56,11 +58,11 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
 
 def _halted(tap: "_Tap", agreed: SecaggTerms, problem: str) -> str:
     cohort = len(tap.asked)
-    told = problem or next((str(reply.error.reason).strip().split("\n", 1)[0] for reply in tap.failed.values()), "")
+    told = problem or next((first_line(reply.error.reason) for reply in tap.failed.values()), "")
     return (
         f"cannot be used: SecAgg+ came to no sum, {len(tap.there)} of {cohort} clients answered in its stage "
         f"{tap.stage.replace('_', ' ')} and {agreed.needed(cohort)} of each one's {agreed.neighbors(cohort)} neighbors "
-        "must" + (f" ({told[:200]})" if told else "")
+        "must" + (f" ({told})" if told else "")
     )
 
 
@@ -154,7 +156,7 @@ class _Tap:
         try:
             workflow(cast(Grid, self), context)
         except Exception as error:  # a client may send anything, and Flower's workflow checks nothing
-            return f"{type(error).__name__}: {error}"
+            return plain(f"{type(error).__name__}: {error}")
         finally:
             logger.setLevel(level)
         return ""
@@ -223,15 +225,16 @@ class _Tap:
             vector = [bytes_to_ndarray(data) for data in cast(list[bytes], configs[Key.MASKED_PARAMETERS])]
             metrics = reply.content.metric_records["metrics"]
             examples = metrics["num-examples"]
-        except (KeyError, ValueError, TypeError) as error:
-            return f"sent a reply that SecAgg+ cannot read ({type(error).__name__}: {error})"
+        except Exception as error:  # a client may send anything
+            return plain(f"sent a reply that SecAgg+ cannot read ({type(error).__name__}: {error})")
         shapes = [(1,), *(tuple(tensor.shape) for _, tensor in self._sent())]
         if [array.shape for array in vector] != shapes or any(array.dtype != np.int64 for array in vector):
             return "sent a masked vector of another shape or type than the model's"
         if any(((array < 0) | (array >= MODULUS)).any() for array in vector):
             return "sent a masked vector that is not modulo 2^32"
-        if not isinstance(examples, int) or examples < 1:
-            return f"sent num-examples {examples!r} instead of a positive whole number"
+        problem = wire.count_fault(examples, 1.0, None)
+        if problem is not None:
+            return plain(problem)
         self.vectors[reply.metadata.src_node_id] = vector
         self.metrics[reply.metadata.src_node_id] = metrics
         reply.content["fitres.parameters"] = ArrayRecord()

@@ -179,7 +179,8 @@ class GradientMatching(Attack):
                 f"{n} records have {n * relaxation.freedom} unknowns, too many for an update of {match.parameters} "
                 "numbers"
             )
-        noise = distortion.spread
+        # rounding keeps signs
+        noise = distortion.noise if distortion.only_signs else distortion.spread
         truth = 1 - match.parameters * (noise / match.length) ** 2
         if truth < chance:
             raise _NothingError(

@@ -95,8 +95,11 @@ class Countermeasures:
         """Coordinates, bool by parameter, that no known defense removed; None where none removes any."""
         found: dict[str, Tensor] | None = None
         for defense, module in self._having("masks"):
+            told = module.masks(exchange, defense, self.knows)
+            if not told:
+                continue
             masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in exchange.received.items()}
-            masks |= module.masks(exchange, defense, self.knows)
+            masks |= told
             found = masks if found is None else {name: found[name] & mask for name, mask in masks.items()}
         return found
 

@@ -196,7 +196,7 @@ def test_a_finished_or_foreign_folder_is_never_overwritten(main, file, tmp_path,
     code, _, err = main("run", file, "--out", "other")
     assert (code, "holds no run" in err) == (2, True)
     code, _, err = main("run", file, "--out", file / "inside")
-    assert (code, "cannot be written" in err) == (1, True)
+    assert (code, "is a file, name a folder" in err) == (2, True)
     code, _, err = main("run", file, "--out", file)
     assert (code, "is a file" in err) == (2, True)
     assert (tmp_path / "one/results.json").read_text() == before

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Csv(Dataset):
     """
 
     source: Literal["csv"]
+    reads_files: ClassVar[bool] = True
+
     path: Path
     """Path of the file; a relative path starts at the scenario's folder."""
     label: str

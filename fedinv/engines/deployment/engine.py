@@ -12,9 +12,10 @@ import tomli_w
 from fedinv import roles
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.engines.deployment import rehearsal
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import EndedError, RequestError, RunError, plain
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
 
@@ -94,13 +95,13 @@ def _write_app(folder: Path) -> None:
 
 def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply) -> None:
     """Wait for the run's end, reporting each finished round; raises RunError when it ends without a ledger."""
-    folder, told, asked = RunFolder(out), 0, time.monotonic()
-    progress = folder.progress
-    if progress.is_file():
-        told = int(files.read_json(progress)["round"])
+    folder, asked, rounds = RunFolder(out), time.monotonic(), scenario.federation.rounds
+    begun = read_progress(folder, rounds)
+    told = 0 if begun is None else begun.round
     while not folder.is_trained:
         time.sleep(POLL_SECONDS)
-        done = int(files.read_json(progress)["round"]) if progress.is_file() else 0
+        now = read_progress(folder, rounds)
+        done = 0 if now is None else now.round
         for round_ in range(told + 1, done + 1):
             for _ in range(scenario.federation.participants):
                 on_reply(round_)
@@ -109,12 +110,16 @@ def _follow(at: Path, run: str, scenario: Scenario, out: Path, on_reply: OnReply
             asked = time.monotonic()
             (state,) = rehearsal.flower(at, "list", "--run-id", run, rehearsal.NAME)["runs"]
             if str(state["status"]).startswith("finished") and not folder.is_trained:
-                raise RunError(_why(at, str(state["status"]), str(state.get("status-details", ""))))
+                raise _why(at, str(state["status"]), str(state.get("status-details", "")))
 
 
-def _why(at: Path, status: str, details: str) -> str:
+def _why(at: Path, status: str, details: str) -> RunError:
     """Why a run failed: the last error of fedinv's in the SuperLink's log, or else Flower's status and details."""
     log = at / "logs" / "superlink.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    said = [line.split("Error: ", 1)[1] for line in lines if "RunError: " in line or "RequestError: " in line]
-    return said[-1] if said else f"the run on the SuperLink ended as {status} ({details}); see {at / 'logs'}"
+    for line in reversed(lines):
+        for error in (EndedError, RunError, RequestError):
+            if f"{error.__name__}: " in line:
+                told = line.split("Error: ", 1)[1]
+                return EndedError(told) if error is EndedError else RunError(told)
+    return RunError(f"the run on the SuperLink ended as {status} ({plain(details)}); see {at / 'logs'}")

@@ -147,7 +147,7 @@ def down(at: Path) -> list[str]:
 def read(at: Path) -> Deployment | None:
     """The deployment that is recorded in a folder; None where none is. Raises RunError for a damaged record."""
     path = at / "deployment.json"
-    return Deployment.model_validate(files.read_json(path)) if path.is_file() else None
+    return files.read_model(Deployment, path) if path.is_file() else None
 
 
 def flower(at: Path, *arguments: str) -> dict[str, Any]:

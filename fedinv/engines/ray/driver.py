@@ -46,7 +46,8 @@ from ray.exceptions import RayError
 
 from fedinv import roles
 from fedinv.engines.ray import connection
-from fedinv.engines.ray.worker import client_app, failed
+from fedinv.engines.ray.worker import client_app
+from fedinv.engines.replies import failed
 from fedinv.errors import RequestError, RunError
 from fedinv.scenario.reading import loads
 from fedinv.scenario.scenario import Scenario

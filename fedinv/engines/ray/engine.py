@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from fedinv.engines import DEFAULT, Options, start_over
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import EndedError, RequestError, RunError
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
 
 OnReply = Callable[[int], None]
 """Function that is called after each client's training with the number of the round."""
 
-_ERRORS = {error.__name__: error for error in (RequestError, RunError)}
+_ERRORS = {error.__name__: error for error in (RequestError, RunError, EndedError)}
 
 
 def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, options: Options = DEFAULT) -> None:

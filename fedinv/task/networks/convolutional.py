@@ -48,7 +48,7 @@ class Convnet(Architecture):
 
     kind: Literal["convnet"] = "convnet"
     """Selects this network, and with it the keys that the table may have."""
-    channels: tuple[Whole, ...] = Field(default=(32, 64, 128, 128), min_length=1)
+    channels: tuple[Whole, ...] = Field(default=(32, 64, 128, 128), min_length=1, max_length=100)
     """Output channels of each block's convolution; as many blocks as numbers."""
     norm: Literal["none", "batch"] = "none"
     """Normalization after each convolution. Batch normalization mixes the records of a batch, so that defenses that

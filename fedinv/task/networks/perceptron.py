@@ -29,7 +29,7 @@ class Mlp(Architecture):
 
     kind: Literal["mlp"] = "mlp"
     """Selects this network, and with it the keys that the table may have."""
-    hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1)
+    hidden: tuple[Whole, ...] = Field(default=(512, 512), min_length=1, max_length=100)
     """Units of each hidden layer, from the input on; wide first layers reveal more records to analytic attacks."""
     activation: Activation = "relu"
     """Activation after each hidden layer."""

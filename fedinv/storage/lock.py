@@ -1,0 +1,49 @@
+"""One command at a time on a folder: a lock that the system releases when its process ends, however it ends."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fedinv.errors import RequestError, RunError
+
+NAME = ".lock"
+"""Name of the lock's file in the folder. It stays there: only the lock on it counts, not that it exists."""
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the folder, which is made where it is missing, for this process until the block ends.
+
+    Where another process holds it: waits with `wait`, else raises RequestError naming that process. Raises RunError
+    where the folder cannot be written. A disk without locks (some network disks) is used without one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode())
+        except BlockingIOError:
+            holder = os.read(file, 20).decode("ascii", "replace")
+            raise RequestError(
+                f"{folder}: is in use by another fedinv command{f' (process {holder})' if holder.isdigit() else ''}: "
+                "wait until it ends, or name another folder"
+            ) from None
+        except OSError as error:
+            _only_without_locks(folder, error)
+        yield
+    finally:
+        with suppress(OSError):
+            os.close(file)
+
+
+def _only_without_locks(folder: Path, error: OSError) -> None:
+    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        raise RunError(f"{folder}: cannot be written ({error.strerror})") from error

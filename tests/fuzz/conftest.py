@@ -1,0 +1,66 @@
+"""The law that all fuzz tests hold fedinv to: a result, or one short line that names what is wrong; in time and memory.
+
+In CI the same few examples are drawn in every run. `make fuzz` draws new ones, FUZZ times as many.
+"""
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+
+import pytest
+from hypothesis import settings
+
+from fedinv.errors import RequestError, RunError
+
+FACTOR = int(os.environ.get("FUZZ", "0"))
+"""How many times as many examples are drawn as in CI, and new ones; 0: those of CI."""
+SECONDS = 20 if FACTOR else 300
+"""Bound on each example; generous in CI, where the machine may be busy with other things."""
+MOST_BYTES = 4 << 30
+"""Bound on the memory of the process."""
+
+settings.register_profile("fuzz", settings.get_profile("fedinv"), derandomize=not FACTOR, database=None)
+
+
+@contextmanager
+def bounded():
+    """Fail for what takes too long or too much memory."""
+
+    def late(*_):
+        raise AssertionError(f"no end after {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MOST_BYTES
+
+
+def lawful(command: Callable[[], object]) -> object | None:
+    """The result of a command; None where it was refused, in one line that can be printed."""
+    with bounded(), suppress(RequestError, RunError):
+        try:
+            return command()
+        except (RequestError, RunError) as error:
+            said = str(error)
+            assert 10 < len(said) < 2000, said[:3000]
+            assert "Traceback" not in said
+            said.encode()
+            raise
+    return None
+
+
+@pytest.fixture(scope="session")
+def law() -> Callable[[Callable[[], object]], object | None]:
+    return lawful
+
+
+@pytest.fixture(scope="session")
+def examples() -> Callable[[int], settings]:
+    """Settings of a fuzz test that draws so many examples in CI."""
+    return lambda count: settings(settings.get_profile("fuzz"), max_examples=count * max(1, FACTOR))
