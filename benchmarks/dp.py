@@ -69,7 +69,7 @@ def _auc(scenario: Scenario) -> float:
     """The AUC on the held-out people of a model that is trained in a folder which is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         run = TrainedRun(scenario, RunFolder(Path(folder)))
-        runs._train(run, "inline", lambda _: None, runs.DEFAULT)
+        runs.train(run)
         people = run.people
         held = people.holdout
         value, _ = auc(run.network(), people.inputs[held], people.labels[held], stream(scenario.seed, "utility"))

@@ -10,7 +10,8 @@ from flwr.clientapp import ClientApp
 from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import wire
-from fedinv.federation.reply_codes import DECLINED
+from fedinv.federation.agreement import round_dropouts
+from fedinv.federation.reply_codes import DECLINED, DROPPED
 from fedinv.federation.streams import stream
 from fedinv.privacy import ledger as ledgers
 from fedinv.scenario.reading import loads, read
@@ -42,8 +43,8 @@ def protect(message: Message, context: Context, call_next: Callable[[Message, Co
             round=round_,
             cohort=tuple(config["cohort"]),  # type: ignore[arg-type]
             records=int(metrics["num-examples"]),  # type: ignore[arg-type]
-            seed=scenario.seed,
-            rng=stream(scenario.seed, "protect", position, client, round_),
+            seed=scenario.hidden,
+            rng=stream(scenario.hidden, "protect", position, client, round_),
             weight=float(metrics["weight"]),  # type: ignore[arg-type]
             taken=scenario.participation(people.held(client)),
             memory=memory,
@@ -61,7 +62,7 @@ def carry(message: Message, context: Context, call_next: CallNext) -> Message:
     for position, defense in enumerate(scenario.defenses):
         if type(defense).carry is Defense.carry:
             continue
-        rng = stream(scenario.seed, "carry", position, client, round_)
+        rng = stream(scenario.hidden, "carry", position, client, round_)
         carrying = Carrying(scenario.participation(people.held(client)), rng)
         call_next = partial(hooks.carried, defense, call_next=call_next, carrying=carrying)
     return call_next(message, context)
@@ -79,9 +80,14 @@ def client_app(cohort: Cohort | None = None) -> ClientApp:
 def _train(message: Message, context: Context, cohort: Cohort | None) -> Message:
     """Train locally on the received model and reply with the update, local minus global.
 
-    A client whose privacy budget is spent replies with the error DECLINED instead, and is left out of the round.
+    A client that drops out of the round replies with the error DROPPED instead, and one whose privacy budget is spent
+    with DECLINED; neither is charged for the round.
     """
     (scenario, people), client = _setting(context), _client(context)
+    config = wire.record(message.content, "config", ConfigRecord)
+    round_ = int(config["round"])  # type: ignore[arg-type]
+    if client in round_dropouts(scenario.federation, scenario.seed, round_):
+        return Message(Error(DROPPED, "dropped out of the round, as the scenario has it"), reply_to=message)
     records = people.held(client)
     taken = scenario.participation(records)
     events = hooks.events((defense for defense in scenario.defenses if not defense.by_server), taken)
@@ -89,9 +95,7 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
         return Message(Error(DECLINED, refused), reply_to=message)
-    config = wire.record(message.content, "config", ConfigRecord)
     arrays = wire.record(message.content, "arrays", ArrayRecord)
-    round_ = int(config["round"])  # type: ignore[arg-type]
     update = None
     if cohort is not None:
         update = cohort.update(client, round_, config["cohort"], arrays)  # type: ignore[arg-type]

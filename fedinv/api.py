@@ -130,6 +130,8 @@ def replicate(
     from fedinv.report import replication_page as page
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
+    from fedinv.storage import paths
+    from fedinv.storage.lock import locked
     from fedinv.studies import replicate as replicating
     from fedinv.studies.workers import Workers
 
@@ -137,10 +139,10 @@ def replicate(
     if seeds < 1:
         raise RequestError(f"seeds: must be 1 or more, not {seeds}")
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else Path(out)).absolute()
-    with _going_on(folder), bars(progress) as steps:
+    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else paths.folder(out)).absolute()
+    with locked(folder), _going_on(folder), bars(progress) as steps:
         found = replicating.replicate(declared, seeds, folder, Workers(jobs), steps("seeds"))
-    page.write(found, folder)
+        page.write(found, folder)
     return Replication(folder, found)
 
 
@@ -149,6 +151,7 @@ def compare(
     *,
     defenses: Sequence[str] | None = None,
     attacks: Sequence[str] | None = None,
+    only: bool = False,
     seeds: int = 1,
     limit: float = 2.0,
     out: str | Path | None = None,
@@ -160,8 +163,9 @@ def compare(
 
     Each of `defenses` is a stack in the short way, such as "dp-sgd:epsilon=8", "masking+top-k" or
     "training.batch_size=32"; without any, the trials that the defenses themselves propose. The scenario without
-    defenses is always among the rows. `attacks` are written likewise; without any, those of the scenario that rebuild
-    records, and those that every comparison runs on such a model. `seeds` repeats every cell with as many seeds,
+    defenses is always among the rows. `attacks` are written likewise; without any, those of the scenario. Beside them
+    every other attack that suits the model is run with quick settings, with "all" among them each one there is with its
+    full settings, and none with `only`; what was not tried is named. `seeds` repeats every cell with as many seeds,
     `limit` is how many points (hundredths) of the model's AUC or R² the recommended stack may lose. `jobs` processes
     work at once, one a core by default; or the CPUs of a Ray cluster at `ray_address`. `out` is the folder, by default
     runs/NAME-compare-N; finished cells are kept in .cells beside it and never run twice.
@@ -173,7 +177,8 @@ def compare(
 
     >>> import fedinv
     >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
-    >>> found = fedinv.compare(tiny, defenses=["sign"], attacks=["exact"], out="compared/b", jobs=1, progress=False)
+    >>> quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
+    >>> found = fedinv.compare(tiny, defenses=["sign"], out="compared/b", **quick)
     >>> [row.defenses for row in found.results.rows]
     ['none', 'sign']
     """
@@ -183,16 +188,18 @@ def compare(
     from fedinv.storage import paths
     from fedinv.storage.lock import locked
     from fedinv.studies import compare as comparing
+    from fedinv.studies.attack_choice import choice
     from fedinv.studies.defense_sets import stacks, usual
     from fedinv.studies.workers import Workers
 
     declared = load(scenario)
     runs.check(declared, "inline")
     chosen = stacks(usual() if defenses is None else _texts(defenses))
-    tried = comparing.attacks_of(declared, _texts(attacks or ()))
+    tried = choice(declared, _texts(attacks or ()), only=only)
     folder = (runs.new_folder(f"{declared.name}-compare") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
-        plan, workers = comparing.Plan(declared, chosen, tried, seeds), Workers(jobs, ray_address)
+        plan = comparing.Plan(declared, chosen, tried.attacks, tried.not_tried, seeds)
+        workers = Workers(jobs, ray_address)
         found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
         page.write(found, folder)
     return Comparison(folder, found)
@@ -201,6 +208,8 @@ def compare(
 def assess(
     scenario: "Scenario | str | Path | Mapping[str, Any]",
     *,
+    attacks: Sequence[str] | None = None,
+    only: bool = False,
     out: str | Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
@@ -208,16 +217,17 @@ def assess(
     """Vary a scenario one thing at a time: what leaks, why, and which change lowers it most.
 
     About twelve runs: wider and narrower networks, more and fewer epochs and records, a weaker and a stronger attacker,
-    two defenses. `out` is the folder, by default runs/NAME-assess-N; runs in it that are finished are not done again.
-    `jobs` processes work at once, one a core by default; a script must guard the call by
-    ``if __name__ == "__main__":``.
+    two defenses. Each meets `attacks`, or else the scenario's own, and every other attack that suits the model, as in
+    `compare`; those without settings are run with quick ones. `out` is the folder, by default runs/NAME-assess-N; runs
+    in it that are finished are not done again. `jobs` processes work at once, one a core by default; a script must
+    guard the call by ``if __name__ == "__main__":``.
 
     Raises RequestError when the scenario cannot be used, RunError when it does not even run as it is; on Ctrl-C a
     KeyboardInterrupt whose `folder` can be given as `out` to go on.
 
     >>> import fedinv
     >>> tiny = {"federation.rounds": 1, "model": {"kind": "logistic"}, "attacker.watch.clients": 1}
-    >>> found = fedinv.assess(fedinv.load("digits", attacks=["exact"], **tiny), jobs=1, progress=False)
+    >>> found = fedinv.assess(fedinv.load("digits", **tiny), attacks=["exact"], only=True, jobs=1, progress=False)
     >>> found.results.leaks[0].change
     'the scenario as it is'
     """
@@ -227,14 +237,16 @@ def assess(
     from fedinv.storage import files, paths
     from fedinv.storage.lock import locked
     from fedinv.studies.assess import assess as vary
+    from fedinv.studies.attack_choice import choice
     from fedinv.studies.findings import assessment
 
     declared = load(scenario)
     runs.check(declared, "inline")
+    tried = choice(declared, _texts(attacks or ()), only=only, quick=True)
     folder = (runs.new_folder(f"{declared.name}-assess") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
-        leaks = vary(declared, folder, jobs, steps("one change at a time"))
-        found = assessment(declared, folder, leaks)
+        leaks = vary(declared, folder, jobs, steps("one change at a time"), tried.attacks)
+        found = assessment(declared, folder, leaks, tried)
         render(found, folder)
         files.write_json(folder / "assessment.json", found.model_dump(mode="json"))
     return Assessment(folder, found)

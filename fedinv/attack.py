@@ -177,9 +177,11 @@ class Attack(BaseModel):
     """True: run once per client, on the observation of its last watched round; earlier rounds are in
     `seen.exchanges[:-1]`. False: run once per watched round."""
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
-    """Settings, quick ones, with which every assessment runs it; None: assessments do not run it."""
-    compared: ClassVar[bool] = False
-    """True: a comparison for which no attacks are named runs it, on the models that it suits."""
+    """Settings, quick ones, with which comparisons and assessments run it unasked on the models that it suits; None:
+    only where it is named, or all attacks are asked for."""
+    known_as: ClassVar[Mapping[str, str]] = {}
+    """Names by which papers know the attack or a setting of it, in small letters with dashes, and the attack's short
+    form for each, such as "my-attack:preset=theirs": what is said to somebody who asks for that name."""
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 
@@ -187,6 +189,10 @@ class Attack(BaseModel):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the attack can be run on an update of this model."""
         return True
+
+    def answers(self, kind: str) -> bool:
+        """Whether the attack, with its settings, has a countermeasure to defenses of this kind; see `adapts_to`."""
+        return kind in self.adapts_to
 
     def beside(self, others: Collection[str]) -> "Attack":
         """The attack as it is run beside attacks of these kinds: without a part that one of them covers already."""

@@ -243,6 +243,18 @@ def attack(
 @app.command(epilog=examples("fedinv assess hospital", "fedinv assess runs/hospital-1 --jobs 4 --out runs/why"))
 def assess(
     scenario: Scenario,
+    attacks: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y:KEY=VALUE",
+            help="Attacks that each change meets beside the quick ones; all: every one in full.",
+            rich_help_panel="Assess",
+            show_default="the scenario's",
+        ),
+    ] = "",
+    only: Annotated[
+        bool, typer.Option("--only", help="Only the attacks named.", rich_help_panel="Assess", show_default=False)
+    ] = False,
     settings: Annotated[list[str] | None, settings_in("Assess")] = None,
     jobs: Jobs = None,
     out: Annotated[Path | None, out_in("runs/SCENARIO-assess-N", "The folder of its runs.")] = None,
@@ -252,7 +264,8 @@ def assess(
     from fedinv.report import terminal
 
     try:
-        found = api.assess(api.load(scenario, **api.changes(settings or [])), out=out, jobs=jobs)
+        declared = api.load(scenario, **api.changes(settings or []))
+        found = api.assess(declared, attacks=attacks.split(",") if attacks else None, only=only, out=out, jobs=jobs)
     except Stopped as stopped:
         _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(stopped.folder)}", 1)
     if as_json:
@@ -283,11 +296,15 @@ def compare(
         str,
         typer.Option(
             metavar="X,Y:KEY=VALUE",
-            help="Attacks that each of them meets.",
+            help="Attacks that each of them meets beside the quick ones; all: every one in full.",
             rich_help_panel="Compare",
-            show_default="the scenario's, and the usual ones",
+            show_default="the scenario's",
         ),
     ] = "",
+    only: Annotated[
+        bool,
+        typer.Option("--only", help="Only the attacks named.", rich_help_panel="Compare", show_default=False),
+    ] = False,
     seeds: Annotated[
         int, typer.Option(min=1, help="Repetitions, each of another seed.", rich_help_panel="Compare")
     ] = 1,
@@ -316,6 +333,7 @@ def compare(
             api.load(scenario, **api.changes(settings or [])),
             defenses=defenses.split(",") if defenses else None,
             attacks=attacks.split(",") if attacks else None,
+            only=only,
             seeds=seeds,
             limit=limit,
             out=out,

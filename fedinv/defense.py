@@ -44,7 +44,7 @@ class Sending:
     records: int
     """Number of examples that is sent in the clear beside the update."""
     seed: int
-    """Seed of the run, which is the same for the whole cohort; no secret."""
+    """Seed of the run's secrets, the same for the whole cohort: the server is not given it."""
     rng: np.random.Generator
     """Source of randomness for this client, round and defense."""
     weight: float = 1.0

@@ -164,7 +164,8 @@ class Comparison:
 
     >>> import fedinv
     >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
-    >>> found = fedinv.compare(tiny, defenses=[], attacks=["exact"], out="compared/a", jobs=1, progress=False)
+    >>> quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
+    >>> found = fedinv.compare(tiny, defenses=[], out="compared/a", **quick)
     >>> found.results.rows[0].defenses
     'none'
     """

@@ -97,6 +97,20 @@ def listing(group: Group) -> dict[str, str]:
     return rows
 
 
+def instead(group: Group, kind: str) -> str:
+    """What to write instead of a kind that is unknown, as a phrase in brackets: what papers call so, or the nearest.
+
+    Imports every plugin of the group, and leaves out what cannot be loaded.
+    """
+    asked, known = kind.lower().replace("_", "-").replace(" ", "-"), available(group)
+    for plugin in known.values():
+        with suppress(RequestError):
+            names = getattr(_load(plugin), "known_as", {})
+            if asked in names:
+                return f" (that is {names[asked]})"
+    return nearest(kind, known)
+
+
 def loaded(group: Group) -> dict[str, Any]:
     """Every plugin's class of a group by its kind, sorted. Imports all.
 
@@ -118,7 +132,7 @@ def load(group: Group, kind: str) -> type[BaseModel]:
     known = available(group)
     name = f"{group.removesuffix('s')} {kind!r}"
     if kind not in known:
-        raise RequestError(f"unknown {name}{nearest(kind, known)}")
+        raise RequestError(f"unknown {name}{instead(group, kind)}")
     try:
         return _load(known[kind])
     except RequestError as error:

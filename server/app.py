@@ -4,6 +4,7 @@ Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (t
 """
 
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -62,10 +63,11 @@ def main(grid: Grid, context: Context) -> None:
         seconds += time.monotonic() - begun
         _checkpoint(folder, round_, strategy, arrays, seconds)
     if strategy.used == 0:
-        reason = strategy.left_out[0].reason if strategy.left_out else "nobody replied"
+        told = Counter(one.reason for one in strategy.left_out).most_common(1)
+        reason = f"a client {told[0][0]}" if told else "nobody replied"
         raise EndedError(
-            f"no client's update could be used in any round: client {reason}; change the scenario, and run it in "
-            "another folder"
+            f"no client's update could be used in any round: {reason}; change the scenario, and run it in another "
+            "folder"
         )
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})

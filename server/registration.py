@@ -18,6 +18,8 @@ from .wiretap import first_line
 
 REGISTRATION_SECONDS = 300.0
 """Seconds to wait for clients' answers, beside ten for each of them."""
+QUIET_SECONDS = 60.0
+"""Seconds without a new node after which nobody else is expected, where there are as many nodes as clients."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,20 @@ class _Answer:
 
 
 def register(grid: Grid, clients: int) -> Registered:
-    """Ask all nodes which client they are, until each client was found or as many nodes answered as there are clients.
+    """Ask all nodes which client they are, until each client was found or nobody else is expected.
 
     Nodes of further partitions are ignored: a deployment may have more than a scenario needs. Of two nodes that say
     they are the same client, the first is believed; a client whose data dictionary is not that of most is left out.
     Raises RunError where nodes are missing, none can take part, or no dictionary is that of most.
     """
-    deadline = time.monotonic() + patience(clients)
+    deadline, newest = time.monotonic() + patience(clients), time.monotonic()
     found: dict[int, tuple[int, str]] = {}
     refused: list[str] = []
     met: set[int] = set()
     while len(found) < clients and len(found) + len(refused) < clients:
         new = [node for node in grid.get_node_ids() if node not in met]
         met |= set(new)
+        newest = time.monotonic() if new else newest
         for reply in asked(grid, "query.register", new):
             answer = _answer(reply)
             if isinstance(answer, str):
@@ -65,14 +68,17 @@ def register(grid: Grid, clients: int) -> Registered:
             elif answer.partition < clients:
                 found[answer.partition] = (reply.metadata.src_node_id, answer.schema)
         if len(found) + len(refused) < clients:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if len(met) >= clients and now - newest > QUIET_SECONDS:
+                break
+            if now > deadline:
                 missing = next(client for client in range(clients) if client not in found)
                 raise RunError(f"only {len(found)} of {clients} clients appeared: client {missing} is missing")
             time.sleep(0.2)
     if not found:
-        raise RunError(f"a client cannot take part: {refused[0]}")
+        raise RunError(f"a client cannot take part: {(refused or ['no node says that it is one'])[0]}")
     agreed = _agreed([schema for _, schema in found.values()])
-    why = f"takes no part: {plain('; '.join(dict.fromkeys(refused)))}"
+    why = f"takes no part: {plain('; '.join(dict.fromkeys(refused)) or 'no node says that it is this client')}"
     absent = {client: why for client in range(clients) if client not in found}
     absent |= {
         client: "takes no part: its data dictionary is not that of the others"

@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedinv.federation import ring, wire
-from fedinv.federation.agreement import Agreement, round_clients
+from fedinv.federation.agreement import Agreement, round_clients, round_senders
 
 from . import aggregation, malicious, wiretap
 from .aggregation import Summed
@@ -95,13 +95,14 @@ class WiretapFedAvg(Strategy):
         read = _of_one_form(read)
         self.left_out += [LeftOut(server_round, c, one.reason) for c, one in read.items() if isinstance(one, Refusal)]
         used = {client: one for client, one in read.items() if isinstance(one, Reply)}
-        self.wiretap.replies(server_round, cohort, used)
+        senders = round_senders(self.agreement.federation, self.agreement.seed, server_round)
+        self.wiretap.replies(server_round, senders, used)
         masked, unusable = [ring.is_ring(one.update) for one in used.values()], None
         if summed is not None:
             self.bytes_up = before + summed.bytes_up
             unusable = summed.halted if summed.mean is None else None
         elif any(masked) and (not all(masked) or len(used) < len(cohort)):
-            unusable = "its update is unusable: another client of the masked round is missing"
+            unusable = "sent a masked update that is unusable, as another client of the round is missing"
         if unusable is not None:
             self.left_out += [LeftOut(server_round, client, unusable) for client in used]
         if unusable is not None or not used:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.agreement import Watch
-from fedinv.federation.reply_codes import DECLINED, GONE, HALTED
+from fedinv.federation.reply_codes import DECLINED, DROPPED, GONE, HALTED
 from fedinv.storage import observations
 
 Weights = Mapping[str, Tensor]
@@ -51,14 +51,14 @@ class Wiretap:
         if round_ in self.watch.rounds:
             observations.write_sent(self.folder, round_, weights)
 
-    def replies(self, round_: int, cohort: Sequence[int], used: Mapping[int, Reply]) -> None:
-        """Store the usable updates of the `watch.clients` watched clients of a round's cohort.
+    def replies(self, round_: int, senders: Sequence[int], used: Mapping[int, Reply]) -> None:
+        """Store the usable updates of the `watch.clients` watched clients of those that were to send one in a round.
 
         The first by number, or those that reported the fewest records; of equally many the first by number.
         """
         if round_ not in self.watch.rounds:
             return
-        watched = sorted(used, key=lambda c: (used[c].records, c)) if self.watch.choose == "smallest" else cohort
+        watched = sorted(used, key=lambda c: (used[c].records, c)) if self.watch.choose == "smallest" else senders
         for client in watched[: self.watch.clients]:
             if client in used:
                 one = used[client]
@@ -101,7 +101,7 @@ def _error(reply: Message) -> str:
     reason = first_line(reply.error.reason)
     if reply.error.code == DECLINED:
         return f"declined: {reason}"
-    return reason if reply.error.code in (HALTED, GONE) else f"raised an error: {reason}"
+    return reason if reply.error.code in (HALTED, GONE, DROPPED) else f"raised an error: {reason}"
 
 
 def first_line(reason: str | None) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import HealthCheck, settings
 
 # a busy machine is no failure: neither an example nor drawing it is held against a clock; the same examples are drawn
@@ -25,6 +27,7 @@ BOUND_SECONDS = 900.0
 TINY = """
 name = "tiny"
 seed = 3
+secret = "00112233445566778899aabbccddeeff"
 [data]
 source = "hospital"
 records = 200
@@ -149,6 +152,12 @@ INTERRUPTIBLE = (
 def interruptible() -> list[str]:
     """The command line as a command that Ctrl-C ends: where tests run in the background, children ignore it."""
     return [sys.executable, "-c", INTERRUPTIBLE]
+
+
+@pytest.fixture(scope="module")
+def task_identity() -> None:
+    """What Flower's messages ask for outside of its runtime, as the inline engine sets it."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
 
 
 @pytest.fixture

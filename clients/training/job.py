@@ -47,7 +47,7 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
 
 def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
     """Make the job of a client that is trained on its own; `received` is its own network, which training changes."""
-    settings, seed = scenario.training.settings, scenario.seed
+    settings, seed, hidden = scenario.training.settings, scenario.seed, scenario.hidden
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
     if scenario.audit.plant == "records":
@@ -55,14 +55,14 @@ def single_job(scenario: Scenario, people: Population, client: int, round_: int,
         inputs, labels, batches = planted.inputs, planted.labels, planted.drawn(batches)
     for position, defense in enumerate(scenario.defenses):
         if type(defense).wrap_network is not Defense.wrap_network:
-            received = hooks.wrapped_network(defense, received, stream(seed, "network", position, client, round_))
+            received = hooks.wrapped_network(defense, received, stream(hidden, "network", position, client, round_))
     return Job(
         network=received,
         inputs=inputs,
         labels=labels,
         batches=batches,
         training=settings,
-        rng=stream(seed, "training", client, round_),
+        rng=stream(hidden, "training", client, round_),
         augment=_augment(scenario, received, client, round_),
         taken=scenario.participation(len(inputs)),
     )
@@ -73,6 +73,7 @@ def stacked_jobs(
 ) -> list[Job]:
     """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
     settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
+    hidden = scenario.hidden
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]
     participation = lru_cache(scenario.participation)
@@ -87,9 +88,9 @@ def stacked_jobs(
                 labels=labels,
                 batches=local_batches(settings, len(inputs), sampling, seed, client, round_),
                 training=settings,
-                rng=stream(seed, "training", client, round_) if clipping else _NO_DRAWS,
+                rng=stream(hidden, "training", client, round_) if clipping else _NO_DRAWS,
                 taken=taken,
-                masks=next((hooks.masks(d, stream(seed, "network", at, client, round_)) for at, d in masking), None),
+                masks=next((hooks.masks(d, stream(hidden, "network", at, client, round_)) for at, d in masking), None),
                 clipping=next((hooks.clipping(defense, taken) for defense in clipping), None),
             )
         )
@@ -99,7 +100,7 @@ def stacked_jobs(
 def _augment(scenario: Scenario, received: nn.Sequential, client: int, round_: int) -> Augment | None:
     """Compose the defenses' changes of a batch, in the order listed; None where no defense changes batches."""
     changing = [
-        (defense, stream(scenario.seed, "augment", position, client, round_))
+        (defense, stream(scenario.hidden, "augment", position, client, round_))
         for position, defense in enumerate(scenario.defenses)
         if type(defense).augment is not Defense.augment
     ]

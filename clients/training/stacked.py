@@ -229,7 +229,7 @@ class _Noise:
     spreads: Sequence[float]
     """Standard deviation of each client's noise."""
     sizes: Tensor
-    """Expected number of records per step of each client, float32 (clients,)."""
+    """Number that each client's noisy sums are divided by, float32 (clients,)."""
     shapes: Sequence[torch.Size]
     """Shape of each parameter."""
 
@@ -238,7 +238,7 @@ class _Noise:
         return cls(
             [torch_stream(job.rng) for job in jobs],
             [job.clipping.noise_multiplier * job.clipping.clip for job in jobs if job.clipping is not None],
-            torch.tensor([float(min(job.training.batch_size, len(job.inputs))) for job in jobs]),
+            torch.tensor([job.clipping.divisor for job in jobs if job.clipping is not None]),
             [p.shape for p in parameters],
         )
 

@@ -29,6 +29,8 @@ class Dataset(BaseModel):
     parties: ClassVar[str] = "clients"
     """Word for the clients in the verdict."""
 
+    outsiders_know: ClassVar[tuple[str, ...]] = ()
+    """Columns that outsiders know beside people's names unless `quasi_identifiers` says otherwise."""
     images: ClassVar[bool] = False
     """True: the records are images, which convolutional models can read; False: they are rows of a table."""
 
@@ -41,6 +43,20 @@ class Dataset(BaseModel):
     """Partition of the records over the clients; equal random shares by default."""
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of the records that no client holds, above 0 and below 1; utility is measured on them."""
+
+    quasi_identifiers: tuple[str, ...] | None = None
+    """Columns that an outside register lists beside people's names, such as ["age", "sex"]: claims are traced by them
+    alone. Unset: those that the source says; [] for none, and then nobody is traced."""
+
+    @property
+    def declared_in(self) -> Path | None:
+        """File of a public data dictionary, by which the table is encoded; None: it is computed from the records."""
+        return None
+
+    @property
+    def known_elsewhere(self) -> tuple[str, ...]:
+        """The quasi-identifiers in force."""
+        return self.outsiders_know if self.quasi_identifiers is None else self.quasi_identifiers
 
     @classmethod
     def sample(cls, folder: Path) -> Self:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fedinv.blame import blamed, returned
 from fedinv.data.dataset import Dataset
+from fedinv.data.dictionary import declared
 from fedinv.data.table import Table
-from fedinv.errors import RequestError
+from fedinv.errors import RequestError, nearest
 from fedinv.task.columns import Categorical, Column, Image
 from fedinv.task.schema import Schema
 
@@ -32,7 +33,13 @@ def loaded(data: Dataset, seed: int) -> Table:
     fault = wrong(table)
     if fault is not None:
         raise returned(name, type(data), fault)
-    return table
+    for known in data.quasi_identifiers or ():
+        if known not in table.schema.names:
+            raise RequestError(
+                f"data.quasi_identifiers: {known!r} is no column of the records"
+                f"{nearest(known, table.schema.names)}; the label and dropped columns are none"
+            )
+    return table if data.declared_in is None else declared(table, data.declared_in)
 
 
 def wrong(table: object) -> str | None:

@@ -66,8 +66,11 @@ def read(path: Path, delimiter: str) -> Columns:
     try:
         content = _unpacked(path)
     except FileNotFoundError:
+        if any(ord(character) < 32 for character in str(path)):  # C:\temp in double quotes holds a tab
+            remedy = "write a path with \\ in single quotes, or with / instead"
+            raise RequestError(f"{str(path)!r}: there is no such file, {remedy}, in data.path") from None
         raise RequestError(
-            f"{path}: there is no such file, give the path of a CSV or Parquet file in data.path"
+            f"{path}: there is no such file, give the path of a CSV file (or Parquet) in data.path"
         ) from None
     except (EOFError, gzip.BadGzipFile, ValueError):
         raise RequestError(f"{path}: is packed and cannot be unpacked: is it cut off?") from None
@@ -100,6 +103,10 @@ def _csv(path: Path, content: bytes, delimiter: str) -> Columns:
     from pyarrow import csv as arrow
 
     header = _header(path, content, delimiter)
+    other = next(
+        (mark for mark in DELIMITERS if mark != delimiter and len(header) == 1 and header[0].count(mark) > 1), None
+    )
+    other = "\\t" if other == "\t" else other
     # every cell is read as text, so that what identifies a person keeps its leading zeros
     keys = [f"f{i}" for i in range(len(header))]
     try:
@@ -112,6 +119,10 @@ def _csv(path: Path, content: bytes, delimiter: str) -> Columns:
             convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(keys, pa.string())),
         )
     except pa.ArrowInvalid as error:
+        if other is not None:
+            raise RequestError(
+                f'{path}: reads as one column: is data.delimiter right? Write data.delimiter = "{other}"'
+            ) from None
         raise RequestError(f"{path}: {_explain(str(error))}") from None
     if table.num_rows < 2:
         raise RequestError(f"{path}: has a header but no rows: give a file with one person a row")
@@ -119,7 +130,6 @@ def _csv(path: Path, content: bytes, delimiter: str) -> Columns:
     texts = {
         name: compute.utf8_trim_whitespace(table[key]).to_numpy()[1:] for name, key in zip(names, keys, strict=True)
     }
-    other = next((mark for mark in DELIMITERS if len(header) == 1 and header[0].count(mark) > 1), None)
     return Columns(texts, _is_header(path, header, texts), other)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense_terms import with_model_keys
-from fedinv.federation.streams import stream
+from fedinv.federation.streams import hidden_seed, stream
 from fedinv.federation.training import Training
 from fedinv.federation.watching import with_watch
 from fedinv.strict import Strict
@@ -30,9 +30,13 @@ class Federation(Strict):
     round_seconds: float = Field(default=3600.0, gt=0)
     """Seconds for which the server waits for a round's replies; clients that reply later are left out of it."""
 
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a round's clients that drop out of it: they receive the model and, under secure aggregation, share their
+    keys, but send no update. The seed draws which, at least one and never all of them. Default: nobody."""
+
     @property
     def participants(self) -> int:
-        """Number of clients that take part in each round."""
+        """Number of clients that take part in each round, those that drop out among them."""
         return self.clients_per_round or self.clients
 
 
@@ -133,6 +137,7 @@ class Agreement(BaseModel):
 
     name: str
     seed: int = 7
+    secret: str | None = None
     model: Model = DEFAULT
     federation: Federation
     training: TrainingTable
@@ -146,6 +151,11 @@ class Agreement(BaseModel):
     def _filled_in(cls, document: Any) -> Any:
         return with_watch(with_model_keys(document))
 
+    @property
+    def hidden(self) -> int:
+        """Seed of the noise that the server adds, which cannot be guessed where there is a secret."""
+        return hidden_seed(self.secret, self.seed)
+
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """Keys of a defense as the scenario writes them; None where the scenario does not use it."""
         return next((defense for defense in self.defenses if defense.get("kind") == kind), None)
@@ -157,3 +167,18 @@ def round_clients(clients: int, per_round: int, seed: int, round_: int) -> tuple
         return tuple(range(clients))
     chosen = stream(seed, "clients", round_).choice(clients, per_round, replace=False)
     return tuple(sorted(int(c) for c in chosen))
+
+
+def round_dropouts(federation: Federation, seed: int, round_: int) -> frozenset[int]:
+    """The clients of a round that drop out of it, a share of `federation.dropout`: at least one, and never all."""
+    if not federation.dropout:
+        return frozenset()
+    cohort = round_clients(federation.clients, federation.participants, seed, round_)
+    gone = min(max(1, round(federation.dropout * len(cohort))), len(cohort) - 1)
+    return frozenset(int(c) for c in stream(seed, "dropouts", round_).choice(cohort, gone, replace=False))
+
+
+def round_senders(federation: Federation, seed: int, round_: int) -> tuple[int, ...]:
+    """The clients of a round that are to send an update, sorted: those that take part and do not drop out."""
+    gone = round_dropouts(federation, seed, round_)
+    return tuple(c for c in round_clients(federation.clients, federation.participants, seed, round_) if c not in gone)

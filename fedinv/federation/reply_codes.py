@@ -6,3 +6,5 @@ HALTED = 1002
 """Error code recorded for each client of a round in which secure aggregation failed to produce a sum."""
 GONE = 1003
 """Error code recorded for a client whose node disconnected."""
+DROPPED = 1004
+"""Error code of a client that drops out of a round because the scenario has it so (`federation.dropout`)."""

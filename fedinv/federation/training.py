@@ -32,6 +32,9 @@ class Participation:
     """Records that this client holds."""
     batch_size: int = 1
     """Records of a local step, expected ones under Poisson sampling; at most all that the client holds."""
+    divisor: int = 0
+    """Number that a step's summed gradients are divided by where that must tell nothing of the records: the scenario's
+    batch size, or its limit of records per client if that is less. 0: `batch_size`."""
     steps: int = 1
     """Local steps of the round."""
     rounds: int = 1
@@ -69,6 +72,8 @@ class Clipping:
     """Standard deviation of the noise on the sum, as a multiple of `clip`."""
     guard: bool = True
     """True: records whose gradient is not finite are dropped from the sum."""
+    divisor: float = 1.0
+    """Public number by which the noisy sum is divided."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def fault(update: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> str | Non
         return None
     for name, tensor in update.items():
         if not bool(torch.isfinite(tensor).all()):
-            return f"sent non-finite values in {name}"
+            return f"sent non-finite values in {name}, as when training diverges: lower training.lr"
     return (
         f"sent values of up to {largest:.1g}, and more than {LARGEST:.0f} is no training that converges: "
         "lower training.lr if all clients do"

@@ -22,7 +22,7 @@ def confidences(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], NDArr
     for verdict in verdicts:
         confidence, match = verdict.case.claim.confidence.double().cpu().numpy(), verdict.match
         hit = np.zeros(len(confidence), dtype=bool)
-        hit[match.claim[match.claimed]] = match.recovered[match.claimed]
+        hit[match.claim[match.claimed]] = verdict.recovered[match.claimed]
         stated.append(np.nan_to_num(confidence).clip(0, 1))
         right.append(hit)
     return np.concatenate(stated), np.concatenate(right)

@@ -35,7 +35,7 @@ def to_parquet(tables: Iterable[pa.Table]) -> bytes:
 
 def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict, people: Population) -> pa.Table:
     rows, found, schema = verdict.case.rows, verdict.match, people.table.schema
-    count, claimed = len(rows), found.claimed
+    count, claimed, silent = len(rows), found.claimed, verdict.link.person < 0
     holder = {int(row): client for client in clients for row in people.shares[client]}
     confidence = verdict.case.claim.confidence.double().numpy()
     columns: dict[str, Any] = {
@@ -47,15 +47,16 @@ def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict,
         "person": pa.array(rows, pa.int64()),
         "claimed": pa.array(claimed, pa.bool_()),
         "confidence": _masked(confidence, found.claim, claimed, pa.float64()),
-        "recovered": pa.array(found.recovered, pa.bool_()),
+        "recovered": pa.array(verdict.recovered, pa.bool_()),
         "exact": pa.array(found.exact, pa.bool_()),
-        "linked": pa.array(verdict.linked, pa.int64(), mask=~claimed),
-        "linked_right": pa.array(verdict.linked == rows, pa.bool_(), mask=~claimed),
+        "linked": pa.array(verdict.link.person, pa.int64(), mask=silent),
+        "linked_among": pa.array(verdict.link.among, pa.int64(), mask=silent),
+        "linked_right": pa.array(verdict.link.right, pa.float64(), mask=silent),
     }
     for name, who in (people.table.identities or {}).items():
         columns[f"identity:{name}"] = pa.array([str(who[row]) for row in rows], pa.string())
         columns[f"linked:{name}"] = pa.array(
-            [str(who[row]) if row >= 0 else None for row in verdict.linked], pa.string()
+            [str(who[row]) if row >= 0 else None for row in verdict.link.person], pa.string()
         )
     truth = people.table.take(rows).columns
     claims: Mapping[str, Any] = schema.decode(verdict.case.claim.records)

@@ -10,7 +10,7 @@ from fedinv.data.batches import local_batches, used_records
 from fedinv.data.dataset import Dataset
 from fedinv.data.population import Population, joined, population
 from fedinv.errors import RequestError
-from fedinv.federation.agreement import round_clients
+from fedinv.federation.agreement import round_senders
 from fedinv.federation.streams import stream
 from fedinv.scenario.scenario import Scenario
 
@@ -23,8 +23,8 @@ def population_of(scenario: Scenario) -> Population:
     summed = any(defense.secure_aggregation for defense in scenario.defenses)
     watched = set[int]()
     for round_ in watch.rounds if people.draw is not None else ():
-        cohort = round_clients(federation.clients, federation.participants, seed, round_)
-        watched |= set(cohort if summed else cohort[: watch.clients])
+        senders = round_senders(federation, seed, round_)
+        watched |= set(senders if summed else senders[: watch.clients])
     return joined(people, scenario.data, seed, sorted(watched))
 
 

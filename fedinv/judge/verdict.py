@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from fedinv.attack import Claim
 from fedinv.data.population import Population
 from fedinv.judge.guess import Guess, Guesses, strongest
-from fedinv.judge.images import SMALLEST, Quality, quality
+from fedinv.judge.images import MOST, SMALLEST, Quality, quality
+from fedinv.judge.linking import Register
 from fedinv.judge.matching import Match, match
-from fedinv.results.intervals import bootstrap_mean, clopper_pearson
-from fedinv.results.run import Images, Mean, Rate
+from fedinv.judge.tally import Tally, tally
+from fedinv.results.intervals import mean_interval, share_interval
+from fedinv.results.run import Images, Interval, Mean, Rate
 
 _DRAWS = 20
 """Largest number of times that a random guess is drawn; its rates are averaged over them."""
@@ -29,6 +31,8 @@ class Case:
     """Claim of the attack."""
     rows: NDArray[np.int64]
     """Rows of the true records in the population, int64 (n,)."""
+    clients: tuple[int, ...] = ()
+    """Numbers of the clients whose update was observed; cases of the same clients are one cluster of intervals."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,10 @@ class Verdict:
     """Matching of claims with true records."""
     guessed: NDArray[np.float64]
     """Chance that the strongest guess has each field right, 0 to 1 (n, fields)."""
-    linked: NDArray[np.int64]
-    """Row of the person nearest to the claim, int64 (n,); -1 without a claim."""
+    link: "Link"
+    """Whom the claims lead to in an outside register."""
+    known: NDArray[np.bool_]
+    """Whether each field was known and not filled in, bool (n, fields): a filled one is nothing true of the person."""
     quality: Quality | None = None
     """Similarity of images, that of the best guess for records without a claim; None for a table."""
 
@@ -50,6 +56,36 @@ class Verdict:
     def filled(self) -> NDArray[np.float64]:
         """Right fields, 0 or 1 (n, fields); for records without a claim, the chance that the guess is right."""
         return np.where(self.match.claimed[:, None], self.match.right, self.guessed)
+
+    @property
+    def recovered(self) -> NDArray[np.bool_]:
+        """Whether every known field of each record was claimed right, bool (n,)."""
+        return np.asarray((self.match.right | ~self.known).all(1) & self.match.claimed)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of right ones among the known fields of each record, as `filled` (n,); 0 without any."""
+        return self._share(self.filled)
+
+    @property
+    def guessed_shares(self) -> NDArray[np.float64]:
+        """Expected share of the known fields of each record that the strongest guess has right (n,)."""
+        return self._share(self.guessed)
+
+    def _share(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((right * self.known).sum(1) / np.maximum(1, self.known.sum(1)))
+
+
+@dataclass(frozen=True)
+class Link:
+    """Whom the claims about n true records lead to in a register, and how surely."""
+
+    person: NDArray[np.int64]
+    """Row of the person nearest to each claim, the right one if several are as near, int64 (n,); -1 for nobody."""
+    among: NDArray[np.int64]
+    """Number of people who are as near as that one, int64 (n,); 0 for nobody."""
+    right: NDArray[np.float64]
+    """Chance that one of them, picked at random, is the right one, 0 to 1 (n,)."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +95,11 @@ class Rates:
     field_accuracy: Rate
     """Share of right fields, the best guess standing in for records without a claim."""
     recovered: Rate
-    """Share of true records with every field right."""
+    """Share of people of whom every field was claimed right from any of their records."""
     exact: Rate
-    """Share of true records with every field right to `EXACT` standard deviations."""
-    reidentified: Rate
-    """Share of true records whose claim is nearest to the right person."""
+    """Share of people of whom every field was claimed right to `EXACT` standard deviations."""
+    reidentified: Rate | None
+    """Expected share of people whose claim leads to them in the outside register; None without one."""
     images: Images | None = None
     """Similarity of images; None for tables and without records."""
 
@@ -74,91 +110,122 @@ def judge(
     tolerance: float,
     rng: np.random.Generator,
     guesses: Guesses | None = None,
+    outside: Register | None = None,
 ) -> tuple[tuple[Verdict, ...], Rates]:
     """Judge one attack's cases (at least one).
 
     Records without a claim are scored by the guess in `field_accuracy` and `images`: an attacker without claims is no
-    worse than one without an update. The other rates count claims alone. The prior is the strongest guess that needs
-    no update; without `guesses` it is chosen here, from the data dictionary alone.
+    worse than one without an update. The other rates count claims alone. A person whose records are behind several
+    updates counts once. The prior is the strongest guess that needs no update; without `guesses` it is chosen here,
+    from the data dictionary alone. `outside` is the register in which claims are looked up.
     """
     schema, sizes = people.table.schema, [len(case.rows) for case in cases]
     guesses = guesses or strongest(schema, sizes, tolerance, None, rng)
     tried = {one.name: one for one in (*guesses.fields, *guesses.records, *guesses.images)}
-    guessed = {name: _guessed(guess, cases, people, tolerance, rng) for name, guess in tried.items()}
+    against = Against(people, tolerance, outside)
+    guessed = {name: _guessed(guess, cases, against, rng) for name, guess in tried.items()}
 
     def best(choices: Sequence[Guess], worth: Callable[[Sequence[Verdict]], float]) -> tuple[str, list[list[Verdict]]]:
         values = {one.name: float(np.mean([worth(draw) for draw in guessed[one.name]])) for one in choices}
         name = max(values, key=values.__getitem__)
         return name, guessed[name]
 
-    field_guess, by_field = best(guesses.fields, lambda draw: _mean_of([v.filled for v in draw]))
-    record_guess, whole = best(guesses.records, lambda draw: _hits(draw, "recovered"))
+    counted = tally([(case.clients, people.person[case.rows]) for case in cases])
+    if not counted.people:
+        empty = Rate(value=None, count=0, ci95=None, prior=None)
+        verdicts = tuple(_judge_one(case, against) for case in cases)
+        return verdicts, Rates(empty, empty, empty, None if outside is None else empty)
+
+    def fields(draw: Sequence[Verdict]) -> NDArray[np.float64]:
+        return counted.mean(np.concatenate([v.shares for v in draw]))
+
+    field_guess, by_field = best(guesses.fields, lambda draw: float(fields(draw).mean()))
+    record_guess, whole = best(guesses.records, lambda draw: float(counted.ever(_outcome(draw, "recovered")).mean()))
     chances = [np.mean([draw[i].filled for draw in by_field], axis=0) for i in range(len(cases))]
     alike: Sequence[Sequence[Verdict]] = by_field
-    if schema.image is not None and any(sizes):
+    if schema.image is not None:
         image_guess, alike = best(guesses.images, lambda draw: float(_measured(draw, "psnr").mean()))
     verdicts = tuple(
-        _fill(_judge_one(case, people, tolerance), chance, other)
+        _fill(_judge_one(case, against), chance, other)
         for case, chance, other in zip(cases, chances, alike[0], strict=True)
     )
-    total = sum(sizes)
-    seen = [v for v in verdicts if len(v.filled)]  # a Poisson-sampled batch may be empty
-    if len(seen) == 1:  # one case alone: resample its records instead of cases
-        interval = bootstrap_mean(seen[0].filled.mean(1), np.ones(len(seen[0].filled)), rng)
-    else:
-        weights = np.array([len(v.filled) for v in seen], dtype=float)
-        interval = bootstrap_mean(np.array([v.filled.mean() for v in seen]), weights, rng)
+    prior = float(np.mean([fields(draw).mean() for draw in by_field]))
     accuracy = Rate(
-        value=_mean_of([v.filled for v in verdicts]),
-        count=total * schema.fields,
-        ci95=interval,
-        prior=_mean_of(chances),
+        value=min(1.0, float(fields(verdicts).mean())),
+        count=round(float(counted.mean(np.concatenate([v.known.sum(1) for v in verdicts]).astype(float)).sum())),
+        ci95=share_interval(fields(verdicts), counted.clusters, floor=prior),
+        prior=min(1.0, prior),
         guess=field_guess,
     )
 
     def rate(name: str) -> Rate:
-        hits = _hits(verdicts, name)
+        outcome = counted.ever(_outcome(verdicts, name))
         return Rate(
-            value=hits / total if total else 0.0,
-            count=total,
-            ci95=clopper_pearson(hits, total),
-            prior=float(np.mean([_hits(draw, name) for draw in whole])) / total if total else 0.0,
+            value=min(1.0, float(outcome.mean())),
+            count=counted.people,
+            ci95=share_interval(outcome, counted.clusters),
+            prior=min(1.0, float(np.mean([counted.ever(_outcome(draw, name)).mean() for draw in whole]))),
             guess=record_guess,
         )
 
     images = None
-    if seen and schema.image is not None:
+    if schema.image is not None:
         large = min(schema.image.down, schema.image.across) >= SMALLEST
-        given = (verdicts, alike, image_guess, rng)
-        images = Images(psnr=_mean("psnr", *given), ssim=_mean("ssim", *given) if large else None)
-    return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), rate("reidentified"), images)
+        given = (verdicts, alike, image_guess, counted)
+        images = Images(
+            psnr=_mean("psnr", *given, bounds=(0.0, MOST)),
+            ssim=_mean("ssim", *given, bounds=(-1.0, 1.0)) if large else None,
+        )
+    linked = None if outside is None else rate("linked")
+    return verdicts, Rates(accuracy, rate("recovered"), rate("exact"), linked, images)
 
 
-def _guessed(
-    guess: Guess, cases: Sequence[Case], people: Population, tolerance: float, rng: np.random.Generator
-) -> list[list[Verdict]]:
+@dataclass(frozen=True)
+class Against:
+    """What claims are held against."""
+
+    people: Population
+    """All people of the scenario."""
+    tolerance: float
+    """Error in standard deviations up to which a number or a pixel counts as right."""
+    outside: Register | None
+    """Register in which claims are looked up; None for no linking."""
+
+
+def _guessed(guess: Guess, cases: Sequence[Case], against: Against, rng: np.random.Generator) -> list[list[Verdict]]:
     """Verdicts on a guess of every case, once for a guess that is always the same, else for several draws."""
     total = max(1, sum(len(case.rows) for case in cases))
     draws = int(np.clip(_RECORDS // total, 3, _DRAWS)) if guess.random else 1
     found = []
     for _ in range(draws):
         claims = [Claim(guess.make(len(case.rows), rng), torch.zeros(len(case.rows))) for case in cases]
-        judged = [_judge_one(Case(one, case.rows), people, tolerance) for one, case in zip(claims, cases, strict=True)]
+        judged = [_judge_one(Case(one, case.rows), against) for one, case in zip(claims, cases, strict=True)]
         found.append(judged)
     return found
 
 
-def _judge_one(case: Case, people: Population, tolerance: float) -> Verdict:
-    truth = people.table.take(case.rows)
-    found = match(case.claim.records, truth.columns, people.table.schema, tolerance)
-    linked = np.full(len(case.rows), -1)
-    if len(case.claim.records):
-        # decoded and encoded again into a valid record, as one would look it up in a register of all people
-        schema = people.table.schema
-        claimed = schema.encode(schema.decode(case.claim.records))
-        nearest = torch.cdist(claimed.double(), people.inputs.double()).argmin(1).numpy()
-        linked[found.claimed] = nearest[found.claim[found.claimed]]
-    return Verdict(case, found, found.right.astype(float), linked, _quality(case, found, people))
+def _judge_one(case: Case, against: Against) -> Verdict:
+    people = against.people
+    found = match(case.claim.records, people.table.take(case.rows).columns, people.table.schema, against.tolerance)
+    link = _link(case, found, against)
+    known = ~people.imputed[case.rows] if people.table.schema.image is None else np.ones_like(found.right)
+    return Verdict(case, found, found.right.astype(float), link, known, _quality(case, found, people))
+
+
+def _link(case: Case, found: Match, against: Against) -> Link:
+    """Look the claims up in the register."""
+    count, outside, schema = len(case.rows), against.outside, against.people.table.schema
+    person, among, right = np.full(count, -1), np.zeros(count, np.int64), np.zeros(count)
+    if outside is not None and found.claimed.any():
+        # decoded and encoded again into a valid record, as one would look it up
+        valid = schema.encode(schema.decode(case.claim.records[torch.from_numpy(found.claim[found.claimed])]))
+        rows, who = case.rows[found.claimed], against.people.person
+        nearest = [np.flatnonzero(one) for one in outside.nearest(valid)]
+        different = np.array([len(np.unique(who[one])) for one in nearest])
+        hit = np.array([who[row] in who[one] for row, one in zip(rows, nearest, strict=True)])
+        person[found.claimed] = np.where(hit, rows, [one[0] for one in nearest])
+        among[found.claimed], right[found.claimed] = different, hit / different
+    return Link(person, among, right)
 
 
 def _quality(case: Case, found: Match, people: Population) -> Quality | None:
@@ -178,11 +245,12 @@ def _mean(
     verdicts: Sequence[Verdict],
     guessed: Sequence[Sequence[Verdict]],
     guess: str,
-    rng: np.random.Generator,
+    counted: Tally,
+    bounds: Interval,
 ) -> Mean:
-    values = _measured(verdicts, name)
-    prior = float(np.mean([_measured(draw, name).mean() for draw in guessed]))
-    interval = bootstrap_mean(values, np.ones(len(values)), rng)
+    values = counted.mean(_measured(verdicts, name))
+    prior = float(np.mean([counted.mean(_measured(draw, name)).mean() for draw in guessed]))
+    interval = mean_interval(values, counted.clusters, bounds=bounds)
     return Mean(value=float(values.mean()), count=len(values), ci95=interval, prior=prior, guess=guess)
 
 
@@ -199,13 +267,8 @@ def _fill(verdict: Verdict, chance: NDArray[np.float64], guess: Verdict) -> Verd
     return replace(verdict, guessed=chance, quality=found)
 
 
-def _hits(verdicts: Sequence[Verdict], rate: str) -> int:
-    if rate == "reidentified":
-        return sum(int((v.linked == v.case.rows).sum()) for v in verdicts)
-    return sum(int(getattr(v.match, rate).sum()) for v in verdicts)
-
-
-def _mean_of(shares: Sequence[NDArray[np.float64]]) -> float:
-    """Mean over all fields of several cases, each (n, fields); 0 without any."""
-    fields = sum(one.size for one in shares)
-    return float(sum(one.sum() for one in shares) / fields) if fields else 0.0
+def _outcome(verdicts: Sequence[Verdict], rate: str) -> NDArray[np.float64]:
+    """Outcome of every record for a rate, 0 to 1 (records,)."""
+    if rate == "linked":
+        return np.concatenate([v.link.right for v in verdicts])
+    return np.concatenate([(v.recovered if rate == "recovered" else v.match.exact).astype(float) for v in verdicts])

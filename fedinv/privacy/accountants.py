@@ -99,7 +99,18 @@ def _distribution(events: Sequence[PrivacyEvent], delta: float, interval: float)
     first, *others = (losses(event, interval) for event in events)
     for other in others:
         first = first.compose(other)
-    return float(first.get_epsilon_for_delta(delta))
+    with np.errstate(over="ignore"):
+        found = float(first.get_epsilon_for_delta(delta))
+    if math.isfinite(found):
+        return found
+
+    def excess(epsilon: float) -> float:
+        return float(first.get_delta_for_epsilon(epsilon)) - delta
+
+    # dp-accounting divides by e^-loss, which is all but 0 for losses of some 700: then the curve itself is searched
+    if excess(HIGHEST) > 0:
+        return math.inf
+    return float(brentq(excess, 0.0, HIGHEST, xtol=interval)) + interval
 
 
 def losses(event: PrivacyEvent, interval: float) -> pld.PrivacyLossDistribution:

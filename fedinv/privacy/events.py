@@ -55,5 +55,7 @@ class PrivacyEvent:
     """Number of units from which a sample of fixed size is drawn; unused for Poisson sampling."""
     budget: Annotated[float, Field(gt=0)] | None = None
     """Largest epsilon over the whole run; a client stops taking part before it is exceeded. None: no limit."""
+    shares: float = 0.0
+    """Number of clients whose shares make up the noise; 0 where no other client's noise counts."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""

@@ -1,6 +1,7 @@
 """A client's ledger: the charges of each mechanism over all rounds, kept in Flower's node state."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -35,6 +36,34 @@ def charge(ledger: Ledger, events: Iterable[PrivacyEvent]) -> Ledger:
         key = replace(event, steps=0)
         steps[key] = steps.get(key, 0) + event.steps
     return tuple(replace(key, steps=count) for key, count in steps.items())
+
+
+def recharged(ledger: Ledger, missing: Sequence[int]) -> Ledger:
+    """The ledger of a client some of whose rounds lacked shares of noise: their charges with the noise that arrived.
+
+    `missing` holds, for each round in which the client's update was summed, the number of clients that were asked and
+    are not in the sum. Those that dropped out are taken to be ones whose noise was relied on.
+    """
+    lacking = [absent for absent in missing if absent]
+    found = [event for event in ledger if not event.shares]
+    for event in ledger:
+        if event.shares:
+            lowered = lacking[: event.steps]
+            found += [replace(event, steps=event.steps - len(lowered))] if event.steps > len(lowered) else []
+            for absent in lowered:
+                left = max(0.0, event.shares - absent) / event.shares
+                found.append(replace(event, steps=1, noise_multiplier=event.noise_multiplier * math.sqrt(left)))
+    return charge((), found)
+
+
+def of_rows(event: PrivacyEvent, rows: int) -> PrivacyEvent:
+    """The charge for `rows` records at once, all of one person: they move a sum by as many clipping norms at most.
+
+    A step has none of them with the probability that it misses each. Moves of all lengths between are charged as the
+    longest, which dominates them (Choquette-Choo et al. 2024, Privacy amplification for matrix mechanisms, section 4).
+    """
+    rate = 1 - (1 - min(1.0, event.sampling_rate)) ** rows
+    return replace(event, noise_multiplier=event.noise_multiplier / rows, sampling_rate=rate)
 
 
 def overspent(ledger: Ledger, more: Sequence[PrivacyEvent]) -> str | None:

@@ -12,12 +12,15 @@ from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import (
     NOT_MEASURABLE,
     UNITS,
+    by_reason,
     epsilon_text,
     hits,
+    leaked_text,
     metric_value,
     no_epsilon_text,
     percent,
     points,
+    shown_leakage,
 )
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
@@ -96,6 +99,9 @@ def write(found: Comparison, folder: Path) -> Path:
         "lost": lost,
         "epsilon": epsilon,
         "shown": shown,
+        "shown_leakage": shown_leakage,
+        "leaked": leaked_text,
+        "by_reason": by_reason,
         "metric_value": metric_value,
     }
     page = rendered("comparison.html.j2", filters, values)

@@ -16,11 +16,14 @@ from fedinv.results.replication import ReplicatedMeasure, Replication
 from fedinv.results.run import Rate, Results
 from fedinv.results.wording import (
     NOT_MEASURABLE,
+    by_reason,
     hits,
+    leaked_text,
     measure_text,
     metric_text,
     metric_value,
     percent,
+    shown_leakage,
     spread_text,
 )
 
@@ -48,6 +51,7 @@ def comparison_html(found: Comparison, folder: Path) -> str:
         (
             row.defenses,
             [_worst_of([leak for leak in row.leaks if leak.attack == attack]) for attack in found.attacks],
+            leaked_text(row.worst),
             lost(row),
             epsilon(row),
         )
@@ -123,9 +127,10 @@ def _worst_of(found: list[Any]) -> tuple[str, str]:
     """Text of a cell with an attack's static and adaptive leakage, and its color by the larger one."""
     if not found:
         return "-", ""
-    if any(leak.verdict == "attack too weak" for leak in found):
+    if all(leak.verdict == "attack too weak" for leak in found):
         return "attack too weak", ""
-    said = " | ".join(f"{leak.variant} {percent(max(0.0, leak.leakage))}" for leak in found)
+    found = [leak for leak in found if leak.verdict != "attack too weak"]
+    said = " | ".join(f"{leak.variant} {percent(shown_leakage(leak.leakage))}" for leak in found)
     return said, color(max(leak.leakage for leak in found))
 
 
@@ -143,4 +148,4 @@ def _nobody() -> dict[str, tuple[Card, ...] | tuple[Picture, ...]]:
 
 
 def _render(kind: str, content: Mapping[str, Any]) -> str:
-    return rendered("notebook.html.j2", {"percent": percent}, {"kind": kind, **content})
+    return rendered("notebook.html.j2", {"percent": percent}, {"kind": kind, "by_reason": by_reason, **content})

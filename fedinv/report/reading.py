@@ -65,7 +65,7 @@ class Card:
     round: int
     """Number of the attacked round, from 1."""
     traced: str | None
-    """Identifying columns of the person whom the claim is closest to; None where the data have no such columns."""
+    """Identifying columns of the person whom the register names, and how many are as near; None where there is none."""
     traced_right: bool
     """Whether `traced` is the person of the record."""
     confidence: float | None
@@ -183,11 +183,16 @@ def _card(row: dict[str, Any], schema: Schema) -> Card:
         who=", ".join(true) or f"record {row['person']}",
         client=row["client"],
         round=row["round"],
-        traced=", ".join(traced) if true else None,
-        traced_right=bool(row["linked_right"]),
+        traced=f"{', '.join(traced)}{_among(row['linked_among'])}" if true and row["linked"] is not None else None,
+        traced_right=row["linked"] is not None and row["linked"] == row["person"],
         confidence=row["confidence"],
         cells=tuple(_cell(row, column) for column in schema.columns),
     )
+
+
+def _among(people: int) -> str:
+    """How many others of the register are as near to a claim as the one who is named, as text; empty for none."""
+    return "" if people == 1 else f", or one of {people - 1} others"
 
 
 def _cell(row: dict[str, Any], column: Column) -> Cell:

@@ -16,16 +16,19 @@ from fedinv.report.comparison_page import epsilon, lost
 from fedinv.report.reading import labels
 from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
-from fedinv.results.comparison import Comparison, Row
+from fedinv.results.comparison import NONE, Comparison, Row
 from fedinv.results.replication import Replication
 from fedinv.results.run import Privacy, Rate, Results
 from fedinv.results.wording import (
     NOT_MEASURABLE,
+    by_reason,
     epsilon_text,
     hits,
+    leaked_text,
     measure_text,
     metric_value,
     no_epsilon_text,
+    shown_leakage,
     spread_text,
     unit_text,
     worst_text,
@@ -110,7 +113,7 @@ def show_run(results: Results, report: str) -> None:
     results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced by name")
+    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
     rows = [
         (
             found.kind,
@@ -147,6 +150,7 @@ def show_price(planned: Privacy) -> None:
         f"epsilon {no_epsilon_text(planned.exceeds)}"
         if planned.epsilon is None
         else f"epsilon {epsilon_text(planned.epsilon)} per {unit_text(planned)}, delta {planned.delta:g}"
+        + (f"; excludes {' and '.join(planned.excludes)}" if planned.excludes else "")
     )
     Console(stderr=True).print(f"price in privacy, before training: {held}", markup=False, highlight=False)
 
@@ -194,6 +198,8 @@ def show_assessment(found: Assessment) -> None:
         rows.append((f"{one.axis}: {one.change}", *cells, member, metric_value(one.utility.value)))
     console.print()
     console.print(_table(heads, rows, console.width))
+    for said in by_reason(found.not_tried):
+        console.print(f"- not tried: {said}", highlight=False, markup=False)
 
 
 def show_audit(found: Audit) -> None:
@@ -219,10 +225,21 @@ def show_comparison(found: Comparison) -> None:
     console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
     console.print(comparison_table(found, console.width))
     console.print(
-        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it. "
-        "Bytes and time as multiples of those without.",
+        "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it; -: no such attack was "
+        "run; weak: it gets nothing without defenses either. At worst: the largest, with the 95 % interval of the "
+        "largest. Bytes and time as multiples of those without.",
         highlight=False,
     )
+    for row in found.rows:
+        if row.worst is not None and row.worst.client is not None and row.worst.client.recovered:
+            hit = row.worst.client
+            said = f"{row.defenses}: {hit.recovered} of {hit.records} records of client {hit.client}, the worst off"
+            console.print(f"- {said} ({row.worst.attack}, {row.worst.variant})", highlight=False, markup=False)
+    for row in found.rows:
+        for said in by_reason(row.not_adapted):
+            console.print(f"- {row.defenses}, no adaptive attack by {said}", highlight=False, markup=False)
+    for said in by_reason(found.not_tried):
+        console.print(f"- not tried: {said}", highlight=False, markup=False)
     for one in found.dominated:
         console.print(f"- {one.says}", highlight=False, markup=False)
     for name, why in found.failed.items():
@@ -234,12 +251,12 @@ def comparison_table(found: Comparison, width: int) -> Table:
 
     Where that does not fit into `width` letters, each attack gets a line of its own.
     """
-    costs = (f"{found.metric} lost", "epsilon", "bytes/time")
+    costs = ("at worst", f"{found.metric} lost", "epsilon", "bytes/time")
     rows = [
         (
             _breakable(row.defenses),
             [_cell(row, attack) for attack in found.attacks],
-            (lost(row), epsilon(row), f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"),
+            (leaked_text(row.worst), lost(row), epsilon(row), f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"),
         )
         for row in found.rows
     ]
@@ -247,7 +264,7 @@ def comparison_table(found: Comparison, width: int) -> Table:
     if _width(beside) <= width:
         return beside
     below = [
-        (name if i == 0 else "", attack, cell, *(cost if i == 0 else ("", "", "")))
+        (name if i == 0 else "", attack, cell, *(cost if i == 0 else ("", "", "", "")))
         for name, cells, cost in rows
         for i, (attack, cell) in enumerate(zip(found.attacks, cells, strict=True))
     ]
@@ -321,6 +338,10 @@ def _cell(row: Row, attack: str) -> str:
     found = [leak for leak in row.leaks if leak.attack == attack]
     if not found:
         return "-"
-    if any(leak.verdict == "attack too weak" for leak in found):
-        return "attack too weak"
-    return "|".join(f"{100 * max(0.0, leak.leakage):.0f}%" for leak in found)
+    told = {
+        leak.variant: "weak" if leak.verdict == "attack too weak" else f"{100 * shown_leakage(leak.leakage):.0f}%"
+        for leak in found
+    }
+    if row.defenses == NONE and "adaptive" not in told:
+        return told.get("static", "-")
+    return f"{told.get('static', '-')}|{told.get('adaptive', '-')}"

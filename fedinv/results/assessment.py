@@ -24,13 +24,20 @@ class VariationLeak(BaseModel):
     run: str
     """Folder of the variation's run, relative to the assessment's folder."""
     records: Rate | None
-    """Share of the records that the strongest attack recovered in full."""
+    """Share of the records that the strongest attack recovered in full; its interval is that of the maximum over all
+    attacks that were run."""
+    by: str | None = None
+    """Kind and variant of that attack; None where no attack claimed anything."""
+    fields: Rate | None = None
+    """Share of right fields under the attack that exceeds a guess most; None where no attack could take it."""
     attribute: Rate | None
     """Share of right values of the first sensitive column, inferred from the client's update and all other fields."""
     columns: dict[str, Rate] = {}
     """Share of right values, likewise, of each sensitive column that was asked for, by column."""
     membership: Rate | None
     """AUC of membership inference by the trained model's loss; its prior is 0.5."""
+    guarantee: str | None = None
+    """Differential privacy guaranteed against the server, in words; None without a guarantee."""
     utility: Utility
     """Quality of the trained model on held-out records."""
     gap: float | None
@@ -51,6 +58,10 @@ class Assessment(BaseModel):
     """Findings as sentences, the gravest first."""
     unusual: Rate | None
     """Share of recovered records in the most unusual quarter of people; its prior is that of the most usual quarter."""
+    attacks: list[str] = []
+    """Kinds of the attacks that every variation met."""
+    not_tried: dict[str, str] = {}
+    """Reason, by kind, for each attack that was not run: nothing is known of what it would reveal."""
     leaks: list[VariationLeak]
     """Leak of every variation, the scenario as it is first."""
 

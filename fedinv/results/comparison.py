@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from fedinv.results.run import Interval, Measure, Rate, Results
+from fedinv.results.run import ClientRate, Interval, Measure, Rate, Results
 
 Cells = dict[tuple[str, int], Results | str]
 """Results of each run by set of defenses and seed, or the reason why it failed."""
@@ -37,6 +37,28 @@ class DefenseLeak(_Record):
     verdict: Literal["leaks", "not measurable", "attack too weak"]
     """Meaning of the leakage. "leaks" and "not measurable": its interval lies above 0, or not. "attack too weak": the
     attack gains nothing without defenses either, so that it says nothing about this one."""
+
+
+class Worst(_Record):
+    """The largest leakage of a set of defenses over all attacks and variants that were run on it and are not too weak.
+
+    Its interval is that of the maximum over them, so that trying many attacks does not by itself make a leak.
+    """
+
+    attack: str
+    """Attack with the largest leakage."""
+    variant: Variant
+    """Variant of that attack."""
+    leakage: float
+    """Leakage of that attack, at least 0: what lies below a guess reveals nothing."""
+    ci95: Interval
+    """Interval (95 %) of the largest leakage, corrected for the number of attacks."""
+    verdict: Literal["leaks", "not measurable"]
+    """Meaning of the leakage: "leaks" where the interval lies above 0."""
+    attacks: list[str]
+    """Attacks among which it is the largest, each with its variant, as "exact (adaptive)"."""
+    client: ClientRate | None = None
+    """Client that the attack hits worst in any seed; None where nothing is counted by client."""
 
 
 class Cost(_Record):
@@ -79,12 +101,10 @@ class Row(_Record):
     """Duration of training, as a multiple of that without defenses."""
     failed: list[str]
     """Reasons why seeds are missing."""
-
-    @property
-    def worst(self) -> DefenseLeak | None:
-        """Largest leak under any attack in any variant that is not too weak; None if all are."""
-        strong = [leak for leak in self.leaks if leak.verdict != "attack too weak"]
-        return max(strong, key=lambda leak: leak.leakage, default=None)
+    worst: Worst | None = None
+    """Largest leakage over all attacks and variants; None where all are too weak to tell."""
+    not_adapted: dict[str, str] = {}
+    """Reason, by attack, why it was not run as one who knows these defenses."""
 
     @property
     def guaranteed(self) -> bool:
@@ -113,7 +133,9 @@ class Comparison(_Record):
     metric: str
     """Metric of utility: "auc" or "r2"."""
     attacks: list[str]
-    """Kinds of the attacks."""
+    """Kinds of the attacks that were run."""
+    not_tried: dict[str, str] = {}
+    """Reason, by kind, for each attack that was not run: nothing is known of what it would reveal."""
     rows: list[Row]
     """One row per set of defenses, that without defenses first."""
     failed: dict[str, str]

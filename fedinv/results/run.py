@@ -1,6 +1,6 @@
 """results.json: the run's outcome as typed values; its JSON Schema is published from here."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,8 +10,21 @@ Numbers = tuple[float, Interval, float]
 """Value, 95 % interval and prior of what could be measured."""
 
 
+LARGEST = 1e18
+"""Number in results.json beyond which a file is damaged: no run counts, lasts or sends as much."""
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _of_a_size(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not abs(number) <= LARGEST:
+                    raise ValueError(f"{name} is beyond {LARGEST:g}")
+        return self
 
 
 class Rate(_Record):
@@ -120,13 +133,15 @@ class ClientRate(_Record):
     client: int
     """Number of the client."""
     records: int
-    """Number of true records behind the client's updates."""
+    """Number of different people behind the client's updates."""
     recovered: int
     """Number of those of which every field was claimed right."""
     fields: int
     """Number of fields of all those records."""
-    right: int
+    right: float
     """Number of right fields, the best guess standing in where nothing was claimed."""
+    guessed: float
+    """Number of fields that the best guess has right, expected where it is random."""
 
 
 class AttackResult(_Record):
@@ -146,14 +161,17 @@ class AttackResult(_Record):
     """Number of true records behind the observations."""
     claimed: int
     """Number of records that the attack claimed."""
+    verified: int | None = None
+    """Number of those in claims whose re-computation explains the update to half or better, which the attacker can tell
+    without the truth; the others are unverified. None in results of earlier versions."""
     seconds: float
     """Duration of the attack in seconds, over all observations."""
     field_accuracy: Rate
     """Share of right fields of all true records; the guess is judged where nothing was claimed."""
     recovered: Rate
-    """Share of true records of which every field was claimed right, within the tolerance."""
+    """Share of people of whom every field was claimed right, within the tolerance, from any of their records."""
     exact: Rate
-    """Share of true records of which every field was claimed right to 0.001 standard deviations."""
+    """Share of people of whom every field was claimed right to 0.001 standard deviations."""
     clients: list[ClientRate] = []
     """Counts by client, in order of their numbers, as a rate over all hides the client that is worst off; empty for
     sums."""
@@ -163,11 +181,14 @@ class AttackResult(_Record):
     images: Images | None = None
     """Similarity of images; None for tables, and where there were no records."""
     reidentified: Rate | None = None
-    """Share of true records whose claim is nearest to the right person among all; None where nobody has a name."""
+    """Expected share of people whose claim leads to them in the register, by its columns alone and picking at random
+    among those who are as near; None where no column is known elsewhere."""
     calibration: Calibration | None = None
     """Calibration of the attack's confidence; None where nothing was claimed."""
     chance: float | None = None
-    """Share that choosing a person at random would re-identify, 1 / people; None where nobody has a name."""
+    """Share that picking a person of the register at random would re-identify; None without a register."""
+    outside_register: str | None = None
+    """Outside register in which claims are looked up, in words: its people, and the columns that it has of them."""
     undefended: Control | None = None
     """Success of the attack on the same federation without defenses; None where the scenario has none."""
     mismatch: float | None = None
@@ -359,6 +380,13 @@ class Privacy(_Record):
     """Neighboring relation: "add-or-remove-one" or "replace-one" unit; None without a guarantee."""
     against_server: bool = True
     """True: the guarantee holds against the server; False: only against those who see the models alone."""
+    person: float | None = None
+    """Epsilon for all rows of one person, where epsilon protects a row and people have several; else None."""
+    rows: int = 1
+    """Largest number of rows of one person that a client holds."""
+    excludes: list[str] = []
+    """What the server receives beside the guarantee, which does not cover it: the data dictionary where it was computed
+    from the records, and how many records a client has. Empty without a guarantee."""
     exceeds: float | None = None
     """Number that epsilon exceeds, 10^6, where the noise is too weak for any guarantee; then epsilon is None."""
     lower_bounds: dict[str, float] = {}

@@ -1,7 +1,9 @@
 """Numbers of results as readers see them: percentages, counts, epsilons and units."""
 
 import math
+from collections.abc import Mapping
 
+from fedinv.results.comparison import Worst
 from fedinv.results.replication import Spread
 from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility
 
@@ -18,6 +20,26 @@ def worst_text(found: AttackResult) -> str:
     """The client that an attack hits worst, as "client 3: 19 of 19"; empty for sums and for a single client."""
     one = found.worst
     return "" if one is None or len(found.clients) < 2 else f"client {one.client}: {one.recovered} of {one.records}"
+
+
+def leaked_text(worst: Worst | None) -> str:
+    """A row's largest leakage with its interval, as "86 % [62-100]"; in words where no attack could tell."""
+    if worst is None:
+        return "no attack strong enough"
+    return f"{100 * worst.leakage:.0f} % [{100 * worst.ci95[0]:.0f}-{100 * worst.ci95[1]:.0f}]"
+
+
+def shown_leakage(leakage: float) -> float:
+    """A leakage as readers see it: 0 where it lies below a guess, which reveals nothing."""
+    return max(0.0, leakage)
+
+
+def by_reason(reasons: Mapping[str, str]) -> list[str]:
+    """Names with the same reason together, a phrase for each reason, as "labels, property: not named"."""
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in found.items()]
 
 
 def percent(share: float | None) -> str:

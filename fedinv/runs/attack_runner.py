@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress
 from fedinv.blame import blamed, returned
-from fedinv.federation.streams import stream
+from fedinv.federation.streams import sealed_stream
 from fedinv.judge.questions import Target, Tried, Variant
 from fedinv.runs import claim_checks
 from fedinv.runs.context import Grants, TrainedRun
@@ -57,7 +57,7 @@ def plans(scenario: Scenario, attack: Attack) -> Iterator[AttackPlan]:
         return
     if attack.sees == "update" and any(defense.secure_aggregation for defense in scenario.defenses):
         yield AttackPlan(attack, "adaptive", "sum")
-    elif kinds & attack.adapts_to:
+    elif any(attack.answers(kind) for kind in kinds):
         yield replace(control_plan(attack), variant="adaptive")
 
 
@@ -100,7 +100,7 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     told = run.scenario.knowledge(run.schema, adaptive=plan.variant == "adaptive", records=held)
     knows = replace(told, auxiliary=grants.auxiliary, question=grants.ask(seen))
     attack, plugin = plan.attack, type(plan.attack)
-    rng = stream(run.scenario.seed, "attack", attack.kind, *seen.clients, seen.last.round)
+    rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
     with blamed(name, plugin), wall():

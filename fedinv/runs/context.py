@@ -1,5 +1,7 @@
 """A finished training: everything that attacks and judge need of it, in one value."""
 
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,6 +10,7 @@ from torch import nn
 
 from fedinv.attack import Observation, Question, Sample
 from fedinv.data.population import Population
+from fedinv.errors import RunError
 from fedinv.judge.truth import auxiliary, population_of
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, observations
@@ -27,6 +30,26 @@ class Grants:
     """Records of the same population that no client holds; None where the scenario grants none."""
     holds: Mapping[int, int] = field(default_factory=dict)
     """Number of records by client, from which the noise that was calibrated for it follows."""
+
+
+def with_secret(scenario: Scenario, folder: RunFolder) -> Scenario:
+    """The scenario with a secret: its own, else the one in the folder, which is drawn and written where there is none.
+
+    Raises RunError for a folder that cannot be written or whose secret is damaged.
+    """
+    if scenario.secret is not None:
+        return scenario
+    if not folder.secret.is_file():
+        files.write(folder.secret, secrets.token_hex(16) + "\n")
+        folder.secret.chmod(0o600)
+    drawn = folder.secret.read_text(encoding="utf-8", errors="replace").strip()
+    if not SECRET.fullmatch(drawn):
+        raise RunError(f"{folder.secret}: is damaged, run again in another folder")
+    return scenario.model_copy(update={"secret": drawn})
+
+
+SECRET = re.compile("[0-9a-f]{32}")
+"""Pattern of a run's secret."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.questions import Finding, Heard, Setting, Tried, judge_of
 from fedinv.judge.utility import auc, r2
-from fedinv.privacy import claims
 from fedinv.report import render
 from fedinv.results.run import (
     AttackResult,
@@ -28,6 +27,7 @@ from fedinv.results.wording import metric_text
 from fedinv.runs.attack_runner import AttackPlan, ProgressBars, control_plan, plans, run_attack
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
+from fedinv.runs.price import spent
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
 from fedinv.storage.checkpoints import Charges, read_charges
@@ -85,8 +85,7 @@ def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried
 
 def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
     scenario, people, utility = run.scenario, run.people, _utility(run)
-    ledger = read_charges(run.folder.ledger)
-    spent = claims.claim(ledger.fields, [defense.kind for defense in scenario.defenses])
+    ledger, privacy = read_charges(run.folder.ledger), spent(scenario, run.folder)
     progress = run.progress
     return Results(
         scenario=scenario.name,
@@ -104,11 +103,11 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
-        privacy=spent,
+        privacy=privacy,
         attacks=attacks,
         inferences=inferences,
         notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario), *_silent(ledger)],
-        headline=headline(scenario, attacks, spent, utility, scenario.data.people, scenario.data.parties, inferences),
+        headline=headline(scenario, attacks, privacy, utility, scenario.data.people, scenario.data.parties, inferences),
     )
 
 

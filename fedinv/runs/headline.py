@@ -45,10 +45,9 @@ def headline(
     learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
     learned += _worst(worst, clients)
     traced = by_name.reidentified if by_name else None
-    if traced is not None and hits(traced) and _exceeds(traced, by_name.chance if by_name else None):
-        of = "" if traced.count == total and rebuilt else f" of {traced.count}"
-        learned += f" {'and' if rebuilt else 'but'} traced {hits(traced)}{of} to the right person by name"
     parts = [learned]
+    if traced is not None and by_name is not None and _exceeds(traced, by_name.chance):
+        parts.append(f"{by_name.outside_register} then names the right person for {percent(traced.value)} of them")
     if worst.images is not None and worst.claimed:
         psnr = worst.images.psnr
         parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
@@ -129,6 +128,7 @@ def _price(scenario: "Scenario", privacy: Privacy, utility: Utility) -> list[str
         "no formal guarantee" + ("" if privacy.exceeds is None else f" (epsilon {no_epsilon_text(privacy.exceeds)})")
         if privacy.epsilon is None
         else f"guaranteed is epsilon {epsilon_text(privacy.epsilon)} per {unit_text(privacy)}"
+        + (f", which excludes {' and '.join(privacy.excludes)}" if privacy.excludes else "")
     )
     if not privacy.against_server:
         claim += " to those who see only the models, and nothing to the server, which sees the updates before the noise"

@@ -14,7 +14,7 @@ from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progr
 from fedinv.defend_mod import defense_of
 from fedinv.defense import Defense
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.federation.streams import stream
+from fedinv.federation.streams import sealed_stream
 from fedinv.federation.training import Participation
 from fedinv.runs.run import parse_attack
 from fedinv.runs.wall import check_reach, wall
@@ -148,7 +148,7 @@ def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progr
     check_reach(type(attack))
     try:
         with wall():
-            claim = attack.run(seen, knows, stream(seed, "attack", attack.kind, *seen.clients, 1), progress)
+            claim = attack.run(seen, knows, sealed_stream(seed, "attack", attack.kind, *seen.clients, 1), progress)
     except Exception as error:
         raise RunError(f"attack {attack.kind} failed: {type(error).__name__}: {error}") from error
     if not isinstance(claim, Claim):

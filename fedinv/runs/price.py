@@ -1,7 +1,7 @@
 """The price of a scenario in privacy, known before any client trains: the ledgers follow from rounds and records."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,10 +10,14 @@ from fedinv.errors import RequestError
 from fedinv.federation.agreement import round_clients
 from fedinv.judge.truth import population_of
 from fedinv.privacy import claims
+from fedinv.privacy import ledger as ledgers
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.results.run import Privacy
-from fedinv.results.wording import UNITS
+from fedinv.results.wording import UNITS, epsilon_text, no_epsilon_text
 from fedinv.scenario.scenario import Scenario
+from fedinv.storage import files
+from fedinv.storage.checkpoints import Progress, read_charges
+from fedinv.storage.run_folder import RunFolder
 
 
 def price(scenario: Scenario) -> Privacy:
@@ -23,11 +27,59 @@ def price(scenario: Scenario) -> Privacy:
     """
     payable(scenario)
     ledger = {
-        str(number): [vars(replace(event, steps=event.steps * plan.rounds)) for event in plan.round]
-        + [vars(event) for event in plan.by_server]
+        str(number): (
+            *(replace(event, steps=event.steps * plan.rounds) for event in plan.round if plan.rounds),
+            *plan.by_server,
+        )
         for number, plan in enumerate(_plans(scenario))
     }
-    return claims.claim(ledger, [defense.kind for defense in scenario.defenses])
+    return _told(scenario, ledger)
+
+
+def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
+    """The guarantee of a finished training, by the clients' ledgers and by which replies arrived."""
+    charges = read_charges(folder.ledger).clients
+    absent = {(one.round, one.client) for one in files.read_model(Progress, folder.progress).left_out}
+    missing: dict[str, list[int]] = {client: [] for client in charges}
+    if absent:
+        for round_ in range(1, scenario.federation.rounds + 1):
+            cohort = _cohort(scenario, round_)
+            there = [client for client in cohort if (round_, client) not in absent]
+            for client in there:
+                missing.get(str(client), []).append(len(cohort) - len(there))
+    real = {client: ledgers.recharged(charged, missing[client]) for client, charged in charges.items()}
+    lacked = any(set(real[client]) != set(charged) for client, charged in charges.items())
+    found = _told(scenario, real)
+    return found.model_copy(update={"note": f"{found.note}; {LACKED}"}) if lacked else found
+
+
+LACKED = "rounds that lacked the noise of clients that dropped out are charged with the noise that arrived"
+
+
+def _told(scenario: Scenario, ledger: Mapping[str, ledgers.Ledger]) -> Privacy:
+    """The guarantee by these charges, with what it does not cover, and what it means for people of several rows."""
+    kinds = [defense.kind for defense in scenario.defenses]
+    found = claims.claim({client: [vars(event) for event in events] for client, events in ledger.items()}, kinds)
+    if found.epsilon is None:
+        return found
+    excludes = [*(() if scenario.data.declared_in is not None else (DICTIONARY,)), COUNTS]
+    note = f"{found.note}; the guarantee excludes {' and '.join(excludes)}"
+    rows = population_of(scenario).rows_per_person
+    if found.unit != "example" or rows == 1:
+        return found.model_copy(update={"excludes": excludes, "note": note})
+    whole = claims.claim({c: [vars(ledgers.of_rows(e, rows)) for e in events] for c, events in ledger.items()}, kinds)
+    said = no_epsilon_text(whole.exceeds) if whole.epsilon is None else epsilon_text(whole.epsilon)
+    note += f"; a record is a row, and for all of a person's rows, up to {rows}, epsilon is {said}"
+    return found.model_copy(update={"excludes": excludes, "note": note, "person": whole.epsilon, "rows": rows})
+
+
+DICTIONARY = "the data dictionary"
+COUNTS = "record counts"
+
+
+def _cohort(scenario: Scenario, round_: int) -> tuple[int, ...]:
+    federation = scenario.federation
+    return round_clients(federation.clients, federation.participants, scenario.seed, round_)
 
 
 def payable(scenario: Scenario) -> None:
@@ -64,11 +116,7 @@ def _plans(scenario: Scenario) -> Iterator[_Plan]:
     if not scenario.defenses:
         return
     asked = (
-        Counter(
-            client
-            for round_ in range(1, federation.rounds + 1)
-            for client in round_clients(federation.clients, federation.participants, scenario.seed, round_)
-        )
+        Counter(client for round_ in range(1, federation.rounds + 1) for client in _cohort(scenario, round_))
         if federation.participants < federation.clients
         else dict.fromkeys(range(federation.clients), federation.rounds)
     )

@@ -52,7 +52,8 @@ def of(scenario: Scenario, attacks: Sequence[object] | None = None) -> Provenanc
     Raises RequestError when the scenario's data cannot be used.
     """
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
-    content["data"].pop("path", None)
+    for place in ("path", "dictionary"):  # what they hold is part of the records' digest
+        content["data"].pop(place, None)
     used = (scenario.data, *scenario.defenses)
     return Provenance(
         version=__version__,

@@ -17,7 +17,7 @@ from fedinv.judge.truth import forget_files, held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs import provenance, sizes
 from fedinv.runs.attack_runner import ProgressBars
-from fedinv.runs.context import TrainedRun
+from fedinv.runs.context import TrainedRun, with_secret
 from fedinv.runs.evaluation import evaluate
 from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
@@ -102,9 +102,17 @@ def run(
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
-    run = TrainedRun(scenario, RunFolder(folder))
+    run = TrainedRun(with_secret(scenario, RunFolder(folder)), RunFolder(folder))
     _train_both(run, engine, bars, options)
     return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
+
+
+def train(run: TrainedRun, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT) -> None:
+    """Train the run's federation, without attacking it, unless its folder shows that the training is complete.
+
+    Raises RequestError for an engine that is not there, RunError when the training fails.
+    """
+    _train(run, engine, bars("training"), options)
 
 
 def anew_or_read(scenario: Scenario, folder: Path) -> Results:
@@ -126,10 +134,11 @@ def cell(
     `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
     attacked again. What the folder holds is made anew where it was made from other records or code.
     """
-    run, now = TrainedRun(scenario, RunFolder(folder)), provenance.of(scenario, attacks)
-    if run.folder.scenario.is_file() and provenance.difference(folder, now, attacks=True) is not None:
-        run.folder.clear()  # of a data file that changed while it was read, or of a former version
+    there, now = RunFolder(folder), provenance.of(scenario, attacks)
+    if there.scenario.is_file() and provenance.difference(folder, now, attacks=True) is not None:
+        there.clear()  # of a data file that changed while it was read, or of a former version
     provenance.write(folder, now)
+    run = TrainedRun(with_secret(scenario, there), there)
     if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
         files.link_tree(plain, run.undefended.folder.root)
     if not run.folder.scenario.is_file():
@@ -156,7 +165,7 @@ def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBa
     forget_files(scenario.data)
     provenance.refuse_other(folder, provenance.of(scenario))
     attacks = list(dict.fromkeys([*map(parse_attack, _parameters(before)), new]))
-    return _finish(TrainedRun(scenario, there), attacks, before.engine, bars)
+    return _finish(TrainedRun(with_secret(scenario, there), there), attacks, before.engine, bars)
 
 
 def read_results(folder: RunFolder) -> Results:

@@ -1,9 +1,10 @@
 """The wall at run time: while an attack runs, it can import of fedinv only what every participant may know.
 
 import-linter checks the same wall in the source; this one also holds for attacks of other packages. It is an
-allow-list: a new module is hidden until it is named here. It keeps an attack from reaching the truth by mistake or by
-plain imports; it is no sandbox. Code that walks the stack's frames, functions' globals or the garbage collector still
-finds everything, which Python cannot prevent.
+allow-list: a new module is hidden until it is named here. It protects against accident, not against malice: it keeps
+an attack from reaching the truth by mistake or by plain imports, and is no sandbox. Code that walks the stack's frames,
+functions' globals or the garbage collector, or reads the run's folder from the disk, still finds everything, which
+Python cannot prevent. What clients drew is hidden apart: it follows from the run's secret, which no attack is given.
 """
 
 import sys

@@ -1,11 +1,17 @@
 """Turns pydantic's report of a faulty document into the one line that a user needs."""
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from fedinv.errors import nearest, plain
+from fedinv.scenario.absent import absent
+
+_SPELLED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
+_SPELLED |= str.maketrans({"æ": "ae", "ø": "o", "å": "a", "Æ": "Ae", "Ø": "O", "ł": "l", "Ł": "L"})
 
 
 def explain(error: ValidationError, model: type[BaseModel], document: Mapping[str, Any]) -> str:
@@ -15,20 +21,36 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
     keys = _path(first["loc"], document)
     place = plain(".".join(keys))
     if first["type"] == "extra_forbidden":
+        said = absent(place)
+        if said is not None:
+            return f"{place}: is not there: {said}{more}"
         return f"{place}: unknown key{nearest(keys[-1], _siblings(model, document, keys[:-1]))}{more}"
     if first["type"] == "missing":
         return f"{place}: is missing{more}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         key, expected = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
+        said = absent(f"{place}.{key}", context["tag"])
+        if said is not None:
+            return f"{place}.{key}: {shown(context['tag'])} is not there (known: {', '.join(expected)}): {said}{more}"
         return f"{place}.{key}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), expected)}{more}"
     if first["type"] == "union_tag_not_found":
         return f"{place}.{first['ctx']['discriminator'].strip(chr(39))}: is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "literal_error":
         message = message.replace("Input should be", "must be")
+        said = absent(place, first["input"])
+        if said is not None:
+            return f"{place}: {message}, {shown(first['input'])} is not there: {said}{more}"
         expected = str(first.get("ctx", {}).get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
         message += f", not {shown(first['input'])}{nearest(str(first['input']), expected)}"
+    elif first["type"] == "string_pattern_mismatch" and isinstance(first["input"], str):
+        letters = first["input"][:200].translate(_SPELLED)
+        bare = unicodedata.normalize("NFKD", letters).encode("ascii", "ignore").decode()
+        wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", bare).strip("._-")
+        message = f"{shown(first['input'])} must be of letters without accents, digits, dots, dashes and underscores"
+        message += ", and begin with a letter or digit"
+        message += f": write {wanted!r}" if re.fullmatch(str(first["ctx"]["pattern"]), wanted) else ""
     elif first["type"] != "value_error":
         message = f"{message.replace('Input should', 'should')}, not {shown(first['input'])}"
     return f"{place}: {message}{more}" if place else f"{message}{more}"
@@ -67,7 +89,7 @@ def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set
         for options in (node.get("oneOf"), node.get("anyOf"), node.get("allOf")):
             mapping = node.get("discriminator", {}).get("mapping", {})
             tag = isinstance(value, Mapping) and (value.get("kind") or value.get("source"))
-            if tag in mapping:
+            if isinstance(tag, str) and tag in mapping:
                 return resolve({"$ref": mapping[tag]}, value)
             if options:
                 return resolve(options[0], value)

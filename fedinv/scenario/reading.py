@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, create_model
 
 from fedinv import plugins
 from fedinv.blame import PluginError
-from fedinv.errors import RequestError, nearest, plain
+from fedinv.errors import RequestError, plain
 from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
@@ -107,8 +107,8 @@ def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
             if not isinstance(entry, Mapping) or not isinstance(entry.get(key), str):
                 raise RequestError(f"{at}.{key}: is missing, write one of {', '.join(plugins.available(group))}")
             if entry[key] not in plugins.available(group):
-                known = plugins.available(group)
-                raise RequestError(f"{at}.{key}: unknown {key} {plain(entry[key])!r}{nearest(entry[key], known)}")
+                other = plugins.instead(group, entry[key])
+                raise RequestError(f"{at}.{key}: unknown {key} {plain(entry[key])!r}{other}")
             kinds[entry[key]] = None
         found.append(tuple(sorted(kinds)))
     return found[0], found[1], found[2]

@@ -11,6 +11,7 @@ from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.streams import hidden_seed
 from fedinv.federation.training import Participation
 from fedinv.federation.watching import with_watch
 from fedinv.scenario.compatibility import offered, stacking
@@ -43,7 +44,12 @@ class Scenario(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
     """Name of the experiment, which names its run folders: letters, digits, dots, dashes, underscores, at most 80."""
     seed: int = Field(default=7, ge=0)
-    """Seed of all randomness, 0 or more: the same scenario and seed give the same run."""
+    """Seed of data, partition, batches and initial weights, 0 or more. It is small enough to be guessed: what an
+    attacker must not repeat is drawn from `secret`."""
+    secret: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """Secret from which clients draw their noise, masks and other disguises, and attacks their randomness: 32
+    hexadecimal digits, which no attack is given. Default: each run draws one of its own and keeps it in the file
+    `secret` of its folder. Write it into the scenario to repeat a run to the last digit."""
     data: SerializeAsAny[Dataset]
     """The records, and how they are spread over the clients."""
     model: Model = DEFAULT
@@ -87,6 +93,8 @@ class Scenario(Strict):
             raise ValueError(
                 f"attacker.watch.clients: {watch.clients} is more than the {federation.participants} clients of a round"
             )
+        if federation.participants < 2 and federation.dropout:
+            raise ValueError("federation.dropout: needs at least two clients in a round, as one must stay")
         if watch.choose == "smallest" and self.data.partition.kind == "drawn":
             raise ValueError(
                 "attacker.watch.choose: drawn clients hold equally many records, so that none is smallest: write "
@@ -120,6 +128,11 @@ class Scenario(Strict):
         return self
 
     @property
+    def hidden(self) -> int:
+        """Seed of noise, masks and attacks, which cannot be guessed where there is a secret."""
+        return hidden_seed(self.secret, self.seed)
+
+    @property
     def sampling(self) -> Literal["shuffle", "poisson"]:
         """How local batches are drawn: "poisson" where any defense needs it, else "shuffle"."""
         return "poisson" if any(d.sampling == "poisson" for d in self.defenses) else "shuffle"
@@ -131,6 +144,7 @@ class Scenario(Strict):
         return Participation(
             records=records,
             batch_size=size,
+            divisor=min(training.batch_size, training.records_per_client or training.batch_size),
             steps=1 if training.algorithm == "fedsgd" else training.epochs * -(-records // size),
             rounds=federation.rounds,
             clients=federation.clients,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fedinv import plugins
-from fedinv.errors import RequestError, nearest
+from fedinv.errors import RequestError
 from fedinv.storage.documents import override
 
 
@@ -19,7 +19,8 @@ def plugin(
     kind, *settings = text.strip().split(":")
     known = plugins.available(group)
     if kind not in known:
-        raise RequestError(f"{group} {text!r}: unknown {group.removesuffix('s')} {kind!r}{nearest(kind, known)}")
+        one, other = group.removesuffix("s"), plugins.instead(group, kind)
+        raise RequestError(f"{group} {text!r}: unknown {one} {kind!r}{other}")
     document: dict[str, Any] = {**(own or {}).get(kind, {}), "kind": kind}
     for setting in settings:
         if "=" not in setting:

@@ -1,5 +1,6 @@
 """Scenario files: shipped ones by name, others by path, and ``dotted.key=value`` overrides of their keys."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,10 +61,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
-    """Resolve a document's relative data.path against `folder`, in place."""
+    """Resolve a document's relative data.path and data.dictionary against `folder`, in place."""
     data = document.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str(paths.given(folder / paths.given(data["path"])).resolve())
+    for key in ("path", "dictionary"):
+        if isinstance(data, dict) and isinstance(data.get(key), str):
+            data[key] = str(paths.given(folder / paths.given(data[key])).resolve())
 
 
 def find(name_or_path: str) -> Path:
@@ -91,11 +93,20 @@ def loads(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{where}: not valid TOML: {plain(error)}") from None
+        raise RequestError(f"{where}: not valid TOML: {plain(error)}{_escaped(text, str(error))}") from None
     except RecursionError:
         raise RequestError(f"{where}: tables or lists lie deeper in one another than {DEEPEST}") from None
     except ValueError:  # a whole number of thousands of digits
         raise RequestError(f"{where}: holds {TOO_LARGE}") from None
+
+
+def _escaped(text: str, error: str) -> str:
+    """What to write for a backslash in double quotes, which TOML reads as an escape: the path of a file on Windows."""
+    found = re.search(r"at line (\d+)", error)
+    if found is None or not re.search(r"escape|\\\\|hex", error, re.IGNORECASE):
+        return ""
+    line = text.splitlines()[int(found[1]) - 1]
+    return ": write a path in single quotes, or with / for \\" if re.search(r'"[^"]*\\[^"]*"', line) else ""
 
 
 TOO_LARGE = "a whole number beyond 64 bits: write one of at most 9223372036854775807"

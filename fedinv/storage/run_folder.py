@@ -1,7 +1,7 @@
 """The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
-scenario.toml provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
+scenario.toml secret provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -27,6 +27,11 @@ class RunFolder:
     def scenario(self) -> Path:
         """The scenario with every default written out, TOML."""
         return self.root / "scenario.toml"
+
+    @property
+    def secret(self) -> Path:
+        """The run's secret, 32 hexadecimal digits, where its scenario does not give one; readable by its owner."""
+        return self.root / "secret"
 
     @property
     def schema(self) -> Path:

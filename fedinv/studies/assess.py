@@ -6,15 +6,16 @@ It varies the model's complexity, the training, the data, the attacker's strengt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from fedinv import plugins
-from fedinv.attack import Asks, Progress
+from fedinv.attack import Attack, Progress
 from fedinv.errors import RequestError, RunError
 from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Axis, VariationLeak, change
-from fedinv.results.ranking import worst_case
-from fedinv.results.run import InferenceResult, Rate, Results
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.ranking import worst_case, worst_fields
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Results
+from fedinv.results.wording import epsilon_text, hits, unit_text
 from fedinv.runs import provenance
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
@@ -80,8 +81,8 @@ def variations(scenario: Scenario) -> Iterator[Variation]:
                 yield Variation("defense", trial.words, {"defenses": [{"kind": kind, **trial.settings}]})
 
 
-def varied(scenario: Scenario, variation: Variation) -> Scenario:
-    """The scenario with a variation's change, under the quick attacks. Raises RequestError where it is not valid."""
+def varied(scenario: Scenario, variation: Variation, attacks: Sequence[Attack]) -> Scenario:
+    """The scenario with a variation's change, under these attacks. Raises RequestError where it is not valid."""
     document = scenario.model_dump(mode="json", exclude_none=True)
     for key, value in variation.changes.items():
         *tables, name = key.split(".")
@@ -89,11 +90,13 @@ def varied(scenario: Scenario, variation: Variation) -> Scenario:
         for part in tables:
             table = table[part]
         table[name] = value
-    document["attacks"] = _attacks(scenario, variation.axis == "as it is")
+    document["attacks"] = _attacks(scenario, attacks, variation.axis == "as it is")
     return parse(document, variation.change)
 
 
-def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progress) -> list[VariationLeak]:
+def assess(
+    scenario: Scenario, folder: Path, jobs: int | None, progress: Progress, attacks: Sequence[Attack]
+) -> list[VariationLeak]:
     """Run every variation in a folder of its own, on up to `jobs` processes; finished ones are read, not run again.
 
     Returns their leaks, the scenario as it is first; another variation that fails is left out. Raises RequestError or
@@ -104,7 +107,7 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
     tasks = []
     for number, variation in enumerate(variations(scenario)):
         try:
-            tasks.append((number, variation, varied(scenario, variation)))
+            tasks.append((number, variation, varied(scenario, variation, attacks)))
         except RequestError:
             if number == 0:
                 raise
@@ -122,30 +125,21 @@ def assess(scenario: Scenario, folder: Path, jobs: int | None, progress: Progres
     return [found[number] for number in sorted(found)]
 
 
-def _attacks(scenario: Scenario, every: bool) -> list[dict[str, Any]]:
-    """Parameters of the quick attacks: on records first, the scenario's own where none of them suits the model.
+def _attacks(scenario: Scenario, attacks: Sequence[Attack], every: bool) -> list[dict[str, Any]]:
+    """Parameters of the attacks; one on an attribute is run for the first sensitive column, or with `every` for each.
 
-    An attack on an attribute is run on tables only, for the first sensitive column, or with `every` for each of them.
+    On images none is asked for a column.
     """
-    own = [a.model_dump(mode="json", exclude_none=True) for a in scenario.attacks if a.asks == "records"]
-    found: dict[Asks, list[dict[str, Any]]] = {asks: [] for asks in get_args(Asks)}
-    for kind, attack in plugins.loaded("attacks").items():
-        if attack.assessed_with is None or not attack.suits(scenario.model):
-            continue
-        document = {"kind": kind, **attack.assessed_with}
-        asks = attack.model_validate(document).asks
-        found[asks] += [document] if asks != "attribute" else _of_columns(document, scenario, every)
-    found["records"] = found["records"] or own[:1]
-    return [document for documents in found.values() for document in documents]
-
-
-def _of_columns(document: dict[str, Any], scenario: Scenario, every: bool) -> list[dict[str, Any]]:
-    """The parameters of an attack on an attribute, once for each of the columns."""
-    if scenario.data.images:
-        return []
-    columns = population_of(scenario).table.schema.columns
-    sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
-    return [{**document, "column": name} for name in (sensitive if every else sensitive[:1])]
+    found: list[dict[str, Any]] = []
+    for attack in attacks:
+        document = attack.model_dump(mode="json", exclude_none=True)
+        if attack.asks != "attribute" or "column" in document:
+            found.append(document)
+        elif not scenario.data.images:
+            columns = population_of(scenario).table.schema.columns
+            sensitive = [c.name for c in columns if c.sensitive] or [columns[0].name]
+            found += [{**document, "column": name} for name in (sensitive if every else sensitive[:1])]
+    return found
 
 
 def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
@@ -167,13 +161,37 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
         change=variation.change,
         complexity=variation.complexity,
         run=folder.name,
-        records=worst_case(results.attacks).recovered if results.attacks else None,
+        records=_records(results.attacks),
+        by=_strongest(results.attacks),
+        fields=worst_fields(results.attacks).field_accuracy if results.attacks else None,
         attribute=next(iter(columns.values()), None),
         columns=columns,
         membership=members[-1] if members else None,
+        guarantee=_guarantee(results.privacy),
         utility=results.utility,
         gap=_gap(scenario, folder, results),
     )
+
+
+def _records(attacks: Sequence[AttackResult]) -> Rate | None:
+    """Share recovered by the strongest attack, its interval that of the maximum over all of them (Bonferroni)."""
+    if not attacks:
+        return None
+    rate = worst_case(attacks).recovered
+    level = 1 - 0.05 / len(attacks)
+    return rate.model_copy(update={"ci95": clopper_pearson(hits(rate), rate.count, level)}) if rate.count else rate
+
+
+def _strongest(attacks: Sequence[AttackResult]) -> str | None:
+    """Name and variant of the strongest attack; None where none claimed anything."""
+    worst = worst_case(attacks) if attacks else None
+    return f"{worst.kind}, {worst.variant}" if worst is not None and worst.claimed else None
+
+
+def _guarantee(spent: Privacy) -> str | None:
+    if spent.epsilon is None or not spent.against_server:
+        return None
+    return f"guaranteed is epsilon {epsilon_text(spent.epsilon)} per {unit_text(spent)}"
 
 
 def _above(told: InferenceResult) -> float:
@@ -201,15 +219,22 @@ def _gap(scenario: Scenario, folder: Path, results: Results) -> float | None:
     return None if found is None or results.utility.value is None else found[0] - results.utility.value
 
 
+def _told(leak: VariationLeak) -> float:
+    """How far the share of right fields exceeds a guess, at least 0."""
+    known = leak.fields.numbers if leak.fields is not None else None
+    return 0.0 if known is None else max(0.0, known[0] - known[2])
+
+
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
     """The single change that lowers the share of records recovered most, measurably; None where there is none.
 
-    A change whose model cannot be measured is not among them: what it costs is not known.
+    Among equals the one that leaves fewest fields above a guess, then the better model. A change whose model cannot be
+    measured is not among them: what it costs is not known.
     """
     base = leaks[0].records
     if base is None:
         return None
     found = [(one, change(base, one.records)) for one in leaks[1:] if one.utility.value is not None]
     helped = [(one, apart) for one, apart in found if apart is not None and apart[1][1] < 0]
-    best = min(helped, key=lambda pair: (pair[1][0], -(pair[0].utility.value or 0.0)), default=None)
+    best = min(helped, key=lambda pair: (pair[1][0], _told(pair[0]), -(pair[0].utility.value or 0.0)), default=None)
     return None if best is None else best[0]

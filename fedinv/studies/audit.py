@@ -10,17 +10,16 @@ import torch
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError
-from fedinv.privacy import claims
 from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.lower_bounds import Bound, gaussian, one_run
 from fedinv.results.audit import Audit, Verdict
 from fedinv.runs import provenance
 from fedinv.runs.attack_runner import ProgressBars
-from fedinv.runs.price import price
+from fedinv.runs.context import with_secret
+from fedinv.runs.price import price, spent
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
-from fedinv.storage.checkpoints import read_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
@@ -41,6 +40,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         raise RequestError(f"nothing to audit: {planned.note}")
     provenance.begin(folder, provenance.of(audited))
     place = RunFolder(folder)
+    audited = with_secret(audited, place)
     torch.set_num_threads(1)
     progress, expected = bars("training with canaries"), audited.federation.rounds * audited.federation.participants
     if not place.is_trained:
@@ -48,7 +48,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = claims.claim(read_charges(place.ledger).fields, [d.kind for d in audited.defenses])
+    ledger = spent(audited, place)
     scoring = bars("scoring canaries")
     score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
     linear, likely, present = score(audited, place, claimed.defense)

@@ -118,7 +118,7 @@ def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Def
     batches = local_batches(training, held, scenario.sampling, scenario.seed, client, seen.last.round)
     used = np.bincount(np.concatenate(batches), minlength=held).astype(np.float64)
     gradients = _clipped(_network(scenario, seen.last.sent), planted, clip).double()
-    total = -_flat(seen.last.received).double() * (taken.batch_size / training.lr)
+    total = -_flat(seen.last.received).double() * (clipping.divisor / training.lr)
     # the auditor knows the contributions of all records but the canaries
     known = torch.from_numpy(np.where(np.isin(np.arange(held), planted.canaries), 0.0, used))
     ways = gradients[planted.canaries]

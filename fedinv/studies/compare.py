@@ -6,23 +6,22 @@ a second one that adds a defense or an attack runs only what is new.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fedinv import plugins
+from fedinv import roles
 from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
-from fedinv.results.comparison import NONE, Cells, Comparison
+from fedinv.results.comparison import NONE, Cells, Comparison, Row
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
 from fedinv.runs import provenance, run
 from fedinv.runs.price import payable
 from fedinv.runs.provenance import Provenance
 from fedinv.scenario.scenario import Scenario
-from fedinv.scenario.short_form import plugin
 from fedinv.storage.lock import locked
 from fedinv.studies import recommendation, seed_pooling
 from fedinv.studies.defense_sets import Stack
@@ -41,6 +40,8 @@ class Plan:
     stacks: Sequence[Stack]
     """Stacks of defenses to compare; the scenario without defenses is always run beside them."""
     attacks: Sequence[Attack]
+    not_tried: Mapping[str, str] = field(default_factory=dict)
+    """Reason by kind for each attack that is not run."""
     repetitions: int = 1
     """Number of seeds that each stack is run with: the scenario's and those after it."""
 
@@ -137,7 +138,11 @@ def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: 
     cells = matrix(plan, cache, workers, progress)
     where = {key: os.path.relpath(place, folder) for key, place in plan.folders(cache).items()}
     provenance.write(folder, plan.made)
-    found = seed_pooling.rows(cells, where, plan.attacks)
+    stacked = {name: one for (name, _), one in plan.cells.items()}
+    found = [
+        row.model_copy(update={"not_adapted": not_adapted(row, stacked[row.defenses], plan.attacks)})
+        for row in seed_pooling.rows(cells, where, plan.attacks)
+    ]
     metric = metric_text(next(one for one in cells.values() if isinstance(one, Results)).utility)
     there = {row.defenses for row in found}
     return Comparison(
@@ -145,11 +150,12 @@ def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: 
         seeds=plan.seeds,
         metric=metric,
         attacks=seed_pooling.labels(plan.attacks),
+        not_tried=dict(plan.not_tried),
         rows=found,
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
         dominated=recommendation.dominated(found),
         limit=limit,
-        recommendation=recommendation.recommendation(found, limit, metric),
+        recommendation=recommendation.recommendation(found, limit, metric, plan.not_tried),
     )
 
 
@@ -169,21 +175,18 @@ def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | 
         return run.cell(scenario, folder, [run.parse_attack(one) for one in attacks], plain)
 
 
-def attacks_of(scenario: Scenario, texts: Sequence[str]) -> list[Attack]:
-    """Attacks by kind with settings, as `gradient-matching:restarts=4`, on top of the scenario's own settings.
-
-    Without any: those of the scenario that claim records, and those that every comparison runs on such a model. Raises
-    RequestError naming the nearest right spelling, and where there is no attack at all.
-    """
-    own = {a.kind: a.model_dump(mode="json", exclude_defaults=True) for a in scenario.attacks}
-    if not texts:
-        kinds = [attack.kind for attack in scenario.attacks if attack.asks == "records"]
-        every = [k for k, a in plugins.loaded("attacks").items() if a.compared and a.suits(scenario.model)]
-        texts = list(dict.fromkeys([*kinds, *every]))
-    found: list[Attack] = []
-    for text in dict.fromkeys(texts):
-        found.append(run.parse_attack(plugin("attacks", text, own)))
-    if not found:
-        raise RequestError("attacks: the scenario has none that rebuilds records, name some of fedinv list attacks")
-    kinds = [attack.kind for attack in found]
-    return [attack.beside(kinds) for attack in found]
+def not_adapted(row: Row, scenario: Scenario, attacks: Sequence[Attack]) -> dict[str, str]:
+    """Why an attack was not run as one who knows the row's defenses, by its name; empty for the row without any."""
+    if not scenario.defenses:
+        return {}
+    kinds = [defense.kind for defense in scenario.defenses]
+    ran = {leak.attack for leak in row.leaks if leak.variant == "adaptive"}
+    told = roles.load("server", "countermeasures").nothing_to_adapt_to
+    reasons = [told(kind) for kind in kinds]
+    why = f"it has no countermeasure to {' and '.join(kinds)}"
+    if "defenses" not in scenario.attacker.knows:
+        why = "the scenario withholds the defenses from the attacker"
+    elif all(reasons):
+        why = "; ".join(reasons)
+    names = zip(seed_pooling.labels(attacks), attacks, strict=True)
+    return {name: why for name, _ in names if name not in ran}

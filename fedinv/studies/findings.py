@@ -1,6 +1,6 @@
 """The risk card of a scenario: what leaks, what it depends on, and which single change lowers it most, as measured."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,32 @@ from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.assess import most_helpful
+from fedinv.studies.attack_choice import Choice
 
 
-def assessment(scenario: Scenario, folder: Path, leaks: Sequence[VariationLeak]) -> Assessment:
+def assessment(scenario: Scenario, folder: Path, leaks: Sequence[VariationLeak], tried: Choice) -> Assessment:
     """The conclusions from all variations that were run, whose folders lie in `folder`; the base must be the first."""
+    names = list(dict.fromkeys(attack.kind for attack in tried.attacks))
     unusual = _unusual(folder / leaks[0].run)
     depends = (_complexity(leaks), _columns(leaks[0]), _unusualness(unusual), *_attacker(leaks))
-    findings = [_as_it_is(leaks[0]), _help(leaks), *depends]
+    findings = [_as_it_is(leaks[0]), _help(leaks), _tried(names, tried.not_tried), *depends]
     return Assessment(
         scenario=scenario.name,
         seed=scenario.seed,
         findings=[f"{said[0].upper()}{said[1:]}." for said in findings if said],
         unusual=unusual,
+        attacks=names,
+        not_tried=dict(tried.not_tried),
         leaks=list(leaks),
     )
+
+
+def _tried(names: Sequence[str], not_tried: Collection[str]) -> str:
+    """A sentence on which attacks every change met, and of which nothing is known."""
+    said = f"each change met {', '.join(names)}"
+    if not_tried:
+        said += f"; not tried, so nothing is known of them: {', '.join(not_tried)}"
+    return said
 
 
 def _as_it_is(base: VariationLeak) -> str:
@@ -142,8 +154,20 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
     if best is None or best.records is None:
         return "no single change of those tried lowers the records rebuilt measurably"
     metric = metric_text(base.utility)
+    held = best.guarantee or "it guarantees nothing: an attack that was not run may rebuild more"
     return (
-        f"the single change that lowers it most: {best.change}, {hits(base.records)} of {base.records.count} to "
-        f"{hits(best.records)} of {best.records.count} records, {effect(base.records, best.records)} points, at "
-        f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}"
+        f"the single change that lowers it most under these attacks: {best.change}, {hits(base.records)} of "
+        f"{base.records.count} to {hits(best.records)} of {best.records.count} records, "
+        f"{effect(base.records, best.records)} points, at "
+        f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}{_by_field(best)}; {held}"
     )
+
+
+def _by_field(best: VariationLeak) -> str:
+    """What the change leaves to be known field by field; empty where no attack claims records."""
+    if best.fields is None or best.fields.numbers is None:
+        return ""
+    value, interval, prior = best.fields.numbers
+    if interval[0] <= prior:
+        return f", and field by field nothing beyond a guess ({percent(value)} right, guess {percent(prior)})"
+    return f", but {percent(value)} of the fields are still told (guess {percent(prior)})"

@@ -1,14 +1,21 @@
 """Conclusions from a comparison: which stacks of defenses are dominated, and which one to use."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from fedinv.results.comparison import NONE, Domination, Row
+from fedinv.results.comparison import NONE, Domination, Row, Worst
 from fedinv.results.wording import UNITS, epsilon_text, points
+
+WEAK = 10.0
+"""Epsilon above which a guarantee is called weak: it lets odds of membership grow by a factor of exp(10) = 22,000."""
+UNPROVEN = "a heuristic that guarantees nothing: an attack that was not run may break it"
 
 
 def dominated(found: Sequence[Row]) -> list[Domination]:
-    """Stacks to which another is preferable: no more leakage, no more utility lost, and measurably less of either."""
+    """Stacks to which another is preferable: no more leakage, no more utility lost, and measurably less of either.
+
+    Leakage is the largest over all attacks that were run. A stack with a guarantee is not dominated by one without.
+    """
     told = []
     for row in found:
         better = [other for other in found if other is not row and _dominates(other, row)]
@@ -16,19 +23,25 @@ def dominated(found: Sequence[Row]) -> list[Domination]:
             best = min(better, key=lambda other: (other.worst.leakage if other.worst else 1.0, _lost(other)))
             assert best.worst is not None
             says = (
-                f"{row.defenses} is dominated by {best.defenses}: {100 * best.worst.leakage:.0f} against "
-                f"{100 * row.worst.leakage:.0f} % leaked at worst, {points(_lost(best))} against "
-                f"{points(_lost(row))} lost"
+                f"{row.defenses} is dominated by {best.defenses} under the attacks that were run: "
+                f"{100 * best.worst.leakage:.0f} against {100 * row.worst.leakage:.0f} % leaked at worst, "
+                f"{points(_lost(best))} against {points(_lost(row))} lost"
             )
             told.append(Domination(defenses=row.defenses, by=best.defenses, says=says))
     return told
 
 
-def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
-    """Recommend, in a sentence or two, the stack that leaks least among those that lose at most `limit` of the metric.
+def recommendation(found: Sequence[Row], limit: float, metric: str, not_tried: Collection[str] = ()) -> str:
+    """Recommend, in a few sentences, the stack that leaks least among those that lose at most `limit` of the metric.
 
     Among stacks whose leaks do not differ beyond the interval, one with a guarantee is preferred, then the cheapest.
+    What has none is never said to leak nothing: it withstood the attacks that were run. `not_tried` are the kinds of
+    attack that were not.
     """
+    return _conclusion(found, limit, metric) + _left_open(not_tried)
+
+
+def _conclusion(found: Sequence[Row], limit: float, metric: str) -> str:
     if found and all(row.lost.value is None for row in found):
         return f"{metric} is not measurable on the held-out records, so no defense's cost is: nothing is recommended."
     told = [row for row in found if row.worst is not None and row.lost.value is not None]
@@ -40,41 +53,91 @@ def recommendation(found: Sequence[Row], limit: float, metric: str) -> str:
         cheapest = min((row for row in told if row.defenses != NONE), key=_lost, default=None)
         if cheapest is None:
             return "Only the scenario without defenses was run: there is nothing to recommend."
-        return f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(_lost(cheapest))}."
-    least = min(within, key=lambda row: row.worst.leakage)  # type: ignore[union-attr]
+        return (
+            f"{allowed}: none of the defenses keeps that; {cheapest.defenses} loses {points(_lost(cheapest))}."
+            + _guarantee(told, cheapest)
+        )
     plain = next((row.worst for row in told if row.defenses == NONE), None)
+    least = min(within, key=_leaked)
     if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
         names = ", ".join(row.defenses for row in within)
-        nothing = f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all."
-        return nothing + _instead(told)
-    level = [row for row in within if row.worst.leakage <= least.worst.ci95[1]]  # type: ignore[union-attr]
+        return f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all." + _instead(
+            told
+        )
+    level = [row for row in within if least.worst is not None and _leaked(row) <= least.worst.ci95[1]]
     best = min(level, key=lambda row: (not row.guaranteed, _lost(row)))
-    worst = best.worst
-    assert worst is not None
-    stopped = worst.verdict == "not measurable"
-    share = f"{100 * worst.leakage:.0f} % of what a guesser gets wrong ({worst.attack}, {worst.variant})"
-    leaked = f"the least leaks with {best.defenses}, and that is {share}"
-    if stopped:
-        leaked = f"take {best.defenses}; of what a guesser gets wrong nothing measurable leaks"
-    held = UNPROVEN if stopped else "nothing is guaranteed"
-    if best.guaranteed and best.epsilon is not None:
-        held = f"guaranteed is epsilon {epsilon_text(best.epsilon)} per {UNITS[str(best.unit)]}"
+    assert best.worst is not None
+    return f"{allowed}: {_taken(best, best.worst, limit)}." + (
+        _guarantee(told, best) if best.worst.verdict == "not measurable" else _instead(told)
+    )
+
+
+def _taken(best: Row, worst: Worst, limit: float) -> str:
+    """What speaks for the best stack, what it costs, and what it does not promise."""
     low, high = best.lost.ci95 or (_lost(best), _lost(best))
     more = "" if high <= limit else f" (between {points(low)} and {points(high)}, so the limit may be broken)"
-    said = f"{allowed}: {leaked}, {points(_lost(best))} are lost{more}, and {held}."
-    return said if stopped else said + _instead(told)
+    cost = f"{points(_lost(best))} are lost{more}"
+    if worst.verdict == "leaks":
+        held = guaranteed(best) or "nothing is guaranteed"
+        at_worst = "" if worst.client is None else f"; at the worst client {_client(worst)}"
+        return (
+            f"the least leaks with {best.defenses}, and that is {100 * worst.leakage:.0f} % of what a guesser gets "
+            f"wrong ({worst.attack}, {worst.variant}{at_worst}), {cost}, and {held}"
+        )
+    tried = f"the {len(worst.attacks)} attacks run on it" if len(worst.attacks) > 1 else "the one attack run on it"
+    gained = f"{tried} told nothing measurable beyond a guess ({', '.join(worst.attacks)})"
+    if best.guaranteed:
+        return f"take {best.defenses}: {guaranteed(best)}, {cost}, and {gained}"
+    return f"{best.defenses} withstood: {gained}, and {cost}; but it is {UNPROVEN}"
+
+
+def guaranteed(row: Row) -> str:
+    """What is guaranteed against the server, such as "guaranteed is epsilon 3.0 per record"; empty without that."""
+    if not row.guaranteed or row.epsilon is None:
+        return ""
+    weak = f" (weak: above {WEAK:.0f} it bounds little)" if row.epsilon > WEAK else ""
+    return f"guaranteed is epsilon {epsilon_text(row.epsilon)} per {UNITS[str(row.unit)]}{weak}"
+
+
+def _client(worst: Worst) -> str:
+    assert worst.client is not None
+    return f"{worst.client.recovered} of {worst.client.records} records in full"
 
 
 def _instead(told: Sequence[Row]) -> str:
-    """A sentence on the cheapest stack that leaks nothing measurable, and its loss; empty where there is none."""
+    """Sentences on the cheapest stacks, with a guarantee and without, that withstood all attacks, and their loss."""
     holding = [row for row in told if row.worst is not None and row.worst.verdict == "not measurable"]
+    safe = [row for row in holding if row.guaranteed]
+    if safe:
+        cheapest = min(safe, key=_lost)
+        return (
+            f" What leaks nothing measurable and guarantees something costs more: {cheapest.defenses} loses "
+            f"{points(_lost(cheapest))}, {guaranteed(cheapest)}."
+        )
     if not holding:
         return ""
     cheapest = min(holding, key=_lost)
-    return f" What leaks nothing measurable costs more: {cheapest.defenses}, {points(_lost(cheapest))}."
+    return (
+        f" What withstood the attacks that were run costs more: {cheapest.defenses} loses {points(_lost(cheapest))}, "
+        f"and is {UNPROVEN}."
+    )
 
 
-UNPROVEN = "nothing is guaranteed, as it is a heuristic that these attacks did not break"
+def _guarantee(told: Sequence[Row], chosen: Row) -> str:
+    """A sentence on the cheapest stack with a guarantee where the chosen one has none; empty where there is none."""
+    safe = [row for row in told if row.guaranteed]
+    if chosen.guaranteed or not safe:
+        return ""
+    cheapest = min(safe, key=_lost)
+    return f" With a guarantee: {cheapest.defenses} loses {points(_lost(cheapest))}, {guaranteed(cheapest)}."
+
+
+def _left_open(not_tried: Collection[str]) -> str:
+    return f" Not tried, so nothing is known of them: {', '.join(not_tried)}." if not_tried else ""
+
+
+def _leaked(row: Row) -> float:
+    return math.inf if row.worst is None else row.worst.leakage
 
 
 def _lost(row: Row) -> float:

@@ -9,9 +9,11 @@ from typing import Literal
 from scipy.stats import t as student
 
 from fedinv.attack import Attack
-from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Variant
+from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Variant, Worst
 from fedinv.results.intervals import clopper_pearson
+from fedinv.results.ranking import worst_client
 from fedinv.results.run import AttackResult, InferenceResult, Interval, Rate, Results
+from fedinv.studies.maximum import counts, of_maximum, widened
 
 
 def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence[Attack]) -> list[Row]:
@@ -29,11 +31,13 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
         spent = [one.privacy for one in ran.values()]
         claimed = [one.epsilon for one in spent if one.epsilon is not None]
         control = {leak.attack: leak for leak in base[0].leaks} if base else None
+        leaks = list(_leaks(list(ran.values()), attacks, named, control))
         base.append(
             Row(
                 defenses=stack,
                 runs=[folders[stack, seed] for seed in ran],
-                leaks=list(_leaks(list(ran.values()), attacks, named, control)),
+                leaks=leaks,
+                worst=_worst(leaks, _judged(list(ran.values()), attacks, named)),
                 utility=_cost([one.utility.value for one in ran.values()]),
                 lost=lost,
                 epsilon=max(claimed) if claimed and len(claimed) == len(spent) else None,
@@ -59,6 +63,47 @@ def labels(attacks: Sequence[Attack]) -> list[str]:
         settings = [f"{key}={value}" for key, value in changed.items()] if kinds.count(attack.kind) > 1 else []
         found.append(":".join([attack.kind, *settings]))
     return found
+
+
+def _judged(
+    ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str]
+) -> dict[tuple[str, Variant], list[AttackResult]]:
+    """Results, one a seed, of each attack on records by its label and variant."""
+    named = [(attack.model_dump(mode="json"), name) for attack, name in zip(attacks, labels, strict=True)]
+    found: dict[tuple[str, Variant], list[AttackResult]] = {}
+    for one in (a for results in ran for a in results.attacks):
+        for parameters, name in named:
+            if one.parameters == parameters:
+                found.setdefault((name, one.variant), []).append(one)
+    return found
+
+
+def _worst(leaks: Sequence[DefenseLeak], judged: Mapping[tuple[str, Variant], Sequence[AttackResult]]) -> Worst | None:
+    """The largest leakage over the attacks that are not too weak, its interval corrected for their number."""
+    strong = [leak for leak in leaks if leak.verdict != "attack too weak"]
+    if not strong:
+        return None
+    largest = max(strong, key=lambda leak: leak.leakage)
+    own = [(leak, counts(judged.get((leak.attack, leak.variant), ()))) for leak in strong]
+    counted = [one for _, one in own if one is not None]
+    others = [leak for leak, one in own if one is None]
+    parts = bool(counted) + bool(others)
+    together = of_maximum(counted, 1 - 0.05 / parts) if counted else None
+    if counted and together is None:  # a single cluster: each attack's own interval, over its records
+        others, parts = strong, 1
+    bounds = [widened(leak.leakage, leak.ci95, parts * len(others)) for leak in others]
+    bounds += [] if together is None else [together]
+    low, high = max(low for low, _ in bounds), max(high for _, high in bounds)
+    hit = [one.worst for one in judged.get((largest.attack, largest.variant), ()) if one.worst is not None]
+    return Worst(
+        attack=largest.attack,
+        variant=largest.variant,
+        leakage=max(0.0, largest.leakage),
+        ci95=(max(0.0, low), max(0.0, high)),
+        verdict="leaks" if low > 0 else "not measurable",
+        attacks=[f"{leak.attack} ({leak.variant})" for leak in strong],
+        client=worst_client(hit),
+    )
 
 
 def _leaks(
@@ -133,10 +178,10 @@ def above_guess(value: float, interval: Interval, prior: float) -> tuple[float, 
 def _verdict(
     interval: Interval, name: str, control: Mapping[str, DefenseLeak] | None
 ) -> Literal["leaks", "not measurable", "attack too weak"]:
-    if control is not None and (name not in control or control[name].verdict != "leaks"):
-        return "attack too weak"
     if interval[0] > 0:
         return "leaks"
+    if control is not None and (name not in control or control[name].verdict != "leaks"):
+        return "attack too weak"
     return "not measurable" if control is not None else "attack too weak"
 
 

@@ -11,6 +11,9 @@ Columns = Mapping[str, NDArray[Any]]
 """Records column by column: floats (n,) for a continuous column, str (n,) for a categorical one, floats (n, pixels)
 for images."""
 
+FAR, NEAR = 10.0, 3.0
+"""Interquartile ranges beyond the quartiles from which a number counts as an outlier, and to which it is moved."""
+
 
 class Continuous(BaseModel):
     """A number, fed to the network standardized: (value - mean) / std."""
@@ -163,12 +166,17 @@ Column = Annotated[Continuous | Categorical | Image, Field(discriminator="kind")
 def fit_continuous(
     name: str, values: NDArray[Any], *, integer: bool = False, unit: str = "", sensitive: bool = False
 ) -> Continuous:
-    """Compute the published statistics of a numeric column (n,). A constant column gets a standard deviation of 1."""
+    """Compute the published statistics of a numeric column (n,). A constant column gets a standard deviation of 1.
+
+    Mean and standard deviation are those of the values without outliers, see `_without_outliers`: one wrong entry
+    would else make every guess right to within a part of the standard deviation. `low` and `high` are exact.
+    """
     numbers = np.asarray(values, np.float64)
-    std = float(numbers.std()) or 1.0
+    usual = _without_outliers(numbers)
+    std = float(usual.std()) or 1.0
     return Continuous(
         name=name,
-        mean=float(numbers.mean()),
+        mean=float(usual.mean()),
         std=std,
         low=float(numbers.min()),
         high=float(numbers.max()),
@@ -187,6 +195,23 @@ def fit_categorical(
     share = dict(zip(found.tolist(), (counts / counts.sum()).tolist(), strict=True))
     kept = tuple(order) if order is not None else tuple(share)
     return Categorical(name=name, values=kept, frequencies=tuple(share.get(v, 0.0) for v in kept), sensitive=sensitive)
+
+
+def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The numbers (n,), with those further than FAR interquartile ranges from the quartiles moved to NEAR of them.
+
+    Where half of the numbers are equal the quartiles are those of the others. Tukey 1977 calls 3 ranges "far out";
+    skewed columns have many such values, and keep them.
+    """
+    low, high = np.quantile(numbers, [0.25, 0.75])
+    if low == high:
+        others = numbers[numbers != low]
+        low, high = np.quantile(others, [0.25, 0.75]) if len(others) else (low, high)
+    span = high - low
+    if span == 0:
+        return numbers
+    moved = np.where(numbers > high + FAR * span, high + NEAR * span, numbers)
+    return np.where(numbers < low - FAR * span, low - NEAR * span, moved)
 
 
 def _densest(numbers: NDArray[np.float64], radius: float) -> float:

@@ -26,7 +26,7 @@ def mean(
     federation = agreement.federation
     noise = CentralNoise.model_validate(agreement.defense("central-dp"))
     multiplier = noise.event(federation.clients, federation.participants, federation.rounds).noise_multiplier
-    seed = int(stream(agreement.seed, "central-dp", round_).integers(2**32))
+    seed = int(stream(agreement.hidden, "central-dp", round_).integers(2**32))
     return noised_mean(sent, updates, noise.clip, multiplier, round_, seed)
 
 

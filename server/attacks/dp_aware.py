@@ -1,6 +1,7 @@
 """Draws records from their posterior behind known noise."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -34,6 +35,7 @@ class DpAware(Attack):
     kind: Literal["dp-aware"] = "dp-aware"
     """Selects this attack: sampling the posterior behind known noise."""
     adapts_to: ClassVar[frozenset[str]] = answered("noise")
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"draws": 10, "most": 4}
     draws: int = Field(default=40, ge=1)
     """Sweeps over all fields, 1 or more; confidence is the share of them in which a value came up."""
     most: int = Field(default=8, ge=1)

@@ -1,5 +1,6 @@
 """Trains a generator against the models of all rounds."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ class GanClass(Attack):
 
     kind: Literal["gan-class"] = "gan-class"
     """Selects this attack: a generator trained against all rounds' models."""
+    known_as: ClassVar[Mapping[str, str]] = {"gan": "gan-class", "dmgan": "gan-class"}
     last_only: ClassVar[bool] = True
     samples: int = Field(default=50, ge=1, le=1000)
     """Records generated of each class, 1 to 1000."""

@@ -1,8 +1,9 @@
 """Searches batches until gradients agree; needs the model."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,13 +25,13 @@ from ..inversion.matching.claiming import (
     priors_of,
     scaled,
 )
+from ..inversion.matching.compressed.partial import Partial
+from ..inversion.matching.compressed.signs import Signs
 from ..inversion.matching.matcher import Matching, fades, matching
 from ..inversion.matching.optimize import Problem, descend, part
-from ..inversion.matching.partial import Partial
 from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
-from ..inversion.matching.signs import Signs
 from ..inversion.matching.steps import Rule, Schedule
 from ..inversion.recompute import mismatch, recompute_update
 
@@ -84,6 +85,21 @@ class GradientMatching(Attack):
     kind: Literal["gradient-matching"] = "gradient-matching"
     """Selects this attack: gradient matching."""
     tried_in_turn: ClassVar[int | None] = 30
+    known_as: ClassVar[Mapping[str, str]] = {
+        "dlg": "gradient-matching:preset=dlg",
+        "deep-leakage": "gradient-matching:preset=dlg",
+        "deep-leakage-from-gradients": "gradient-matching:preset=dlg",
+        "idlg": "gradient-matching:preset=idlg",
+        "inverting-gradients": "gradient-matching:preset=inverting-gradients",
+        "invertinggradients": "gradient-matching:preset=inverting-gradients",
+        "geiping": "gradient-matching:preset=inverting-gradients",
+        "see-through": "gradient-matching:preset=see-through",
+        "see-through-gradients": "gradient-matching:preset=see-through",
+        "gradinversion": "gradient-matching:preset=see-through",
+        "tableak": "gradient-matching:preset=tableak",
+        "gradient-inversion": "gradient-matching",
+    }
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"restarts": 4, "simulate": 100, "work": 10.0}
     adapts_to: ClassVar[frozenset[str]] = answered()
     preset: Name = "fedinv"
     """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",

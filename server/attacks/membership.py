@@ -8,8 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Sample, Sees, unanswered
+from fedinv.attack import Answer, Asks, Attack, Exchange, Knowledge, Observation, Progress, Sample, Sees, unanswered
 
+from ..countermeasures import Countermeasures, answer, answered
+from ..inference.likelihood import same_batch_each_round
+from ..inference.matched_filter import Evidence, clipped_gradients, evidence, is_chain
 from ..inference.membership import by_gradient, by_likelihood, by_loss
 from ..inference.shadows import ShadowTraining, confidences, shadows
 from ..inference.whitening import gradients, seen_gradient
@@ -34,7 +37,9 @@ class Membership(Attack):
     records as the federation has records, with as many steps as its rounds took, a step of all its clients together; a
     person's confidence under the trained model is compared with those of shadows trained with and without the person.
     "gradient" (after Nasr et al. 2019; Li et al. 2022): whether the person's own gradient is in a client's update, the
-    others' gradients being noise of a known covariance.
+    others' gradients being noise of a known covariance. Where it knows of a defense's noise it clips gradients as the
+    client did, weighs them by that noise, takes all layers of a perceptron, and adds up the watched rounds that used
+    the same records.
 
     Fails where the model has not memorized single people, and behind noise; "gradient" where a batch is large, and
     "lira" on labels that are numbers and networks with batch normalization.
@@ -42,6 +47,8 @@ class Membership(Attack):
 
     kind: Literal["membership"] = "membership"
     """Selects this attack: membership inference."""
+    known_as: ClassVar[Mapping[str, str]] = {"mia": "membership", "membership-inference": "membership"}
+    adapts_to: ClassVar[frozenset[str]] = answered("noise")
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"method": "loss"}
     method: Literal["loss", "lira", "gradient"] = "lira"
     """How members are found: by their loss, by comparison with shadow models, or by their gradient in an update."""
@@ -60,6 +67,10 @@ class Membership(Attack):
     def sees(self) -> Sees:
         """The trained model; each update with method "gradient"."""
         return "update" if self.method == "gradient" else "model"
+
+    def answers(self, kind: str) -> bool:
+        """Whether a defense of this kind is answered: with the method "gradient" alone, those whose noise is known."""
+        return self.method == "gradient" and super().answers(kind)
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Answer:
         """Answer with scores (people, 1), higher for those who were more likely in the training."""
@@ -81,9 +92,14 @@ class Membership(Attack):
             reason = unusable(last)
             if reason is not None:
                 return unanswered(reason)
+            against = answer(seen, knows)
             others = knows.auxiliary or Sample(
                 schema.draw(DRAWS, rng), people.labels[torch.from_numpy(rng.integers(len(people), size=DRAWS))]
             )
+            behind_noise = _behind_noise(against, people, others) if is_chain(network) else None
+            if behind_noise is not None:
+                progress(1.0)
+                return Answer(behind_noise.float()[:, None])
             middle = gradient_weights(last, knows.algorithm == "fedsgd")
             network = known_network(model, middle, schema).eval()
             mean = seen_gradient(network, last.received, step_length(knows, last.records), gradients(network, others))
@@ -119,3 +135,39 @@ class Membership(Attack):
         target = {name: t.float()[None] for name, t in seen.last.sent.items()}
         told = confidences(knows, trained, people)
         return by_likelihood(confidences(knows, target, people)[0], told, inside[:, : len(people)])
+
+
+def _behind_noise(against: Countermeasures, people: Sample, others: Sample) -> Tensor | None:
+    """Log likelihood ratios (people,) of the updates of known noise, added up over the rounds of the same records.
+
+    None where no noise is known, or the learning rate is not, or an update does not fit.
+    """
+    knows, last = against.knows, against.seen.last
+    same = knows.algorithm == "fedavg" or same_batch_each_round(knows, last.records)
+    rounds = [one for one in against.seen.exchanges if one.records == last.records] if same else [last]
+    found = [_evidence(against, one, people, others) for one in rounds]
+    told = [one.ratio for one in found if one is not None]
+    return torch.stack(told).sum(0) if told and found[-1] is not None else None
+
+
+def _evidence(against: Countermeasures, one: Exchange, people: Sample, others: Sample) -> Evidence | None:
+    """The evidence of one round's update; None where its noise or its scale is not known."""
+    knows, distortion = against.knows, against.distortion(one)
+    length, steps = step_length(knows, one.records), local_steps(knows, one.records)
+    if knows.model is None or not distortion.noise or not length or not steps or knows.lr is None:
+        return None
+    # a step starts at weights that lie, on average, this far on the way to the client's model
+    part = (steps - 1) / (2 * steps)
+    weights = {name: t.float() + part * one.received[name].float() for name, t in one.sent.items()}
+    network = known_network(knows.model, weights, knows.schema).eval()
+    names = [name for name, _ in network.named_parameters()]
+    own, rest = (clipped_gradients(network, some, distortion.record_clip) for some in (people, others))
+    mean = float(rest.products(rest).mean().clamp_min(0).sqrt())
+    # the update is `each` times the sum of the records' gradients, cut to the known norm
+    each = length / one.records
+    if distortion.divisor:
+        passes = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1)
+        each = knows.lr * passes / distortion.divisor
+    each *= min(1.0, distortion.update_clip / max(1e-30, each * one.records * mean))
+    total = [-one.received[name].float() / each for name in names]
+    return evidence(own, rest, total, one.records, distortion.noise / each)

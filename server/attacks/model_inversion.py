@@ -51,6 +51,7 @@ class ModelInversion(Attack):
 
     kind: Literal["model-inversion"] = "model-inversion"
     """Selects this attack: model inversion."""
+    known_as: ClassVar[Mapping[str, str]] = {"mi-face": "model-inversion", "miface": "model-inversion"}
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"mode": "attribute", "access": "gradients"}
     mode: Literal["classes", "attribute"] = "classes"
     """What is asked for: a representative of each class, or one column of people whose other columns are known."""

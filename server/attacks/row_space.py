@@ -1,6 +1,7 @@
 """Finds each record by itself in the spans; needs the model."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -36,7 +37,7 @@ class RowSpace(Attack):
         "look", "noise", "rounding", "decode", "random_network", "trains_on_invalid_records"
     )
     tried_in_turn: ClassVar[int | None] = 20
-    compared: ClassVar[bool] = True
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     starts: int = Field(default=SpanBudget.starts, ge=1, le=1000)
     """Starting records drawn in a round for each one not yet found, 1 to 1000; doubled after a round without any."""
     rounds: int = Field(default=SpanBudget.rounds, ge=1, le=1000)

@@ -8,7 +8,7 @@ noise(last, defense, knows) -> float                 standard deviation of the n
 rounding(last, defense, knows) -> float              standard deviation of the rounding error of each coordinate
 record_clip(defense) -> float                        norm to which each record's gradient was clipped
 update_clip(defense) -> float                        norm to which the whole update was clipped
-divides_by_batch_size(defense) -> bool               whether gradients' sums were divided by the configured batch size
+divisor(defense) -> float                            number that sums of gradients were divided by
 masks(last, defense, knows) -> dict[str, Tensor]     bool by parameter: coordinates that still depend on the gradient
 only_signs(last, defense, knows) -> bool             whether nothing but signs was sent
 trains_on_invalid_records(knows) -> bool             the client trained on altered inputs: require no valid records
@@ -41,7 +41,7 @@ WAYS = (
     "rounding",
     "record_clip",
     "update_clip",
-    "divides_by_batch_size",
+    "divisor",
     "masks",
     "only_signs",
     "trains_on_invalid_records",
@@ -79,7 +79,7 @@ class Countermeasures:
             rounding=math.hypot(*(m.rounding(exchange, d, knows) for d, m in self._having("rounding"))),
             record_clip=min((m.record_clip(d) for d, m in self._having("record_clip")), default=math.inf),
             update_clip=min((m.update_clip(d) for d, m in self._having("update_clip")), default=math.inf),
-            divides_by_batch_size=any(m.divides_by_batch_size(d) for d, m in self._having("divides_by_batch_size")),
+            divisor=max((m.divisor(d) for d, m in self._having("divisor")), default=0.0),
             masks=self._masks(exchange),
             only_signs=any(m.only_signs(exchange, d, knows) for d, m in self._having("only_signs")),
         )

@@ -125,9 +125,6 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
     reason = next((found for found in map(unreadable, exchanges) if found is not None), None)
     if reason is not None:
         raise ValueError(reason)
-    by_batch_size = distortion.divides_by_batch_size
-    if by_batch_size and knows.batch_size is None:
-        raise ValueError("the batch size is withheld, by which the sum of clipped gradients is divided")
     network = known_network(knows.model, last.sent, knows.schema)
     names = [k for k, _ in network.named_parameters()]
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
@@ -140,7 +137,7 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
         lr=knows.lr,
         record_clip=distortion.record_clip,
         update_clip=distortion.update_clip,
-        divisor=float(min(knows.batch_size or last.records, last.records)) if by_batch_size else None,
+        divisor=distortion.divisor or None,
     )
 
 

@@ -19,8 +19,8 @@ class Distortion:
     """Norm to which each record's gradient was clipped before the gradients were summed."""
     update_clip: float = math.inf
     """Norm to which the whole update was clipped, before noise was added."""
-    divides_by_batch_size: bool = False
-    """True: the sum of the gradients was divided by the configured batch size, whatever the number of records."""
+    divisor: float = 0.0
+    """Number that the sum of the gradients was divided by, whatever the number of records; 0: by that number."""
     masks: Mapping[str, Tensor] | None = None
     """Bool by parameter: the coordinates that still depend on the gradient. None: all do."""
     only_signs: bool = False

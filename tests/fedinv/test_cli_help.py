@@ -55,7 +55,7 @@ def test_every_argument_and_option_is_explained_and_shown(name):
         ("assess", "one a core"),
         ("audit", "runs/SCENARIO-audit-N"),
         ("compare", "the usual ones"),
-        ("compare", "the scenario's, and the usual ones"),
+        ("compare", "the scenario's"),
         ("compare", "runs/SCENARIO-compare-N"),
         ("compare", "2.0"),
     ],

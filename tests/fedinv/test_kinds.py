@@ -12,8 +12,8 @@ import fedinv
 from fedinv import plugins, roles
 from fedinv.task.models import AnyModel
 
-ORDINARY = {"csv", "exact", "labels", "line-up", "membership", "property", "sign"}
-"""Kinds that are words of their own, too: names of questions, of rates, of file endings."""
+ORDINARY = {"csv", "digits", "dropout", "exact", "labels", "line-up", "membership", "property", "sign"}
+"""Kinds that are words of their own, too: names of questions, of rates, of file endings, of keys."""
 PLUGINS = {
     kind
     for group in ("attacks", "defenses", "datasets")
@@ -108,7 +108,7 @@ def test_every_group_and_folder_is_looked_at():
         'if defense.kind == "masking": pass',
         'text = "use clip-noise instead"',
         'text = f"{name}: list masking after it"',
-        'usual = ("dropout",)',
+        'usual = ("mixup",)',
         'if kind == "exact": pass',
         'if attack.kind in ("labels", "x"): pass',
         'asked = {"kind": "membership"}',

@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 from fedinv import roles
 from fedinv.data.partition import ByColumn, Dirichlet
 from fedinv.errors import RequestError
-from fedinv.federation.training import Job, Training
+from fedinv.federation.training import Job, Participation, Training
 from fedinv.judge.truth import population_of, true_rows
 from fedinv.report import render
 from fedinv.runs import run
@@ -96,7 +96,8 @@ def test_training_descends_on_the_squared_error_with_dp_sgd_too():
     def job():
         batches = (np.arange(4), np.arange(4, 8))
         network, training = build(Mlp(hidden=(8,)), (5,), 1, seed=2), Training("fedavg", 1, 4, 0.1, 0.0, 0.0)
-        return Job(network, inputs, targets, batches, training, np.random.default_rng(0))
+        taken = Participation(records=8, batch_size=4, steps=2)
+        return Job(network, inputs, targets, batches, training, np.random.default_rng(0), taken=taken)
 
     network = job().network
     begun = {name: weight.detach().clone() for name, weight in network.named_parameters()}

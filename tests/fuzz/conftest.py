@@ -6,6 +6,7 @@ In CI the same few examples are drawn in every run. `make fuzz` draws new ones, 
 import os
 import resource
 import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 
@@ -20,6 +21,9 @@ SECONDS = 20 if FACTOR else 300
 """Bound on each example; generous in CI, where the machine may be busy with other things."""
 MOST_BYTES = 4 << 30
 """Bound on the memory of the process."""
+
+TALLY = Counter[str]()
+"""Examples that ended in a result, and those that were refused."""
 
 settings.register_profile("fuzz", settings.get_profile("fedinv"), derandomize=not FACTOR, database=None)
 
@@ -45,14 +49,23 @@ def lawful(command: Callable[[], object]) -> object | None:
     """The result of a command; None where it was refused, in one line that can be printed."""
     with bounded(), suppress(RequestError, RunError):
         try:
-            return command()
+            result = command()
+            TALLY["ended in a result"] += 1
+            return result
         except (RequestError, RunError) as error:
+            TALLY["were refused in one line"] += 1
             said = str(error)
             assert 10 < len(said) < 2000, said[:3000]
             assert "Traceback" not in said
             said.encode()
             raise
     return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many examples were held to the law, where new ones are drawn."""
+    if FACTOR:
+        terminalreporter.write_line(", ".join(f"{count} {how}" for how, count in TALLY.items()))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A run's folder with one file changed by somebody: it is read, or the file is named; nothing else is touched."""
 
+import copy
 import json
 import shutil
 import struct
@@ -85,7 +86,7 @@ def json_damage(draw, text):
         if isinstance(table, dict) and draw(st.booleans()):
             del table[last]
         else:
-            table[last] = draw(VALUES)
+            table[last] = copy.deepcopy(draw(VALUES))
     return json.dumps(document).encode()
 
 

@@ -14,6 +14,8 @@ from fedinv import roles
 from fedinv.federation.compression import FORM, decode, encode
 from fedinv.privacy import ledger
 
+pytestmark = pytest.mark.usefixtures("task_identity")
+
 SENT = {"0.weight": torch.zeros(8, 3), "0.bias": torch.zeros(8)}
 TYPES = [
     "float32",

@@ -115,18 +115,22 @@ def documents(draw, bases, values=VALUES):
             table = table[key]
         how = draw(st.sampled_from(["change", "change", "change", "remove", "add", "plugin"]))
         if how == "change":
-            table[last] = draw(values)
+            table[last] = copy.deepcopy(draw(values))
         elif how == "remove":
             del table[last]
         elif how == "add" and isinstance(table, dict):
             table[
                 draw(st.sampled_from(["kind", "path", "x", "", "__class__", "a.b", "self"]) | st.text(max_size=5))
-            ] = draw(values)
+            ] = copy.deepcopy(draw(values))
         elif how == "plugin":
             group = draw(st.sampled_from(["attacks", "defenses", "datasets"]))
             kind = draw(st.sampled_from(sorted(plugins.available(group))))
             keys = sorted(set(plugins.load(group, kind).model_fields) - {"kind", "source", "partition"})
-            drawn = {key: draw(values) for key in draw(st.lists(st.sampled_from(keys), max_size=2))} if keys else {}
+            drawn = (
+                {key: copy.deepcopy(draw(values)) for key in draw(st.lists(st.sampled_from(keys), max_size=2))}
+                if keys
+                else {}
+            )
             if group == "datasets":
                 document["data"] = {"source": kind, **drawn}
             else:

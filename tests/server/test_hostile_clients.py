@@ -221,6 +221,7 @@ REGISTER = {
     "below 0": node(**{"partition-id": -1}),
     "another's": node(**{"partition-id": 0}),
     "text": node(**{"partition-id": "x"}),
+    "beyond all": node(**{"partition-id": 10**9}),
     "true": node(**{"partition-id": True}),
     "none": node(**{"partition-id": None}),
     "no record": lambda reply, message: Message(RecordDict(), reply_to=message),
@@ -233,6 +234,7 @@ REGISTER = {
 
 
 def test_whoever_registers_badly_takes_no_part(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(roles.load("server", "registration"), "QUIET_SECONDS", 0.1)
     scenario = running(monkeypatch, REGISTER, "query.register", tiny)
     inline.train(scenario, tmp_path / "run")
     progress, _ = outcome(tmp_path / "run")

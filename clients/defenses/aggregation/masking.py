@@ -2,7 +2,7 @@
 
 Bonawitz et al. 2017, section 4.1: clients i < j share a secret from which both draw the same mask; i adds it, j
 subtracts it, modulo 2^64, so that a masked update is uniformly random and only the cohort's sum carries information.
-The key agreement and the recovery from drop-outs are left out: the shared secrets come from the scenario's seed, which
+The key agreement and the recovery from drop-outs are left out: the shared secrets come from the run's secret, which
 no attack is given, and a round in which a client fails has no usable sum.
 """
 

@@ -77,6 +77,7 @@ class DistributedNoise(Defense):
             neighbors="replace-one",
             mechanism=self.kind,
             budget=self.epsilon,
+            shares=self.honest * taken.cohort,
         )
         relied = None if self.noise_multiplier is None else self.noise_multiplier * math.sqrt(self.honest)
         if relied is None and self.epsilon is None:

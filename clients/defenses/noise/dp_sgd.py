@@ -36,6 +36,8 @@ from ...training.plain_sgd import drawn
 class DpSgd(Defense):
     """Replaces local training by DP-SGD. Guarantees epsilon per record, over all rounds.
 
+    A step's sum is divided by a public number, not by the client's count of records. That count itself, from which the
+    number of steps and the sampling rate follow, is sent in the clear and no part of the guarantee.
     Costs the gradient of each record (about 6 times the time of a step) and no bytes.
     """
 
@@ -65,10 +67,10 @@ class DpSgd(Defense):
         """Return DP-SGD in the place of any training."""
         return self._train
 
-    def clipping(self, taken: Participation) -> Clipping | None:
+    def clipping(self, taken: Participation) -> Clipping:
         """Clipping norm and noise, for clients that are trained in one stacked tensor."""
         (charged,) = self.privacy_events(taken)
-        return Clipping(self.clip, charged.noise_multiplier, self.guard)
+        return Clipping(self.clip, charged.noise_multiplier, self.guard, float(taken.divisor or taken.batch_size))
 
     def privacy_events(self, taken: Participation) -> tuple[PrivacyEvent, ...]:
         """One Poisson-sampled Gaussian mechanism per local step."""
@@ -92,14 +94,13 @@ class DpSgd(Defense):
         return RecordExposure(charged.noise_multiplier, ((1.0, 1), (charged.sampling_rate, rounds - 1)))
 
     def known(self, taken: Participation) -> dict[str, Any]:
-        """The parameters, with the calibrated noise multiplier."""
-        return {**self.model_dump(), "noise_multiplier": self.privacy_events(taken)[0].noise_multiplier}
+        """The parameters, with the calibrated noise multiplier and the number that sums are divided by."""
+        promised = self.clipping(taken)
+        return {**self.model_dump(), "noise_multiplier": promised.noise_multiplier, "divisor": promised.divisor}
 
     def _train(self, job: Job) -> Update:
-        settings, records = job.training, len(job.inputs)
-        batch_size = min(settings.batch_size, records)
+        settings, promised = job.training, self.clipping(job.taken)
         start = {name: weight.detach().clone() for name, weight in job.network.named_parameters()}
-        (charged,) = self.privacy_events(job.taken)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's warnings about hooks, which do not concern the user
             ghost = self.mode == "ghost"
@@ -115,9 +116,9 @@ class DpSgd(Defense):
                     momentum=settings.momentum,
                     weight_decay=settings.weight_decay,
                 ),
-                noise_multiplier=charged.noise_multiplier,
+                noise_multiplier=promised.noise_multiplier,
                 max_grad_norm=self.clip,
-                expected_batch_size=batch_size,
+                expected_batch_size=promised.divisor,
                 generator=torch_stream(job.rng),
             )
             for batch in job.batches:

@@ -73,6 +73,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 class Bank(Dataset):
     """Synthetic loan applicants with the label `default`, as many as asked."""
 
+    outsiders_know = ("age", "sex")  # as voters' and residents' registers have; blood type and the rest they do not
     people = "loan records"
 
     source: Literal["bank"]

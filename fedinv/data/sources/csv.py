@@ -52,7 +52,7 @@ class Csv(Dataset):
     person: str | None = None
     """Name of a column that is the same in all rows of a person: a client then holds all of a person's rows, and people
     are counted, not rows. It is never trained on. An epsilon per record protects one row: it is also given for all rows
-    of a person, by group privacy. Default: each row is a person."""
+    of a person. Default: each row is a person."""
     records: int | None = Field(default=None, ge=2)
     """Number of rows to use, drawn at random, with `person` all rows of a person or none. Default: all of them."""
     delimiter: Literal[",", ";", "\t", "|"] = ","
@@ -70,6 +70,16 @@ class Csv(Dataset):
     where day and month may be swapped."""
     bounds: Literal["value", "missing"] = "value"
     """Meaning of a bound among numbers, such as "<5" or "90+": the number itself ("value") or no value ("missing")."""
+
+    dictionary: Path | None = None
+    """Path of a public data dictionary (TOML): ranges and categories of every column and the label, which then reveal
+    nothing of the records. Numbers outside are clipped, categories outside refused or mapped to one that is named
+    `other`. Default: the server gets exact ranges, means and frequencies, which no privacy guarantee covers."""
+
+    @property
+    def declared_in(self) -> Path | None:
+        """The dictionary's file."""
+        return self.dictionary
 
     @classmethod
     def sample(cls, folder: Path) -> Self:
@@ -189,8 +199,7 @@ class Csv(Dataset):
 def _instead(name: str, file: table_files.Columns) -> str:
     """What to write instead of a column's name that the file does not have; names that may be data are not listed."""
     if file.delimiter is not None:
-        mark = file.delimiter.replace("\t", "\\t")
-        return f', it reads as one column: is data.delimiter right? Write data.delimiter = "{mark}"'
+        return f', it reads as one column: is data.delimiter right? Write data.delimiter = "{file.delimiter}"'
     named = [known for known in file.texts if not table_files.NAMELESS.fullmatch(known)]
     if file.listable:
         return nearest(name, named)

@@ -77,6 +77,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 class Hospital(Dataset):
     """Synthetic hospital stays with the label `readmitted` (within 30 days), for as many patients as asked."""
 
+    outsiders_know = ("age", "sex")  # as voters' and residents' registers have; blood type and the rest they do not
     people = "patient records"
     parties = "hospitals"
 

@@ -10,9 +10,11 @@ from fedinv.attack import Answer, Observation, Question, Sample
 from fedinv.federation.streams import stream
 from fedinv.judge.imputation import Imputation, Known, imputed, right
 from fedinv.judge.questions import Heard, Inference, Setting, column_of
+from fedinv.judge.tally import Tally, tally
 from fedinv.judge.truth import held_out, true_rows
-from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.intervals import share_interval
 from fedinv.results.run import Exhibit, Measure
+from fedinv.results.wording import percent
 from fedinv.task.columns import Categorical, Column
 
 PEOPLE = 500
@@ -59,15 +61,17 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         start += count
     values = right(told.numpy(), truth.numpy(), tolerance)
     guessed = right(guess.values, truth.numpy(), tolerance)
-    measures = [_share(f"right value of {column.name}", values, guessed, guess)]
+    counted = tally([(one.seen.clients, setting.people.person[_rows(setting, one.seen)]) for one in heard])
+    measures = [_share(f"right value of {column.name}", (values, guessed), guess, counted)]
     if isinstance(column, Categorical) and column.width > 1:
         even = _guess(setting, rows, column, at, evenly=True)
         sides = values, right(even.values, truth.numpy(), tolerance)
-        measures.append(_evenly(column, truth.argmax(1).numpy(), sides, even, rng))
+        measures.append(_evenly(column, truth.argmax(1).numpy(), sides, even, counted))
     best = measures[0]
+    share = f"{round((best.value or 0.0) * best.count)} of {best.count}"
     says = (
-        f"told {column.name} of {int(values.sum())} of {best.count} people whose other fields it knew "
-        f"({values.mean():.1%}, guess {guessed.mean():.1%})"
+        f"told {column.name} of {share} people whose other fields it knew "
+        f"({percent(best.value)}, guess {percent(best.prior)})"
     )
     return Inference(says, measures, exhibits=[_exhibit(setting, column, rows, truth, told, values)])
 
@@ -96,11 +100,16 @@ def _guess(setting: Setting, rows: NDArray[np.int64], column: Column, at: slice,
     return imputed(column, rest[rows], known, setting.scenario.judge.tolerance, rng, evenly)
 
 
-def _share(name: str, hit: NDArray[np.bool_], guessed: NDArray[np.bool_], guess: Imputation) -> Measure:
-    hits, total = int(hit.sum()), len(hit)
-    value, prior = float(hit.mean()), float(guessed.mean())
+def _share(name: str, sides: tuple[NDArray[np.bool_], NDArray[np.bool_]], guess: Imputation, counted: Tally) -> Measure:
+    """Share of people whose value is right, by the answers and the guess; people asked about twice count once."""
+    told, guessed = (counted.mean(side.astype(float)) for side in sides)
     return Measure(
-        name=name, value=value, count=total, ci95=clopper_pearson(hits, total), prior=prior, guess=guess.name
+        name=name,
+        value=float(told.mean()),
+        count=counted.people,
+        ci95=share_interval(told, counted.clusters),
+        prior=float(guessed.mean()),
+        guess=guess.name,
     )
 
 
@@ -109,18 +118,18 @@ def _evenly(
     truth: NDArray[np.int64],
     sides: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     guess: Imputation,
-    rng: np.random.Generator,
+    counted: Tally,
 ) -> Measure:
     """Mean accuracy, of the answers and of the guess, over the values that occur: rare ones count as much."""
-    counts = np.bincount(truth, minlength=column.width)
-    weights = 1 / counts[truth]
-    value, prior = (float(np.average(v, weights=weights)) for v in sides)
+    told, guessed = (counted.mean(side.astype(float)) for side in sides)
+    kinds = np.rint(counted.mean(truth.astype(float))).astype(int)
+    weights = 1 / np.bincount(kinds, minlength=column.width)[kinds]
     return Measure(
         name=f"the same, each value of {column.name} counting alike",
-        value=value,
-        count=len(truth),
-        ci95=bootstrap_mean(sides[0].astype(float), weights, rng),
-        prior=prior,
+        value=float(np.average(told, weights=weights)),
+        count=counted.people,
+        ci95=share_interval(told, counted.clusters, weights),
+        prior=float(np.average(guessed, weights=weights)),
         guess=guess.name,
     )
 

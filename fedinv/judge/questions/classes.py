@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.attack import Claim, Observation, Question, Sample
-from fedinv.judge.images import quality
+from fedinv.judge.images import MOST, quality
 from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.questions.samples import samples
 from fedinv.judge.recognition import recognizer
-from fedinv.results.intervals import bootstrap_mean, clopper_pearson
-from fedinv.results.run import Exhibit, Measure, Pair
+from fedinv.results.intervals import clopper_pearson, mean_interval, share_interval
+from fedinv.results.run import Exhibit, Interval, Measure, Pair
 from fedinv.task.columns import Categorical, Image
 from fedinv.task.schema import Schema
 
@@ -120,10 +120,10 @@ def _images(setting: Setting, image: Image, portraits: Portraits, rng: np.random
             ci95=clopper_pearson(hits, total),
             prior=chance,
         ),
-        _mean("PSNR to the class's mean image (dB)", ours.psnr, prior.psnr, rng),
+        _mean("PSNR to the class's mean image (dB)", ours.psnr, prior.psnr, (0.0, MOST)),
     ]
     if not np.isnan(ours.ssim).any():
-        measures.append(_mean("SSIM to the class's mean image", ours.ssim, prior.ssim, rng))
+        measures.append(_mean("SSIM to the class's mean image", ours.ssim, prior.ssim, (-1.0, 1.0)))
     says = (
         f"drew {hits} of {total} classes so that a network of the judge's own, right on {eye.right} of {eye.asked} "
         f"held-out images, takes the picture for the right one ({hits / total:.1%}, chance {chance:.1%})"
@@ -153,7 +153,7 @@ def _table(setting: Setting, portraits: Portraits, rng: np.random.Generator) -> 
             name="fields of the class's mean or mode right",
             value=hits / total,
             count=total,
-            ci95=clopper_pearson(hits, total),
+            ci95=share_interval(right.astype(float).ravel(), np.tile(np.arange(right.shape[1]), len(right))),
             prior=float(guessed.mean()),
         )
     ]
@@ -211,8 +211,8 @@ def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float
     return float(np.corrcoef(left, right)[0, 1])
 
 
-def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], rng: np.random.Generator) -> Measure:
-    ci95 = bootstrap_mean(ours, np.ones(len(ours)), rng)
+def _mean(name: str, ours: NDArray[np.float64], prior: NDArray[np.float64], bounds: Interval) -> Measure:
+    ci95 = mean_interval(ours, bounds=bounds)
     value, guess = float(ours.mean()), float(prior.mean())
     return Measure(name=name, value=value, count=len(ours), ci95=ci95, prior=guess, share=False)
 

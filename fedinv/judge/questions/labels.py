@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedinv.attack import Answer, Observation, Question
 from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import true_rows
-from fedinv.results.intervals import bootstrap_mean
+from fedinv.results.intervals import share_interval
 from fedinv.results.run import Exhibit, Measure
 
 
@@ -43,7 +43,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         name="labels right",
         value=value,
         count=total,
-        ci95=bootstrap_mean(np.array(right), weights, rng),
+        ci95=share_interval(np.array(right), np.array([one.seen.clients[0] for one in heard]), weights),
         prior=prior,
     )
     says = f"counted {value:.1%} of {total} labels right (guess {prior:.1%})"

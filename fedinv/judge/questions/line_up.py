@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
-from fedinv.federation.agreement import round_clients
+from fedinv.federation.agreement import round_senders
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import held_out, true_rows
 from fedinv.privacy.reconstruction_bound import reconstruction_bound
-from fedinv.results.intervals import clopper_pearson
+from fedinv.results.intervals import share_interval
 from fedinv.results.run import Exhibit, Measure
 
 CANDIDATES = 10
@@ -44,7 +44,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     client's last one counts. The measure's bound follows from differential privacy.
     """
     tried, named, bounds, rows = 0, 0, list[float | None](), list[list[str]]()
-    right = list[bool]()
+    right, client = list[bool](), list[int]()
     size = int(getattr(setting.attack, "candidates", CANDIDATES))
     for one in _independent(setting, heard):
         drawn = _drawn(setting, one.seen)
@@ -56,6 +56,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         tried += 1
         named += told == drawn[2]
         right.append(told == drawn[2])
+        client.append(one.seen.clients[0])
         bounds.append(_bound(setting, one.seen, size))
         rows.append([str(one.seen.clients[0]), str(one.seen.last.round), str(drawn[2] + 1), str(told + 1)])
     if tried == 0:
@@ -66,7 +67,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         name=f"the one of {size} who was in the batch",
         value=named / tried,
         count=tried,
-        ci95=clopper_pearson(named, tried),
+        ci95=share_interval(np.array(right, float), np.array(client)),
         prior=1 / size,
         bound=bound,
     )
@@ -123,10 +124,7 @@ def _bound(setting: Setting, seen: Observation, size: int) -> float | None:
     """
     scenario, client = setting.scenario, seen.clients[0]
     federation = scenario.federation
-    cohorts = (
-        round_clients(federation.clients, federation.participants, scenario.seed, r)
-        for r in range(1, seen.last.round + 1)
-    )
+    cohorts = (round_senders(federation, scenario.seed, r) for r in range(1, seen.last.round + 1))
     taken, rounds = scenario.participation(setting.people.held(client)), sum(client in cohort for cohort in cohorts)
     found = []
     for defense in scenario.defenses:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.attack import Answer, Observation, Question, Sample
+from fedinv.data.partition import MOST_GROUPS, Drawn, Iid
 from fedinv.federation.streams import stream
 from fedinv.judge.questions import Heard, Inference, Setting
 from fedinv.judge.truth import held_out, true_rows
@@ -18,6 +19,10 @@ RARE = (0.01, 0.001)
 """False-positive rates at which true positives are reported."""
 FEWEST = 10
 """Smallest number of false positives that a rate must allow: with n others no rate below FEWEST / n is reported."""
+ENOUGH = 50
+"""Records of a client that were not trained on, from which on they alone are the others."""
+RARE_KIND = 0.05
+"""Share of a client's records below which a kind of them may be missing among the others."""
 POINTS = 400
 """Number of points of the ROC curve."""
 RESAMPLES = 1000
@@ -36,9 +41,11 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     for one in heard:
         if isinstance(one.answer, Answer) and len(one.answer.scores):
             rows, belong = _candidates(setting, one.seen)
+            if belong.all() or not belong.any():
+                continue  # nobody to tell members from
             scores.append(one.answer.scores[:, 0].double().numpy())
             member.append(belong)
-            people.append(rows)
+            people.append(setting.people.person[rows])
     if not scores:
         return Inference("told nobody's membership", [])
     score, truth = np.concatenate(scores), np.concatenate(member)
@@ -85,17 +92,55 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
 
 def _candidates(setting: Setting, seen: Observation) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows of the candidates (n,), up to PEOPLE members and PEOPLE others in random order, and who is a member (n,)."""
+    """Rows of the candidates (n,), up to PEOPLE members and PEOPLE others in random order, and who is a member (n,).
+
+    Where clients are unlike, the others are records of the same clients that were not trained on, if there are any, or
+    else held-out records drawn so that they are as like the client's as the held-out ones can be: whoever knows only
+    what is typical of a client must not find its members.
+    """
+    people, rng = setting.people, stream(setting.scenario.seed, "membership", *seen.clients, seen.last.round)
     if seen.last.received:
-        members = true_rows(setting.scenario, setting.people, seen.clients, seen.last.round)
+        members = true_rows(setting.scenario, people, seen.clients, seen.last.round)
     else:
-        members = np.concatenate(setting.people.shares)
-    _, others = held_out(setting.scenario, setting.people)
-    rng = stream(setting.scenario.seed, "membership", *seen.clients, seen.last.round)
+        members = np.concatenate(people.shares)
+    _, others = held_out(setting.scenario, people)
+    if seen.last.received and not isinstance(setting.scenario.data.partition, Iid | Drawn):
+        others = _same_client(setting, seen, others, rng)
     members, others = rng.permutation(members)[:PEOPLE], rng.permutation(others)[:PEOPLE]
     rows = np.concatenate([members, others])
     order = rng.permutation(len(rows))
     return rows[order], (np.arange(len(rows)) < len(members))[order]
+
+
+def _same_client(
+    setting: Setting, seen: Observation, outside: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Records like those of the observed clients that none of the watched rounds used.
+
+    First the clients' own; where those are fewer than ENOUGH, held-out records whose labels and partitioning column
+    are distributed as the clients' are join them.
+    """
+    people, scenario = setting.people, setting.scenario
+    own = np.concatenate([people.shares[client] for client in seen.clients])
+    rounds = range(1, seen.last.round + 1)
+    used = [true_rows(scenario, people, seen.clients, round_) for round_ in rounds]
+    unused = np.setdiff1d(own, np.concatenate(used))
+    if len(unused) >= ENOUGH:
+        return unused
+    partition = scenario.data.partition
+    groups = people.labels.numpy() if people.schema.target is None else np.zeros(len(people.labels))
+    column = str(getattr(partition, "column", ""))
+    if column in people.table.columns:
+        groups = people.table.columns[column]
+    if groups.dtype.kind == "f" or len(np.unique(groups[own])) > MOST_GROUPS:  # a range of numbers
+        groups = (groups >= groups[own].min()) & (groups <= groups[own].max())
+    kinds, shares = np.unique(groups[own], return_counts=True)
+    there = [rng.permutation(outside[groups[outside] == kind]) for kind in kinds]
+    common = shares >= RARE_KIND * shares.sum()
+    scale = min(
+        1.0, *(len(rows) / share for rows, share, is_common in zip(there, shares, common, strict=True) if is_common)
+    )
+    return np.concatenate([unused, *(rows[: round(scale * share)] for rows, share in zip(there, shares, strict=True))])
 
 
 def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ import torch
 from fedinv.attack import Answer, Observation, Question
 from fedinv.judge.questions import Heard, Inference, Setting, column_of
 from fedinv.judge.truth import true_rows
-from fedinv.results.intervals import bootstrap_mean
+from fedinv.results.intervals import mean_interval
 from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 
@@ -56,7 +56,7 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
         name=f"error of the share with {what}",
         value=float(np.mean(off)),
         count=len(off),
-        ci95=bootstrap_mean(np.array(off), np.ones(len(off)), rng),
+        ci95=mean_interval(np.array(off), np.array([one.seen.clients[0] for one in heard])),
         prior=float(np.mean(guessed)),
         lower_leaks=True,
     )

@@ -13,13 +13,18 @@ from fedinv.federation.streams import stream
 from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
 from fedinv.judge.guess import Guesses, strongest
+from fedinv.judge.linking import Register, register
 from fedinv.judge.questions import Finding, Heard, Setting, Tried
+from fedinv.judge.tally import tally
 from fedinv.judge.truth import auxiliary, population_of, true_rows
 from fedinv.judge.verdict import Case, Rates, Verdict
 from fedinv.judge.verdict import judge as judge_cases
 from fedinv.results.ranking import worst_client
 from fedinv.results.run import AttackResult, ClientRate, Control
 from fedinv.scenario.scenario import Scenario
+
+EXPLAINS = 0.5
+"""Mismatch, 0 to 1, up to which a claim counts as verified: what it re-computes explains half of the update or more."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,16 @@ class Reconstruction:
     """Rates over all observations."""
     people: Population
     """All records, and which client holds them."""
+    outside: Register | None
+    """Register in which claims were looked up; None where no column is known elsewhere."""
 
     def result(self, tried: Tried, control: Finding | None) -> AttackResult:
         """Return the entry of results.json, with the rates of the same attack without defenses."""
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-        named = self.people.table.identities is not None
-        clients = _by_client([seen for seen, _ in tried.said], self.verdicts) if tried.target == "client" else []
+        clients = (
+            _by_client([seen for seen, _ in tried.said], self.verdicts, self.people) if tried.target == "client" else []
+        )
         return AttackResult(
             kind=tried.attack.kind,
             variant=tried.variant,
@@ -47,6 +55,7 @@ class Reconstruction:
             observations=len(claims),
             records=sum(len(verdict.case.rows) for verdict in self.verdicts),
             claimed=sum(len(claim.records) for claim in claims),
+            verified=verified(claims),
             seconds=tried.seconds,
             field_accuracy=self.rates.field_accuracy,
             recovered=self.rates.recovered,
@@ -54,9 +63,10 @@ class Reconstruction:
             clients=clients,
             worst=worst_client(clients),
             images=self.rates.images,
-            reidentified=self.rates.reidentified if named else None,
+            reidentified=self.rates.reidentified,
             calibration=calibration(*confidences(self.verdicts)),
-            chance=1 / len(self.people.table) if named else None,
+            chance=1 / len(self.people.table) if self.outside else None,
+            outside_register=self.outside.name if self.outside else None,
             undefended=_control(control.rates) if isinstance(control, Reconstruction) else None,
             mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
             notes=tried.notes,
@@ -65,6 +75,14 @@ class Reconstruction:
     def table(self, tried: Tried) -> pa.Table:
         """Return a row for every true record with its claim."""
         return record_table.table(tried, self.verdicts, self.people)
+
+
+def verified(claims: Sequence[Claim]) -> int:
+    """Number of claimed records whose claim, re-computed, explains the update: no truth is needed to know that.
+
+    A claim that cannot be re-computed is not verified, and neither is one of too few of the records behind an update.
+    """
+    return sum(len(one.records) for one in claims if one.mismatch is not None and one.mismatch <= EXPLAINS)
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
@@ -79,14 +97,19 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
     compared on the same draws.
     """
     cases = [
-        Case(one.answer, true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round))
+        Case(
+            one.answer,
+            true_rows(setting.scenario, setting.people, one.seen.clients, one.seen.last.round),
+            one.seen.clients,
+        )
         for one in heard
         if isinstance(one.answer, Claim)
     ]
     drawn = stream(setting.scenario.seed, "judge")
     guesses = _guesses(setting.scenario, tuple(len(case.rows) for case in cases))
-    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses)
-    return Reconstruction(verdicts, rates, setting.people)
+    outside = register(setting.people, setting.scenario.data.known_elsewhere)
+    verdicts, rates = judge_cases(cases, setting.people, setting.scenario.judge.tolerance, drawn, guesses, outside)
+    return Reconstruction(verdicts, rates, setting.people, outside)
 
 
 @lru_cache(maxsize=4)
@@ -98,7 +121,7 @@ def _guesses(scenario: Scenario, sizes: tuple[int, ...]) -> Guesses:
     return strongest(people.schema, sizes, scenario.judge.tolerance, known, stream(scenario.seed, "guess"))
 
 
-def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list[ClientRate]:
+def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict], people: Population) -> list[ClientRate]:
     """Counts of each client over its observations."""
     found: dict[int, list[Verdict]] = {}
     for one, verdict in zip(seen, verdicts, strict=True):
@@ -106,13 +129,28 @@ def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict]) -> list
     return [
         ClientRate(
             client=client,
-            records=sum(len(verdict.case.rows) for verdict in own),
-            recovered=sum(int(verdict.match.recovered.sum()) for verdict in own),
-            fields=sum(verdict.filled.size for verdict in own),
-            right=round(sum(float(verdict.filled.sum()) for verdict in own)),
+            records=count,
+            recovered=recovered,
+            fields=count * own[0].filled.shape[1],
+            right=right * count * own[0].filled.shape[1],
+            guessed=guessed * count * own[0].filled.shape[1],
         )
         for client, own in sorted(found.items())
+        for count, recovered, right, guessed in [_people(own, people)]
     ]
+
+
+def _people(verdicts: Sequence[Verdict], people: Population) -> tuple[int, int, float, float]:
+    """Numbers of different people and of those ever recovered; mean shares of right fields, of the claims and guess."""
+    counted = tally([(verdict.case.clients, people.person[verdict.case.rows]) for verdict in verdicts])
+    if not counted.people:
+        return 0, 0, 0.0, 0.0
+    ever = counted.ever(np.concatenate([verdict.recovered.astype(float) for verdict in verdicts]))
+    right, guessed = (
+        float(counted.mean(np.concatenate(shares)).mean())
+        for shares in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
+    )
+    return counted.people, round(float(ever.sum())), right, guessed
 
 
 def _control(rates: Rates) -> Control:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fedinv.attack import Sample
 from fedinv.judge.codebook import Layout
 from fedinv.judge.guess import simulated
-from fedinv.results.intervals import bootstrap_mean, clopper_pearson
+from fedinv.results.intervals import clopper_pearson, share_interval
 from fedinv.results.run import Exhibit, Measure
 from fedinv.task.columns import Categorical, Column
 from fedinv.task.schema import Schema
@@ -40,7 +40,7 @@ def samples(
             name="fields of the nearest true record that a sample has",
             value=float(shares.mean()),
             count=len(ours),
-            ci95=bootstrap_mean(shares, np.ones(len(shares)), rng),
+            ci95=share_interval(shares),
             prior=float(guessed.mean() / len(schema.columns)),
         ),
         Measure(

@@ -11,7 +11,10 @@ from fedinv.results.wording import epsilon_text
 
 
 def heat(found: Comparison) -> bytes:
-    """Heat map, PNG, of leakage above a guess, percent, by stack and attack; each cell static left, adaptive right."""
+    """Heat map, PNG, of leakage above a guess, percent, by stack and attack; each cell static left, adaptive right.
+
+    A variant that was not run has an empty cell.
+    """
     rows, attacks = found.rows, found.attacks
     values = np.full((len(rows), 2 * len(attacks)), np.nan)
     weak = np.zeros_like(values, bool)
@@ -19,18 +22,13 @@ def heat(found: Comparison) -> bytes:
         for leak in row.leaks:
             j = 2 * attacks.index(leak.attack) + (leak.variant == "adaptive")
             values[i, j], weak[i, j] = max(0.0, leak.leakage), leak.verdict == "attack too weak"
-        for j in range(0, values.shape[1], 2):  # an attack without a countermeasure gets the same when it adapts
-            if np.isnan(values[i, j + 1]):
-                values[i, j + 1], weak[i, j + 1] = values[i, j], weak[i, j]
-            if np.isnan(values[i, j]):  # a sum is attacked adaptively only
-                values[i, j], weak[i, j] = 0.0, weak[i, j + 1]
 
     def fill(figure: Any) -> None:
         axes = figure.subplots()
         axes.grid(False)
-        axes.imshow(np.nan_to_num(values), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
+        axes.imshow(np.ma.masked_invalid(values), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
-            text = "-" if np.isnan(value) else "weak" if weak[i, j] else f"{100 * value:.0f}"
+            text = "" if np.isnan(value) else "weak" if weak[i, j] else f"{100 * value:.0f}"
             axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=9)
         for j in range(1, len(attacks)):
             axes.axvline(2 * j - 0.5, color="white", linewidth=3)

@@ -14,14 +14,14 @@ from .._numbers import number
 def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
     """Standard deviation of the noise on each coordinate of the update; 0 where the learning rate is withheld.
 
-    Each local step adds lr * clip * noise_multiplier / batch size, which adds up like a random walk (Abadi et al. 2016,
+    Each local step adds lr * clip * noise_multiplier / divisor, which adds up like a random walk (Abadi et al. 2016,
     algorithm 1).
     """
     if knows.lr is None:
         return 0.0
     batch = min(knows.batch_size or last.records, last.records)
     steps = local_steps(replace(knows, epochs=knows.epochs or 1, batch_size=batch), last.records) or 1
-    each = knows.lr * number(defense, "clip") * number(defense, "noise_multiplier") / batch
+    each = knows.lr * number(defense, "clip") * number(defense, "noise_multiplier") / (divisor(defense) or batch)
     return math.sqrt(steps) * each
 
 
@@ -30,6 +30,6 @@ def record_clip(defense: Mapping[str, Any]) -> float:
     return number(defense, "clip") or math.inf
 
 
-def divides_by_batch_size(defense: Mapping[str, Any]) -> bool:
-    """True: Poisson sampling draws a varying number of records, so that the sum is divided by the expected one."""
-    return True
+def divisor(defense: Mapping[str, Any]) -> float:
+    """The public number that sums are divided by, as Poisson sampling draws a varying number of records."""
+    return number(defense, "divisor")

@@ -14,11 +14,11 @@ from fedinv.task.schema import Schema
 from ..distortion import Distortion
 from ..local_training import gradient_weights, known_network, local_steps
 from .chain import Chain, Standard, activation_of, directions
+from .compressed.partial import Partial, coordinates, masks_of
+from .compressed.signs import Signs, absent, read_signs, tells_sizes
 from .network import Network, Statistics, differentiable, normalizations, saturates
 from .objective import Distance, Loss, dense_layers
-from .partial import Partial, coordinates, masks_of
 from .presets import Preset
-from .signs import Signs, absent, read_signs, tells_sizes
 
 Matcher = Chain | Network
 

@@ -17,8 +17,8 @@ from fedinv.attack import Exchange, Knowledge
 from ..activations import Activation, curve
 from ..local_training import Course, course, local_steps
 from .chain import Chain, Direction, Standard, directions
+from .compressed.partial import Coordinates, Partial, coordinates
 from .objective import Dense, Distance, Loss, dense_layers, slopes_of
-from .partial import Coordinates, Partial, coordinates
 
 
 @dataclass(frozen=True)

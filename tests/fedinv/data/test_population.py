@@ -57,7 +57,7 @@ def test_a_run_over_drawn_records_is_judged_against_the_truth(blank_plots, tiny,
     results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
     (found,) = results.attacks
     assert found.recovered.value >= 0.75
-    assert found.reidentified.value >= 0.75
+    assert found.reidentified.value > 5 * found.chance
     assert results.federation.records == 300 * 6
 
 

@@ -107,7 +107,7 @@ def test_an_empty_batch_counts_for_nothing(people, claims):
     _, rates = judge([empty, some], people, 0.319, np.random.default_rng(0))
     assert rates.images.psnr.count == 2
     assert rates.images.psnr.value > 99
-    assert rates.field_accuracy.ci95 == (1, 1)
+    assert rates.field_accuracy.value == rates.field_accuracy.ci95[1] == 1
     assert judge([empty], people, 0.319, np.random.default_rng(0))[1].images is None
 
 

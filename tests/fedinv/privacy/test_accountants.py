@@ -130,3 +130,9 @@ def test_the_steps_that_a_budget_pays_for_are_counted_to_the_last():
 
     assert cost(steps) <= 3.0 < cost(steps + 1)
     assert most_steps(one, 0.01) == 0
+
+
+def test_less_noise_never_costs_less_where_losses_are_large():
+    costs = [composed((event(noise, 0.1, 300),), 1e-5, ROUGH_POINTS) for noise in (0.3, 0.17, 0.15, 0.1, 0.07, 0.05)]
+    assert [one.epsilon for one in costs] == sorted(one.epsilon for one in costs)
+    assert {one.accountant for one in costs} == {"PLD"}

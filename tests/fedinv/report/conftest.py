@@ -12,6 +12,7 @@ from fedinv.data.population import Population
 from fedinv.data.table import Table
 from fedinv.judge import record_table
 from fedinv.judge.calibration import calibration, confidences
+from fedinv.judge.linking import register
 from fedinv.judge.questions import Tried
 from fedinv.judge.verdict import Case, judge
 from fedinv.results.run import AttackResult, FederationResult, LeftOutClient, Privacy, Results, Undefended, Utility
@@ -86,7 +87,8 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         )
         claims.append((Observation(clients, (Exchange(1, {}, {}, len(rows)),)), claim))
         cases.append(Case(claim, rows))
-    verdicts, rates = judge(cases, who, 0.319, rng)
+    outside = register(who, who.schema.names)
+    verdicts, rates = judge(cases, who, 0.319, rng, outside=outside)
     tried = Tried(model, variant, target, tuple(claims), 1.5)
     result = AttackResult(
         kind=kind,
@@ -103,6 +105,7 @@ def attack(who: Population, kind: str, variant: str, noise: float, share: float,
         reidentified=rates.reidentified,
         calibration=calibration(*confidences(verdicts)),
         chance=1 / len(who.table),
+        outside_register=outside.name,
         mismatch=0.02,
         notes=[f"a note {HOSTILE}"],
     )

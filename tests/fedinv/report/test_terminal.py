@@ -59,7 +59,7 @@ def test_a_run_of_long_names(printed, fabricate):
     assert sum(line.startswith("gradient-matching ") for line in lines) == 2
     assert sum(line.startswith("generative-prior ") for line in lines) == 2
     said = words(lines)
-    for word in ("traced by", "fields right", "recovered", "variant", "theory:", "guess", "records"):
+    for word in ("traced to", "fields right", "recovered", "variant", "theory:", "guess", "records"):
         assert word in said
     for found in results.attacks:
         assert f"{found.recovered.value:.1%}" in said

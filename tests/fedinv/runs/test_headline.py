@@ -40,20 +40,22 @@ def attack(recovered=0, fields=0.41, traced=None, records=64, target="client", g
         exact=rate(0, records),
         reidentified=None if traced is None else rate(traced, records),
         chance=None if traced is None else 1 / 2000,
+        outside_register=None if traced is None else "a register of all 2000 people with age and sex",
     )
 
 
 def test_leaked():
     said = headline(declared(), [attack(63, 0.99, 63)], NONE, UTILITY, "patient records", "hospitals")
     assert said == (
-        "From one update of each of 4 of 20 hospitals, the server rebuilt 63 of 64 patient records in full and traced "
-        "63 to the right person by name; a guesser without the updates rebuilds none."
+        "From one update of each of 4 of 20 hospitals, the server rebuilt 63 of 64 patient records in full; a "
+        "register of all 2000 people with age and sex then names the right person for 98.4 % of them; a guesser "
+        "without the updates rebuilds none."
     )
 
 
 def test_the_worst_client_is_named_where_the_rate_over_all_hides_it():
     clients = [
-        ClientRate(client=client, records=records, recovered=got, fields=10, right=got)
+        ClientRate(client=client, records=records, recovered=got, fields=10, right=got, guessed=0)
         for client, records, got in ((0, 82, 0), (3, 19, 19))
     ]
     one = attack(19, records=101, observations=2).model_copy(update={"clients": clients, "worst": clients[1]})
@@ -83,18 +85,19 @@ def test_defended():
 def test_each_number_is_the_worst_over_all_attacks():
     attacks = [attack(0, 0.41, 0), attack(1, 0.42, 2), attack(0, 0.77, 40), attack(0, 0.41, 0, claimed=0)]
     said = headline(declared(), attacks, NONE, UTILITY)
-    assert "rebuilt 1 of 64 records in full and traced 40 to" in said
+    assert "rebuilt 1 of 64 records in full; a register of all 2000 people with age and sex then names the" in said
+    assert "right person for 62.5 % of them" in said
     assert "knows more than a guesser (77.0 % right, guess 41.0 %)" in said
     assert headline(declared(), attacks[::-1], NONE, UTILITY) == said
 
 
 def test_names_count_though_no_record_is_whole():
     said = headline(declared(), [attack(0, 0.41, 30)], NONE, UTILITY)
-    assert "rebuilt none of 64 records in full but traced 30 of 64 to the right person by name" in said
+    assert "the right person for 46.9 % of them" in said
 
 
 def test_names_no_better_than_chance_are_not_a_finding():
-    assert "traced" not in headline(declared(), [attack(0, 0.41, 0)], NONE, UTILITY)
+    assert "register" not in headline(declared(), [attack(0, 0.41, 0)], NONE, UTILITY)
 
 
 def test_a_lead_within_the_interval_is_not_called_knowledge():

@@ -2,9 +2,10 @@ import pytest
 
 from fedinv import compare, run
 from fedinv.errors import RequestError
-from fedinv.runs.price import payable, price
+from fedinv.runs.price import payable, price, spent
 from fedinv.scenario import loads
 from fedinv.storage import files
+from fedinv.storage.run_folder import RunFolder
 
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = {}\n'
 
@@ -64,3 +65,44 @@ def test_a_comparison_with_a_budget_that_pays_no_round_is_refused_before_anythin
     with pytest.raises(RequestError, match=r"^clip-noise:.*first round costs"):
         compare(loads(tiny), defenses=stacks, attacks=["exact"], out=tmp_path / "a/b", jobs=1, progress=False)
     assert not (tmp_path / "a/.cells").exists()
+
+
+def shared_noise(tiny):
+    return loads(
+        tiny.replace("clients = 4\n", "clients = 20\n").replace("records = 200", "records = 400")
+        + '[[defenses]]\nkind = "distributed-noise"\nepsilon = 8.0\n[[defenses]]\nkind = "secagg-plus"\n'
+    )
+
+
+def test_noise_of_clients_that_dropped_out_is_charged_as_missing_whatever_the_engine(tiny, tmp_path):
+    scenario = shared_noise(tiny)
+    (event,) = scenario.defenses[0].privacy_events(scenario.participation(6))
+    left_out = [{"round": r, "client": c, "reason": "is away"} for r in (1, 2, 3) for c in range(12)]
+    folder = RunFolder(tmp_path)
+    files.write_json(folder.ledger, {"clients": {str(c): [{**vars(event), "steps": 3}] for c in range(20)}})
+    progress = {"round": 3, "bytes_up": 0, "used": 24, "seconds": 1.0, "left_out": left_out}
+    files.write_json(folder.progress, progress)
+    found = spent(scenario, folder)
+    assert price(scenario).epsilon == pytest.approx(8.0, rel=0.01)
+    assert found.epsilon == pytest.approx(14.1, abs=0.2)
+    assert "lacked the noise of clients that dropped out" in found.note
+
+
+def test_what_the_server_gets_beside_the_guarantee_is_said_with_it(tiny, tmp_path):
+    done = run(loads(tiny + NOISE.format(6.0)), out=tmp_path / "run", progress=False)
+    privacy = done.results.privacy
+    assert privacy.excludes == ["the data dictionary", "record counts"]
+    assert "the guarantee excludes the data dictionary and record counts" in privacy.note
+    assert "per client, which excludes the data dictionary and record counts" in done.results.headline
+    assert "the guarantee excludes the data dictionary and record counts" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_person_of_several_rows_is_said_to_cost_more(tmp_path):
+    lines = [f"p{i // 3},{i % 50},{['no', 'yes'][i % 2]}" for i in range(120)]
+    (tmp_path / "rows.csv").write_text("\n".join(["who,age,ill", *lines]) + "\n")
+    table = f'data = {{ source = "csv", path = "{tmp_path}/rows.csv", label = "ill", person = "who" }}\n'
+    rest = 'federation = { clients = 3, rounds = 2 }\ntraining = { algorithm = "fedavg" }\n'
+    found = price(loads('name = "rows"\n' + table + rest + '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 2.0\n'))
+    assert found.rows == 3
+    assert found.person > 2 * found.epsilon
+    assert "for all of a person's rows, up to 3, epsilon is" in found.note

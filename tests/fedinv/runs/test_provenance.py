@@ -189,12 +189,13 @@ def test_an_assessment_of_other_settings_is_refused_in_the_same_folder(table, tm
     plain = Variation("as it is", "the scenario as it is", {})
     monkeypatch.setattr("fedinv.studies.assess.variations", lambda _: iter([plain]))
     scenario = declared(table)
-    (leak,) = assess(scenario, tmp_path / "a", 1, lambda _: None)
+    (leak,) = assess(scenario, tmp_path / "a", 1, lambda _: None, scenario.attacks)
     when = (tmp_path / "a" / "00" / "ledger.json").stat().st_mtime_ns
-    assert assess(scenario, tmp_path / "a", 1, lambda _: None) == [leak]
+    assert assess(scenario, tmp_path / "a", 1, lambda _: None, scenario.attacks) == [leak]
     assert (tmp_path / "a" / "00" / "ledger.json").stat().st_mtime_ns == when
+    other = declared(table, **{"hidden = [64]": "hidden = [32]"})
     with pytest.raises(RequestError, match="a: was made from another scenario; name another folder"):
-        assess(declared(table, **{"hidden = [64]": "hidden = [32]"}), tmp_path / "a", 1, lambda _: None)
+        assess(other, tmp_path / "a", 1, lambda _: None, other.attacks)
 
 
 def test_an_audit_of_another_noise_is_refused_in_the_same_folder(tmp_path, tiny):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,9 @@ import torch
 from fedinv import plugins
 from fedinv.attack import Attack, Claim, Exchange, Observation
 from fedinv.errors import RunError
-from fedinv.runs import attack_runner
-from fedinv.runs.context import Grants, TrainedRun
+from fedinv.federation.streams import sealed_stream, stream
+from fedinv.runs import attack_runner, run
+from fedinv.runs.context import Grants, TrainedRun, with_secret
 from fedinv.runs.wall import WallError, is_visible, wall
 from fedinv.scenario.reading import loads
 from fedinv.storage.run_folder import RunFolder
@@ -58,6 +60,80 @@ class Looking(Attack):
                 assert "seed" not in inside
                 todo += [*inside.values()]
         return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"{len(reached)} objects",))
+
+
+class Subtracting(Attack):
+    """Takes the noise off that clients would draw from each seed that it can think of, and keeps what is left."""
+
+    kind: str = "subtracting"
+    std: float
+
+    def run(self, seen, knows, rng, progress):
+        last, client = seen.last, seen.clients[0]
+        guesses = {int(word) for word in rng.bit_generator.seed_seq.entropy} | set(range(300))
+        least = min(self._left(last, seed, client) for seed in guesses)
+        whole = float(torch.cat([t.flatten() for t in last.received.values()]).norm())
+        return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"{least} {whole}",))
+
+    def _left(self, last, seed, client):
+        # streams.stream, which the wall hides and anyone may copy
+        names = f"protect/0/{client}/{last.round}"
+        size = -(-seed.bit_length() // 32) * 4 or 4
+        words = np.frombuffer(seed.to_bytes(size, "little") + sha256(names.encode()).digest(), np.uint32)
+        drawn = np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+        noise = torch.Generator().manual_seed(int(drawn.integers(2**63)))
+        rest = [t - self.std * torch.randn(t.shape, generator=noise) for t in last.received.values()]
+        return float(torch.cat([t.flatten() for t in rest]).norm())
+
+
+NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 5.0\nclip = 0.1\n'
+PINNED = 'secret = "00112233445566778899aabbccddeeff"\n'
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_attack_that_knows_every_seed_cannot_take_the_noise_off(tiny, tmp_path, pinned):
+    scenario = loads((tiny if pinned else tiny.replace(PINNED, "")) + NOISE)
+    run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
+    folder = RunFolder(tmp_path / "run")
+    trained = TrainedRun(with_secret(scenario, folder), folder)
+    plan = attack_runner.control_plan(Subtracting(std=0.5))
+    for _, claim in attack_runner.run_attack(trained, plan, Grants(), lambda _: None).said:
+        least, whole = map(float, claim.notes[0].split())
+        assert least > 1.2 * whole  # a wrong guess adds as much noise as is there; the right one leaves 0.1
+    # the attack's method is right: the clients' own seed takes all noise off
+    for seen in trained.seen:
+        assert Subtracting(std=0.5)._left(seen.last, trained.scenario.hidden, seen.clients[0]) <= 0.1 + 1e-4
+
+
+class Drawing(Attack):
+    """Says what its generator holds and draws."""
+
+    kind: str = "drawing"
+
+    def run(self, seen, knows, rng, progress):
+        return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(f"{list(rng.bit_generator.seed_seq.entropy)}",))
+
+
+def test_the_generator_of_an_attack_follows_from_no_seed_that_can_be_tried(tiny, tmp_path):
+    ((_, claim),) = _attack(tiny, tmp_path, Drawing()).said
+    for seed in range(300):
+        for tried in (sealed_stream(seed, "attack", "drawing", 0, 1), stream(seed, "attack", "drawing", 0, 1)):
+            assert claim.notes[0] != f"{list(tried.bit_generator.seed_seq.entropy)}"
+
+
+def test_each_run_has_a_secret_of_its_own_that_only_its_owner_reads_and_that_is_kept(tiny, tmp_path):
+    scenario = loads(tiny.replace(PINNED, ""))
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    first = with_secret(scenario, one)
+    assert first.secret != with_secret(scenario, two).secret
+    assert with_secret(scenario, one) == first
+    assert first.hidden != first.model_copy(update={"seed": 4}).hidden
+    assert one.secret.stat().st_mode & 0o077 == 0
+    assert first.undefended().secret == first.secret
+    assert with_secret(loads(tiny), one).secret == PINNED.split('"')[1]
+    one.secret.write_text("gone")
+    with pytest.raises(RunError, match="secret: is damaged"):
+        with_secret(scenario, one)
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,10 @@ def test_what_a_defense_gets_wrong_in_the_scenario_names_its_file_and_line(tiny,
     else:
         with pytest.raises(RunError, match=r"^defense 'top-k' failed at .*top_k\.py: ZeroDivisionError: its own$"):
             loads(text).knowledge(None, adaptive=True)
+
+
+@pytest.mark.parametrize("kind", [[[]], {"a": 1}, 5, 1.5, True])
+def test_an_unknown_key_with_any_value_is_named(tiny, kind):
+    document = loads(tiny).model_dump(mode="json", exclude_none=True)
+    with pytest.raises(RequestError, match="kind: unknown key"):
+        parse({**document, "kind": kind}, "x")

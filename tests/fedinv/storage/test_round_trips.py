@@ -25,7 +25,7 @@ from fedinv.storage import claims, documents, files, observations
 from fedinv.task.columns import Categorical, Continuous, Image
 from fedinv.task.schema import Schema
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.floats(-1e15, 1e15)
 TEXT = st.text(max_size=20)
 
 
@@ -56,7 +56,9 @@ def values(annotation: Any, metadata: tuple = ()) -> st.SearchStrategy:
     low = next((one.ge for one in bounds if hasattr(one, "ge")), None)
     high = next((one.le for one in bounds if hasattr(one, "le")), None)
     plain = {str: TEXT, bool: st.booleans(), int: st.integers(low or 0, high or 10**9)}
-    return plain[annotation] if annotation in plain else st.floats(low, high, allow_nan=False, allow_infinity=False)
+    if annotation in plain:
+        return plain[annotation]
+    return st.floats(-1e15 if low is None else low, 1e15 if high is None else high)
 
 
 def models(model: type[BaseModel]) -> st.SearchStrategy:

@@ -5,10 +5,12 @@ from markupsafe import escape
 
 from fedinv.report.assessment_page import render
 from fedinv.results.assessment import VariationLeak, change
-from fedinv.results.run import Rate, Utility
+from fedinv.results.intervals import clopper_pearson
+from fedinv.results.run import AttackResult, Rate, Utility
 from fedinv.scenario.reading import loads, read
-from fedinv.studies.assess import assess, most_helpful, variations, varied
-from fedinv.studies.findings import assessment
+from fedinv.studies.assess import _records, _strongest, assess, most_helpful, variations, varied
+from fedinv.studies.attack_choice import choice
+from fedinv.studies.findings import _help, assessment
 
 pytestmark = pytest.mark.usefixtures("blank_plots")
 
@@ -39,7 +41,7 @@ def test_each_variation_changes_one_thing_and_holds():
     assert {one.axis for one in found} == {"as it is", "model", "training", "data", "attacker", "defense"}
     plain = scenario.model_dump(mode="json")
     for one in found:
-        other = varied(scenario, one).model_dump(mode="json")
+        other = varied(scenario, one, scenario.attacks).model_dump(mode="json")
         tables = {key.split(".")[0] for key in one.changes}
         assert {key for key in plain if plain[key] != other[key]} <= tables | {"attacks"}
         assert all(plain[table] != other[table] for table in tables)
@@ -48,7 +50,7 @@ def test_each_variation_changes_one_thing_and_holds():
 @pytest.mark.parametrize("name", ["bank-dp", "digits", "own-table-regression", "hospital-secure-aggregation"])
 def test_scenarios_of_any_kind_can_be_varied(name):
     scenario = read(name)
-    assert len([varied(scenario, one) for one in variations(scenario)]) >= 3
+    assert len([varied(scenario, one, scenario.attacks) for one in variations(scenario)]) >= 3
 
 
 def test_a_change_has_an_interval_that_covers_the_difference():
@@ -56,6 +58,48 @@ def test_a_change_has_an_interval_that_covers_the_difference():
     assert apart == -1
     assert low <= -1 <= high < -0.9
     assert change(rate(30), rate(30))[1][0] < 0 < change(rate(30), rate(30))[1][1]
+
+
+def judged(kind, got, fields):
+    return AttackResult(
+        kind=kind,
+        variant="static",
+        target="client",
+        parameters={},
+        observations=1,
+        records=16,
+        claimed=got,
+        seconds=1,
+        field_accuracy=Rate(value=fields, count=160, ci95=(fields, fields), prior=0.4),
+        recovered=rate(got, 16),
+        exact=rate(0, 16),
+    )
+
+
+def test_a_change_is_worth_what_the_strongest_of_all_attacks_leaves():
+    found = [judged("exact", 0, 0.4), judged("gradient-matching", 12, 0.9)]
+    records = _records(found)
+    assert (records.value, _strongest(found)) == (12 / 16, "gradient-matching, static")
+    assert records.ci95[0] < clopper_pearson(12, 16)[0]  # of the larger of two
+    assert _records([]) is None
+    assert _strongest([judged("exact", 0, 0.4)]) is None
+
+
+def test_what_is_recommended_says_what_it_leaves_and_that_it_guarantees_nothing():
+    silent, telling = (
+        leak(0, change=change).model_copy(
+            update={"fields": Rate(value=right, count=160, ci95=(right - 0.05, right + 0.05), prior=0.4)}
+        )
+        for change, right in (("silent", 0.4), ("telling", 0.8))
+    )
+    assert most_helpful([leak(64), telling, silent]).change == "silent"
+    said = _help([leak(64), telling])
+    assert "telling, 64 of 64 to 0 of 64 records" in said
+    assert "but 80.0 % of the fields are still told (guess 40.0 %); it guarantees nothing" in said
+    assert "nothing beyond a guess" in _help([leak(64), silent])
+    assert "guaranteed is epsilon 8" in _help(
+        [leak(64), silent.model_copy(update={"guarantee": "guaranteed is epsilon 8"})]
+    )
 
 
 def test_what_helps_most_is_measurable_and_costs_least():
@@ -71,16 +115,17 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     some = [one for one in variations(scenario) if one.axis in ("as it is", "data", "defense")]
     monkeypatch.setattr("fedinv.studies.assess.variations", lambda _: some)
     shares = []
-    leaks = assess(scenario, tmp_path, 1, shares.append)
+    tried = choice(scenario, ["exact", "membership:method=loss"], only=True)
+    leaks = assess(scenario, tmp_path, 1, shares.append, tried.attacks)
     assert leaks[0].axis == "as it is"
     assert leaks[0].records.value > 0.9
     assert shares[-1] == 1.0
-    found = assessment(scenario, tmp_path, leaks)
+    found = assessment(scenario, tmp_path, leaks, tried)
     assert any("DP-SGD" in said for said in found.findings)
     page = render(found, tmp_path).read_text()
     assert all(escape(one.change) in page for one in leaks)
     assert (tmp_path / leaks[1].run / "report.html").is_file()
-    again = assess(scenario, tmp_path, 1, lambda _: None)  # what is done is read, not run again
+    again = assess(scenario, tmp_path, 1, lambda _: None, tried.attacks)  # what is done is read, not run again
     assert again == leaks
     assert json.loads(found.model_dump_json())["scenario"] == "tiny"
 
@@ -88,16 +133,16 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("hospital", ["exact", "model-inversion", "membership"]),
-        ("digits", ["gradient-matching", "membership"]),
-        ("faces-inversion", ["exact", "membership"]),
+        ("hospital", ["exact", "gradient-matching", "dp-aware", "membership", "model-inversion", "row-space"]),
+        ("digits", ["gradient-matching", "dp-aware", "membership"]),
     ],
 )
 def test_the_quick_attacks_that_suit_the_model_are_run(name, kinds):
     scenario = read(name)
     whole, *_, other = variations(scenario)
-    assert list(dict.fromkeys(attack.kind for attack in varied(scenario, whole).attacks)) == kinds
-    columns = [attack.column for attack in varied(scenario, other).attacks if attack.asks == "attribute"]
+    tried = choice(scenario, quick=True).attacks
+    assert list(dict.fromkeys(attack.kind for attack in varied(scenario, whole, tried).attacks)) == kinds
+    columns = [attack.column for attack in varied(scenario, other, tried).attacks if attack.asks == "attribute"]
     assert len(columns) == kinds.count("model-inversion")
 
 
@@ -105,7 +150,7 @@ def test_defenses_are_tried_in_the_settings_that_they_name(tiny):
     scenario = loads(tiny)
     tried = [one for one in variations(scenario) if one.axis == "defense"]
     assert [one.change for one in tried] == ["DP-SGD, noise 1, clip 1", "secure aggregation (masking)"]
-    (noisy,) = varied(scenario, tried[0]).defenses
+    (noisy,) = varied(scenario, tried[0], ()).defenses
     known = noisy.known(scenario.participation(6))
     assert (known["noise_multiplier"], known["clip"]) == (1.0, 1.0)
     alone = loads(tiny.replace("clients = 4", "clients = 1").replace("clients = 2", "clients = 1"))

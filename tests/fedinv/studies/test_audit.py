@@ -25,7 +25,7 @@ def audited(name, tmp_path, *settings):
     ("name", "settings"),
     [
         ("redteam-half-noise", ()),
-        ("redteam-sensitivity", ()),
+        ("redteam-sensitivity", ("audit.clients=200",)),
         ("redteam-per-round", ()),
         ("redteam-flower-local-dp", ("federation.rounds=20", "audit.clients=40")),
         ("redteam-overflow", ("federation.clients=40", "federation.rounds=4")),

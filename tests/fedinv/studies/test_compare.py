@@ -4,10 +4,12 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
 from fedinv.scenario.reading import loads
 from fedinv.studies import compare as comparing
+from fedinv.studies.attack_choice import choice
 from fedinv.studies.defense_sets import stacks, usual
 from fedinv.studies.workers import Workers
 
@@ -48,12 +50,28 @@ def test_a_knob_of_the_training_is_a_stack_too(tiny):
 
 
 def test_attacks_default_to_the_scenarios_and_row_space(tiny):
-    found = comparing.attacks_of(loads(tiny + EXACT), [])
-    assert [attack.kind for attack in found] == ["exact", "row-space"]
-    (one,) = comparing.attacks_of(loads(tiny), ["gradient-matching:restarts=3"])
-    assert one.restarts == 3
+    found = choice(loads(tiny + EXACT))
+    kinds = [attack.kind for attack in found.attacks]
+    assert kinds[0] == "exact"
+    assert {"gradient-matching", "row-space", "membership", "model-inversion"} <= set(kinds)
+    assert set(kinds).isdisjoint(found.not_tried)
+    assert {*kinds, *found.not_tried} == set(plugins.loaded("attacks"))
+    beside = choice(loads(tiny + EXACT), ["gradient-matching:restarts=3"]).attacks
+    assert (beside[0].restarts, {"exact", "row-space"} <= {attack.kind for attack in beside}) == (3, True)
     with pytest.raises(RequestError, match="did you mean 'exact'"):
-        comparing.attacks_of(loads(tiny), ["exakt"])
+        choice(loads(tiny), ["exakt"])
+
+
+def test_only_what_is_named_or_all_there_is(tiny):
+    only = choice(loads(tiny + EXACT), ["gradient-matching:restarts=3"], only=True)
+    assert [attack.kind for attack in only.attacks] == ["gradient-matching"]
+    assert "left out" in only.not_tried["exact"]
+    every = choice(loads(tiny), ["all"])
+    assert {attack.kind for attack in every.attacks} == set(plugins.loaded("attacks"))
+    assert not every.not_tried
+    assert next(a for a in every.attacks if a.kind == "gradient-matching").restarts is None
+    quick = choice(loads(tiny + '[[attacks]]\nkind = "gradient-matching"\n'), quick=True)
+    assert quick.attacks[0].restarts is not None
 
 
 def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path):
@@ -61,8 +79,8 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     folder, chosen = tmp_path / "one", stacks(["clip-noise", "dropout:rate=0.0", "soteria:layer=7"])
 
     def compare(defenses, attacks, seeds, where, jobs):
-        chosen = comparing.attacks_of(scenario, attacks)
-        plan = comparing.Plan(scenario, defenses, chosen, seeds)
+        chosen = choice(scenario, attacks, only=True)
+        plan = comparing.Plan(scenario, defenses, chosen.attacks, chosen.not_tried, seeds)
         return comparing.compare(plan, 0.02, where, Workers(jobs), lambda *now: under_way.append(now))
 
     under_way = []
@@ -83,7 +101,9 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     assert idle.bytes_ratio == 1
     assert {one.defenses for one in found.dominated} <= {"dropout:rate=0.0", "clip-noise"}
 
+    assert (noisy.not_adapted, plain.not_adapted, plain.worst.client.recovered) == ({}, {}, 12)
     page = report.write(found, folder).read_text()
+    assert f"row-space: {found.not_tried['row-space']}" in " ".join(page.split()).replace("gradient-matching, ", "")
     assert found.recommendation.split(";")[0] in page
     assert json.loads((folder / "comparison.json").read_text())["seeds"] == [3, 4]
     rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
@@ -119,9 +139,11 @@ def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():
 
 def test_attacks_run_unasked_only_on_models_that_they_suit(tiny):
     logistic = tiny.replace('kind = "mlp"\nhidden = [32, 16]', 'kind = "logistic"')
-    assert [attack.kind for attack in comparing.attacks_of(loads(logistic + EXACT), [])] == ["exact"]
-    with pytest.raises(RequestError, match="none that rebuilds records"):
-        comparing.attacks_of(loads(logistic), [])
+    found = choice(loads(logistic))
+    assert "exact" in {attack.kind for attack in found.attacks}
+    assert found.not_tried["row-space"] == "do not suit this network"
+    with pytest.raises(RequestError, match="none of them"):
+        choice(loads(logistic), only=True)
 
 
 def test_exact_falls_back_on_nothing_that_is_run_beside_it_unless_asked_to(tiny):
@@ -130,4 +152,4 @@ def test_exact_falls_back_on_nothing_that_is_run_beside_it_unless_asked_to(tiny)
         (["exact", "row-space"], False),
         (["exact:fall_back=true", "row-space"], True),
     ):
-        assert comparing.attacks_of(loads(tiny), texts)[0].fall_back is falls_back
+        assert choice(loads(tiny), texts, only=True).attacks[0].fall_back is falls_back

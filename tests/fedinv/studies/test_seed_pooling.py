@@ -26,6 +26,7 @@ def row(name, leakage, lost, spread=0.001, epsilon=None, **more):
         defenses=name,
         runs=["x"],
         leaks=[leak(leakage, **more)],
+        worst=seed_pooling._worst([leak(leakage, **more)], {}),
         utility=Cost(value=0.8 - lost, ci95=None),
         lost=Cost(value=lost, ci95=(lost - spread, lost + spread)),
         epsilon=epsilon,
@@ -72,7 +73,7 @@ def test_the_recommendation_keeps_to_the_limit_and_leaks_least():
     said = recommendation.recommendation(found, 0.02, "AUC")
     assert said.startswith("At most 2.0 points of AUC: the least leaks with close, and that is 5 % of what a guesser")
     assert "nothing is guaranteed" in said
-    assert "with dear" in recommendation.recommendation(found, 0.5, "AUC")
+    assert "dear withstood" in recommendation.recommendation(found, 0.5, "AUC")
     assert "none of the defenses keeps that; cheap loses 0.0 points" in recommendation.recommendation(
         found, -0.01, "AUC"
     )
@@ -93,9 +94,28 @@ def test_what_helps_nobody_is_not_recommended():
 
 def test_what_would_stop_the_attacks_is_said_with_its_price():
     found = [PLAIN, row("cheap", 0.4, 0.0), row("dp-sgd", 0.0, 0.1, epsilon=3.0, verdict="not measurable")]
-    assert "What leaks nothing measurable costs more: dp-sgd, 10.0 points." in recommendation.recommendation(
-        found, 0.02, "AUC"
+    said = recommendation.recommendation(found, 0.02, "AUC")
+    assert "guarantees something costs more: dp-sgd loses 10.0 points, guaranteed is epsilon 3.0 per record" in said
+
+
+def test_a_heuristic_is_never_said_to_leak_nothing():
+    none = {"verdict": "not measurable", "half": 0.0}
+    found = [PLAIN, row("zeroed", 0.0, 0.0, **none), row("dp-sgd", 0.0, 0.1, epsilon=12.0, **none)]
+    said = recommendation.recommendation(found, 0.02, "AUC", {"gradient-matching": "", "labels": ""})
+    assert "take zeroed" not in said
+    assert (
+        "zeroed withstood: the one attack run on it told nothing measurable beyond a guess (exact (adaptive))" in said
     )
+    assert "a heuristic that guarantees nothing: an attack that was not run may break it" in said
+    assert "With a guarantee: dp-sgd loses 10.0 points, guaranteed is epsilon 12.0 per record (weak" in said
+    assert said.endswith("Not tried, so nothing is known of them: gradient-matching, labels.")
+
+
+def test_what_lies_below_a_guess_leaks_0_percent():
+    found = [PLAIN, row("below", -0.3, 0.0, half=0.05), row("some", 0.4, 0.05)]
+    assert (found[1].worst.leakage, found[1].worst.ci95) == (0.0, (0.0, 0.0))
+    assert found[1].leaks[0].leakage == -0.3
+    assert "0 against 40 % leaked at worst" in recommendation.dominated(found)[0].says
 
 
 def test_an_uncertain_cost_is_said():

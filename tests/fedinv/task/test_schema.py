@@ -158,6 +158,24 @@ def test_no_column_may_stand_beside_an_image():
         Schema(columns=(PHOTO, other), label="y", classes=("no", "yes"))
 
 
+@pytest.mark.parametrize("count", [20, 240])
+def test_one_wrong_entry_does_not_make_every_guess_right(count):
+    salaries = np.random.default_rng(0).normal(3000, 600, count)
+    usual, spoiled = fit_continuous("salary", salaries), fit_continuous("salary", np.append(salaries, 987_654.0))
+    assert spoiled.std == pytest.approx(usual.std, rel=0.4)
+    guess = spoiled.decode(np.array([spoiled.guess]))[0]
+    assert (np.abs(salaries - guess) <= 0.319 * spoiled.std).mean() < 0.5
+    assert spoiled.high == 987_654  # the range is exact
+
+
+def test_without_outliers_the_scale_is_the_standard_deviation():
+    for numbers in (np.random.default_rng(1).exponential(5.0, 200), np.r_[np.zeros(90), np.arange(1.0, 11.0)]):
+        spec = fit_continuous("n", numbers)
+        assert (spec.mean, spec.std) == (numbers.mean(), numbers.std())
+    mostly = np.r_[np.zeros(200), np.arange(1.0, 11.0), 1e9]
+    assert fit_continuous("n", mostly).std < 5
+
+
 def test_no_scores_of_whatever_width_are_no_records():
     schema = Schema(
         columns=(Categorical(name="c", values=("x", "y"), frequencies=(0.5, 0.5)),), label="l", classes=("0", "1")

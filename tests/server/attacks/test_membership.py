@@ -81,6 +81,44 @@ def test_a_persons_gradient_is_found_in_the_update():
     assert _auc(attack.run(seen, knows, np.random.default_rng(0), _quiet).scores) == pytest.approx(0.5, abs=0.15)
 
 
+def _noisy_rounds(people, rounds, std):
+    """Updates of dp-sgd with a clip of 1, one step on all members in each round, and the weights they follow on."""
+    network, exchanges = build(MODEL, SCHEMA.shape, 2, seed=1), []
+    generator = torch.Generator().manual_seed(0)
+    names, weights = zip(*network.named_parameters(), strict=True)
+    for number in range(1, rounds + 1):
+        sent = {name: p.detach().clone() for name, p in zip(names, weights, strict=True)}
+        total = [torch.zeros_like(p) for p in weights]
+        for x, y in zip(people.records[:MEMBERS], people.labels[:MEMBERS], strict=True):
+            each = torch.autograd.grad(cross_entropy(network(x[None]), y[None]), weights)
+            norm = float(torch.cat([g.flatten() for g in each]).norm())
+            total = [t + g * min(1.0, 1 / norm) for t, g in zip(total, each, strict=True)]
+        update = [-0.5 / MEMBERS * (t + std * torch.randn(t.shape, generator=generator)) for t in total]
+        with torch.no_grad():
+            for p, step in zip(weights, update, strict=True):
+                p += step
+        exchanges.append(Exchange(number, sent, dict(zip(names, update, strict=True)), MEMBERS))
+    return tuple(exchanges)
+
+
+def test_who_knows_of_the_noise_adds_up_the_rounds_that_the_others_drown_in():
+    people, attack = _people(), Membership(method="gradient")
+    assert attack.answers("dp-sgd")
+    assert not Membership(method="lira").answers("dp-sgd")
+    known = {"kind": "dp-sgd", "clip": 1.0, "noise_multiplier": 1.0}
+    # a batch size above the records: each round's batch is all of them
+    told = replace(KNOWS, batch_size=MEMBERS + 1, question=Question(people))
+    exchanges = _noisy_rounds(people, 8, 1.0)
+
+    def auc(count, **more):
+        given = replace(told, **more)
+        return _auc(attack.run(Observation((0,), exchanges[:count]), given, np.random.default_rng(0), _quiet).scores)
+
+    static, once, summed = auc(8), auc(1, defenses=(known,)), auc(8, defenses=(known,))
+    assert summed > max(static, once) + 0.05
+    assert summed > 0.7
+
+
 def test_shadows_trained_at_once_are_those_trained_one_by_one():
     people = _people(count=30)
     inside = torch.from_numpy(np.random.default_rng(0).random((3, 30)) < 0.5)

@@ -43,7 +43,7 @@ def attacked(tmp_path, defense, attack, *more):
         # at the default, a tenth, two or three of the four are found, as a processor rounds
         ('kind="top-k",keep=0.05', 'kind="gradient-matching"'),
         ('kind="prune-gradient"', 'kind="gradient-matching"'),
-        ('kind="small-model"', 'kind="gradient-matching"'),
+        ('kind="small-model",keep=0.5', 'kind="gradient-matching"'),
         ('kind="mixup"', 'kind="exact",fall_back=false'),
         ('kind="dropout"', 'kind="exact",fall_back=false'),
         ('kind="precode"', 'kind="exact",fall_back=false'),

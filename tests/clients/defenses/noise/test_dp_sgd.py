@@ -7,6 +7,7 @@ import torch
 from fedinv import roles
 from fedinv.federation.training import Job, Participation, Training
 from fedinv.privacy.claims import epsilon
+from fedinv.scenario import loads
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
@@ -118,3 +119,20 @@ def test_what_another_defense_computes_of_a_batch_is_not_clipped(mode):
     neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6, mode=mode), replace(todo, augment=beside(todo.network)))
     plain = plain_sgd(replace(other, augment=beside(other.network)))
     assert all(torch.allclose(neutral[name], plain[name], atol=1e-6) for name in plain)
+
+
+def test_what_is_sent_tells_nothing_of_a_record_count_by_its_scale():
+    text = """
+name = "small"
+data = { source = "hospital", records = 40 }
+federation = { clients = 3, rounds = 1 }
+training = { algorithm = "fedavg", records_per_client = 4, batch_size = 64 }
+"""
+    scenario, spreads = loads(text), []
+    for records in (3, 4):  # fewer than a batch holds
+        taken = scenario.participation(records)
+        one = replace(job([[]] * 300, size=64), taken=taken)
+        moved = train(DpSgd(noise_multiplier=1.0, clip=0.5), one)
+        spreads.append(float(torch.cat([(t / 0.1).flatten() for t in moved.values()]).std()))
+        assert DpSgd().known(taken)["divisor"] == 4
+    assert spreads[0] == spreads[1] == pytest.approx(300**0.5 * 0.5 / 4, rel=0.2)

@@ -14,7 +14,6 @@ from fedinv.engines.deployment.rehearsal import free_ports
 from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
-from fedinv.studies import compare
 from fedinv.studies.workers import Workers, pool
 
 
@@ -47,7 +46,7 @@ def test_a_comparison_runs_on_a_cluster_and_leaves_its_cells_on_the_shared_disk(
     assert done.returncode == 0, done.stderr
     assert [row["defenses"] for row in json.loads(done.stdout)["rows"]] == ["none"]
     assert "ray" not in done.stderr.lower()
-    assert (compare.cell_folder(loads(tiny), tmp_path / ".cells") / "results.json").is_file()
+    assert len(list((tmp_path / ".cells").glob("*/results.json"))) == 1
 
     with pytest.raises(RequestError, match="--client-cpus 3: no machine has that many, the largest has 2"):
         engine.train(loads(tiny), tmp_path / "out", options=Options(ray_address=address, client_cpus=3))

@@ -70,7 +70,8 @@ def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
     out, shares = run.open_folder(scenario, tmp_path / "ray"), []
     # what a stop left: clients remember nothing of it, so that it has to go
     run.log(RunFolder(out), "training", engine="ray")
-    files.write_json(out / "checkpoint" / "progress.json", {"round": 3})
+    before = {"round": 3, "bytes_up": 1, "used": 1, "seconds": 1.0, "left_out": []}
+    files.write_json(out / "checkpoint" / "progress.json", before)
     shutil.copytree(tmp_path / "inline" / "undefended", out / "undefended")
     capfd.readouterr()
     found = run.run(scenario, out, "ray", lambda what: shares.append if what == "training" else print)

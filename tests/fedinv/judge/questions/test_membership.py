@@ -68,3 +68,22 @@ def test_a_person_asked_about_twice_is_one_person():
     apart = np.std([one.mean() for one in membership._redrawn(scores, np.arange(500), np.random.default_rng(1))])
     assert together == pytest.approx(scores.std() / 50**0.5, rel=0.15)
     assert apart == pytest.approx(scores.std() / 500**0.5, rel=0.15)
+
+
+def test_where_clients_are_unlike_the_others_are_like_the_client(tiny):
+    text = tiny.replace(
+        "records = 200", 'records = 2000\npartition = { kind = "by-column", column = "diagnosis" }\nholdout = 0.4'
+    ).replace("records_per_client = 6", "records_per_client = 60")
+    scenario = loads(text)
+    setting = Setting(scenario, population_of(scenario), Attack(kind="asking"), lambda: pytest.fail("no model"))
+    people = setting.people
+    diagnosis = people.table.columns["diagnosis"]
+    aucs = []
+    for client in range(4):
+        seen = Observation((client,), (Exchange(1, {"w": torch.zeros(1)}, {"w": torch.zeros(1)}, 60),))
+        rows, member = membership._candidates(setting, seen)
+        assert (~member).sum() >= 30
+        own = people.shares[client]
+        typical = np.array([(diagnosis[own] == one).mean() for one in diagnosis[rows]])
+        aucs.append(membership._auc(typical[member], typical[~member]))
+    assert max(aucs) < 0.6  # strangers of the whole population: above 0.9

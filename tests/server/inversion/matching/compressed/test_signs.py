@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from server.inversion.activations import bend, curve
+from server.inversion.matching.compressed.signs import MOST, Signs, absent, read_signs
 from server.inversion.matching.objective import Dense
-from server.inversion.matching.signs import MOST, Signs, absent, read_signs
 
 
 def _network(widths, activation):

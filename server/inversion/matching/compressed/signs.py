@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .chain import Chain
-from .objective import Dense
+from ..chain import Chain
+from ..objective import Dense
 
 WARM, COLD = 0.6, 0.2
 """Margin within which a sign is treated as uncertain, in mean absolute gradients: at a search's start and end."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .chain import Chain
-from .objective import Dense
+from ..chain import Chain
+from ..objective import Dense
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Objectives for updates of which a defense left some coordinates, or signs."""
