@@ -10,7 +10,7 @@ from fedinv.report.frames import measured
 from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import AttackResult, InferenceResult, Results
 from fedinv.results.wording import metric_text, spread_text
-from fedinv.runs import provenance, run
+from fedinv.runs import run
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import StudyFolder
 from fedinv.studies.seed_pooling import labels
