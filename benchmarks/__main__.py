@@ -21,6 +21,8 @@ NAMES = (
     "lineup",
     "audit",
     "pricing",
+    "dp",
+    "seeds",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 

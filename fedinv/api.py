@@ -130,6 +130,8 @@ def replicate(
     from fedinv.report import replication_page as page
     from fedinv.report.terminal import bars
     from fedinv.runs import run as runs
+    from fedinv.storage import paths
+    from fedinv.storage.lock import locked
     from fedinv.studies import replicate as replicating
     from fedinv.studies.workers import Workers
 
@@ -137,10 +139,10 @@ def replicate(
     if seeds < 1:
         raise RequestError(f"seeds: must be 1 or more, not {seeds}")
     runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else Path(out)).absolute()
-    with _going_on(folder), bars(progress) as steps:
+    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else paths.folder(out)).absolute()
+    with locked(folder), _going_on(folder), bars(progress) as steps:
         found = replicating.replicate(declared, seeds, folder, Workers(jobs), steps("seeds"))
-    page.write(found, folder)
+        page.write(found, folder)
     return Replication(folder, found)
 
 

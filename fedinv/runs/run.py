@@ -107,6 +107,14 @@ def run(
     return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
 
 
+def train(run: TrainedRun, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT) -> None:
+    """Train the run's federation, without attacking it, unless its folder shows that the training is complete.
+
+    Raises RequestError for an engine that is not there, RunError when the training fails.
+    """
+    _train(run, engine, bars("training"), options)
+
+
 def anew_or_read(scenario: Scenario, folder: Path) -> Results:
     """A study's run of a scenario: read where the folder holds this very run, finished, else resumed or made anew."""
     there = RunFolder(folder)

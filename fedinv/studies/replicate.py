@@ -25,9 +25,9 @@ def replicate(
 ) -> Replication:
     """Run a scenario with its seed and those after it, `seeds` in all, each in a folder seed-N below `folder`.
 
-    A folder that holds the finished run of that seed is not run again, an unfinished one is gone on with. `progress` is
-    called with the share that is done and the name of a current run. A seed whose run fails is named in the outcome;
-    raises RunError where all fail.
+    A finished run of a seed is not run again, an unfinished one is gone on with. `progress` is called with the share
+    that is done and the name of a current run. A seed whose run fails is named in the outcome. Raises RequestError for
+    a folder of another scenario, other records or other code, RunError where all seeds fail.
     """
     declared = {
         seed: scenario.model_copy(update={"seed": seed}) for seed in range(scenario.seed, scenario.seed + seeds)
@@ -151,11 +151,8 @@ def _says(seeds: int, measures: Sequence[ReplicatedMeasure], metric: str, utilit
 
 def _one(toml: str, folder: Path) -> Results:
     """Run one seed, or read what it gave; runs in a process of the pool."""
-    from fedinv.scenario.reading import loads, read
-    from fedinv.storage.run_folder import RunFolder
+    from fedinv.scenario.reading import loads
 
-    scenario, there = loads(toml), RunFolder(folder)
-    if there.is_finished and read(str(there.scenario)) == scenario:
-        return run.read_results(there)
+    scenario = loads(toml)
     run.check(scenario, "inline")
-    return run.run(scenario, run.open_folder(scenario, folder))
+    return run.anew_or_read(scenario, folder)

@@ -73,9 +73,9 @@ def test_finished_seeds_are_not_run_again_and_more_are_added(twice, monkeypatch)
 
 def test_a_folder_of_another_scenario_is_refused(twice):
     scenario, folder, _ = twice
-    changed = scenario.model_copy(update={"attacks": scenario.attacks[:1]})
-    with pytest.raises(RequestError, match="finished run"):
-        replicating._one(changed.to_toml(), folder / f"seed-{scenario.seed}")
+    changed = scenario.model_copy(update={"training": scenario.training.model_copy(update={"lr": 0.01})})
+    with pytest.raises(RequestError, match="was made from another scenario"):
+        replicating.replicate(changed, 2, folder, Workers(1), quiet)
 
 
 def test_a_spread_is_the_mean_with_students_interval():
