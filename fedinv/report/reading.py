@@ -67,7 +67,9 @@ class Card:
     traced: str | None
     """Identifying columns of the person whom the register names, and how many are as near; None where there is none."""
     traced_right: bool
-    """Whether `traced` is the person of the record."""
+    """Whether `traced` is the person of the record, or among those who fit alike."""
+    traced_says: str
+    """The same in a word or two, with a sign."""
     confidence: float | None
     """The attack's own probability that the record is right, 0 to 1."""
     cells: tuple[Cell, ...]
@@ -185,14 +187,22 @@ def _card(row: dict[str, Any], schema: Schema) -> Card:
         round=row["round"],
         traced=f"{', '.join(traced)}{_among(row['linked_among'])}" if true and row["linked"] is not None else None,
         traced_right=row["linked"] is not None and row["linked"] == row["person"],
+        traced_says=_traced(row["linked"] == row["person"], row["linked_among"]),
         confidence=row["confidence"],
         cells=tuple(_cell(row, column) for column in schema.columns),
     )
 
 
+def _traced(right: bool, people: int) -> str:
+    """Whether the person was named, or is among several of whom only chance picks the right one."""
+    if not right:
+        return "✗ wrong"
+    return "✓ right" if people == 1 else f"the right one is among them, by chance 1 in {people}"
+
+
 def _among(people: int) -> str:
     """How many others of the register are as near to a claim as the one who is named, as text; empty for none."""
-    return "" if people == 1 else f", or one of {people - 1} others"
+    return "" if people == 1 else f", one of {people} people who fit alike"
 
 
 def _cell(row: dict[str, Any], column: Column) -> Cell:
