@@ -357,7 +357,8 @@ class Utility(_Record):
     """Metric of the model; 1 is best, 0.5 (auc) or 0 (r2) is no better than chance or the mean. None where it cannot be
     measured, as the held-out records are all of one class, or their labels are equal."""
     ci95: Interval | None
-    """Confidence interval (95 %) of the metric over records; None where it cannot be measured."""
+    """Confidence interval (95 %) of the metric over held-out records, of this one training: other seeds vary more, see
+    `fedinv run --seeds`. None where it cannot be measured."""
     count: int
     """Number of held-out records."""
     undefended: Undefended | None = None
