@@ -67,7 +67,7 @@ class Card:
     traced: str | None
     """Identifying columns of the person whom the register names, and how many are as near; None where there is none."""
     traced_right: bool
-    """Whether `traced` is the person of the record, or among those who fit alike."""
+    """Whether `traced` is the person of the record, or among those who are as near."""
     traced_says: str
     """The same in a word or two, with a sign."""
     confidence: float | None
@@ -202,7 +202,7 @@ def _traced(right: bool, people: int) -> str:
 
 def _among(people: int) -> str:
     """How many others of the register are as near to a claim as the one who is named, as text; empty for none."""
-    return "" if people == 1 else f", one of {people} people who fit alike"
+    return "" if people == 1 else f", one of {people} people who are as near"
 
 
 def _cell(row: dict[str, Any], column: Column) -> Cell:
