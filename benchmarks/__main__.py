@@ -9,6 +9,7 @@ NAMES = (
     "startup",
     "simulation",
     "exact",
+    "verified",
     "adult",
     "grid",
     "large",

@@ -130,6 +130,11 @@ def show_run(results: Results, report: str) -> None:
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
+    for found in results.attacks:
+        if found.verified is not None and found.verified < found.claimed:
+            unverified = f"{found.claimed - found.verified} of {found.claimed} claimed records are unverified"
+            said = f"{found.kind} ({found.variant}): {unverified}, the attacker cannot tell that they are right"
+            console.print(said, markup=False, highlight=False)
     if results.inferences:
         console.print(_inferences(results, console.width))
     left_out = results.federation.left_out

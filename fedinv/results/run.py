@@ -162,8 +162,9 @@ class AttackResult(_Record):
     claimed: int
     """Number of records that the attack claimed."""
     verified: int | None = None
-    """Number of those in claims whose re-computation explains the update to half or better, which the attacker can tell
-    without the truth; the others are unverified. None in results of earlier versions."""
+    """Number of those that the attacker itself can tell to be right, without the truth: their claim, trained on again,
+    explains the update, or they passed the attack's own check. The others are unverified. None in results of earlier
+    versions."""
     seconds: float
     """Duration of the attack in seconds, over all observations."""
     field_accuracy: Rate

@@ -39,6 +39,7 @@ def _wrong_claim(claim: Claim, schema: Schema) -> str | None:
         or (f"confidence must be {shares}" if _outside(claim.confidence) else None)
         or (None if told is None else _wrong_labels(told, count, schema))
         or (None if claim.fields is None else _wrong_fields(claim.fields, count, schema, shares))
+        or (None if claim.checked is None else _wrong_tensor("checked", claim.checked, torch.bool, (count,)))
         or _wrong_mismatch(claim.mismatch)
         or _wrong_notes(claim.notes)
     )

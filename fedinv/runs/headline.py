@@ -45,7 +45,7 @@ def headline(
     learned = f"{_source(scenario, worst, clients)}, the server rebuilt {rebuilt or 'none'} of {total} {people} in full"
     learned += _worst(worst, clients)
     traced = by_name.reidentified if by_name else None
-    parts = [learned]
+    parts = [learned, *_unverified(worst)] if rebuilt else [learned]
     if traced is not None and by_name is not None and _exceeds(traced, by_name.chance):
         parts.append(f"{by_name.outside_register} then names the right person for {percent(traced.value)} of them")
     if worst.images is not None and worst.claimed:
@@ -87,6 +87,15 @@ def _worst(attack: AttackResult, clients: str) -> str:
     if one.recovered / one.records <= over_all + APART:
         return ""
     return f" ({one.recovered} of {one.records} at the worst of these {clients}, client {one.client})"
+
+
+def _unverified(attack: AttackResult) -> list[str]:
+    """How many claimed records the server itself cannot tell to be right; empty where it can of all."""
+    if attack.verified is None or attack.verified >= attack.claimed:
+        return []
+    if not attack.verified:
+        return ["which of the records it claims are right it cannot tell itself"]
+    return [f"it can itself verify {attack.verified} of the {attack.claimed} records that it claims"]
 
 
 def _by_field(rate: Rate, field: str) -> str:

@@ -18,6 +18,7 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     tensors = {"records": claim.records, "confidence": claim.confidence}
     tensors |= {"labels": claim.labels} if claim.labels is not None else {}
     tensors |= {"fields": claim.fields} if claim.fields is not None else {}
+    tensors |= {"checked": claim.checked} if claim.checked is not None else {}
     files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch})
 
 
@@ -46,5 +47,6 @@ def read(path: Path) -> tuple[Claim | Answer, float]:
         mismatch=facts.mismatch,
         notes=facts.notes,
         fields=tensors.get("fields"),
+        checked=tensors.get("checked"),
     )
     return claim, facts.seconds

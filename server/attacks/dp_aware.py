@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
@@ -11,6 +12,7 @@ from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothi
 from ..countermeasures import answer, answered
 from ..inference.likelihood import mechanism, repeats
 from ..inference.posterior import Draws, first_record, sample
+from ..inversion.recompute import explains
 
 
 class DpAware(Attack):
@@ -70,4 +72,6 @@ class DpAware(Attack):
             notes += (f"the mean of {len(same)} answers to the same weights was attacked",)
         residual = given.residual(given.gradients(found.best).sum(0)[None], count)
         mismatch = float(residual.sqrt() / given.update.double().norm())
-        return Claim(found.best.records, found.records, found.best.labels, mismatch, notes, found.fields)
+        noise = given.update.numel() * (given.std / float(given.update.double().norm())) ** 2
+        checked = torch.full((count,), explains(mismatch, knows, count, noise))
+        return Claim(found.best.records, found.records, found.best.labels, mismatch, notes, found.fields, checked)

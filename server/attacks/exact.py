@@ -20,7 +20,7 @@ from ..inversion.exact.signals import Labeled, label, target
 from ..inversion.exact.validity import SLACK, fault, snap, stray
 from ..inversion.matching.chain import activation_of
 from ..inversion.matching.optimize import part
-from ..inversion.recompute import mismatch, recompute_update
+from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.reading import read_records
 from ..inversion.row_space.search import SpanBudget
 
@@ -29,6 +29,8 @@ UNITS = 8
 """First-layer units per record below which the search for sparse signals mostly finds none."""
 ROUGH = 1e-5
 """Singular values below this share of the largest do not count towards the update's rank."""
+SURE = 0.9
+"""Least share of the units inactive at a record on which its signal vanishes for the record to count as verified."""
 ALIKE = 0.98
 """Least cosine, in an update of a single step, between a record's recovered signal and its back-propagated one."""
 
@@ -140,6 +142,9 @@ class Exact(Attack):
             deadline = clock.seconds() + self.seconds
             budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
             found = peel(Mixture(layer, factors, knows.schema, single_step), budget, generator, progress)
+        if knows.schema is None:
+            # after several steps nothing tells a record from one with a part of those that were not found
+            found = found.those(found.agreement > SURE)
         if len(found.records) == 0:
             raise ValueError(f"no direction in the update's {rank} could be verified to be a record")
         return _claim(last, knows, found, rank, single_step and not against.random_network, rng)
@@ -168,6 +173,7 @@ def _claim(
     last: Exchange, knows: Knowledge, found: Peeled, rank: int, comparable: bool, rng: np.random.Generator
 ) -> Claim:
     records, notes = found.records[:, :-1].float(), list[str]()
+    checked = found.agreement > SURE
     confidence = found.agreement * (1 - found.fault.clamp(0, 1))
     again = torch.ones(len(records), dtype=torch.int64)
     labels = None
@@ -176,8 +182,9 @@ def _claim(
         good = read_targets.likeness > ALIKE if comparable else torch.ones(len(records), dtype=torch.bool)
         if not bool(good.any()):
             raise ValueError("no direction in the update could be verified to be a record's signal")
-        records, again, labels = (
+        records, checked, again, labels = (
             records[good],
+            checked[good],
             again[good],
             None if read_targets.targets is None else read_targets.targets[good],
         )
@@ -190,6 +197,7 @@ def _claim(
         if comparable:
             good = read.likeness > ALIKE
             records, confidence, read = records[good], (confidence * read.likeness)[good], _rows(read, good)
+            checked = checked[good]
             if not bool(good.any()):
                 raise ValueError("no direction in the update could be verified to be a record's signal")
         again = read.counts.sum(1)
@@ -204,13 +212,9 @@ def _claim(
         notes.append(f"{distinct} distinct records stand for {len(records)}")
     if len(records) < last.records:
         notes.append(f"{len(records)} of {last.records} records recovered")
-    return Claim(
-        records=records,
-        confidence=confidence.float().clamp(0, 1),
-        labels=labels,
-        mismatch=_mismatch(last, knows, records, labels, rng),
-        notes=tuple(notes),
-    )
+    left = _mismatch(last, knows, records, labels, rng)
+    checked = checked.repeat_interleave(again, 0) | explains(left, knows, last.records)
+    return Claim(records, confidence.float().clamp(0, 1), labels, left, tuple(notes), checked=checked)
 
 
 def _mismatch(

@@ -33,7 +33,7 @@ from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
 from ..inversion.matching.steps import Rule, Schedule
-from ..inversion.recompute import mismatch, recompute_update
+from ..inversion.recompute import explains, mismatch, recompute_update
 
 DRAWS = 512
 """Records drawn to estimate the network's mean output probabilities."""
@@ -256,9 +256,12 @@ class GradientMatching(Attack):
         if not isinstance(match.plain, Chain):
             claim = replace(claim, confidence=claim.confidence * max(0.0, 1 - (1 - explained / truth) / (1 - chance)))
         progress(1.0)
+        left = _mismatch(knows, last, claim.records, claim.labels, rng)
+        explained = explains(left, knows, n, max(0.0, 1 - truth))
         return replace(
             claim,
-            mismatch=_mismatch(knows, last, claim.records, claim.labels, rng),
+            mismatch=left,
+            checked=torch.full((len(claim.records),), explained),
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
             fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )

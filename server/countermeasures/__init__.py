@@ -88,7 +88,9 @@ class Countermeasures:
         """The claim with the known defenses' changes of the records undone, the last defense's first."""
         for defense, module in reversed(list(self._having("decode"))):
             if len(claim.records):
-                claim = module.decode(claim, self.seen, defense, self.knows, rng)
+                found = module.decode(claim, self.seen, defense, self.knows, rng)
+                # what was checked, and trained on again, is what the network saw
+                claim = found if found.records is claim.records else replace(found, checked=None, mismatch=None)
         return claim
 
     def _masks(self, exchange: Exchange) -> dict[str, Tensor] | None:

@@ -23,9 +23,6 @@ from fedinv.results.ranking import worst_client
 from fedinv.results.run import AttackResult, ClientRate, Control
 from fedinv.scenario.scenario import Scenario
 
-EXPLAINS = 0.5
-"""Mismatch, 0 to 1, up to which a claim counts as verified: what it re-computes explains half of the update or more."""
-
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -55,7 +52,7 @@ class Reconstruction:
             observations=len(claims),
             records=sum(len(verdict.case.rows) for verdict in self.verdicts),
             claimed=sum(len(claim.records) for claim in claims),
-            verified=verified(claims),
+            verified=sum(int(claim.verified.sum()) for claim in claims),
             seconds=tried.seconds,
             field_accuracy=self.rates.field_accuracy,
             recovered=self.rates.recovered,
@@ -75,14 +72,6 @@ class Reconstruction:
     def table(self, tried: Tried) -> pa.Table:
         """Return a row for every true record with its claim."""
         return record_table.table(tried, self.verdicts, self.people)
-
-
-def verified(claims: Sequence[Claim]) -> int:
-    """Number of claimed records whose claim, re-computed, explains the update: no truth is needed to know that.
-
-    A claim that cannot be re-computed is not verified, and neither is one of too few of the records behind an update.
-    """
-    return sum(len(one.records) for one in claims if one.mismatch is not None and one.mismatch <= EXPLAINS)
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:

@@ -78,6 +78,10 @@ class Peeled:
     fault: Tensor
     """Distance of each record from a valid one before its categories were made one-hot, (k,); see `fault`."""
 
+    def those(self, good: Tensor) -> "Peeled":
+        """The records for which `good`, bool (k,), is true."""
+        return Peeled(self.records[good], self.signals[good], self.agreement[good], self.fault[good])
+
 
 def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, progress: Progress) -> Peeled:
     """Extract all records that can be found and pass the checks; see the module's docstring."""

@@ -16,11 +16,12 @@ from ..exact.validity import stray
 from ..local_training import decay, gradient_weights, known_network, single_step
 from ..matching.chain import activation_of
 from ..matching.objective import dense_layers
-from ..recompute import mismatch, recompute_update
+from ..recompute import explains, mismatch, recompute_update
 from .attribution import attribute
 from .deflation import Share, shares
 from .local_search import Block, Equations, InputKinds, input_kinds
 from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, aim_at_unexplained, find
+from .slopes import DECOYS, slopes_fit
 from .spans import Span, span
 
 SPARE = 4
@@ -194,11 +195,13 @@ def _searched(
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
     share = None if step is None else shares(seen.network, found.records, spans, step)
-    return _claim(found, share, seen, last, knows, rng)
+    fit = slopes_fit(seen.network, found.records, draw(DECOYS).double(), spans, last.records)
+    return _claim(found, fit, share, seen, last, knows, rng)
 
 
 def _claim(
     found: FoundRecords,
+    fit: Tensor,
     share: Share | None,
     seen: View,
     last: Exchange,
@@ -212,7 +215,7 @@ def _claim(
         attribute(seen.network, records, seen.updates),
         [],
     )
-    distinct = len(records)
+    distinct, again = len(records), torch.ones(len(records), dtype=torch.int64)
     if share is not None:
         in_batch = share.counts > 0
         confidence = torch.where(in_batch, confidence, confidence / 2)
@@ -226,11 +229,41 @@ def _claim(
         notes.append(f"{len(records)} of {last.records} records recovered")
     if not seen.single:
         notes.append("several local steps blur the spans behind the first layer: numbers are approximate")
-    claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, notes=tuple(notes))
-    if labels is None:
+    checked = (fit if share is None else fit | (share.counts > 0)).repeat_interleave(again, 0)
+    claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, None, tuple(notes), checked=checked)
+    claim = _compared(claim, last, knows, rng)
+    # blurred equations and free numbers: blends of records fulfill them too
+    return _sifted(claim, last, knows, rng) if knows.schema is None and seen.precision is DRIFTED else claim
+
+
+def _sifted(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Generator) -> Claim:
+    """The claim of those records that are verified. Raises ValueError where none is."""
+    good = claim.verified
+    if bool(good.all()):
+        return claim
+    if not bool(good.any()):
+        raise ValueError(
+            f"the update is blurred and the schema withheld: {len(good)} candidates fulfill the equations, but neither "
+            "do their slopes lie in its column space, nor do they, trained on again, explain it"
+        )
+    kept = Claim(
+        claim.records[good],
+        claim.confidence[good],
+        None if claim.labels is None else claim.labels[good],
+        notes=(*claim.notes, f"{len(good) - int(good.sum())} records that could not be verified are withheld"),
+        checked=good[good],
+    )
+    return _compared(kept, last, knows, rng)
+
+
+def _compared(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Generator) -> Claim:
+    """The claim with the mismatch of the update that it gives, and all of it checked if that explains the one seen."""
+    if claim.labels is None:
         return claim
     try:
-        update = recompute_update(knows, last.sent, claim.records, labels, rng, count=last.records)
+        update = recompute_update(knows, last.sent, claim.records, claim.labels, rng, count=last.records)
     except ValueError:
         return claim
-    return replace(claim, mismatch=mismatch(update, last.received))
+    left = mismatch(update, last.received)
+    checked = torch.ones(len(claim.records), dtype=torch.bool) if explains(left, knows, last.records) else claim.checked
+    return replace(claim, mismatch=left, checked=checked)

@@ -117,6 +117,7 @@ def any_claim(draw):
     optional = {
         "labels": draw(st.one_of(st.none(), tensors((count,), torch.int64), tensors((count,), torch.float32))),
         "fields": draw(st.one_of(st.none(), tensors((count, columns), torch.float32))),
+        "checked": draw(st.one_of(st.none(), tensors((count,), torch.bool))),
         "mismatch": draw(st.one_of(st.none(), NUMBERS)),
         "notes": tuple(draw(st.lists(TEXT, max_size=3))),
     }
