@@ -15,7 +15,7 @@ from fedinv.task.networks.perceptron import Mlp
 VICTIMS = 100
 DRAWS = 20
 RIGHT = 0.319
-"""Largest error of a right record's numbers, in standard deviations."""
+"""Largest error of a right record's inputs, in standard deviations of all of them."""
 UPDATES = {
     **{f"FedSGD, {n} records": ["training.algorithm=fedsgd", f"training.batch_size={n}"] for n in (4, 16, 64, 128)},
     "FedAvg, 32 records": [],
@@ -117,5 +117,5 @@ def _right(claim: Claim, truth: Tensor) -> Tensor:
     """Which claimed records are within RIGHT of a true one in every input, bool (k,)."""
     if not len(claim.records):
         return torch.zeros(0, dtype=torch.bool)
-    near: Tensor = (claim.records[:, None] - truth).abs().amax(2).amin(1) < RIGHT
+    near: Tensor = torch.cdist(claim.records, truth, p=torch.inf).amin(1) < RIGHT * float(truth.std())
     return near

@@ -243,6 +243,21 @@ def test_whatever_is_observed_an_attack_never_fails(attack, case):
     run(attack, STRANGE[case](seen), knows)
 
 
+@pytest.mark.parametrize("less", [(), ("schema",), ("lr",), ("schema", "algorithm")], ids="-".join)
+@pytest.mark.parametrize("attack", [one for one in MODES if one.asks == "records"], ids=name_of)
+def test_of_an_update_of_noise_no_record_counts_as_verified(attack, less):
+    seen, knows = given(attack)
+    size = float(torch.stack([t.std() for t in seen.last.received.values() if t.numel() > 1]).mean())
+    for seed in range(3):
+        drawn = torch.Generator().manual_seed(seed)
+
+        def noise(tensor, drawn=drawn):
+            return size * torch.randn(tensor.shape, generator=drawn)
+
+        claim = run(attack, _each(seen, noise), replace(knows, **dict.fromkeys(less)))
+        assert not claim.verified.any(), claim.notes
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_settings_are_refused_in_one_line_that_names_the_key(kind):
     with pytest.raises(RequestError, match=rf"^attack {kind}: nonsense: unknown key") as caught:

@@ -66,6 +66,16 @@ def test_a_run_of_long_names(printed, fabricate):
         assert f"[{100 * found.recovered.ci95[0]:.1f}-{100 * found.recovered.ci95[1]:.1f}]" in said
 
 
+def test_unverified_claims_are_shown_apart(printed, fabricate):
+    folder = fabricate(("exact", "static", 0.0, 1.0))
+    results = Results.model_validate(files.read_json(folder / "results.json"))
+    apart = "claimed records are unverified"
+    assert apart not in words(printed(terminal.show_run, results, "x"))
+    (found,) = results.attacks
+    results = results.model_copy(update={"attacks": [found.model_copy(update={"verified": found.claimed - 3})]})
+    assert f"exact (static): 3 of {found.claimed} {apart}" in words(printed(terminal.show_run, results, "x"))
+
+
 def test_markup_in_a_headline_is_printed_as_it_is(printed, fabricate):
     folder = fabricate(("exact", "static", 0.0, 1.0))
     results = Results.model_validate(files.read_json(folder / "results.json"))

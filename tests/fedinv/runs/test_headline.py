@@ -53,6 +53,22 @@ def test_leaked():
     )
 
 
+@pytest.mark.parametrize(
+    ("verified", "says"),
+    [
+        (None, "rebuilt 63 of 64 records in full; a guesser"),
+        (64, "rebuilt 63 of 64 records in full; a guesser"),
+        (40, "in full; it can itself verify 40 of the 64 records that it claims; a guesser"),
+        (0, "in full; which of the records it claims are right it cannot tell itself; a guesser"),
+    ],
+)
+def test_what_the_server_cannot_verify_itself_is_said(verified, says):
+    found = attack(63, 0.99, claimed=64).model_copy(update={"verified": verified})
+    assert says in headline(declared(), [found], NONE, UTILITY)
+    nothing = attack(0, claimed=64).model_copy(update={"verified": 0})
+    assert "claims" not in headline(declared(), [nothing], NONE, UTILITY)
+
+
 def test_the_worst_client_is_named_where_the_rate_over_all_hides_it():
     clients = [
         ClientRate(client=client, records=records, recovered=got, fields=10, right=got, guessed=0)

@@ -120,7 +120,7 @@ def test_local_epochs_hide_nothing(n, momentum, decay):
     claim = _run(seen, knows)
     errors, labels = _matched(claim, x, y)
     assert len(claim.records) == n and float(errors.max()) < 2e-3 and bool(labels.all())
-    assert claim.mismatch < 0.3
+    assert claim.mismatch < 0.3 and bool(claim.verified.all())
 
 
 @pytest.mark.parametrize("algorithm", ["fedsgd", "fedavg"])
@@ -144,11 +144,36 @@ def test_what_is_claimed_is_right_even_where_not_all_is_found():
         seen, knows, x, y = _see(20, seed, model=Mlp(hidden=(96, 64)))
         claim = _run(seen, knows, Exact(rounds=2, fall_back=False))
         claimed += len(claim.records)
+        assert claim.verified.all()
         if len(claim.records):
             assert float(_matched(claim, x, y)[0].max()) < 0.05
         if len(claim.records) < 20:
             assert any("records recovered" in note or "nothing claimed" in note for note in claim.notes)
     assert claimed < 80  # else this shows nothing: take a narrower network
+
+
+def test_behind_features_whose_schema_nobody_has_a_part_of_the_records_is_not_claimed():
+    """Of 24 records behind a convolution 2 were claimed, with none of them right."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()
+    )
+    images = torch.nn.functional.interpolate(torch.rand(24, 1, 4, 4), 10, mode="bilinear")
+    features, labels = convolution(images).detach(), torch.randint(0, 10, (24,))
+    model = Mlp(hidden=(96, 96))
+    network = torch.nn.Sequential(*model.layers((64,), 10))
+    sent = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    descent = torch.optim.SGD(network.parameters(), lr=0.05)
+    for _ in range(5):
+        descent.zero_grad()
+        cross_entropy(network(features), labels).backward()
+        descent.step()
+    received = {name: weight.detach() - sent[name] for name, weight in network.named_parameters()}
+    knows = Knowledge(model, "cross-entropy", None, "fedavg", 0.05, 24, 5, 0.0, 0.0)
+    seen = Observation((0,), (Exchange(1, sent, received, 24),))
+    claim = _run(seen, knows, Exact(rounds=1))
+    assert not len(claim.records)
+    assert "verified" in claim.notes[0]
 
 
 def test_a_record_that_is_there_twice_is_counted_twice():

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv.attack import Observation
+from fedinv.attack import Knowledge, Observation
 from fedinv.judge.matching import match
 from fedinv.task.networks.perceptron import Logistic, Mlp
 from server.attacks.row_space import RowSpace
+from server.inversion.row_space import reading
+from server.inversion.row_space.search import FoundRecords
 from tests.server.attacks.test_exact import SCHEMA, _change, _noisy, _see
 
 ATTACK = RowSpace()
@@ -70,6 +72,38 @@ def test_a_record_that_is_there_twice_is_claimed_twice():
     # the two may carry different labels: then each is one of a label, and the sum no whole number of either
     assert len(claim.records) in (7, 8)
     assert _judged(claim, x).exact.sum() >= 7
+
+
+def test_without_the_schema_only_records_whose_slopes_fit_are_claimed_after_several_steps(monkeypatch):
+    seen, knows, x, _ = _see(16, 1, algorithm="fedavg", model=NARROW)
+    wrong = SCHEMA.draw(8, np.random.default_rng(3))
+    found = FoundRecords(torch.cat([x[:8], wrong]).double(), torch.zeros(16, dtype=torch.float64))
+    monkeypatch.setattr(reading, "find", lambda wanted, budget, progress: found)
+    for less in (replace(knows, schema=None), Knowledge(model=NARROW)):
+        claim = _run(seen, less)
+        assert torch.equal(claim.records, x[:8])
+        assert claim.verified.all()
+        assert any("8 records that could not be verified are withheld" in note for note in claim.notes)
+    claim = _run(seen, knows)  # a schema's categories have been checked: nothing is withheld
+    assert claim.verified.tolist() == 8 * [True] + 8 * [False]
+
+
+def test_where_no_slopes_fit_nothing_is_claimed(monkeypatch):
+    seen, knows, _, _ = _see(16, 1, algorithm="fedavg", model=NARROW)
+    wrong = SCHEMA.draw(16, np.random.default_rng(3)).double()
+    found = FoundRecords(wrong, torch.zeros(16, dtype=torch.float64))
+    monkeypatch.setattr(reading, "find", lambda wanted, budget, progress: found)
+    claim = _run(seen, replace(knows, schema=None))
+    assert not len(claim.records)
+    assert "16 candidates fulfill the equations" in claim.notes[0]
+
+
+def test_a_right_part_of_a_batch_is_verified_though_it_cannot_explain_the_update():
+    seen, knows, x, _ = _see(32, 1, algorithm="fedavg", model=Mlp(hidden=(96, 96)))
+    claim = _run(seen, knows, RowSpace(rounds=1))
+    assert 8 < len(claim.records) < 32
+    assert claim.mismatch > 0.45
+    assert _judged(claim, x).recovered.sum() == len(claim.records) == int(claim.verified.sum())
 
 
 def test_weight_decay_that_is_known_is_taken_out():

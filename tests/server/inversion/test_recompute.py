@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from fedinv.attack import Knowledge
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
-from server.inversion.recompute import mismatch, recompute_update
+from server.inversion.recompute import explains, mismatch, recompute_update
 
 MODEL = Mlp(hidden=(12, 8))
 KNOWS = Knowledge(model=MODEL, algorithm="fedsgd", lr=0.1, batch_size=6, epochs=1)
@@ -81,3 +81,13 @@ def test_floating_point_labels_are_targets_of_the_squared_error():
     gradients = torch.autograd.grad((network(x)[:, 0] - y).square().mean(), list(network.parameters()))
     expected = {k: -0.1 * g for k, g in zip(sent, gradients, strict=True)}
     assert mismatch(_again(KNOWS, sent, x, y), expected) < 1e-6
+
+
+def test_a_claim_must_explain_all_but_known_noise_and_the_order_of_batches():
+    step, steps = Knowledge(algorithm="fedsgd"), Knowledge(algorithm="fedavg", epochs=5, batch_size=8)
+    assert explains(0.05, step, 16) and not explains(0.3, step, 16)
+    assert explains(0.3, steps, 16) and not explains(0.5, steps, 16)
+    assert not explains(None, step, 16)
+    # noise of half the update's length is a quarter of its square: the truth leaves 0.5, drawn records far more
+    assert explains(0.5, step, 16, noise=0.25) and not explains(0.6, step, 16, noise=0.25)
+    assert not explains(0.9, step, 16, noise=0.81)
