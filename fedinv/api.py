@@ -322,7 +322,7 @@ def invert(
 
     Returns a Claim: `records` float32 (k, inputs) with k up to `records`, `confidence` (k,) between 0 and 1, `labels`
     (k,), `mismatch` (relative distance of the update that the claim gives from the one seen), `verified` (k,), which
-    records can be told to be right without the truth, and `notes` that say which attack it was and what is missing.
+    records the attacker itself knows to be right, and `notes` that say which attack it was and what is missing.
 
     Raises RequestError naming the array, key or value that does not fit, RunError when an attack fails. The attack runs
     behind the same wall as a scenario's: it sees these arguments and nothing else of fedinv.
