@@ -257,11 +257,11 @@ class GradientMatching(Attack):
             claim = replace(claim, confidence=claim.confidence * max(0.0, 1 - (1 - explained / truth) / (1 - chance)))
         progress(1.0)
         left = _mismatch(knows, last, claim.records, claim.labels, rng)
-        explained = explains(left, knows, n, max(0.0, 1 - truth))
+        checked = torch.full((len(claim.records),), explains(left, knows, n, max(0.0, 1 - truth)))
         return replace(
             claim,
             mismatch=left,
-            checked=torch.full((len(claim.records),), explained),
+            checked=checked,
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
             fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )
