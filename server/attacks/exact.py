@@ -33,6 +33,8 @@ SURE = 0.9
 """Least share of the units inactive at a record on which its signal vanishes for the record to count as verified."""
 ALIKE = 0.98
 """Least cosine, in an update of a single step, between a record's recovered signal and its back-propagated one."""
+SAME = 0.995
+"""Least such cosine for the record to count as verified: a blend of records that are alike reached 0.987."""
 
 
 class Exact(Attack):
@@ -173,18 +175,18 @@ def _claim(
     last: Exchange, knows: Knowledge, found: Peeled, rank: int, comparable: bool, rng: np.random.Generator
 ) -> Claim:
     records, notes = found.records[:, :-1].float(), list[str]()
-    checked = found.agreement > SURE
+    checked, alike = found.agreement > SURE, SAME if knows.schema is None else ALIKE
     confidence = found.agreement * (1 - found.fault.clamp(0, 1))
     again = torch.ones(len(records), dtype=torch.int64)
     labels = None
     if knows.model is not None and knows.loss == "squared-error":
         read_targets = target(knows, last, records, found.signals)
-        good = read_targets.likeness > ALIKE if comparable else torch.ones(len(records), dtype=torch.bool)
+        good = read_targets.likeness > alike if comparable else torch.ones(len(records), dtype=torch.bool)
         if not bool(good.any()):
             raise ValueError("no direction in the update could be verified to be a record's signal")
         records, checked, again, labels = (
             records[good],
-            checked[good],
+            checked[good] & (read_targets.likeness[good] > SAME if comparable else True),
             again[good],
             None if read_targets.targets is None else read_targets.targets[good],
         )
@@ -195,9 +197,9 @@ def _claim(
         step = knows.lr / last.records if comparable and knows.lr is not None else None
         read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)
         if comparable:
-            good = read.likeness > ALIKE
+            good = read.likeness > alike
             records, confidence, read = records[good], (confidence * read.likeness)[good], _rows(read, good)
-            checked = checked[good]
+            checked = checked[good] & (read.likeness > SAME)
             if not bool(good.any()):
                 raise ValueError("no direction in the update could be verified to be a record's signal")
         again = read.counts.sum(1)
