@@ -215,7 +215,10 @@ def _claim(
     if len(records) < last.records:
         notes.append(f"{len(records)} of {last.records} records recovered")
     left = _mismatch(last, knows, records, labels, rng)
-    checked = checked.repeat_interleave(again, 0) | explains(left, knows, last.records)
+    explained = explains(left, knows, last.records)
+    if not (comparable or explained or left is None or knows.schema) and len(records) == last.records:
+        raise ValueError(f"{len(records)} records were separated, but trained on again they do not explain the update")
+    checked = checked.repeat_interleave(again, 0) | explained
     return Claim(records, confidence.float().clamp(0, 1), labels, left, tuple(notes), checked=checked)
 
 
