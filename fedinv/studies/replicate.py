@@ -10,7 +10,7 @@ from fedinv.report.frames import measured
 from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import AttackResult, InferenceResult, Results
 from fedinv.results.wording import metric_text, spread_text
-from fedinv.runs import run
+from fedinv.runs import provenance, run
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import StudyFolder
 from fedinv.studies.seed_pooling import labels
@@ -29,6 +29,7 @@ def replicate(
     that is done and the name of a current run. A seed whose run fails is named in the outcome. Raises RequestError for
     a folder of another scenario, other records or other code, RunError where all seeds fail.
     """
+    provenance.begin(folder, provenance.of(scenario))
     declared = {
         seed: scenario.model_copy(update={"seed": seed}) for seed in range(scenario.seed, scenario.seed + seeds)
     }

@@ -108,7 +108,7 @@ def test_names_are_completed():
     context = run.make_context("run", ["hospital"])
     options = {parameter.name: parameter for parameter in run.params}
     found = [item.value for item in options["scenario"].shell_complete(context, "hospital-d")]
-    assert sorted(found) == ["hospital-dp", "hospital-dp-attack"]
+    assert sorted(found) == ["hospital-dp", "hospital-dp-attack", "hospital-dp-large"]
     assert [item.value for item in options["attack"].shell_complete(context, "row")] == ["row-space"]
 
 
