@@ -92,7 +92,7 @@ def run(
     from fedinv.storage.lock import locked
 
     declared, chosen = load(scenario), _options(options)
-    if out is None and isinstance(scenario, (str, Path)) and _holds(scenario, "scenario.toml"):
+    if out is None and isinstance(scenario, (str, Path)) and holds(scenario, "scenario.toml"):
         out = scenario
     runs.check(declared, engine)
     folder = runs.open_folder(declared, None if out is None else paths.folder(out))
@@ -129,8 +129,6 @@ def replicate(
     """
     from fedinv.report import replication_page as page
     from fedinv.report.terminal import bars
-    from fedinv.runs import run as runs
-    from fedinv.storage import paths
     from fedinv.storage.lock import locked
     from fedinv.studies import replicate as replicating
     from fedinv.studies.workers import Workers
@@ -138,8 +136,7 @@ def replicate(
     declared = load(scenario)
     if seeds < 1:
         raise RequestError(f"seeds: must be 1 or more, not {seeds}")
-    runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-seeds") if out is None else paths.folder(out)).absolute()
+    folder = _study_folder(declared, "seeds", out)
     with locked(folder), _going_on(folder), bars(progress) as steps:
         found = replicating.replicate(declared, seeds, folder, Workers(jobs), steps("seeds"))
         page.write(found, folder)
@@ -184,8 +181,6 @@ def compare(
     """
     from fedinv.report import comparison_page as page
     from fedinv.report.terminal import bars
-    from fedinv.runs import run as runs
-    from fedinv.storage import paths
     from fedinv.storage.lock import locked
     from fedinv.studies import compare as comparing
     from fedinv.studies.attack_choice import choice
@@ -193,10 +188,9 @@ def compare(
     from fedinv.studies.workers import Workers
 
     declared = load(scenario)
-    runs.check(declared, "inline")
+    folder = _study_folder(declared, "compare", out)
     chosen = stacks(usual() if defenses is None else _texts(defenses))
     tried = choice(declared, _texts(attacks or ()), only=only)
-    folder = (runs.new_folder(f"{declared.name}-compare") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
         plan = comparing.Plan(declared, chosen, tried.attacks, tried.not_tried, seeds)
         workers = Workers(jobs, ray_address)
@@ -233,17 +227,15 @@ def assess(
     """
     from fedinv.report.assessment_page import render
     from fedinv.report.terminal import bars
-    from fedinv.runs import run as runs
-    from fedinv.storage import files, paths
+    from fedinv.storage import files
     from fedinv.storage.lock import locked
     from fedinv.studies.assess import assess as vary
     from fedinv.studies.attack_choice import choice
     from fedinv.studies.findings import assessment
 
     declared = load(scenario)
-    runs.check(declared, "inline")
+    folder = _study_folder(declared, "assess", out)
     tried = choice(declared, _texts(attacks or ()), only=only, quick=True)
-    folder = (runs.new_folder(f"{declared.name}-assess") if out is None else paths.folder(out)).absolute()
     with locked(folder), _going_on(folder), bars(progress) as steps:
         leaks = vary(declared, folder, jobs, steps("one change at a time"), tried.attacks)
         found = assessment(declared, folder, leaks, tried)
@@ -270,16 +262,14 @@ def audit(
     ('client', 40)
     """
     from fedinv.report.terminal import bars
-    from fedinv.runs import run as runs
     from fedinv.runs.provenance import of, refuse_other
-    from fedinv.storage import files, paths
+    from fedinv.storage import files
     from fedinv.storage.lock import locked
     from fedinv.studies import audit as auditing
 
     declared = load(scenario)
-    runs.check(declared, "inline")
-    folder = (runs.new_folder(f"{declared.name}-audit") if out is None else paths.folder(out)).absolute()
-    noted = Path(scenario) if isinstance(scenario, (str, Path)) and _holds(scenario, "results.json") else None
+    folder = _study_folder(declared, "audit", out)
+    noted = Path(scenario) if isinstance(scenario, (str, Path)) and holds(scenario, "results.json") else None
     if noted is not None:
         refuse_other(noted, of(declared))
     with locked(folder), _threads_kept(), bars(progress) as steps:
@@ -437,7 +427,16 @@ def _document(scenario: "Scenario | str | Path | Mapping[str, Any]") -> tuple[di
     return documents.read(path), str(path), path.parent
 
 
-def _holds(folder: str | Path, name: str) -> bool:
+def _study_folder(declared: "Scenario", study: str, out: str | Path | None) -> Path:
+    """The absolute path of a study's folder, by default runs/NAME-STUDY-N. Raises RequestError for data of no use."""
+    from fedinv.runs import run as runs
+    from fedinv.storage import paths
+
+    runs.check(declared, "inline")
+    return (runs.new_folder(f"{declared.name}-{study}") if out is None else paths.folder(out)).absolute()
+
+
+def holds(folder: str | Path, name: str) -> bool:
     """Whether this is a folder with a file of this name: that of a run, or of a finished one."""
     try:
         return (Path(folder) / name).is_file()

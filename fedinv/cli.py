@@ -65,6 +65,21 @@ def settings_in(panel: str) -> Any:
     )
 
 
+def attacks_in(panel: str, whom: str) -> Any:
+    """The option that names the attacks of a study; `whom` says what they are run against."""
+    return typer.Option(
+        metavar="X,Y:KEY=VALUE",
+        help=f"Attacks that {whom} beside the quick ones; all: every one in full.",
+        rich_help_panel=panel,
+        show_default="the scenario's",
+    )
+
+
+def only_in(panel: str) -> Any:
+    """The option that leaves out the attacks that are not named."""
+    return typer.Option("--only", help="Only the attacks named.", rich_help_panel=panel, show_default=False)
+
+
 def out_in(default: str, what: str = "The run's folder.") -> Any:
     """The option that names the folder."""
     return typer.Option(help=what, rich_help_panel=OUTPUT, show_default=default)
@@ -203,11 +218,7 @@ def _replicate(
         found = api.replicate(api.load(scenario, **changes), seeds=seeds, out=out, jobs=jobs)
     except Stopped as stopped:
         _fail(f"stopped; the same command with --out {_short(stopped.folder)} goes on where it was", 1)
-    if as_json:
-        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
-        return
-    terminal.show_replication(found.results)
-    typer.echo(f"\nseeds: {_short(found.report)}")
+    _show_study(found, as_json, out, (terminal.show_replication, "seeds"))
 
 
 @app.command(
@@ -243,18 +254,8 @@ def attack(
 @app.command(epilog=examples("fedinv assess hospital", "fedinv assess runs/hospital-1 --jobs 4 --out runs/why"))
 def assess(
     scenario: Scenario,
-    attacks: Annotated[
-        str,
-        typer.Option(
-            metavar="X,Y:KEY=VALUE",
-            help="Attacks that each change meets beside the quick ones; all: every one in full.",
-            rich_help_panel="Assess",
-            show_default="the scenario's",
-        ),
-    ] = "",
-    only: Annotated[
-        bool, typer.Option("--only", help="Only the attacks named.", rich_help_panel="Assess", show_default=False)
-    ] = False,
+    attacks: Annotated[str, attacks_in("Assess", "each change meets")] = "",
+    only: Annotated[bool, only_in("Assess")] = False,
     settings: Annotated[list[str] | None, settings_in("Assess")] = None,
     jobs: Jobs = None,
     out: Annotated[Path | None, out_in("runs/SCENARIO-assess-N", "The folder of its runs.")] = None,
@@ -268,11 +269,7 @@ def assess(
         found = api.assess(declared, attacks=attacks.split(",") if attacks else None, only=only, out=out, jobs=jobs)
     except Stopped as stopped:
         _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(stopped.folder)}", 1)
-    if as_json:
-        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
-        return
-    terminal.show_assessment(found.results)
-    typer.echo(f"\nrisk card: {_short(found.report)}")
+    _show_study(found, as_json, out, (terminal.show_assessment, "risk card"))
 
 
 @app.command(
@@ -292,19 +289,8 @@ def compare(
             show_default="the usual ones",
         ),
     ] = "",
-    attacks: Annotated[
-        str,
-        typer.Option(
-            metavar="X,Y:KEY=VALUE",
-            help="Attacks that each of them meets beside the quick ones; all: every one in full.",
-            rich_help_panel="Compare",
-            show_default="the scenario's",
-        ),
-    ] = "",
-    only: Annotated[
-        bool,
-        typer.Option("--only", help="Only the attacks named.", rich_help_panel="Compare", show_default=False),
-    ] = False,
+    attacks: Annotated[str, attacks_in("Compare", "each of them meets")] = "",
+    only: Annotated[bool, only_in("Compare")] = False,
     seeds: Annotated[
         int, typer.Option(min=1, help="Repetitions, each of another seed.", rich_help_panel="Compare")
     ] = 1,
@@ -342,11 +328,7 @@ def compare(
         )
     except Stopped:
         _fail("stopped; the same command goes on where it was", 1)
-    if as_json:
-        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
-        return
-    terminal.show_comparison(found.results)
-    typer.echo(f"\ncomparison: {_short(found.report)}")
+    _show_study(found, as_json, out, (terminal.show_comparison, "comparison"))
 
 
 @app.command(epilog=examples("fedinv audit hospital-dp", "fedinv audit redteam-half-noise --out runs/half-noise"))
@@ -467,10 +449,7 @@ def _stated(key: str, texts: list[str] | None) -> dict[str, Any]:
 
 def _own(scenario: str) -> Path | None:
     """The folder of a run that was given to be gone on with."""
-    try:
-        return Path(scenario) if (Path(scenario) / "scenario.toml").is_file() else None
-    except (OSError, ValueError):
-        return None
+    return Path(scenario) if api.holds(scenario, "scenario.toml") else None
 
 
 def _given(folder: Path, out: Path | None) -> str:
@@ -494,6 +473,16 @@ def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
     from fedinv.report import terminal
 
     terminal.show_run(done.results, _short(done.folder / "report.html"))
+
+
+def _show_study(found: Any, as_json: bool, out: Path | None, how: tuple[Callable[[Any], None], str]) -> None:
+    """Print what a study of several runs found; `how` is what shows its results, and what its page is called."""
+    if as_json:
+        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
+        return
+    show, page = how
+    show(found.results)
+    typer.echo(f"\n{page}: {_short(found.report)}")
 
 
 def _short(path: Path) -> str:

@@ -124,7 +124,10 @@ def center(held: Array, layout: Layout) -> Array:
 
 
 def _densest(values: Array, radius: float) -> Array:
-    """Middle of the interval of half-width `radius` that contains most of each column of values (m, n): (n,)."""
+    """Middle of the interval of half-width `radius` that contains most of each column of values (m, n): (n,).
+
+    As `task.columns.densest`, for many short columns at once.
+    """
     ordered = np.sort(values, axis=0)
     held = (ordered[None] <= ordered[:, None] + 2 * radius).sum(1) - np.arange(len(ordered))[:, None]
     first = held.argmax(0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.task.columns import Categorical, Column, Continuous
+from fedinv.task.columns import Categorical, Column, Continuous, densest
 
 Array = NDArray[np.float64]
 Fit = Callable[[Array, Array, Array], Array]
@@ -117,10 +117,7 @@ def _ridge(penalty: float, tolerance: float) -> Fit:
         from sklearn.linear_model import Ridge
 
         model = Ridge(penalty).fit(rest, values[:, 0])
-        left = np.sort(values[:, 0] - model.predict(rest))
-        held = np.searchsorted(left, left + 2 * tolerance, side="right") - np.arange(len(left))
-        first = int(held.argmax())
-        middle = (left[first] + left[first + held[first] - 1]) / 2
+        middle = densest(values[:, 0] - model.predict(rest), tolerance)
         return np.asarray(model.predict(asked) + middle)[:, None]
 
     return fit

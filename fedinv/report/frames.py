@@ -27,7 +27,14 @@ def measured(results: Results) -> Iterator[dict[str, Any]]:
     `share` is True for a share, 0 to 1, and `undefended` the same measure of the same attack without defenses, null
     where it was not taken.
     """
-    for found in results.attacks:
+    published: list[AttackResult | InferenceResult] = [*results.attacks, *results.inferences]
+    for one in published:
+        yield from rows(one)
+
+
+def rows(found: AttackResult | InferenceResult) -> Iterator[dict[str, Any]]:
+    """One row for each measure of one attack, as `measured` has them."""
+    if isinstance(found, AttackResult):
         rates: dict[str, Rate | Mean | None] = {
             "field_accuracy": found.field_accuracy,
             "recovered": found.recovered,
@@ -39,10 +46,10 @@ def measured(results: Results) -> Iterator[dict[str, Any]]:
         for name, rate in rates.items():
             if rate is not None:
                 yield _row(found, name, rate, getattr(found.undefended, name, None))
-    for told in results.inferences:
-        before = {one.name: one for one in told.undefended or ()}
-        for one in told.measures:
-            yield _row(told, one.name, one, before.get(one.name))
+    else:
+        before = {one.name: one for one in found.undefended or ()}
+        for one in found.measures:
+            yield _row(found, one.name, one, before.get(one.name))
 
 
 def leaks(found: Assessment) -> Iterator[dict[str, Any]]:

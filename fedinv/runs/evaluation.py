@@ -85,8 +85,8 @@ def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried
 
 def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
     scenario, people, utility = run.scenario, run.people, _utility(run)
-    ledger, privacy = read_charges(run.folder.ledger), spent(scenario, run.folder)
-    progress = run.progress
+    ledger, progress = read_charges(run.folder.ledger), run.progress
+    privacy = spent(scenario, ledger.clients, progress.left_out)
     return Results(
         scenario=scenario.name,
         engine=engine,

@@ -12,12 +12,9 @@ from fedinv.judge.truth import population_of
 from fedinv.privacy import claims
 from fedinv.privacy import ledger as ledgers
 from fedinv.privacy.events import PrivacyEvent
-from fedinv.results.run import Privacy
+from fedinv.results.run import LeftOutClient, Privacy
 from fedinv.results.wording import UNITS, epsilon_text, no_epsilon_text
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files
-from fedinv.storage.checkpoints import Progress, read_charges
-from fedinv.storage.run_folder import RunFolder
 
 
 def price(scenario: Scenario) -> Privacy:
@@ -36,10 +33,9 @@ def price(scenario: Scenario) -> Privacy:
     return _told(scenario, ledger)
 
 
-def spent(scenario: Scenario, folder: RunFolder) -> Privacy:
-    """The guarantee of a finished training, by the clients' ledgers and by which replies arrived."""
-    charges = read_charges(folder.ledger).clients
-    absent = {(one.round, one.client) for one in files.read_model(Progress, folder.progress).left_out}
+def spent(scenario: Scenario, charges: Mapping[str, ledgers.Ledger], left_out: Sequence[LeftOutClient]) -> Privacy:
+    """The guarantee of a finished training, by the clients' ledgers and by which replies were left out."""
+    absent = {(one.round, one.client) for one in left_out}
     missing: dict[str, list[int]] = {client: [] for client in charges}
     if absent:
         for round_ in range(1, scenario.federation.rounds + 1):

@@ -24,7 +24,7 @@ OPERATIONS_A_SECOND = 1e11
 
 
 @dataclass(frozen=True)
-class Price:
+class Needs:
     """What a run takes at least."""
 
     bytes: float
@@ -38,7 +38,7 @@ def refuse_endless(scenario: Scenario) -> None:
     federation = scenario.federation
     messages = 2.0 * federation.clients + float(federation.rounds) * federation.participants
     _refuse(
-        Price(CLIENT_BYTES * federation.clients, CLIENT_SECONDS * messages),
+        Needs(CLIENT_BYTES * federation.clients, CLIENT_SECONDS * messages),
         ("federation.clients",),
         ("federation.rounds", "federation.clients_per_round"),
     )
@@ -54,7 +54,7 @@ def refuse_too_large(scenario: Scenario, people: Population) -> None:
     most = max((people.held(client) for client in range(min(federation.clients, 1000))), default=1)
     examples = training.batch_size if training.algorithm == "fedsgd" else float(training.epochs) * most
     steps = float(federation.rounds) * federation.participants * min(float(examples), 1e300) * twice
-    needed = Price(4 * numbers * (4 + 2 * federation.participants), 6 * numbers * steps / OPERATIONS_A_SECOND)
+    needed = Needs(4 * numbers * (4 + 2 * federation.participants), 6 * numbers * steps / OPERATIONS_A_SECOND)
     size = "model.hidden" if scenario.model.widths else "[model]"
     _refuse(
         needed,
@@ -91,16 +91,16 @@ def memory() -> int:
     return min(found)
 
 
-def _refuse(price: Price, heavy: tuple[str, ...], long: tuple[str, ...]) -> None:
+def _refuse(needs: Needs, heavy: tuple[str, ...], long: tuple[str, ...]) -> None:
     there = memory()
-    if price.bytes > there:
+    if needs.bytes > there:
         raise RequestError(
-            f"{heavy[0]}: this would take at least {_size(price.bytes)} of memory, and there are {_size(there)}: "
+            f"{heavy[0]}: this would take at least {_size(needs.bytes)} of memory, and there are {_size(there)}: "
             f"lower {' or '.join(heavy)}"
         )
-    if price.seconds > LONGEST_SECONDS:
+    if needs.seconds > LONGEST_SECONDS:
         raise RequestError(
-            f"{long[0]}: this would take at least {_duration(price.seconds)}, and more than a month is not begun: "
+            f"{long[0]}: this would take at least {_duration(needs.seconds)}, and more than a month is not begun: "
             f"lower {' or '.join(long)}"
         )
 

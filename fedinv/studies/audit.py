@@ -20,6 +20,7 @@ from fedinv.runs.price import price, spent
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
+from fedinv.storage.checkpoints import Progress, read_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
 
@@ -48,7 +49,7 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
         done = iter(range(1, expected + 1))
         inline.train(audited, folder, lambda _: progress(next(done, expected) / expected))
     progress(1.0)
-    ledger = spent(audited, place)
+    ledger = spent(audited, read_charges(place.ledger).clients, files.read_model(Progress, place.progress).left_out)
     scoring = bars("scoring canaries")
     score, delta = client_scores if claimed.event.unit == "client" else record_scores, claimed.event.delta
     linear, likely, present = score(audited, place, claimed.defense)

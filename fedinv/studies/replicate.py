@@ -6,18 +6,18 @@ from typing import Any
 
 from fedinv.attack import Attack
 from fedinv.errors import RunError
-from fedinv.report.frames import measured
+from fedinv.report import frames
 from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import AttackResult, InferenceResult, Results
 from fedinv.results.wording import metric_text, spread_text
 from fedinv.runs import provenance, run
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import StudyFolder
-from fedinv.studies.seed_pooling import labels
+from fedinv.studies.seed_pooling import difference, label_of, largest_epsilon
 from fedinv.studies.workers import Workers, pool
 
-MAIN = ("recovered", "field_accuracy")
-"""Measures of an attack that rebuilds records which the sentence of a replication may name, the first that is there."""
+WHOLE = "recovered"
+"""Measure of records rebuilt in full, which a replication's sentence names where there is one."""
 
 
 def replicate(
@@ -56,13 +56,8 @@ def replicate(
 def pooled(scenario: Scenario, found: Mapping[int, Results], failed: Mapping[int, str]) -> Replication:
     """The replication that these results by seed, at least one, make; `failed` has the reasons of the others."""
     ran = list(found.values())
-    spent = [one.privacy for one in ran]
-    claimed = [one.epsilon for one in spent if one.epsilon is not None]
     plain = [None if one.utility.undefended is None else one.utility.undefended.value for one in ran]
-    lost = [
-        before - one.utility.value if before is not None and one.utility.value is not None else None
-        for before, one in zip(plain, ran, strict=True)
-    ]
+    lost = [difference(before, one.utility.value) for before, one in zip(plain, ran, strict=True)]
     metric, utility = metric_text(ran[0].utility), Spread.over([one.utility.value for one in ran])
     measures = _measures(ran, scenario.attacks)
     return Replication(
@@ -73,8 +68,8 @@ def pooled(scenario: Scenario, found: Mapping[int, Results], failed: Mapping[int
         utility=utility,
         undefended=Spread.over(plain),
         lost=Spread.over(lost),
-        epsilon=max(claimed) if len(claimed) == len(ran) else None,
-        unit=spent[0].unit,
+        epsilon=largest_epsilon([one.privacy for one in ran]),
+        unit=ran[0].privacy.unit,
         measures=measures,
         failed=dict(failed),
         says=_says(len(found), measures, metric, utility),
@@ -83,8 +78,7 @@ def pooled(scenario: Scenario, found: Mapping[int, Results], failed: Mapping[int
 
 def _measures(ran: Sequence[Results], attacks: Sequence[Attack]) -> list[ReplicatedMeasure]:
     """Every measure of every attack, in the order of the first run that has it."""
-    names = {_key(attack.model_dump(mode="json")): name for attack, name in zip(attacks, labels(attacks), strict=True)}
-    by_seed = [_rows(one, names) for one in ran]
+    by_seed = [_rows(one, attacks) for one in ran]
     found = []
     for key in dict.fromkeys(key for rows in by_seed for key in rows):
         rows = [one.get(key) for one in by_seed]
@@ -111,36 +105,24 @@ def _measures(ran: Sequence[Results], attacks: Sequence[Attack]) -> list[Replica
     return found
 
 
-def _rows(results: Results, names: Mapping[str, str]) -> dict[tuple[str, ...], dict[str, Any]]:
+def _rows(results: Results, attacks: Sequence[Attack]) -> dict[tuple[str, ...], dict[str, Any]]:
     """One run's measures by attack, variant, target and measure."""
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
     published: list[AttackResult | InferenceResult] = [*results.attacks, *results.inferences]
-    for one in published:
-        alone = results.model_copy(
-            update={
-                "attacks": [a for a in results.attacks if a is one],
-                "inferences": [i for i in results.inferences if i is one],
-            }
-        )
-        name = names.get(_key(one.parameters), one.kind)
-        for row in measured(alone):
-            found[name, str(row["variant"]), str(row["target"]), str(row["measure"])] = row
-    return found
-
-
-def _key(parameters: Mapping[str, Any]) -> str:
-    return repr(sorted(parameters.items()))
+    return {
+        (label_of(one, attacks), one.variant, one.target, str(row["measure"])): row
+        for one in published
+        for row in frames.rows(one)
+    }
 
 
 def _says(seeds: int, measures: Sequence[ReplicatedMeasure], metric: str, utility: Spread | None) -> str:
     """The strongest rate of whole records, else the first measure, and the model's metric, with deviations."""
     over = f"over {seeds} seeds" if seeds > 1 else "at one seed"
     said = []
-    main = [one for name in MAIN for one in measures if one.measure == name][: len(measures)]
-    whole = [one for one in main if one.measure == MAIN[0]] or main or list(measures[:1])
+    whole = [one for one in measures if one.measure == WHOLE] or list(measures[:1])
     if whole:
         top = max(whole, key=lambda one: one.value.mean)
-        what = "of the records are rebuilt in full" if top.measure == MAIN[0] else top.measure
+        what = "of the records are rebuilt in full" if top.measure == WHOLE else top.measure
         said.append(
             f"by {top.attack} ({top.variant}) {spread_text(top.value, top.share)} {what}, by a guess "
             f"{spread_text(top.guess, top.share)}"

@@ -3,16 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Literal
-
-from scipy.stats import t as student
 
 from fedinv.attack import Attack
 from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Variant, Worst
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.ranking import worst_client
-from fedinv.results.run import AttackResult, InferenceResult, Interval, Rate, Results
+from fedinv.results.replication import Spread
+from fedinv.results.run import AttackResult, InferenceResult, Interval, Privacy, Rate, Results
 from fedinv.results.wording import hits
 from fedinv.studies.maximum import counts, of_maximum, widened
 
@@ -28,20 +27,20 @@ def rows(cells: Cells, folders: Mapping[tuple[str, int], str], attacks: Sequence
         if not ran:
             continue
         pairs = [(one, other) for seed, one in ran.items() if isinstance(other := plain[seed], Results)]
-        lost = _cost([_less(other.utility.value, one.utility.value) for one, other in pairs])
+        lost = _cost([difference(other.utility.value, one.utility.value) for one, other in pairs])
         spent = [one.privacy for one in ran.values()]
-        claimed = [one.epsilon for one in spent if one.epsilon is not None]
         control = {leak.attack: leak for leak in base[0].leaks} if base else None
-        leaks = list(_leaks(list(ran.values()), attacks, named, control))
+        judged = _judged(list(ran.values()), attacks, named)
+        leaks = list(_leaks(list(ran.values()), judged, attacks, named, control))
         base.append(
             Row(
                 defenses=stack,
                 runs=[folders[stack, seed] for seed in ran],
                 leaks=leaks,
-                worst=_worst(leaks, _judged(list(ran.values()), attacks, named)),
+                worst=_worst(leaks, judged),
                 utility=_cost([one.utility.value for one in ran.values()]),
                 lost=lost,
-                epsilon=max(claimed) if claimed and len(claimed) == len(spent) else None,
+                epsilon=largest_epsilon(spent),
                 exceeds=next((one.exceeds for one in spent if one.exceeds is not None), None),
                 unit=spent[0].unit,
                 against_server=all(one.against_server for one in spent),
@@ -64,6 +63,12 @@ def labels(attacks: Sequence[Attack]) -> list[str]:
         settings = [f"{key}={value}" for key, value in changed.items()] if kinds.count(attack.kind) > 1 else []
         found.append(":".join([attack.kind, *settings]))
     return found
+
+
+def label_of(found: AttackResult | InferenceResult, attacks: Sequence[Attack]) -> str:
+    """The name, among those of `attacks`, of the one that gave a result; its kind where it is none of them."""
+    named = zip(attacks, labels(attacks), strict=True)
+    return next((name for attack, name in named if attack.model_dump(mode="json") == found.parameters), found.kind)
 
 
 def _judged(
@@ -108,16 +113,20 @@ def _worst(leaks: Sequence[DefenseLeak], judged: Mapping[tuple[str, Variant], Se
 
 
 def _leaks(
-    ran: Sequence[Results], attacks: Sequence[Attack], labels: Sequence[str], control: Mapping[str, DefenseLeak] | None
+    ran: Sequence[Results],
+    judged: Mapping[tuple[str, Variant], Sequence[AttackResult]],
+    attacks: Sequence[Attack],
+    labels: Sequence[str],
+    control: Mapping[str, DefenseLeak] | None,
 ) -> Iterable[DefenseLeak]:
     variants: tuple[Variant, ...] = ("static", "adaptive")
     for (attack, name), variant in product(zip(attacks, labels, strict=True), variants):
         parameters = attack.model_dump(mode="json")
-        records = [a for one in ran for a in one.attacks if a.parameters == parameters and a.variant == variant]
+        records = [one for one in judged.get((name, variant), ()) if one.records]
         others = [i for one in ran for i in one.inferences if i.parameters == parameters and i.variant == variant]
         others = [one for one in others if one.measures and one.measures[0].count]
-        if any(a.records for a in records):
-            yield _of_records(name, variant, [a for a in records if a.records], control)
+        if records:
+            yield _of_records(name, variant, records, control)
         elif others:
             yield _of_measures(name, variant, others, control)
 
@@ -218,19 +227,20 @@ def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
     return Rate(value=min(1.0, value), count=count, ci95=interval, prior=min(1.0, prior))
 
 
-def _less(one: float | None, other: float | None) -> float | None:
+def difference(one: float | None, other: float | None) -> float | None:
+    """One value less the other; None where either was not measurable."""
     return None if one is None or other is None else one - other
 
 
+def largest_epsilon(spent: Sequence[Privacy]) -> float | None:
+    """The largest epsilon of several runs; None where any of them has no guarantee."""
+    claimed = [one.epsilon for one in spent if one.epsilon is not None]
+    return max(claimed) if claimed and len(claimed) == len(spent) else None
+
+
 def _cost(found: Sequence[float | None]) -> Cost:
-    values = [value for value in found if value is not None]
-    if len(values) < len(found):
-        return Cost(value=None, ci95=None)
-    mean = fmean(values)
-    if len(values) < 2:
-        return Cost(value=mean, ci95=None)
-    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return Cost(value=mean, ci95=(mean - half, mean + half))
+    spread = None if None in found else Spread.over(found)
+    return Cost(value=None, ci95=None) if spread is None else Cost(value=spread.mean, ci95=spread.ci95)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -180,7 +180,7 @@ def fit_continuous(
         std=std,
         low=float(numbers.min()),
         high=float(numbers.max()),
-        mode=_densest(numbers, 0.319 * std),
+        mode=densest(numbers, 0.319 * std),
         integer=integer,
         unit=unit,
         sensitive=sensitive,
@@ -214,7 +214,7 @@ def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(numbers < low - FAR * span, low - NEAR * span, moved)
 
 
-def _densest(numbers: NDArray[np.float64], radius: float) -> float:
+def densest(numbers: NDArray[np.float64], radius: float) -> float:
     """Center of the interval of half-width `radius` that contains the most of the numbers (n,)."""
     ordered = np.sort(numbers)
     held = np.searchsorted(ordered, ordered + 2 * radius, side="right") - np.arange(len(ordered))

@@ -34,7 +34,7 @@ SURE = 0.9
 ALIKE = 0.98
 """Least cosine, in an update of a single step, between a record's recovered signal and its back-propagated one."""
 SAME = 0.995
-"""Least such cosine for the record to count as verified: a blend of records that are alike reached 0.987."""
+"""Least such cosine for the record to count as verified: a blend of similar records reached 0.987."""
 
 
 class Exact(Attack):

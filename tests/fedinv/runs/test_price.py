@@ -5,6 +5,7 @@ from fedinv.errors import RequestError
 from fedinv.runs.price import payable, price, spent
 from fedinv.scenario import loads
 from fedinv.storage import files
+from fedinv.storage.checkpoints import Progress, read_charges
 from fedinv.storage.run_folder import RunFolder
 
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = {}\n'
@@ -82,7 +83,8 @@ def test_noise_of_clients_that_dropped_out_is_charged_as_missing_whatever_the_en
     files.write_json(folder.ledger, {"clients": {str(c): [{**vars(event), "steps": 3}] for c in range(20)}})
     progress = {"round": 3, "bytes_up": 0, "used": 24, "seconds": 1.0, "left_out": left_out}
     files.write_json(folder.progress, progress)
-    found = spent(scenario, folder)
+    there = files.read_model(Progress, folder.progress)
+    found = spent(scenario, read_charges(folder.ledger).clients, there.left_out)
     assert price(scenario).epsilon == pytest.approx(8.0, rel=0.01)
     assert found.epsilon == pytest.approx(14.1, abs=0.2)
     assert "lacked the noise of clients that dropped out" in found.note
