@@ -6,9 +6,11 @@ from itertools import product
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
+
 from fedinv.attack import Attack
 from fedinv.results.comparison import NONE, Cells, Cost, DefenseLeak, Row, Variant, Worst
-from fedinv.results.intervals import clopper_pearson
+from fedinv.results.intervals import share_interval
 from fedinv.results.ranking import worst_client
 from fedinv.results.replication import Spread
 from fedinv.results.run import AttackResult, InferenceResult, Interval, Privacy, Rate, Results
@@ -134,7 +136,7 @@ def _leaks(
 def _of_records(
     name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, DefenseLeak] | None
 ) -> DefenseLeak:
-    fields, recovered = _pooled([a.field_accuracy for a in found], exact=False), _pooled([a.recovered for a in found])
+    fields, recovered = _pooled([a.field_accuracy for a in found]), _recovered(found)
     assert fields.numbers is not None  # there are records
     leakage, interval = above_guess(*fields.numbers)
     return DefenseLeak(
@@ -206,25 +208,39 @@ def _verdict(
     return "not measurable" if control is not None else "attack too weak"
 
 
-def _pooled(rates: Sequence[Rate], exact: bool = True) -> Rate:
-    """One rate over several runs, weighted by count.
+def _recovered(found: Sequence[AttackResult]) -> Rate:
+    """Share of records rebuilt in full over several seeds, whose interval takes each seed's clients for independent.
 
-    The interval is Clopper and Pearson's where `exact`, for counts of records; for fields, which are correlated within
-    a record, it is combined from the runs' own intervals.
+    Sums of clients, which have no counts by client, are clusters by themselves.
     """
+    pooled = _pooled([one.recovered for one in found])
+    each = [
+        [(one.recovered.count, round((one.recovered.value or 0.0) * one.recovered.count))]
+        if not one.clients
+        else [(client.records, client.recovered) for client in one.clients]
+        for one in found
+    ]
+    counted = [pair for pairs in each for pair in pairs if pair[0]]
+    if pooled.numbers is None or not counted:
+        return pooled
+    values = np.concatenate([np.arange(records) < hit for records, hit in counted]).astype(float)
+    clusters = np.repeat(np.arange(len(counted)), [records for records, _ in counted])
+    low, high = share_interval(values, clusters)
+    value = pooled.numbers[0]
+    return pooled.model_copy(update={"ci95": (min(low, value), max(high, value))})
+
+
+def _pooled(rates: Sequence[Rate]) -> Rate:
+    """One rate over several seeds, weighted by count, with an interval combined from theirs."""
     count = sum(rate.count for rate in rates)
     known = [(rate.count / count, *rate.numbers) for rate in rates if rate.numbers is not None]
     if not known:
         return rates[0]
     value = sum(share * mean for share, mean, _, _ in known)
     prior = sum(share * guess for share, _, _, guess in known)
-    if exact:
-        interval = clopper_pearson(round(value * count), count)
-    else:
-        low = math.sqrt(sum((share * (mean - ci95[0])) ** 2 for share, mean, ci95, _ in known))
-        high = math.sqrt(sum((share * (ci95[1] - mean)) ** 2 for share, mean, ci95, _ in known))
-        interval = value - low, value + high
-    return Rate(value=min(1.0, value), count=count, ci95=interval, prior=min(1.0, prior))
+    low = math.sqrt(sum((share * (mean - ci95[0])) ** 2 for share, mean, ci95, _ in known))
+    high = math.sqrt(sum((share * (ci95[1] - mean)) ** 2 for share, mean, ci95, _ in known))
+    return Rate(value=min(1.0, value), count=count, ci95=(value - low, value + high), prior=min(1.0, prior))
 
 
 def difference(one: float | None, other: float | None) -> float | None:

@@ -44,10 +44,10 @@ def test_equal_records_of_a_client_are_one_trial_and_unlike_ones_are_more():
     assert whole[1] - whole[0] > 0.4
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize(("victims", "share"), [(4, 0.2), (12, 0.05), (40, 0.95)])
-def test_the_interval_of_clustered_hits_covers_the_truth(victims, share, alike):
-    rng, each, covered = np.random.default_rng(1), 8, 0
+@pytest.mark.parametrize("alike", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize(("victims", "share", "each"), [(4, 0.2, 8), (12, 0.05, 8), (40, 0.95, 8), (40, 0.05, 32)])
+def test_the_interval_of_clustered_hits_covers_the_truth(victims, share, each, alike):
+    rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
         found = clustered(rng, victims, each, share, alike)
         low, high = share_interval(found.ravel(), np.repeat(np.arange(victims), each))
