@@ -28,6 +28,7 @@ from fedinv.results.wording import (
     no_epsilon_text,
     percent,
     unit_text,
+    unlearned,
     worst_text,
 )
 from fedinv.scenario.reading import read
@@ -74,6 +75,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "scenario": scenario,
         "results": run.results,
         "metric": metric_text(run.results.utility),
+        "unlearned": unlearned(run.results.utility),
         "metric_value": metric_value,
         "unit": unit_text(run.results.privacy),
         "labeled": list(zip(labels, attacks, strict=True)),

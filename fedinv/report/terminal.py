@@ -31,6 +31,7 @@ from fedinv.results.wording import (
     shown_leakage,
     spread_text,
     unit_text,
+    unlearned,
     worst_text,
 )
 
@@ -146,6 +147,8 @@ def show_run(results: Results, report: str) -> None:
         console.print(f"clients were trained {results.federation.trained}", markup=False)
     for note in results.notes:
         console.print(f"data: {note}", markup=False)
+    if unlearned(results.utility):
+        console.print(f"model: {unlearned(results.utility)}", markup=False, highlight=False)
     console.print(f"\nreport: {report}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -86,6 +86,20 @@ def metric_text(utility: Utility) -> str:
     return "AUC" if utility.metric == "auc" else "R\u00b2"
 
 
+def unlearned(utility: Utility) -> str:
+    """Warning that the training without defenses made no model that is measurably better than chance; empty where it did."""
+    plain = utility.undefended or utility
+    chance = 0.5 if utility.metric == "auc" else 0.0
+    if plain.value is None or plain.ci95 is None or plain.ci95[0] > chance:
+        return ""
+    where = " even without defenses" if utility.undefended else ""
+    return (
+        f"the model is not measurably better than {'chance' if utility.metric == 'auc' else 'the mean'}{where} "
+        f"({metric_text(utility)} {metric_value(plain.value)}), so what a defense costs cannot be told: "
+        "train longer, or change training.lr"
+    )
+
+
 UNITS = {"example": "record", "client": "client"}
 """Words for the units that epsilon protects, by the name of the unit in results."""
 

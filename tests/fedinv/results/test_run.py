@@ -1,8 +1,8 @@
 import pytest
 
 from fedinv.results.ranking import exceeds_guess, severity
-from fedinv.results.run import AttackResult, InferenceResult, Measure, Rate
-from fedinv.results.wording import hits, measure_text, percent
+from fedinv.results.run import AttackResult, InferenceResult, Measure, Rate, Undefended, Utility
+from fedinv.results.wording import hits, measure_text, percent, unlearned
 
 
 def nothing():
@@ -41,3 +41,23 @@ def test_an_attack_on_no_records_is_the_least_severe():
         **values, records=0, claimed=0, seconds=1, field_accuracy=nothing(), recovered=nothing(), exact=nothing()
     )
     assert severity(empty) == pytest.approx((0.0, False, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "undefended", "said"),
+    [
+        ("auc", 0.8, 0.7, None, ""),
+        ("auc", 0.52, 0.45, None, "not measurably better than chance (AUC 0.520)"),
+        ("auc", 0.52, 0.45, (0.8, 0.7), ""),  # a defense's doing
+        ("auc", 0.52, 0.45, (0.55, 0.49), "not measurably better than chance even without defenses (AUC 0.550)"),
+        ("r2", -3.0, -9.0, None, "not measurably better than the mean (R\u00b2 -3.000)"),
+        ("r2", None, None, None, ""),
+    ],
+)
+def test_a_model_that_has_not_learned_is_said_to_tell_nothing_of_costs(metric, value, low, undefended, said):
+    plain = None if undefended is None else Undefended(value=undefended[0], ci95=(undefended[1], 1))
+    interval = None if low is None else (low, 1.0)
+    found = unlearned(Utility(metric=metric, value=value, ci95=interval, count=99, undefended=plain))
+    assert said in found
+    assert bool(said) == bool(found)
+    assert not found or "training.lr" in found
