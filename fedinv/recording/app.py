@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -34,11 +35,11 @@ class AppFolder:
     name: str
     """Name of the project."""
     server: str
-    """Where its ServerApp is, as module:attribute."""
+    """Reference to the ServerApp, as module:attribute."""
     client: str
-    """Where its ClientApp is, as module:attribute."""
+    """Reference to the ClientApp, as module:attribute."""
     config: Mapping[str, Setting]
-    """Its run configuration."""
+    """The app's run configuration, overrides included."""
 
 
 def read(folder: str | Path, overrides: Sequence[str] = ()) -> AppFolder:
@@ -127,8 +128,14 @@ def _missing(error: BaseException) -> str:
 
 
 def _lies_in(module: ModuleType, root: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).is_relative_to(root)
+    spec = getattr(module, "__spec__", None)
+    if not isinstance(spec, ModuleSpec):
+        return False
+    places = [
+        spec.origin,
+        *(spec.submodule_search_locations or ()),
+    ]  # a folder without __init__.py has the latter alone
+    return any(place is not None and Path(place).is_relative_to(root) for place in places)
 
 
 def _table(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -165,4 +172,4 @@ def _overridden(config: Mapping[str, Setting], overrides: Sequence[str]) -> Conf
 
 def _lines(text: str) -> str:
     """Settings in one line as TOML, which wants one a line: 'lr=0.1 name="a b"' has two."""
-    return re.sub(r"""("[^"]*"|'[^']*'|[^\s"'])\s+(?=[\w.-]+\s*=)""", r"\1\n", text)
+    return text if " = " in text else "\n".join(re.findall(r"""(?:[^\s"']|"[^"]*"|'[^']*')+|["'].*""", text))

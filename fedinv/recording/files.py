@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 def _npz(file: Path) -> dict[str, Tensor]:
     name = None
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             found = {}
             for name in archive.files:
                 found[name] = torch.from_numpy(
@@ -130,7 +131,8 @@ def _npz(file: Path) -> dict[str, Tensor]:
             ) from None
         raise RequestError(f"{file}: is damaged, or no npz file ({plain(error)})") from None
     except (TypeError, AttributeError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        what = f"{plain(name)} is no array of numbers" if isinstance(error, TypeError) and name else "is no npz file"
+        is_text = isinstance(error, TypeError | AttributeError) and name is not None
+        what = f"{plain(name)} is no array of numbers" if is_text else "is damaged, or no npz file"
         raise RequestError(f"{file}: {what} ({plain(error)})") from None
 
 
@@ -141,7 +143,9 @@ def _native(values: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[
 
 def _torch(file: Path) -> dict[str, Tensor]:
     try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it does not know, and refuses them below
+            found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"refers to {named[1]}" if named else "holds more than arrays"

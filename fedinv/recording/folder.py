@@ -87,7 +87,7 @@ class Exchange:
 
     @property
     def error(self) -> str | None:
-        """Why there is no reply that could be used, in one line; None where there is one."""
+        """Reason in one line why no usable reply came; None where one did."""
         if self.failure is not None:
             return plain(self.failure.reason, 300) or f"error {self.failure.code}"
         return "did not reply" if self.answered is None else None
@@ -100,7 +100,7 @@ class Recording:
     folder: Path
     """The folder that was read."""
     side: Side
-    """Where it was recorded."""
+    """Whether the server recorded, a client, or nobody, as the arrays came from files."""
     exchanges: tuple[Exchange, ...]
     """Messages with their replies, in the order sent."""
     skipped: tuple[str, ...]

@@ -40,9 +40,9 @@ class Content(Line):
     arrays: dict[str, Digest] = Field(default_factory=dict)
     """Digest of each record of arrays, which is also the name of its file."""
     configs: dict[str, Values] = Field(default_factory=dict)
-    """Configurations."""
+    """Values of each configuration."""
     metrics: dict[str, Values] = Field(default_factory=dict)
-    """Metrics, such as num-examples."""
+    """Values of each record of metrics, such as num-examples."""
 
 
 class Failure(Line):
