@@ -225,7 +225,7 @@ class Attack(BaseModel):
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
-        """Whether the attack can be run on a layer of any network; None for an attack that does not look at single layers.
+        """Whether the attack can be run on a layer of any network; None for one that does not look at single layers.
 
         `following` is the update of the linear layer that is fed by this one, None where there is none.
         """

@@ -1,7 +1,7 @@
 """Finds out what feeds and what gates each layer of a network by running it on made-up records, not by reading it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedinv.errors import RequestError
+from fedinv.task.networks.perceptron import ACTIVATIONS, Activation
 
 Fed = Literal["record", "affine of the record", "features", "unknown"]
 """What a layer's inputs are: the record itself, an affine map of it, what earlier layers made of it, or not known."""
@@ -49,6 +50,9 @@ class Layer:
     """How often the weight is used in one record: 1 for a linear layer, pixels for a convolution, words for a text."""
     mixed: bool
     """Whether records of a batch are mixed before it, by a batch normalization."""
+    activation: Activation | None = None
+    """Activation that alone stands between a linear layer's outputs and the next one's inputs; None where there is none
+    of those that are built here, or more, or either layer is not linear."""
 
 
 def made_up(network: nn.Module) -> Tensor:
@@ -120,6 +124,7 @@ def layers(network: nn.Module, example: Tensor) -> tuple[Layer, ...]:
                 gate=("last" if name == last else _gate(seen)) if single else "unknown",
                 places=_places(owners[name], seen, len(example)),
                 mixed=mixed,
+                activation=_activation(seen, linear, name, plain),
             )
         )
         mixed = mixed or isinstance(owners[name], BatchNorm)
@@ -142,9 +147,9 @@ class _Seen:
 
     inputs: Tensor
     outputs: Tensor
-    calls: int = 1
-    order: int = 0
-    slopes: Tensor | None = None
+    calls: int
+    order: int
+    slopes: list[Tensor]
 
 
 def _run(network: nn.Module, batch: Tensor, slopes: bool) -> dict[str, _Seen]:
@@ -162,10 +167,11 @@ def _run(network: nn.Module, batch: Tensor, slopes: bool) -> dict[str, _Seen]:
             out = output[0] if isinstance(output, tuple) and output else output
             if not inputs or not isinstance(inputs[0], Tensor) or not isinstance(out, Tensor):
                 return
+            back: list[Tensor] = []
             if slopes and out.requires_grad:
-                out.retain_grad()
+                out.register_hook(back.append)  # type: ignore[no-untyped-call]  # in-place activations miss it
             calls = found[name].calls + 1 if name in found else 1
-            found[name] = _Seen(inputs[0].detach(), out, calls, order)
+            found[name] = _Seen(inputs[0].detach().clone(), out.detach().clone(), calls, order, back)
 
         return hook
 
@@ -184,9 +190,6 @@ def _run(network: nn.Module, batch: Tensor, slopes: bool) -> dict[str, _Seen]:
     finally:
         for handle in handles:
             handle.remove()
-    for seen in found.values():
-        seen.slopes = None if seen.outputs.grad is None else seen.outputs.grad.clone()
-        seen.outputs = seen.outputs.detach()
     return found
 
 
@@ -227,13 +230,25 @@ def _fed(seen: _Seen, example: Tensor, moved: tuple[Tensor, Tensor] | None) -> F
     return "affine of the record" if affine else "features"
 
 
+def _activation(seen: _Seen, linear: list[str], name: str, plain: Mapping[str, _Seen]) -> Activation | None:
+    """The activation between a linear layer and the linear layer that runs next; see Layer."""
+    behind = [one for one in linear if plain[one].order > seen.order]
+    if name not in linear or not behind:
+        return None
+    following = plain[min(behind, key=lambda one: plain[one].order)].inputs
+    for kind, activation in ACTIVATIONS.items():
+        if following.shape == seen.outputs.shape and torch.allclose(activation()(seen.outputs), following, atol=1e-6):
+            return kind
+    return None
+
+
 def _gate(seen: _Seen) -> Gate:
-    if seen.slopes is None:
+    if not seen.slopes:
         return "unused"
-    below = seen.outputs < 0
-    silent_below = _silent(seen.slopes, below)
+    slopes, below = seen.slopes[0], seen.outputs < 0
+    silent_below = _silent(slopes, below)
     if silent_below == 1:
-        return "relu, pooled" if _silent(seen.slopes, ~below) > POOLED else "relu"
+        return "relu, pooled" if _silent(slopes, ~below) > POOLED else "relu"
     return "smooth" if silent_below < 0.5 else "partly"
 
 

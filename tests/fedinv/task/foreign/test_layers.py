@@ -1,33 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fedinv.errors import RequestError
 from fedinv.task.foreign.layers import layers, made_up, random_parts
-
-
-class Pictures(nn.Module):
-    """Two convolutions and three linear layers, whose activations are functions, not modules."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2, self.pool = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2)
-        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
-
-    def forward(self, x):
-        x = self.pool(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
-        return self.fc3(functional.relu(self.fc2(functional.relu(self.fc1(x.flatten(1))))))
-
-
-class Text(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.words, self.read = nn.Embedding(50, 8), nn.LSTM(8, 12, batch_first=True)
-        self.out, self.spare = nn.Linear(12, 2), nn.Linear(3, 3)
-
-    def forward(self, x):
-        return {"logits": self.out(self.read(self.words(x))[0][:, -1])}
 
 
 def seen(network, example=None):
@@ -35,8 +11,8 @@ def seen(network, example=None):
     return {one.name: (one.kind, one.fed, one.gate, one.places) for one in found}
 
 
-def test_what_feeds_and_gates_each_layer_is_found_by_running_it():
-    assert seen(Pictures()) == {
+def test_what_feeds_and_gates_each_layer_is_found_by_running_it(pictures):
+    assert seen(pictures()) == {
         "conv1": ("Conv2d", "record", "relu, pooled", 28 * 28),
         "conv2": ("Conv2d", "features", "relu, pooled", 100),
         "fc1": ("Linear", "features", "relu", 1),
@@ -67,8 +43,8 @@ def test_a_scaled_record_is_an_affine_map_of_it_and_a_batch_normalization_mixes_
     assert [found[name].mixed for name in ("first", "norm", "last")] == [False, False, True]
 
 
-def test_words_a_module_of_several_weights_and_one_that_never_runs_are_there():
-    found = {one.name: one for one in layers(Text(), made_up(Text()))}
+def test_words_a_module_of_several_weights_and_one_that_never_runs_are_there(text):
+    found = {one.name: one for one in layers(text(), made_up(text()))}
     assert (found["words"].fed, found["words"].places) == ("record", 16)
     assert found["read"].weight == "read.weight_ih_l0"
     assert found["out"].gate == "last"
