@@ -15,7 +15,7 @@ from fedinv.results.run import Results
 from fedinv.scenario import json_schemas
 from fedinv.storage import documents
 
-ATTACKS = '[[attacks]]\nkind = "exact"\n'
+ATTACKS = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 MAIN = [sys.executable, "-m", "fedinv.cli"]
 
 
@@ -34,7 +34,7 @@ def file(tiny, tmp_path):
 
 
 @pytest.fixture
-def main(monkeypatch, capsys, blank_plots):
+def main(monkeypatch, capsys):
     """The command line in this process: the exit code, stdout and stderr."""
     from fedinv import cli
 

@@ -51,7 +51,7 @@ def flower(tmp_path, start, until):
 
 
 @pytest.mark.slow
-def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower, until, blank_plots):
+def test_flowers_own_command_gives_the_same_updates(tiny, tmp_path, flower, until):
     app = tmp_path / "fedinv"
     for name in ("fedinv", "clients", "server", "scenarios"):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__", "data.csv"))
