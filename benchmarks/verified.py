@@ -13,6 +13,8 @@ from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation
 from fedinv.task.networks.perceptron import Mlp
 
 VICTIMS = 100
+BLURRED = 20
+"""Victims of the search that is blurred most, half a minute each."""
 DRAWS = 20
 RIGHT = 0.319
 """Largest error of a right record's inputs, in standard deviations of all of them."""
@@ -32,6 +34,9 @@ def main() -> None:
     withheld = build("row-space", seconds=5.0)
     claims = [_without_schema(withheld, seed) for seed in range(VICTIMS)]
     print(_counts("row-space, no schema, 256 records, 8 steps", claims))
+    blurred = build("row-space", rounds=1, seconds=20.0)
+    claims = [_blurred(blurred, 100 + seed) for seed in range(BLURRED)]
+    print(_counts("row-space, 200 records, 125 steps, learning rate 0.3", claims))
     for steps in (1, 5):
         for n in (4, 32, 64):
             claims = [_behind_features(n, steps, seed) for seed in range(VICTIMS)]
@@ -67,6 +72,13 @@ def _without_schema(attack: Attack, seed: int) -> tuple[Claim, Tensor]:
     claim = attack.run(one.seen, replace(known, schema=None), np.random.default_rng(seed), lambda _: None)
     assert isinstance(claim, Claim)
     return claim, one.people.inputs[one.rows]
+
+
+def _blurred(attack: Attack, seed: int) -> tuple[Claim, Tensor]:
+    """The claim on a hospital's update after many large local steps, with the schema, and the truth."""
+    settings = ["training.records_per_client=200", "training.lr=0.3", f"seed={seed}"]
+    one = victim("hospital", [*settings, "federation.clients=2", "attacker.watch.clients=1"])
+    return one.attacked(attack), one.people.inputs[one.rows]
 
 
 def behind_features(count: int, steps: int, seed: int) -> tuple[Observation, Knowledge, Tensor]:
@@ -109,8 +121,10 @@ def _counts(name: str, claims: list[tuple[Claim, Tensor]]) -> str:
     """One line: records claimed, right and false, and those of them that count as verified."""
     right = [_right(claim, truth) for claim, truth in claims]
     claimed, false = sum(map(len, right)), sum(int((~one).sum()) for one in right)
-    checked = sum(int((claim.verified & ~one).sum()) for (claim, _), one in zip(claims, right, strict=True))
-    return f"{name}: claimed {claimed}, right {claimed - false}, false {false}, verified and false {checked}"
+    verified = sum(int(claim.verified.sum()) for claim, _ in claims)
+    wrong = sum(int((claim.verified & ~one).sum()) for (claim, _), one in zip(claims, right, strict=True))
+    told = f"claimed {claimed}, right {claimed - false}, false {false}"
+    return f"{name}: {told}; verified {verified}, of them false {wrong}"
 
 
 def _right(claim: Claim, truth: Tensor) -> Tensor:

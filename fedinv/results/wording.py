@@ -87,7 +87,7 @@ def metric_text(utility: Utility) -> str:
 
 
 def unlearned(utility: Utility) -> str:
-    """Warning that the training without defenses made no model that is measurably better than chance; empty where it did."""
+    """Warning that a model trained without defenses is not measurably better than chance; empty where it is."""
     plain = utility.undefended or utility
     chance = 0.5 if utility.metric == "auc" else 0.0
     if plain.value is None or plain.ci95 is None or plain.ci95[0] > chance:

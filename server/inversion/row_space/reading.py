@@ -33,6 +33,10 @@ COARSE = 30.0
 """
 MASKED = 100.0
 """An update whose norm exceeds the model's by this factor counts as masked and is refused."""
+WELL = 0.6
+"""Confidence above which a record of several local steps counts as checked where the schema, whose categories it must
+have, is known: its misfit is less than 0.4 of what is accepted. Wrong records stayed below 0.48, a third to nine tenths
+of the true ones are above (hospital, 200 to 320 records, learning rates of 0.05 to 0.3)."""
 ROOM = 0.7
 """Largest share of the second layer's units that the span may fill after several local steps."""
 
@@ -229,7 +233,11 @@ def _claim(
         notes.append(f"{len(records)} of {last.records} records recovered")
     if not seen.single:
         notes.append("several local steps blur the spans behind the first layer: numbers are approximate")
-    checked = (fit if share is None else fit | (share.counts > 0)).repeat_interleave(again, 0)
+    if share is not None:
+        fit = fit | (share.counts > 0)
+    elif knows.schema is not None and seen.spanned[1]:
+        fit = fit | (1 - found.misfit > WELL)
+    checked = fit.repeat_interleave(again, 0)
     claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, None, tuple(notes), checked=checked)
     claim = _compared(claim, last, knows, rng)
     # blurred equations and free numbers: blends of records fulfill them too
