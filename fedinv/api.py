@@ -192,9 +192,9 @@ def compare(
     >>> import fedinv
     >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
     >>> quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
-    >>> found = fedinv.compare(tiny, defenses=["sign"], out="compared/b", **quick)
+    >>> found = fedinv.compare(tiny, defenses=["clip-noise"], out="compared/b", **quick)
     >>> [row.defenses for row in found.results.rows]
-    ['none', 'sign']
+    ['none', 'clip-noise']
     """
     from fedinv.report import comparison_page as page
     from fedinv.report.terminal import bars
@@ -237,8 +237,8 @@ def assess(
     KeyboardInterrupt whose `folder` can be given as `out` to go on.
 
     >>> import fedinv
-    >>> tiny = {"federation.rounds": 1, "model": {"kind": "logistic"}, "attacker.watch.clients": 1}
-    >>> found = fedinv.assess(fedinv.load("digits", **tiny), attacks=["exact"], only=True, jobs=1, progress=False)
+    >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
+    >>> found = fedinv.assess(tiny, attacks=["labels"], only=True, jobs=1, progress=False)
     >>> found.results.leaks[0].change
     'the scenario as it is'
     """
