@@ -8,6 +8,7 @@ from fedinv.errors import nearest
 NAMES = (
     "startup",
     "simulation",
+    "recording",
     "exact",
     "verified",
     "adult",

@@ -9,6 +9,7 @@ import typer
 
 from fedinv import api
 from fedinv.commands.options import ENGINE, AsJson, examples, given, out_in, print_json
+from fedinv.errors import RequestError
 
 if TYPE_CHECKING:
     from fedinv.recording.folder import Recording
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
         "record",
         epilog=examples(
             "fedinv record ./my-app --nodes 4",
-            "fedinv record ./my-app --run-config 'num-server-rounds=2' --out runs/mine",
+            "fedinv record ./my-app --copy ./my-app-recorded --out runs/mine",
         ),
     )(record)
     app.command(
@@ -43,6 +44,15 @@ def record(
             rich_help_panel="Record",
         ),
     ] = None,
+    copy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Run nothing: write a copy that records itself to --out, for flwr run on any engine.",
+            rich_help_panel="Record",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path | None, out_in("runs/APP-N", "The recording's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,6 +61,11 @@ def record(
 
     from fedinv.report.terminal import bars
 
+    if copy is not None:
+        if out is None or run_config:
+            raise RequestError("--copy: name the recording's folder by --out; --run-config is for flwr run then")
+        typer.echo(f"{api.recorded_copy(app, copy, out=out)}: run it with flwr run; it records to {out}")
+        return
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with bars(True) as steps, redirect_stdout(sys.stderr):
         found = api.record(app, nodes=nodes, out=out, run_config=run_config or [], tell=steps("recording"))

@@ -1,0 +1,107 @@
+"""The same app with no line changed is recorded alike on three engines, by its server and by its clients."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import fedinv
+from fedinv.cli import app
+from fedinv.engines.deployment import rehearsal
+from fedinv.errors import RequestError
+
+APP = Path(__file__).parents[2] / "apps/mods"
+ROOT = Path(__file__).parents[3]
+ON_RAY = """
+import sys
+from pathlib import Path
+from flwr.simulation import run_simulation
+from fedinv.recording import app as apps
+from fedinv.recording.wrapped import RecordedClientApp, RecordedServerApp
+
+if __name__ == "__main__":
+    declared, out = apps.read(sys.argv[1]), Path(sys.argv[2])
+    with apps.loaded(declared) as (server, client):
+        server_app = RecordedServerApp(server, out / "server", declared.config)
+        client_app = RecordedClientApp(client, out / "clients", declared.config)
+        resources = {"num_cpus": 1, "num_gpus": 0.0}
+        run_simulation(server_app, client_app, 2, backend_config={"client_resources": resources})
+"""
+
+
+def arrays(folder):
+    """What each training sent and brought back, by digest, one line a client."""
+    return sorted((one.round, *one.asked.arrays.values(), *one.answered.arrays.values()) for one in folder.updates)
+
+
+def contents(folder):
+    """All messages by node, in the order in which each node got its own."""
+    return sorted((one.node, one.round, one.kind, one.asked, one.answered, one.failure) for one in folder.exchanges)
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory):
+    """The recording of the engine in this process."""
+    return fedinv.record(APP, nodes=2, out=tmp_path_factory.mktemp("inline"))
+
+
+def alike(out, inline):
+    server, clients = fedinv.open_recording(out / "server"), fedinv.open_recording(out / "clients")
+    assert (server.side, clients.side) == ("server", "client")
+    assert contents(server) == contents(clients)
+    assert {one.partition for one in clients.exchanges} == {0, 1}
+    assert not server.skipped + clients.skipped
+    assert arrays(server) == arrays(inline)
+    assert len(server.updates) == 2
+    names = [{path.name for path in (out / side / "wire").glob("*.safetensors")} for side in ("server", "clients")]
+    assert names[0] == names[1] == {path.name for path in (inline.folder / "wire").glob("*.safetensors")}
+
+
+def test_in_this_process(inline, tmp_path):
+    copy = tmp_path / "copy"
+    assert fedinv.recorded_copy(APP, copy, out=tmp_path / "out") == copy
+    fedinv.record(copy, nodes=2, out=tmp_path / "again")
+    alike(tmp_path / "out", inline)
+    assert arrays(fedinv.open_recording(tmp_path / "again")) == arrays(inline)
+
+
+def test_a_copy_is_written_to_a_new_folder_outside_of_the_app(tmp_path):
+    (tmp_path / "there").mkdir()
+    for to, words in ((tmp_path / "there", "is there already"), (APP / "copy", "lies within the app itself")):
+        with pytest.raises(RequestError, match=words):
+            fedinv.recorded_copy(APP, to, out=tmp_path / "out")
+    done = CliRunner().invoke(app, ["record", str(APP), "--copy", str(tmp_path / "c"), "--out", str(tmp_path / "out")])
+    assert done.stdout.startswith(f"{tmp_path}/c: run it with flwr run")
+    for name in ("modded/task.py", "modded/client_app.py", "modded/server_app.py"):
+        assert (tmp_path / "c" / name).read_bytes() == (APP / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_on_ray(inline, tmp_path, start):
+    (tmp_path / "run.py").write_text(ON_RAY)
+    paths = os.pathsep.join([str(ROOT), str(APP)])
+    environment = {**os.environ, "PYTHONPATH": paths, "FLWR_HOME": str(tmp_path), "FLWR_TELEMETRY_ENABLED": "0"}
+    environment |= {"FLWR_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1"}
+    done = start([sys.executable, "run.py", str(APP), str(tmp_path / "out")], cwd=tmp_path, env=environment).ended()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    alike(tmp_path / "out", inline)
+
+
+@pytest.mark.slow
+def test_on_supernodes(inline, tmp_path, until):
+    fedinv.recorded_copy(APP, tmp_path / "copy", out=tmp_path / "out")
+    at = tmp_path / "up"
+    try:
+        rehearsal.up(at, 2, False, lambda line: None)
+        begun = rehearsal.flower(at, "run", str(tmp_path / "copy"), rehearsal.NAME, "--run-config", "ask-labels=false")
+
+        def ended():
+            (state,) = rehearsal.flower(at, "list", "--run-id", str(begun["run-id"]), rehearsal.NAME)["runs"]
+            return str(state["status"]).startswith("finished")
+
+        until(ended, "the run ends")
+    finally:
+        rehearsal.down(at)
+    alike(tmp_path / "out", inline)
