@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from fedinv.defend_mod import defend
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
+from fedinv.recording.calls import import_files, open_recording, record, tap, tap_mod
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -20,7 +21,23 @@ if TYPE_CHECKING:
     from fedinv.task.models import AnyModel
     from fedinv.task.schema import Schema
 
-__all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load", "open_run", "replicate", "run"]
+__all__ = [
+    "assess",
+    "audit",
+    "available",
+    "compare",
+    "defend",
+    "import_files",
+    "invert",
+    "load",
+    "open_recording",
+    "open_run",
+    "record",
+    "replicate",
+    "run",
+    "tap",
+    "tap_mod",
+]
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
@@ -433,7 +450,7 @@ def _study_folder(declared: "Scenario", study: str, out: str | Path | None) -> P
     from fedinv.storage import paths
 
     runs.check(declared, "inline")
-    return (runs.new_folder(f"{declared.name}-{study}") if out is None else paths.folder(out)).absolute()
+    return (paths.numbered(f"{declared.name}-{study}") if out is None else paths.folder(out)).absolute()
 
 
 def holds(folder: str | Path, name: str) -> bool:
