@@ -206,7 +206,7 @@ class SameProcess(Executor):
             work, given = pickle.loads(pickle.dumps((function, arguments)))
             future.set_result(pickle.loads(pickle.dumps(work(*given))))
         except Exception as error:
-            future.set_exception(error)
+            future.set_exception(pickle.loads(pickle.dumps(error)))
         return future
 
 
