@@ -38,12 +38,12 @@ class RecordedClientApp(ClientApp):
     def __init__(self, app: ClientApp, folder: Path, config: Mapping[str, Setting] | None = None) -> None:
         """Record to `folder`; `config` is the run configuration where the engine has none."""
         super().__init__()
-        self._inner, self._folder, self._settings = app, folder, config or {}
+        self._inner, self._mod, self._settings = app, tap_mod(folder), config or {}
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Run the app on a message."""
         own = configured(context, self._settings)
-        reply = tap_mod(self._folder)(message, own, self._inner)
+        reply = self._mod(message, own, self._inner)
         context.state = own.state  # which the app may have replaced
         return reply
 

@@ -145,6 +145,52 @@ def test_config_state_errors_path_and_folder_are_as_flower_has_them(made, tmp_pa
     assert fedinv.record("made", nodes=1).folder == tmp_path / "runs/made-up-2"
 
 
+LEGACY_SERVER = """
+from flwr.server import ServerAppComponents, ServerConfig
+from flwr.server.strategy import FedAvg
+from flwr.serverapp import ServerApp
+
+def server_fn(context):
+    strategy = FedAvg(min_available_clients=2, on_fit_config_fn=lambda round_: {"lr": 0.5})
+    return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=int(context.run_config["rounds"])))
+
+app = ServerApp(server_fn=server_fn)
+"""
+LEGACY_CLIENT = """
+from types import SimpleNamespace
+import numpy as np
+from flwr.client import NumPyClient
+from flwr.clientapp import ClientApp
+
+class Adding(NumPyClient):
+    def get_parameters(self, config):
+        return [np.zeros((2, 2), np.float32), np.zeros(3)]
+
+    def fit(self, parameters, config):
+        return [array + 1 for array in parameters], 5, {"loss": 0.25}
+
+    def evaluate(self, parameters, config):
+        return 0.5, 5, {}
+
+box = SimpleNamespace(app=ClientApp(client_fn=lambda context: Adding().to_client()))
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_app_of_the_older_interface_is_recorded(made, tmp_path):
+    (made / "serving.py").write_text(LEGACY_SERVER)
+    (made / "answering/here.py").write_text(LEGACY_CLIENT)
+    found = fedinv.record(made, nodes=2, out=tmp_path / "run", run_config="rounds=2")
+    first = found.exchanges[0]
+    assert (first.kind, first.round, first.error) == ("get_parameters", 1, None)
+    assert len(found.updates) == 4
+    for update in found.updates:
+        assert update.sent["0"].tolist() == [[update.round - 1] * 2] * 2
+        assert update.received["1"].tolist() == [update.round] * 3
+        assert str(update.received["1"].dtype) == "torch.float64"
+        assert (update.claimed_records, update.config["lr"], update.metrics["loss"]) == (5, 0.5, 0.25)
+
+
 def test_a_module_of_the_same_name_is_not_taken_and_is_there_again(made, tmp_path, monkeypatch):
     import types
 
