@@ -70,6 +70,8 @@ def record(
     with bars(True) as steps, redirect_stdout(sys.stderr):
         found = api.record(app, nodes=nodes, out=out, run_config=run_config or [], tell=steps("recording"))
     _show(found, as_json, out)
+    if all(one.error is not None for one in found.exchanges):
+        raise SystemExit(1)
 
 
 def import_(

@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 from flwr.common.constant import ErrorCode
 
 from fedinv.recording import folder as reading
-from fedinv.recording.recorder import Recorder, chosen, is_training, round_of
+from fedinv.recording.recorder import Recorder, chosen, is_training, round_of, say
 from fedinv.storage import paths
 
 Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
@@ -20,7 +20,7 @@ class TapMod:
     def __init__(self, folder: Path, rounds: frozenset[int] | None) -> None:
         """Record these rounds, None for all; the folder is resolved where the first message is handled."""
         self._folder, self._only = folder, rounds
-        self._lock, self._made = Lock(), dict[str, Recorder]()
+        self._lock, self._made, self._failed = Lock(), dict[str, Recorder](), False
 
     def __reduce__(self) -> tuple[type["TapMod"], tuple[Path, frozenset[int] | None]]:
         """What another process makes the mod of."""
@@ -28,12 +28,10 @@ class TapMod:
 
     def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         """Record a message, let the app and the mods behind this one handle it, and record the reply."""
-        recorder = self._recorder()
-        named = round_of(message)
-        round_ = _counted(recorder.folder, message) if named is None else named
-        key = recorder.sent(message, round_, context) if self._only is None or round_ in self._only else None
-        if key is None:
+        found = self._sent(message, context)
+        if found is None:
             return call_next(message, context)
+        recorder, key = found
         try:
             reply = call_next(message, context)
         except Exception as error:
@@ -41,6 +39,19 @@ class TapMod:
             raise
         recorder.received(key, reply)
         return reply
+
+    def _sent(self, message: Message, context: Context) -> tuple[Recorder, str] | None:
+        """Record a message; None where it was not kept."""
+        try:
+            recorder, named = self._recorder(), round_of(message)
+            round_ = _counted(recorder.folder, message) if named is None else named
+            key = recorder.sent(message, round_, context) if self._only is None or round_ in self._only else None
+        except Exception as error:  # the folder may be another one where the message is handled
+            if not self._failed:
+                self._failed = True
+                say(error)
+            return None
+        return None if key is None else (recorder, key)
 
     def _recorder(self) -> Recorder:
         with self._lock:

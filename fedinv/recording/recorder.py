@@ -87,6 +87,12 @@ class Recorder:
         line = Received(key=key, error=_failure(code, f"{type(error).__name__}: {error}"))
         self._guarded(lambda: self._writer.append(line))
 
+    def fault(self, error: Exception) -> None:
+        """Say once in Flower's log that something could not be recorded, and why."""
+        if not self._failed:
+            self._failed = True
+            say(error)
+
     def _opened(self) -> None:
         if self._open:
             return
@@ -112,13 +118,16 @@ class Recorder:
             try:
                 return write()
             except Exception as error:  # a full disk must not end a training
-                if not self._failed:
-                    self._failed = True
-                    LOG.warning(
-                        "fedinv: a message could not be recorded, and the training goes on without it (said once): %s",
-                        plain(error, 500),
-                    )
+                self.fault(error)
                 return None
+
+
+def say(error: Exception) -> None:
+    """Say in Flower's log that something could not be recorded, and why."""
+    LOG.warning(
+        "fedinv: a message could not be recorded, and the training goes on without it (said once): %s",
+        plain(error, 500),
+    )
 
 
 def values(record: Mapping[str, object]) -> Values:

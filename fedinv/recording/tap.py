@@ -115,9 +115,13 @@ class TappedGrid(Grid):
 
     def _sent(self, messages: Sequence[Message]) -> list[str | None]:
         """Record messages; their names in the recording, None for those that are not kept."""
-        with self._lock:
-            rounds = self._rounds.number(messages)
-            watched = [self._watches(r, m.metadata.dst_node_id) for r, m in zip(rounds, messages, strict=True)]
+        try:
+            with self._lock:
+                rounds = self._rounds.number(messages)
+                watched = [self._watches(r, m.metadata.dst_node_id) for r, m in zip(rounds, messages, strict=True)]
+        except Exception as error:  # whatever an app sends, it is the engine that judges it
+            self._recorder.fault(error)
+            return [None] * len(messages)
         found = zip(messages, rounds, watched, strict=True)
         return [self._recorder.sent(message, round_) if kept else None for message, round_, kept in found]
 

@@ -18,6 +18,9 @@ from fedinv.storage import documents, files
 MODULE = "fedinv_recorded"
 """Name of the module that a recorded copy of an app has beside the app's own."""
 
+LARGEST_BYTES = 10 * 1024**2
+"""Size of an app, zipped, up to which Flower ships it."""
+
 
 class RecordedServerApp(ServerApp):
     """A ServerApp that runs another one on a tapped Grid."""
@@ -65,7 +68,10 @@ def copy(app: AppFolder, to: Path, folder: Path) -> None:
     if to.absolute().is_relative_to(app.root):
         raise RequestError(f"{to}: lies within the app itself; name a folder outside of it")
     document = documents.read(app.root / FILE)
-    document["tool"]["flwr"]["app"]["components"] |= {
+    declared = document["tool"]["flwr"]["app"]
+    if "fab-include" in declared:
+        declared["fab-include"] = [*declared["fab-include"], f"{MODULE}.py"]
+    declared["components"] |= {
         "serverapp": f"{MODULE}:server_app",
         "clientapp": f"{MODULE}:client_app",
     }
@@ -78,8 +84,17 @@ def copy(app: AppFolder, to: Path, folder: Path) -> None:
         f"client_app = RecordedClientApp(resolve_name({app.client!r}), Path({str(folder / 'clients')!r}))",
     ]
     try:
-        shutil.copytree(app.root, to, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        shutil.copytree(app.root, to, ignore=_unshipped)
     except (OSError, shutil.Error) as error:
         raise RunError(f"{to}: cannot be written ({plain(error)})") from error
     files.write(to / FILE, tomli_w.dumps(document))
     files.write(to / f"{MODULE}.py", "\n".join(lines) + "\n")
+
+
+def _unshipped(folder: str, names: list[str]) -> set[str]:
+    """Names of what Flower does not ship with an app: hidden files, and those that are larger than it takes."""
+    return {
+        name
+        for name in names
+        if name.startswith(".") or name == "__pycache__" or (Path(folder) / name).stat().st_size > LARGEST_BYTES
+    }

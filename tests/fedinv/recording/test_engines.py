@@ -1,7 +1,9 @@
 """The same app with no line changed is recorded alike on three engines, by its server and by its clients."""
 
 import os
+import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,8 +76,24 @@ def test_a_copy_is_written_to_a_new_folder_outside_of_the_app(tmp_path):
             fedinv.recorded_copy(APP, to, out=tmp_path / "out")
     done = CliRunner().invoke(app, ["record", str(APP), "--copy", str(tmp_path / "c"), "--out", str(tmp_path / "out")])
     assert done.stdout.startswith(f"{tmp_path}/c: run it with flwr run")
+    assert not (tmp_path / "c/modded/__pycache__").exists()
     for name in ("modded/task.py", "modded/client_app.py", "modded/server_app.py"):
         assert (tmp_path / "c" / name).read_bytes() == (APP / name).read_bytes()
+
+
+def test_a_copy_ships_its_module_and_leaves_data_out(tmp_path):
+    shutil.copytree(APP, tmp_path / "app")
+    declared = tmp_path / "app/pyproject.toml"
+    declared.write_text(
+        declared.read_text().replace('publisher = "example"', 'publisher = "me"\nfab-include = ["a/*"]')
+    )
+    with (tmp_path / "app/data.bin").open("wb") as file:
+        file.truncate(11 * 1024**2)
+    fedinv.recorded_copy(tmp_path / "app", tmp_path / "copy", out=tmp_path / "out")
+    assert not (tmp_path / "copy/data.bin").exists()
+    document = tomllib.loads((tmp_path / "copy/pyproject.toml").read_text())
+    assert document["tool"]["flwr"]["app"]["fab-include"] == ["a/*", "fedinv_recorded.py"]
+    assert document["tool"]["flwr"]["app"]["config"]["clip"] == {"norm": 1.0}
 
 
 @pytest.mark.slow

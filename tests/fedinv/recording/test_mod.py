@@ -89,6 +89,17 @@ def test_server_and_client_do_not_mix_in_one_folder(echoing, asked, tmp_path, ca
         fedinv.tap(local, tmp_path / "other")
 
 
+def test_a_folder_that_cannot_be_used_where_the_message_is_handled_is_said_once(
+    echoing, asked, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    app = echoing([fedinv.tap_mod(tmp_path / "site")])
+    (tmp_path / "site").touch()
+    grid = LocalGrid(app, 3, {}, lambda message, reply: None)
+    assert not any(reply.has_error() for reply in grid.send_and_receive(asked(1)))
+    assert caplog.text.count("could not be recorded") == 1
+
+
 def test_rounds_may_be_chosen_and_the_mods_place_decides_what_is_seen(echoing, asked, tmp_path):
     def hides(message, context, call_next):
         reply = call_next(message, context)

@@ -141,7 +141,7 @@ def test_config_state_errors_path_and_folder_are_as_flower_has_them(made, tmp_pa
     assert errors[0] == "<class 'SystemExit'>:<'gone'>"
     assert "returned str in place of a Message" in errors[1]
     assert "no such node" in errors[2]
-    assert told[-1] == (0.5, "round 2, 10 replies, 6 of them errors")
+    assert told[-2:] == [(0.5, "round 2, 10 replies, 6 of them errors"), (1.0, "done")]
     assert fedinv.record("made", nodes=1).folder == tmp_path / "runs/made-up-2"
 
 
@@ -284,6 +284,13 @@ def test_the_commands_print_what_they_recorded(made, tmp_path, monkeypatch):
     done = CliRunner().invoke(command_line, [*arguments[:-1], "other", "--json"])
     document = json.loads(done.stdout)
     assert (document["messages"], document["recording"]) == (4, "other")
+
+
+def test_a_run_without_any_usable_reply_fails(made, tmp_path):
+    (made / "answering/here.py").write_text(CLIENT.replace('facts["part"] == 1', "True"))
+    done = CliRunner().invoke(command_line, ["record", str(made), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    assert "15 messages, 15 of them without a reply that can be used" in done.stdout
 
 
 def test_the_import_command(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import resource
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 import fedinv
 from fedinv.errors import RequestError
@@ -198,6 +198,17 @@ def test_a_line_that_does_not_fit_leaves_nothing_behind(local, asked, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == whole
+
+
+def test_a_message_without_content_is_left_to_the_engine(local, asked, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    pushed = []
+    monkeypatch.setattr(local, "push_messages", pushed.extend)
+    grid = fedinv.tap(local, tmp_path)
+    bad = Message(Error(1, "no"), reply_to=asked(1)[0])
+    grid.push_messages([bad])
+    assert pushed == [bad]
+    assert caplog.text.count("could not be recorded") == 1
 
 
 @pytest.mark.parametrize(
