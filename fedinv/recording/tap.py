@@ -68,7 +68,9 @@ class TappedGrid(Grid):
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the engine's own Grid offers."""
-        return getattr(self.__dict__["_grid"], name)
+        if "_grid" not in self.__dict__:  # while it is copied
+            raise AttributeError(name)
+        return getattr(self._grid, name)
 
     def set_run(self, run: Run) -> None:
         """Set the run of the Grid inside."""

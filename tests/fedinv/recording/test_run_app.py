@@ -279,7 +279,8 @@ def test_the_commands_print_what_they_recorded(made, tmp_path, monkeypatch):
     assert lines[0] == (
         "run: 0 updates of 4 clients in 0 rounds; 4 messages, 3 of them without a reply that can be used"
     )
-    assert "<class 'SystemExit'>:<'gone'>" in lines[1]
+    assert "no update can be read" in lines[1]
+    assert "<class 'SystemExit'>:<'gone'>" in lines[2]
     assert "stdout is the app's" in done.stderr
     done = CliRunner().invoke(command_line, [*arguments[:-1], "other", "--json"])
     document = json.loads(done.stdout)
@@ -300,5 +301,5 @@ def test_the_import_command(tmp_path, monkeypatch):
     np.savez("a.npz", w=np.zeros(2))
     done = CliRunner().invoke(command_line, ["import", "a.npz", "a.npz", "a.npz", "--out", "run", "--records", "4"])
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("run: 2 updates of 2 clients in 1 rounds; 2 messages, 0 of them")
+    assert done.stdout.startswith("run: 2 updates of 2 clients in 1 round; 2 messages, 0 of them")
     assert [path.name for path in Path("run").iterdir()] == ["wire"]

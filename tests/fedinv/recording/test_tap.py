@@ -1,3 +1,4 @@
+import copy
 import logging
 import resource
 
@@ -125,6 +126,7 @@ def test_whatever_else_a_grid_offers_is_there(local, asked, tmp_path):
     assert reply.content["seen"]["times"] == 1
     with pytest.raises(AttributeError):
         _ = grid.missing
+    assert copy.copy(grid).run is local.run
 
 
 def test_another_process_and_another_run_go_on_in_the_same_folder(local, asked, tmp_path):
