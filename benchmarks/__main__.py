@@ -9,6 +9,7 @@ NAMES = (
     "startup",
     "simulation",
     "recording",
+    "engines",
     "exact",
     "verified",
     "adult",

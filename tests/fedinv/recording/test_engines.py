@@ -16,21 +16,6 @@ from fedinv.errors import RequestError
 
 APP = Path(__file__).parents[2] / "apps/mods"
 ROOT = Path(__file__).parents[3]
-ON_RAY = """
-import sys
-from pathlib import Path
-from flwr.simulation import run_simulation
-from fedinv.recording import app as apps
-from fedinv.recording.wrapped import RecordedClientApp, RecordedServerApp
-
-if __name__ == "__main__":
-    declared, out = apps.read(sys.argv[1]), Path(sys.argv[2])
-    with apps.loaded(declared) as (server, client):
-        server_app = RecordedServerApp(server, out / "server", declared.config)
-        client_app = RecordedClientApp(client, out / "clients", declared.config)
-        resources = {"num_cpus": 1, "num_gpus": 0.0}
-        run_simulation(server_app, client_app, 2, backend_config={"client_resources": resources})
-"""
 
 
 def arrays(folder):
@@ -98,11 +83,11 @@ def test_a_copy_ships_its_module_and_leaves_data_out(tmp_path):
 
 @pytest.mark.slow
 def test_on_ray(inline, tmp_path, start):
-    (tmp_path / "run.py").write_text(ON_RAY)
     paths = os.pathsep.join([str(ROOT), str(APP)])
     environment = {**os.environ, "PYTHONPATH": paths, "FLWR_HOME": str(tmp_path), "FLWR_TELEMETRY_ENABLED": "0"}
     environment |= {"FLWR_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1"}
-    done = start([sys.executable, "run.py", str(APP), str(tmp_path / "out")], cwd=tmp_path, env=environment).ended()
+    command = [sys.executable, ROOT / "benchmarks/ray_recording.py", APP, tmp_path / "out", "2"]
+    done = start(command, cwd=tmp_path, env=environment).ended()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     alike(tmp_path / "out", inline)
 
