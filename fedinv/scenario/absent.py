@@ -11,13 +11,23 @@ _SERVER = (
     f"there; {_OWN}"
 )
 _CLIENT = (
-    "clients train by stochastic gradient descent with a fixed training.lr, training.momentum and "
-    f"training.weight_decay, and nothing else is there; {_OWN}"
+    "clients train by training.optimizer (sgd, adam, adamw or rmsprop), at training.lr along training.schedule, with "
+    f"training.momentum, training.weight_decay and training.proximal, and nothing else is there; {_OWN}"
 )
+_SETTING = "it is a key of the optimizer's table: write training.optimizer = { kind = ..., key = value }"
+_SHARED = (
+    "it is a key of [training], whatever the optimizer: write training.lr, training.momentum, training.weight_decay"
+)
+_SCHEDULE = (
+    'write training.schedule, over the rounds, or training.local_schedule, over local steps: "step", "cosine", '
+    '"linear", or a table such as { kind = "step", every = 10, by = 0.5 }'
+)
+_PROXIMAL = "write training.proximal, FedProx's mu"
+_WEIGHTS = "write training.class_weights, one a class, or training.class_counts, public counts to balance them by"
 _NETWORK = "networks are those of model.kind with its keys (fedinv explain model), and nothing else is there"
 _LOSS = (
-    "the loss is cross-entropy for classes, one output each, and squared error for a number, every record counting "
-    "alike, and nothing else is there"
+    "the loss is cross-entropy for classes, one output each, with training.class_weights, and squared error for a "
+    "number, and nothing else is there"
 )
 _DEFENSE = "training is plain but for [[defenses]]: see fedinv list defenses"
 _COHORT = "each round takes federation.clients_per_round clients, drawn anew, and nothing else is there"
@@ -36,16 +46,22 @@ ABSENT = (
         r"training\.algorithm=(split\w*|swarm\w*|gossip|vertical\w*|peer\w*|decentrali\w*|asynchronous|fedasync|fedbuff)",
         _SERVER,
     ),
-    (r"training\.optimi[sz]er=(?!sgd$).+", _CLIENT),
-    (r"training\.(lr|learning_rate)_?(schedul\w*|decay\w*|policy|warm\w*|step\w*|gamma)", _CLIENT),
-    (r"training\.(schedul\w*|decay|warm_?up\w*|gamma|milestones|cosine\w*|step_size|one_?cycle\w*)", _CLIENT),
-    (r"training\.(nesterov|betas?|beta_?[12]|amsgrad|adam\w*|eps|epsilon|dampening|fused)", _CLIENT),
-    (r"training\.(mu|prox\w*|fed_?prox\w*|scaffold\w*|control_variates?)", _SERVER),
-    (r"training\.(server_\w+|global_lr|eta|tau)", _SERVER),
     (
-        r"training\.(class_?weights?|pos_weights?|sample_?weights?|weights|weighted\w*|balanced?|over_?sampl\w*|focal\w*)",
-        _LOSS,
+        r"training\.optimi[sz]er(\.kind)?=(sgd\w+|[nar]+adam|adamax|adagrad|adadelta|adafactor|l?bfgs|lamb|lars|lion|"
+        r"yogi|rprop|asgd|muon|sophia\w*|sparse\w*|madgrad|adabelief|novograd)",
+        _CLIENT,
     ),
+    (r"training\.optimi[sz]er\.(\w+\.)?(lr|learning_rate|momentum|weight_decay)", _SHARED),
+    (r"training\.(local_)?schedule(\.kind)?=.+", _SCHEDULE),
+    (r"training\.(lr|learning_rate)_?(schedul\w*|decay\w*|policy|warm\w*|step\w*|gamma)", _SCHEDULE),
+    (r"training\.(schedul\w+|decay|warm_?up\w*|gamma|milestones|cosine\w*|step_size|one_?cycle\w*)", _SCHEDULE),
+    (r"training\.(nesterov|betas?|amsgrad|eps|epsilon|alpha)", _SETTING),
+    (r"training\.(beta_?[12]|adam\w*|dampening|fused)", _CLIENT),
+    (r"training\.(mu|prox|prox\w*mu|fed_?prox\w*)", _PROXIMAL),
+    (r"training\.(scaffold\w*|control_variates?)", _SERVER),
+    (r"training\.(server_\w+|global_lr|eta|tau)", _SERVER),
+    (r"training\.(class_?weight|pos_weights?|weights|weighted\w*|balanced?)", _WEIGHTS),
+    (r"training\.(sample_?weights?|over_?sampl\w*|focal\w*)", _LOSS),
     (r"training\.(loss\w*|criterion|label_?smoothing|objective)", _LOSS),
     (
         r"training\.((grad\w*_)?clip\w*|max_grad_norm|max_norm|noise\w*|dp|private\w*|augment\w*|mix_?up|drop_?out\w*)",
