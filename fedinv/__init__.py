@@ -7,6 +7,7 @@ Everything that is meant for use from Python is here, and is imported when it is
     run = fedinv.run("hospital")           # train, attack, judge: a Run, which a notebook shows
     run.attack("row-space")                # attack what crossed the wire once more
     fedinv.compare("hospital", defenses=["top-k", "dp-sgd:epsilon=8"])
+    fedinv.record("./app", nodes=4)        # run a Flower app of your own and record what crosses its wire
     fedinv.invert(update, sent=weights, model={"kind": "mlp", "hidden": [64]}, records=8)   # an update of your own
 """
 
@@ -16,10 +17,27 @@ from typing import TYPE_CHECKING, Any
 from fedinv.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from fedinv.api import assess, audit, available, compare, defend, invert, load, open_run, replicate, run
+    from fedinv.api import (
+        assess,
+        audit,
+        available,
+        compare,
+        defend,
+        import_files,
+        invert,
+        load,
+        open_recording,
+        open_run,
+        record,
+        replicate,
+        run,
+        tap,
+        tap_mod,
+    )
     from fedinv.attack import Claim
     from fedinv.errors import RequestError, RunError
     from fedinv.outcomes import Assessment, Audit, Comparison, Run
+    from fedinv.recording.folder import Recording
     from fedinv.scenario.scenario import Scenario
 
 __all__ = [
@@ -27,6 +45,7 @@ __all__ = [
     "Audit",
     "Claim",
     "Comparison",
+    "Recording",
     "RequestError",
     "Run",
     "RunError",
@@ -36,11 +55,16 @@ __all__ = [
     "available",
     "compare",
     "defend",
+    "import_files",
     "invert",
     "load",
+    "open_recording",
     "open_run",
+    "record",
     "replicate",
     "run",
+    "tap",
+    "tap_mod",
 ]
 
 _ELSEWHERE = {
@@ -48,6 +72,7 @@ _ELSEWHERE = {
     "Audit": "outcomes",
     "Claim": "attack",
     "Comparison": "outcomes",
+    "Recording": "recording.folder",
     "RequestError": "errors",
     "Run": "outcomes",
     "RunError": "errors",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from fedinv.defend_mod import defend
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
+from fedinv.recording.calls import import_files, open_recording, record, tap, tap_mod
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -20,7 +21,23 @@ if TYPE_CHECKING:
     from fedinv.task.models import AnyModel
     from fedinv.task.schema import Schema
 
-__all__ = ["assess", "audit", "available", "compare", "defend", "invert", "load", "open_run", "replicate", "run"]
+__all__ = [
+    "assess",
+    "audit",
+    "available",
+    "compare",
+    "defend",
+    "import_files",
+    "invert",
+    "load",
+    "open_recording",
+    "open_run",
+    "record",
+    "replicate",
+    "run",
+    "tap",
+    "tap_mod",
+]
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
@@ -175,9 +192,9 @@ def compare(
     >>> import fedinv
     >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
     >>> quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
-    >>> found = fedinv.compare(tiny, defenses=["sign"], out="compared/b", **quick)
+    >>> found = fedinv.compare(tiny, defenses=["clip-noise"], out="compared/b", **quick)
     >>> [row.defenses for row in found.results.rows]
-    ['none', 'sign']
+    ['none', 'clip-noise']
     """
     from fedinv.report import comparison_page as page
     from fedinv.report.terminal import bars
@@ -220,8 +237,8 @@ def assess(
     KeyboardInterrupt whose `folder` can be given as `out` to go on.
 
     >>> import fedinv
-    >>> tiny = {"federation.rounds": 1, "model": {"kind": "logistic"}, "attacker.watch.clients": 1}
-    >>> found = fedinv.assess(fedinv.load("digits", **tiny), attacks=["exact"], only=True, jobs=1, progress=False)
+    >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1, "attacker.watch.clients": 1})
+    >>> found = fedinv.assess(tiny, attacks=["labels"], only=True, jobs=1, progress=False)
     >>> found.results.leaks[0].change
     'the scenario as it is'
     """
@@ -434,7 +451,7 @@ def _study_folder(declared: "Scenario", study: str, out: str | Path | None) -> P
     from fedinv.storage import paths
 
     runs.check(declared, "inline")
-    return (runs.new_folder(f"{declared.name}-{study}") if out is None else paths.folder(out)).absolute()
+    return (paths.numbered(f"{declared.name}-{study}") if out is None else paths.folder(out)).absolute()
 
 
 def holds(folder: str | Path, name: str) -> bool:

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 from fedinv.task.optimizers import CONSTANT, SGD, AnySchedule, LocalDescent, Optimizer
 from fedinv.task.schema import Schema
@@ -215,6 +216,16 @@ class Answer:
     """Remarks for the report: why there is no answer, which knowledge was lacking."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What an attack can do with one layer of a network and one update of it."""
+
+    applies: bool
+    """Whether the attack can be run on it; that it succeeds is not said."""
+    says: str
+    """Data that the attack would read, or the reason why it does not apply."""
+
+
 def nothing(reason: str, width: int = 1) -> Claim:
     """A claim of no records, of `width` inputs each, with a note on the reason."""
     return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
@@ -254,6 +265,14 @@ class Attack(BaseModel):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the attack can be run on an update of this model."""
         return True
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the attack can be run on a layer of any network; None for one that does not look at single layers.
+
+        `following` is the update of the linear layer that is fed by this one, None where there is none.
+        """
+        return None
 
     def answers(self, kind: str) -> bool:
         """Whether the attack, with its settings, has a countermeasure to defenses of this kind; see `adapts_to`."""

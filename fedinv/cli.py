@@ -4,7 +4,6 @@ Nothing heavy is imported before it is needed, so that help and mistakes are ans
 """
 
 import gc
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fedinv import api
+from fedinv.commands import recording
+from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, given, out_in, print_json, short
 from fedinv.errors import RequestError, RunError, Stopped, plain
 from fedinv.version import __version__
-
-ENGINE, OUTPUT, STUDY = "Engine", "Output", "Study"
-"""Panels of a command's help; a command's own options stand in the panel named after it."""
 
 app = typer.Typer(
     name="fedinv",
@@ -28,11 +26,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def examples(*lines: str) -> str:
-    """The last words of a command's help."""
-    return "\n\n".join(("Examples:", *lines))
 
 
 def names(group: api.Group) -> Callable[[str], list[str]]:
@@ -47,15 +40,6 @@ def names(group: api.Group) -> Callable[[str], list[str]]:
 SCENARIO_HELP = "A shipped scenario (see: fedinv list scenarios), a .toml file, or a run's folder."
 Scenario = Annotated[str, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, autocompletion=names("scenarios"))]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A finished run's folder, such as runs/hospital-1.")]
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON document on stdout, all else on stderr.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
-]
 
 
 def settings_in(panel: str) -> Any:
@@ -78,11 +62,6 @@ def attacks_in(panel: str, whom: str) -> Any:
 def only_in(panel: str) -> Any:
     """The option that leaves out the attacks that are not named."""
     return typer.Option("--only", help="Only the attacks named.", rich_help_panel=panel, show_default=False)
-
-
-def out_in(default: str, what: str = "The run's folder.") -> Any:
-    """The option that names the folder."""
-    return typer.Option(help=what, rich_help_panel=OUTPUT, show_default=default)
 
 
 Jobs = Annotated[
@@ -197,11 +176,11 @@ def run(
     try:
         done = api.run(api.load(scenario, **changes), engine=engine, out=out or _own(scenario), options=options)
     except Stopped as stopped:
-        _fail(f"stopped; go on with: fedinv run {_short(stopped.folder)}", 1)
+        _fail(f"stopped; go on with: fedinv run {short(stopped.folder)}", 1)
     except RunError as error:
         if error.folder is None:
             raise
-        _fail(f"{error}; when that is mended, go on with: fedinv run {_short(error.folder)}", 1)
+        _fail(f"{error}; when that is mended, go on with: fedinv run {short(error.folder)}", 1)
     _show(done, as_json)
 
 
@@ -217,7 +196,7 @@ def _replicate(
     try:
         found = api.replicate(api.load(scenario, **changes), seeds=seeds, out=out, jobs=jobs)
     except Stopped as stopped:
-        _fail(f"stopped; the same command with --out {_short(stopped.folder)} goes on where it was", 1)
+        _fail(f"stopped; the same command with --out {short(stopped.folder)} goes on where it was", 1)
     _show_study(found, as_json, out, (terminal.show_replication, "seeds"))
 
 
@@ -268,7 +247,7 @@ def assess(
         declared = api.load(scenario, **api.changes(settings or []))
         found = api.assess(declared, attacks=attacks.split(",") if attacks else None, only=only, out=out, jobs=jobs)
     except Stopped as stopped:
-        _fail(f"stopped; go on with: fedinv assess {scenario} --out {_short(stopped.folder)}", 1)
+        _fail(f"stopped; go on with: fedinv assess {scenario} --out {short(stopped.folder)}", 1)
     _show_study(found, as_json, out, (terminal.show_assessment, "risk card"))
 
 
@@ -345,7 +324,7 @@ def audit(
     audited = api.load(scenario, **api.changes(settings)) if settings else scenario
     found = api.audit(audited, out=out)
     if as_json:
-        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
+        print_json({**found.results.model_dump(mode="json"), "folder": given(found.folder, out)})
     else:
         terminal.show_audit(found.results)
     raise SystemExit(0 if found.passed else 1)
@@ -400,7 +379,7 @@ def list_(
     """List what there is to choose from, one line each."""
     rows = api.available(what)  # type: ignore[arg-type]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         from fedinv.report.listing import listed
 
@@ -420,11 +399,14 @@ def explain(
     """Say what something is, what it needs and claims, its paper, and its settings with bounds and defaults."""
     found = api.explain(name)
     if as_json:
-        _print_json(found.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
         return
     from fedinv.report.listing import explained
 
     typer.echo(explained(found))
+
+
+recording.register(app)
 
 
 def main() -> None:
@@ -452,45 +434,28 @@ def _own(scenario: str) -> Path | None:
     return Path(scenario) if api.holds(scenario, "scenario.toml") else None
 
 
-def _given(folder: Path, out: Path | None) -> str:
-    """The folder as it was given; one that was chosen as the user would type it."""
-    return str(out) if out is not None else _short(folder)
-
-
 def _fail(message: str, code: int) -> NoReturn:
     print("fedinv: " + plain(message, LONGEST_MESSAGE), file=sys.stderr)  # noqa: T201
     raise SystemExit(code)
 
 
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2))
-
-
 def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
     if as_json:
-        _print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
+        print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
         return
     from fedinv.report import terminal
 
-    terminal.show_run(done.results, _short(done.folder / "report.html"))
+    terminal.show_run(done.results, short(done.folder / "report.html"))
 
 
 def _show_study(found: Any, as_json: bool, out: Path | None, how: tuple[Callable[[Any], None], str]) -> None:
     """Print what a study of several runs found; `how` is what shows its results, and what its page is called."""
     if as_json:
-        _print_json({**found.results.model_dump(mode="json"), "folder": _given(found.folder, out)})
+        print_json({**found.results.model_dump(mode="json"), "folder": given(found.folder, out)})
         return
     show, page = how
     show(found.results)
-    typer.echo(f"\n{page}: {_short(found.report)}")
-
-
-def _short(path: Path) -> str:
-    """The path as the user would type it from here."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    typer.echo(f"\n{page}: {short(found.report)}")
 
 
 if __name__ == "__main__":

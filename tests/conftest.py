@@ -1,10 +1,12 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import torch
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import HealthCheck, settings
+
+from fedinv.report.plots import comparison_plots, replication_plot, run_plots
+from fedinv.studies import workers
 
 # a busy machine is no failure: neither an example nor drawing it is held against a clock; the same examples are drawn
 # in every run, so that one that fails does so again, and is printed with what reproduces it alone
@@ -46,6 +51,11 @@ lr = 0.05
 [attacker]
 watch = { rounds = [1, 2], clients = 2 }
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that none is alone at the end while the other workers have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -160,13 +170,54 @@ def task_identity() -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
 
 
-@pytest.fixture
-def blank_plots(monkeypatch):
-    """Runs write their page with a blank image for every plot: for tests of something else, as drawing takes longest.
+DRAWING = (run_plots, comparison_plots, replication_plot)
+DRAW = run_plots.png
 
-    Only in this process and its copies; tests/fedinv/report draws.
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_plots():
+    """Pages have a blank image for every plot, as drawing takes longest of all.
+
+    Only in this process and its copies; commands draw, and so do tests that ask for `drawn_plots`.
     """
-    from fedinv.report.plots import run_plots
+    blank = DRAW(0.1, lambda figure: None, 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in DRAWING:
+            patch.setattr(module, "png", lambda *_: blank)
+        yield
 
-    blank = run_plots.png(0.1, lambda figure: None, 0.1)
-    monkeypatch.setattr(run_plots, "png", lambda *_: blank)
+
+@pytest.fixture
+def drawn_plots(monkeypatch, blank_plots):
+    """Pages have their plots: for tests of pages, and of all that drawing may do."""
+    for module in DRAWING:
+        monkeypatch.setattr(module, "png", DRAW)
+
+
+class SameProcess(Executor):
+    """In the place of a study's processes: does the work at once, and gives it to and fro as to another process."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function, /, *arguments):
+        future: Future = Future()
+        try:
+            work, given = pickle.loads(pickle.dumps((function, arguments)))
+            future.set_result(pickle.loads(pickle.dumps(work(*given))))
+        except Exception as error:
+            future.set_exception(pickle.loads(pickle.dumps(error)))
+        return future
+
+
+@pytest.fixture(scope="session")
+def same_process():
+    """Within its context studies start no processes, each of which takes seconds to import what it needs."""
+
+    @contextmanager
+    def same_process():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "ProcessPoolExecutor", SameProcess)
+            yield
+
+    return same_process

@@ -1,10 +1,13 @@
 """Renders the templates in one environment, in which every value is escaped and none may be missing."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 """Folder of the Jinja templates."""
@@ -22,6 +25,29 @@ def rendered(template: str, filters: Mapping[str, Any], values: Mapping[str, Any
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= filters
     return environment.get_template(template).render(**values)
+
+
+class _Compiled(BytecodeCache):
+    """Compiled templates by name and content, as compiling one takes longer than rendering it."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Fill the bucket where its template was compiled before and has not changed since."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the bucket's compiled template."""
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> _Compiled:
+    """The templates that this process has compiled so far."""
+    return _Compiled()

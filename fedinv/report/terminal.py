@@ -127,7 +127,7 @@ def show_run(results: Results, report: str) -> None:
         for found in results.attacks
     ]
     if rows:
-        console.print(_table(heads, rows, console.width))
+        console.print(table(heads, rows, console.width))
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
@@ -177,7 +177,7 @@ def show_replication(found: Replication) -> None:
         rows.append((by if by != before else "", one.measure.replace("_", " "), *cells))
         before = by
     if rows:
-        console.print(_table(heads, rows, console.width))
+        console.print(table(heads, rows, console.width))
     if found.utility is not None:
         lost = ""
         if found.lost is not None and found.undefended is not None:
@@ -205,7 +205,7 @@ def show_assessment(found: Assessment) -> None:
         member = metric_value(one.membership.value) if one.membership else "-"
         rows.append((f"{one.axis}: {one.change}", *cells, member, metric_value(one.utility.value)))
     console.print()
-    console.print(_table(heads, rows, console.width))
+    console.print(table(heads, rows, console.width))
     for said in by_reason(found.not_tried):
         console.print(f"- not tried: {said}", highlight=False, markup=False)
 
@@ -223,7 +223,7 @@ def show_audit(found: Audit) -> None:
         right, guesses = found.right[name]
         rows.append((f">= {bound:.3f}", name, f"{right} of {guesses} right, {found.canaries} canaries"))
     heads = ("epsilon", f"per {found.unit}, delta {found.delta:g}", "of")
-    console.print(_table(heads, rows, console.width))
+    console.print(table(heads, rows, console.width))
 
 
 def show_comparison(found: Comparison) -> None:
@@ -268,7 +268,7 @@ def comparison_table(found: Comparison, width: int) -> Table:
         )
         for row in found.rows
     ]
-    beside = _table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
+    beside = table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
     if _width(beside) <= width:
         return beside
     below = [
@@ -276,7 +276,7 @@ def comparison_table(found: Comparison, width: int) -> Table:
         for name, cells, cost in rows
         for i, (attack, cell) in enumerate(zip(found.attacks, cells, strict=True))
     ]
-    return _table(("defenses", "attack", "leaks", *costs), below, width)
+    return table(("defenses", "attack", "leaks", *costs), below, width)
 
 
 def _inferences(results: Results, width: int) -> Table:
@@ -293,10 +293,10 @@ def _inferences(results: Results, width: int) -> Table:
             limit = [bound or "-"] if bounded else []
             name = label if i == 0 else ""
             rows.append((name, measure.name, str(measure.count), value, guess, *limit))
-    return _table(heads, rows, width)
+    return table(heads, rows, width)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
     """A table of at most `width` letters, whose cells wrap at spaces, never inside a word.
 
     Widths are settled here, as rich would cut words off: each column gets its longest word, and what is left goes to

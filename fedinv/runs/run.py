@@ -23,7 +23,7 @@ from fedinv.runs.price import payable, price
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
-from fedinv.storage import files, lock
+from fedinv.storage import files, lock, paths
 from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
@@ -51,21 +51,13 @@ def check(scenario: Scenario, engine: str) -> None:
     payable(scenario)
 
 
-def new_folder(name: str) -> Path:
-    """The path runs/<name>-<n> with the first n, from 1, that does not exist; the folder is not created."""
-    number = 1
-    while (found := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return found
-
-
 def open_folder(scenario: Scenario, out: Path | None) -> Path:
     """The absolute path of a new run's folder, or an unfinished one's of the same scenario, with scenario.toml written.
 
     Without `out`: runs/<scenario>-<n> with the first free n. Raises RequestError for a folder that holds anything else.
     """
     if out is None:
-        out = new_folder(scenario.name)
+        out = paths.numbered(scenario.name)
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out}: is a file, name a folder")
     run = RunFolder(out)

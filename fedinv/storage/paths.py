@@ -43,3 +43,11 @@ def folder(text: str | Path) -> Path:
             what = "a link to nothing" if place.is_symlink() else "a file"
             raise RequestError(f"{plain(place)}: is {what}, name a folder")
     return path
+
+
+def numbered(name: str) -> Path:
+    """The path runs/<name>-<n> with the first n, from 1, that does not exist; the folder is not created."""
+    number = 1
+    while (found := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return found

@@ -75,7 +75,10 @@ def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Clust
         try:
             yield Pool(executor)
         except BrokenProcessPool as error:
-            raise RunError(f"a process of the {what} was killed: try fewer --jobs") from error
+            raise RunError(
+                f"a process of the {what} was killed: try fewer --jobs; in a script of your own, call it below "
+                'if __name__ == "__main__":, as each process imports the script'
+            ) from error
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise

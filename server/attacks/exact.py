@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
 from ..countermeasures import Countermeasures, answer, answered
@@ -24,6 +25,7 @@ from ..inversion.matching.optimize import part
 from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.reading import read_records
 from ..inversion.row_space.search import SpanBudget
+from ..inversion.single_layer import inputs, no_spans
 
 SEARCHED = "signals did not tell the records apart: found in the spans of the update"
 UNITS = 8
@@ -81,6 +83,22 @@ class Exact(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model is a perceptron, whose first layer it solves."""
         return model.perceptron
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer's inputs have sparse signals that its update separates."""
+        reason = no_spans(update)
+        if update.layer.gate == "last" and not update.rescaled and (reason or update.rank > 1):
+            reason = "no ReLU follows: only of a single record could its inputs be read"
+        elif not reason and update.layer.gate not in ("relu", "relu, pooled", "last"):
+            reason = "no ReLU follows, so that signals vanish on no unit"
+        if reason:
+            return Reading(False, reason)
+        units = update.units_per_record
+        weak = (
+            f"; {units:.0f} units a record are fewer than the {UNITS} that mostly suffice" if 0 < units < UNITS else ""
+        )
+        return Reading(True, inputs(update) + weak)
 
     def beside(self, others: Collection[str]) -> Attack:
         """The attack without its fallback where row-space is among the others, unless the fallback is asked for."""

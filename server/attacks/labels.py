@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
+from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Reading, unanswered
+from fedinv.task.foreign.update import LayerUpdate
 
 from ..countermeasures import answer
 from ..inversion.labels import label_hypotheses
@@ -35,6 +36,16 @@ class Labels(Attack):
 
     kind: Literal["labels"] = "labels"
     """Selects this attack: label counts."""
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer is the last and has a bias, whose update counts the labels."""
+        if update.layer.gate != "last":
+            return None
+        reason = "" if update.biased else "its bias was not on the wire"
+        if update.rescaled and not reason:
+            reason = "all entries are of about one size, as Adam or signs leave them: signs alone tell of labels"
+        return Reading(False, reason) if reason else Reading(True, "how often each label occurs")
 
     @property
     def asks(self) -> Asks:

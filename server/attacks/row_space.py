@@ -6,12 +6,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion.row_space.reading import read_records
 from ..inversion.row_space.search import SpanBudget
+from ..inversion.single_layer import inputs, no_spans
 
 
 class RowSpace(Attack):
@@ -51,6 +53,20 @@ class RowSpace(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model is a perceptron with a hidden layer, of whose first two layers it uses the updates."""
         return model.perceptron and len(model.widths) > 0
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the updates of the layer and the one behind it have row spaces that its records must fit.
+
+        Inputs fewer than the records fill the layer's own; then that of the layer behind it tells them apart.
+        """
+        reason, behind = no_spans(update), "no linear layer follows" if following is None else no_spans(following)
+        if update.layer.kind == "Linear" and not update.rescaled:
+            if update.layer.gate == "last":
+                reason = "no layer follows whose update its inputs would have to fit as well"
+            elif update.full:
+                reason = behind and f"{reason}; the layer behind it does not tell them apart either: {behind}"
+        return Reading(False, reason) if reason else Reading(True, f"{inputs(update)}, as they must lie in its spans")
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and note why others are missing."""

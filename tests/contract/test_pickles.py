@@ -48,8 +48,10 @@ class Refused:
         refuse()
 
 
-def test_a_run_with_a_defense_and_attacks_pickles_none_of_them_and_reads_no_pickle(tiny, tmp_path, monkeypatch):
-    attacks = "".join(f'[[attacks]]\nkind = "{kind}"\n' for kind in ("exact", "labels"))
+def test_a_run_with_a_defense_and_attacks_pickles_none_of_them_and_reads_no_pickle(
+    tiny, tmp_path, monkeypatch, drawn_plots
+):
+    attacks = '[[attacks]]\nkind = "exact"\nfall_back = false\n[[attacks]]\nkind = "labels"\n'
     tiny = tiny.replace("rounds = [1, 2], clients = 2", "rounds = [1], clients = 1")
     scenario = loads(tiny + '[[defenses]]\nkind = "top-k"\n' + attacks)
     for plugin in (Attack, Defense, Dataset, Claim, Answer, Observation, Table):

@@ -33,7 +33,11 @@ def shown(*arguments, code=0):
 
 def test_the_commands_are_these():
     assert (
-        sorted(["run", "attack", "assess", "compare", "audit", "up", "down", "report", "list", "explain"]) == COMMANDS
+        sorted(
+            ["run", "attack", "assess", "compare", "audit", "record", "import"]
+            + ["up", "down", "report", "list", "explain"]
+        )
+        == COMMANDS
     )
 
 

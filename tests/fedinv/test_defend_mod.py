@@ -87,7 +87,8 @@ def main(grid, context):
 
 
 if __name__ == "__main__":
-    run_simulation(server, client, 2, backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}})
+    one_worker = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 1}}
+    run_simulation(server, client, 2, backend_config=one_worker)
 """
 
 

@@ -19,7 +19,7 @@ from fedinv.storage import files
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
-EXACT = '[[attacks]]\nkind = "exact"\n'
+EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n'
 plain_training = roles.load("clients", "training.plain_training").plain_training
 DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
@@ -39,7 +39,7 @@ def scenario(tiny, tmp_path) -> str:
     return text.replace("batch_size = 4", "batch_size = 3").replace("lr = 0.05", "lr = 0.01")
 
 
-def test_exact_rebuilds_records_and_their_targets(scenario, tmp_path, blank_plots):
+def test_exact_rebuilds_records_and_their_targets(scenario, tmp_path):
     one_step = scenario.replace('"fedavg"\nepochs = 2\nbatch_size = 3', '"fedsgd"\nbatch_size = 6')
     for name, text, within in (("fedsgd", one_step, 1e-3), ("fedavg", scenario, 0.15)):
         declared = loads(text + EXACT)

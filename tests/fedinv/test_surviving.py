@@ -15,7 +15,7 @@ from fedinv.scenario.reading import loads
 from fedinv.storage import files
 
 STATEFUL = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 0.5\n[[defenses]]\nkind = "top-k"\n'
-EXACT = '[[attacks]]\nkind = "exact"\n'
+EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 
 
 def outcome(folder):
@@ -76,7 +76,7 @@ def kill_at(patch, count):
 
 
 @pytest.fixture(params=["", STATEFUL], ids=["plain", "stateful"])
-def scenario(request, tiny, blank_plots):
+def scenario(request, tiny):
     return loads(tiny + request.param + EXACT)
 
 
@@ -103,7 +103,7 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_results(scenario, tmp_pat
 
 
 @pytest.mark.parametrize("room", [200, 20_000])
-def test_a_disk_that_is_full_is_one_line_and_no_half_file(tiny, tmp_path, room, blank_plots):
+def test_a_disk_that_is_full_is_one_line_and_no_half_file(tiny, tmp_path, room):
     scenario = loads(tiny + STATEFUL)
     folder = run.open_folder(scenario, tmp_path / "run")
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from fedinv import api
 from fedinv.outcomes import open_run
-from fedinv.report.plots import run_plots
 
 BITS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), min_size=1, max_size=20)
 VALUES = st.one_of(
@@ -51,13 +50,11 @@ JSON = ("results.json", "schema.json", "ledger.json", "provenance.json", "checkp
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, shared_tiny):
-    """A finished run of two attacks behind a defense, drawn without plots."""
-    with pytest.MonkeyPatch.context() as patch:
-        blank = run_plots.png(0.1, lambda figure: None, 0.1)
-        patch.setattr(run_plots, "png", lambda *_: blank)
-        text = shared_tiny.replace("rounds = 3", "rounds = 2").replace("[1, 2], clients = 2", "[2], clients = 1")
-        attacks = '[[attacks]]\nkind = "exact"\n[[attacks]]\nkind = "labels"\n[[defenses]]\nkind = "top-k"\n'
-        yield api.run(text + attacks, out=tmp_path_factory.mktemp("fuzz") / "run", progress=False).folder
+    """A finished run of two attacks behind a defense."""
+    text = shared_tiny.replace("rounds = 3", "rounds = 2").replace("[1, 2], clients = 2", "[2], clients = 1")
+    text += '[[attacks]]\nkind = "exact"\nfall_back = false\n[[attacks]]\nkind = "labels"\n'
+    text += '[[defenses]]\nkind = "top-k"\n'
+    return api.run(text, out=tmp_path_factory.mktemp("fuzz") / "run", progress=False).folder
 
 
 def places(document, before=()):
@@ -151,7 +148,7 @@ def outside(home):
     return sorted(str(path.relative_to(home)) for path in home.iterdir())
 
 
-def test_a_changed_folder_is_read_or_named(finished, law, examples, tmp_path, blank_plots, monkeypatch):
+def test_a_changed_folder_is_read_or_named(finished, law, examples, tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

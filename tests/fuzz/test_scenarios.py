@@ -164,7 +164,7 @@ def test_documents_with_anything_in_them(bases, law, examples):
     holds()
 
 
-def test_scenarios_run_to_their_end_or_end_in_one_line(bases, law, examples, tmp_path, blank_plots):
+def test_scenarios_run_to_their_end_or_end_in_one_line(bases, law, examples, tmp_path):
     @examples(8)
     @given(documents(bases, MILD))
     def holds(document):

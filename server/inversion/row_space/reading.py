@@ -21,7 +21,7 @@ from .attribution import attribute
 from .deflation import Share, shares
 from .local_search import Block, Equations, InputKinds, input_kinds
 from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, aim_at_unexplained, find
-from .slopes import DECOYS, slopes_fit
+from .slopes import CLEARLY, DECOYS, RATHER, slopes_apart
 from .spans import Span, span
 
 SPARE = 4
@@ -35,8 +35,8 @@ MASKED = 100.0
 """An update whose norm exceeds the model's by this factor counts as masked and is refused."""
 WELL = 0.6
 """Confidence above which a record of several local steps counts as checked where the schema, whose categories it must
-have, is known: its misfit is less than 0.4 of what is accepted. Wrong records stayed below 0.48, a third to nine tenths
-of the true ones are above (hospital, 200 to 320 records, learning rates of 0.05 to 0.3)."""
+have, is known, and its slopes fit rather well: its misfit is less than 0.4 of what is accepted. A third to nine tenths
+of the true records are above, and half of the wrong ones (hospital, 200 to 320 records)."""
 ROOM = 0.7
 """Largest share of the second layer's units that the span may fill after several local steps."""
 
@@ -201,13 +201,13 @@ def _searched(
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
     share = None if step is None else shares(seen.network, found.records, spans, step)
-    fit = slopes_fit(seen.network, found.records, draw(DECOYS).double(), spans, last.records)
-    return _claim(found, fit, share, seen, last, knows, rng)
+    apart = slopes_apart(seen.network, found.records, draw(DECOYS).double(), spans, last.records)
+    return _claim(found, apart, share, seen, last, knows, rng)
 
 
 def _claim(
     found: FoundRecords,
-    fit: Tensor,
+    apart: Tensor,
     share: Share | None,
     seen: View,
     last: Exchange,
@@ -235,10 +235,11 @@ def _claim(
         notes.append(f"{len(records)} of {last.records} records recovered")
     if not seen.single:
         notes.append("several local steps blur the spans behind the first layer: numbers are approximate")
+    fit = apart < CLEARLY
     if share is not None:
         fit = fit | (share.counts > 0)
     elif knows.schema is not None and seen.spanned[1]:
-        fit = fit | (1 - found.misfit > WELL)
+        fit = fit | ((1 - found.misfit > WELL) & (apart < RATHER))
     checked = fit.repeat_interleave(again, 0)
     claim = Claim(records.float(), confidence.float().clamp(0, 1), labels, None, tuple(notes), checked=checked)
     claim = _compared(claim, last, knows, rng)

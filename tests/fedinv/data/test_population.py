@@ -49,10 +49,11 @@ def test_a_table_that_cannot_draw_says_what_to_use():
         population(drawn("digits"), 3, 10, None)
 
 
-def test_a_run_over_drawn_records_is_judged_against_the_truth(blank_plots, tiny, tmp_path):
-    many = tiny.replace("records = 200", 'records = 200\npartition = { kind = "drawn", each = 6 }')
+def test_a_run_over_drawn_records_is_judged_against_the_truth(tiny, tmp_path):
+    many = tiny.replace("hidden = [32, 16]", "hidden = [128, 32]")
+    many = many.replace("records = 200", 'records = 200\npartition = { kind = "drawn", each = 6 }')
     many = many.replace("clients = 4\nrounds = 3", "clients = 300\nclients_per_round = 4\nrounds = 3")
-    scenario = loads(many + '[[attacks]]\nkind = "exact"\n')
+    scenario = loads(many + '[[attacks]]\nkind = "exact"\nfall_back = false\n')
     assert len(population_of(scenario).table) == 200 + 6 * 4
     results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"))
     (found,) = results.attacks

@@ -16,8 +16,6 @@ from fedinv.studies.assess import Variation, assess
 from fedinv.studies.audit import audit
 from fedinv.studies.workers import Workers
 
-pytestmark = pytest.mark.usefixtures("blank_plots")
-
 EDIT = """
 name = "edit"
 data = { source = "csv", path = "PATH", label = "died" }

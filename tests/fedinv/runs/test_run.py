@@ -4,7 +4,7 @@ from fedinv import roles
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
 
-EXACT = '[[attacks]]\nkind = "exact"\n'
+EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 BOTH = EXACT + '[[attacks]]\nkind = "gradient-matching"\nrestarts = 2\niterations = 100\nsimulate = 50\n'
 WIDE = ("hidden = [32, 16]", "hidden = [128, 32]")
 
@@ -14,7 +14,7 @@ def attacked(text, folder):
     return {(a.kind, a.variant, a.target): a for a in run.run(scenario, run.open_folder(scenario, folder)).attacks}
 
 
-def test_undefended_every_record_is_given_up(blank_plots, tiny, tmp_path):
+def test_undefended_every_record_is_given_up(tiny, tmp_path):
     found = attacked(tiny.replace(*WIDE) + BOTH, tmp_path)
     assert found["exact", "static", "client"].recovered.value == 1.0
     traced = found["exact", "static", "client"]
@@ -25,7 +25,7 @@ def test_undefended_every_record_is_given_up(blank_plots, tiny, tmp_path):
     assert matching.value > matching.prior + 0.2
 
 
-def test_masking_hides_a_client_and_not_a_small_sum(blank_plots, tiny, tmp_path):
+def test_masking_hides_a_client_and_not_a_small_sum(tiny, tmp_path):
     text = tiny.replace(*WIDE).replace("clients = 4", "clients = 2") + '[[defenses]]\nkind = "masking"\n' + BOTH
     found = attacked(text, tmp_path)
     for kind in ("exact", "gradient-matching"):
@@ -45,7 +45,7 @@ def test_masking_hides_a_client_and_not_a_small_sum(blank_plots, tiny, tmp_path)
         'kind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n',
     ],
 )
-def test_noise_stops_both_attacks_told_of_it_or_not(blank_plots, tiny, tmp_path, defense):
+def test_noise_stops_both_attacks_told_of_it_or_not(tiny, tmp_path, defense):
     found = attacked(tiny.replace(*WIDE) + f"[[defenses]]\n{defense}" + BOTH, tmp_path)
     assert {variant for _, variant, _ in found} == {"static", "adaptive"}
     for one in found.values():
@@ -54,12 +54,12 @@ def test_noise_stops_both_attacks_told_of_it_or_not(blank_plots, tiny, tmp_path,
         assert one.field_accuracy.value == pytest.approx(one.field_accuracy.prior, abs=0.03)
 
 
-def test_clipping_without_noise_protects_nothing(blank_plots, tiny, tmp_path):
+def test_clipping_without_noise_protects_nothing(tiny, tmp_path):
     text = tiny.replace(*WIDE) + '[[defenses]]\nkind = "clip-noise"\nclip = 0.01\nnoise_multiplier = 0.0\n' + EXACT
     assert attacked(text, tmp_path)["exact", "static", "client"].recovered.value == 1.0
 
 
-def test_utility_stands_beside_the_undefended_one(blank_plots, tiny, tmp_path):
+def test_utility_stands_beside_the_undefended_one(tiny, tmp_path):
     scenario = loads(tiny + '[[defenses]]\nkind = "clip-noise"\nclip = 0.01\nnoise_multiplier = 9.0\n')
     results = run.run(scenario, run.open_folder(scenario, tmp_path))
     assert results.utility.undefended is not None
@@ -68,7 +68,7 @@ def test_utility_stands_beside_the_undefended_one(blank_plots, tiny, tmp_path):
     assert results.attacks == []
 
 
-def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, monkeypatch):
+def test_a_run_whose_watched_clients_diverge_ends_with_a_report(drawn_plots, tiny, tmp_path, monkeypatch):
     stacked = roles.load("clients", "training.stacked")
     train, calls = stacked.train, [0]
 
@@ -88,7 +88,7 @@ def test_a_run_whose_watched_clients_diverge_ends_with_a_report(tiny, tmp_path, 
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_claim_survives_what_comes_after_it(blank_plots, tiny, tmp_path):
+def test_a_claim_survives_what_comes_after_it(tiny, tmp_path):
     claims = []
     for i, later in enumerate(("", '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "quantize"\n')):
         scenario = loads(tiny + '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 6.0\n' + later)
@@ -97,7 +97,7 @@ def test_a_claim_survives_what_comes_after_it(blank_plots, tiny, tmp_path):
     assert claims[0] == claims[1] > 0
 
 
-def test_a_client_whose_budget_is_spent_takes_part_no_more(blank_plots, tiny, tmp_path):
+def test_a_client_whose_budget_is_spent_takes_part_no_more(tiny, tmp_path):
     # a round costs an epsilon of about 5.5, two cost 8.2
     noise = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.8\nepsilon = 9.0\n'
     scenario = loads(tiny + noise)
@@ -109,7 +109,7 @@ def test_a_client_whose_budget_is_spent_takes_part_no_more(blank_plots, tiny, tm
     assert "declined: clip-noise's budget of epsilon 9 is spent" in out[0].reason
 
 
-def test_an_epsilon_alone_is_spent_over_the_whole_run_and_by_everyone(blank_plots, tiny, tmp_path):
+def test_an_epsilon_alone_is_spent_over_the_whole_run_and_by_everyone(tiny, tmp_path):
     scenario = loads(tiny + '[[defenses]]\nkind = "dp-sgd"\nepsilon = 3.0\n')
     results = run.run(scenario, run.open_folder(scenario, tmp_path))
     assert 2.95 < results.privacy.epsilon <= 3.0

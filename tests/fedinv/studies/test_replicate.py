@@ -22,10 +22,11 @@ def quiet(*_):
 
 
 @pytest.fixture(scope="module")
-def twice(tiny, tmp_path_factory):
+def twice(tiny, tmp_path_factory, same_process):
     folder = tmp_path_factory.mktemp("seeds")
-    scenario = loads(tiny + DEFENSE + ATTACKS)
-    return scenario, folder, replicating.replicate(scenario, 2, folder, Workers(1), quiet)
+    scenario = loads(tiny.replace("rounds = [1, 2]", "rounds = [1]") + DEFENSE + ATTACKS)
+    with same_process():
+        return scenario, folder, replicating.replicate(scenario, 2, folder, Workers(1), quiet)
 
 
 def test_each_seed_is_a_run_of_its_own_and_the_means_are_those_of_their_results(twice):
@@ -89,7 +90,7 @@ def test_a_spread_is_the_mean_with_students_interval():
     assert Spread.over([None, None]) is None
 
 
-def test_failed_seeds_are_named_and_nothing_is_pooled_where_all_fail(twice, tmp_path):
+def test_failed_seeds_are_named_and_nothing_is_pooled_where_all_fail(twice, tmp_path, same_process):
     scenario, folder, found = twice
     results = {seed: fedinv.open_run(folder / name).results for seed, name in zip(found.seeds, found.runs, strict=True)}
     told = replicating.pooled(scenario, results, {9: "the disk is full"})
@@ -98,7 +99,7 @@ def test_failed_seeds_are_named_and_nothing_is_pooled_where_all_fail(twice, tmp_
     assert "seed 9 did not run: the disk is full" in page
     for seed in range(scenario.seed, scenario.seed + 2):
         (tmp_path / f"seed-{seed}").write_text("in the way")
-    with pytest.raises(RunError, match=f"no seed succeeded; seed {scenario.seed}: .*is a file"):
+    with same_process(), pytest.raises(RunError, match=f"no seed succeeded; seed {scenario.seed}: .*is a file"):
         replicating.replicate(scenario, 2, tmp_path, Workers(1), quiet)
 
 

@@ -8,10 +8,8 @@ from fedinv.privacy.claims import epsilon
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
 
-pytestmark = pytest.mark.usefixtures("blank_plots")
-
 noised_mean = roles.load("server", "aggregation.central_dp").noised_mean
-EXACT = '[[attacks]]\nkind = "exact"\n'
+EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 CENTRAL = '[[defenses]]\nkind = "central-dp"\nclip = 0.1\nnoise_multiplier = 3.0\n'
 
 

@@ -5,11 +5,11 @@ import pytest
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
 
-ATTACKS = '[[attacks]]\nkind = "exact"\n'
+ATTACKS = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 
 
 @pytest.fixture
-def verdicts(tiny, tmp_path, blank_plots):
+def verdicts(tiny, tmp_path):
     def attacked(kind):
         text = tiny.replace("hidden = [32, 16]", "hidden = [128, 32]").replace("clients = 4", "clients = 2")
         scenario = loads(text + f'[[defenses]]\nkind = "{kind}"\n' + ATTACKS)

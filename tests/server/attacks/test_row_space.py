@@ -84,12 +84,18 @@ def test_without_the_schema_only_records_whose_slopes_fit_are_claimed_after_seve
         assert torch.equal(claim.records, x[:8])
         assert claim.verified.all()
         assert any("8 records that could not be verified are withheld" in note for note in claim.notes)
-    # a schema's categories have been checked: nothing is withheld, and of records that fit no slopes those are verified
-    # that fulfill the equations far better than they must
-    fits = torch.cat([torch.full((12,), 0.5), torch.full((4,), 0.3)]).double()
-    found = FoundRecords(found.records, fits)
-    claim = _run(seen, knows)
-    assert claim.verified.tolist() == 8 * [True] + 4 * [False] + 4 * [True]
+    claim = _run(seen, knows)  # a schema's categories have been checked: nothing is withheld
+    assert claim.verified.tolist() == 8 * [True] + 8 * [False]
+
+
+def test_with_the_schema_records_that_fit_well_are_verified_where_their_slopes_fit_rather_well(monkeypatch):
+    seen, knows, x, _ = _see(16, 1, algorithm="fedavg", model=NARROW)
+    found = FoundRecords(x[:8].double(), torch.tensor([0.3, 0.3, 0.5, 0.5, 0.3, 0.3, 0.5, 0.5]).double())
+    apart = torch.tensor([0.4, 0.7, 0.4, 0.7, 0.9, torch.inf, 0.9, torch.inf])
+    monkeypatch.setattr(reading, "find", lambda wanted, budget, progress: found)
+    monkeypatch.setattr(reading, "slopes_apart", lambda *_: apart)
+    assert _run(seen, knows).verified.tolist() == [True, True, True, False, False, False, False, False]
+    assert _run(seen, replace(knows, schema=None)).verified.tolist() == [True, True]  # those of 0.4 alone
 
 
 def test_where_no_slopes_fit_nothing_is_claimed(monkeypatch):

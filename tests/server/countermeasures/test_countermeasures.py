@@ -14,8 +14,6 @@ from fedinv.scenario.reading import read
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
-pytestmark = pytest.mark.usefixtures("blank_plots")
-
 mixup = roles.load("server", "countermeasures.training.mixup")
 countermeasures = roles.load("server", "countermeasures")
 

@@ -65,10 +65,10 @@ def test_certificates_vouch_for_this_machine_and_keys_are_their_owners(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path, start, blank_plots):
+def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path, start):
     text = tiny.replace("clients = 4", "clients = 2").replace("[1, 2], clients = 2", "[1], clients = 1")
-    text = text.replace("rounds = 3", "rounds = 1\nclients_per_round = 1")
-    scenario, at = loads(text + '[[attacks]]\nkind = "exact"\n'), tmp_path / "up"
+    text = text.replace("rounds = 3", "rounds = 1\nclients_per_round = 1").replace("[32, 16]", "[128, 32]")
+    scenario, at = loads(text + '[[attacks]]\nkind = "exact"\nfall_back = false\n'), tmp_path / "up"
     told = []
     try:
         started = rehearsal.up(at, 1, True, told.append)

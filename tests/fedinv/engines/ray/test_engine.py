@@ -60,12 +60,9 @@ def cat(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
-    tiny, tmp_path, capfd, blank_plots, cat
-):
-    scenario = loads(
-        tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3") + cat + '[[attacks]]\nkind = "exact"\n'
-    )
+def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(tiny, tmp_path, capfd, cat):
+    text = tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3").replace("[32, 16]", "[128, 32]")
+    scenario = loads(text + cat + '[[attacks]]\nkind = "exact"\nfall_back = false\n')
     expected = run.run(scenario, run.open_folder(scenario, tmp_path / "inline"))
     out, shares = run.open_folder(scenario, tmp_path / "ray"), []
     # what a stop left: clients remember nothing of it, so that it has to go

@@ -1,0 +1,106 @@
+"""The commands on Flower apps of one's own: `fedinv record` and `fedinv import`."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedinv import api
+from fedinv.commands.options import ENGINE, AsJson, examples, given, out_in, print_json
+
+if TYPE_CHECKING:
+    from fedinv.recording.folder import Recording
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(
+        "record",
+        epilog=examples(
+            "fedinv record ./my-app --nodes 4",
+            "fedinv record ./my-app --run-config 'num-server-rounds=2' --out runs/mine",
+        ),
+    )(record)
+    app.command(
+        "import",
+        epilog=examples(
+            "fedinv import sent.safetensors back0.npz back1.npz --out runs/mine",
+            "fedinv import global.pt local.pt --records 32 --round 2 --out runs/mine",
+        ),
+    )(import_)
+
+
+def record(
+    app: Annotated[str, typer.Argument(metavar="APP", help="A Flower app's folder, as flwr run is given.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Clients, with partition-ids from 0.", rich_help_panel=ENGINE)] = 4,
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE...",
+            help="Change the app's configuration, as 'num-server-rounds=2 lr=0.1'; or a .toml file; repeatable.",
+            rich_help_panel="Record",
+        ),
+    ] = None,
+    out: Annotated[Path | None, out_in("runs/APP-N", "The recording's folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a Flower app of your own in this process, unchanged, and record what crosses its wire."""
+    import logging
+
+    from fedinv.report.terminal import bars
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    with bars(True) as steps, redirect_stdout(sys.stderr):
+        found = api.record(app, nodes=nodes, out=out, run_config=run_config or [], tell=steps("recording"))
+    _show(found, as_json, out)
+
+
+def import_(
+    sent: Annotated[
+        str, typer.Argument(metavar="SENT", help="Arrays that the server sent: .safetensors, .npz or .pt.")
+    ],
+    received: Annotated[
+        list[str], typer.Argument(metavar="BACK...", help="Arrays that clients sent back, a file each.")
+    ],
+    out: Annotated[Path, typer.Option(help="The recording's folder; other rounds in it stay.")],
+    records: Annotated[
+        int | None, typer.Option(min=1, help="Examples that each client reports.", show_default="none are reported")
+    ] = None,
+    round_: Annotated[int, typer.Option("--round", min=1, help="The round that the files are of.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Make a recording of files: what a server sent, and what clients sent back."""
+    _show(api.import_files(sent, received, out=out, round=round_, records=records), as_json, out)
+
+
+def _show(found: "Recording", as_json: bool, out: Path | None) -> None:
+    """Print what a recording holds."""
+    folder = given(found.folder, out)
+    if as_json:
+        print_json({**counted(found), "reasons": reasons(found), "skipped": list(found.skipped), "recording": folder})
+        return
+    counts = counted(found)
+    typer.echo(
+        f"{folder}: {counts['updates']} updates of {counts['clients']} clients in {counts['rounds']} rounds; "
+        f"{counts['messages']} messages, {counts['errors']} of them without a reply that can be used"
+    )
+    for line in [*reasons(found), *found.skipped]:
+        typer.echo(f"  {line}")
+
+
+def counted(found: "Recording") -> dict[str, int]:
+    """Counts of what a recording holds."""
+    return {
+        "updates": len(found.updates),
+        "clients": len({one.node for one in found.exchanges}),
+        "rounds": len({(one.run, one.round) for one in found.updates}),
+        "messages": len(found.exchanges),
+        "errors": sum(one.error is not None for one in found.exchanges),
+    }
+
+
+def reasons(found: "Recording") -> list[str]:
+    """The first three different reasons why replies are missing."""
+    return list(dict.fromkeys(one.error for one in found.exchanges if one.error is not None))[:3]

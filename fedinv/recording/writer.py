@@ -1,0 +1,103 @@
+"""Writes a recording: arrays by their content, and a line for each message; several processes may share a folder."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Array
+
+from fedinv.errors import RunError
+from fedinv.recording import content
+from fedinv.recording.lines import Line, Opened, Side
+from fedinv.version import __version__
+
+WIRE = "wire"
+"""Name of the folder of a recording's files, in the folder that the user names."""
+MESSAGES = "messages.jsonl"
+"""Name of the file of lines."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Appends to the recording in one folder."""
+
+    folder: Path
+    """The folder that the user named, absolute."""
+
+    @property
+    def wire(self) -> Path:
+        """The folder of the recording's files."""
+        return self.folder / WIRE
+
+    def open(self, side: Side) -> None:
+        """Make the folder and say in a first line what follows. Raises RunError where it cannot be written."""
+        try:
+            self.wire.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.wire}: cannot be written ({error.strerror})") from error
+        self.append(Opened(side=side, fedinv=__version__, process=os.getpid()))
+
+    def append(self, line: Line) -> None:
+        """Write one line, whole or not at all. Raises RunError where it cannot be written.
+
+        What a process that died left of a line is ended first, so that nothing is glued to it.
+        """
+        _append(self.wire / MESSAGES, line.model_dump_json(exclude_none=True).encode() + b"\n")
+
+    def keep(self, parts: Sequence[content.Part]) -> str:
+        """Write arrays where they are not there yet; returns their digest. Raises RunError."""
+        key = content.digest(parts)
+        content.write(self.wire, key, parts)
+        return key
+
+
+class Known:
+    """The digest of the arrays seen last, as a strategy sends the same ones to all clients of a round."""
+
+    def __init__(self) -> None:
+        self._arrays: tuple[tuple[object, ...], ...] = ()
+        self._key = ""
+
+    def keep(self, record: Mapping[str, Array], writer: Writer) -> str:
+        """Write a Flower record where it is not there yet; returns its digest. Raises RunError.
+
+        Bytes cannot be changed: a record of the very same ones, by the same names, is the one seen last.
+        """
+        arrays = tuple((name, array.dtype, array.shape, array.stype, array.data) for name, array in record.items())
+        if not self._arrays or not _same(arrays, self._arrays):
+            key = writer.keep(content.of_record(record))
+            self._arrays, self._key = arrays, key
+        return self._key
+
+
+def _same(arrays: Sequence[Sequence[object]], others: Sequence[Sequence[object]]) -> bool:
+    """Whether two lists of arrays hold the same objects of bytes under the same names."""
+    return len(arrays) == len(others) and all(
+        one[-1] is other[-1] and one[:-1] == other[:-1] for one, other in zip(arrays, others, strict=True)
+    )
+
+
+def _append(path: Path, text: bytes) -> None:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            text = b"\n" + text
+        try:
+            if os.write(file, text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(file, size)
+            raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        os.close(file)

@@ -1,0 +1,131 @@
+"""Maps what an update of any network tells, layer by layer, without the truth."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fedinv import plugins
+from fedinv.attack import Attack, Exchange
+from fedinv.errors import RequestError
+from fedinv.results.leak_map import LayerLeak, LeakMap
+from fedinv.task.foreign.alignment import NAMED, align
+from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
+from fedinv.task.foreign.update import LayerUpdate, layer_update
+
+
+def leak_map(
+    network: nn.Module,
+    exchange: Exchange,
+    client: int,
+    example: Tensor | None = None,
+    claimed: int | None = None,
+) -> LeakMap:
+    """The map of one update of a network, whatever its arrays are called.
+
+    `example` is a batch of the network's inputs, made up where there is none. `claimed` is the number of records that
+    the client reports, where it does. Raises RequestError where the arrays do not fit the network, or no example does.
+    """
+    aligned = align(exchange.sent, network)
+    sent, update = aligned.take(exchange.sent), aligned.take(exchange.received)
+    kept = {name: tensor for name, tensor in network.state_dict().items() if name not in sent}
+    with torch.no_grad():
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict({**kept, **sent})
+    try:
+        probed = layers(network, made_up(network) if example is None else example)
+    finally:
+        network.load_state_dict(before)
+    attacks = plugins.loaded("attacks")
+    owners = dict(network.named_modules())
+    measured = [layer_update(layer, sent, update) for layer in probed]
+    least = max((one.least for one in measured), default=0)
+    measured = [replace(one, records=least or claimed or 0) for one in measured]
+    found = [
+        _leak(one, _following(one, behind), attacks, _tells(one.layer, owners[one.layer.name], update))
+        for one, behind in zip(measured, [*measured[1:], None], strict=True)
+    ]
+    notes = [aligned.note] if aligned.note else []
+    if aligned.unknown:
+        notes.append(f"of {_few(aligned.unknown)} nothing is known: arrays that are not the network's")
+    if aligned.missing:
+        notes.append(f"not on the wire: {_few(aligned.missing)}")
+    if random := random_parts(network):
+        notes.append(f"training depends on chance: {_few(random)}")
+    return LeakMap(
+        network=type(network).__name__,
+        round=exchange.round,
+        client=client,
+        claimed=claimed,
+        records=least or None,
+        layers=found,
+        notes=notes,
+    )
+
+
+def update_of(sent: Mapping[str, Tensor], returned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The change of each array that came back: what came back less what was sent, in float32, integers as they are.
+
+    Raises RequestError naming arrays that came back in other shapes or were not sent.
+    """
+    for name, tensor in returned.items():
+        if name not in sent:
+            raise RequestError(f"{name!r} came back, and was not sent")
+        if sent[name].shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)} came back, {tuple(sent[name].shape)} was sent"
+            raise RequestError(f"{name!r}: the shape {shapes}")
+    return {name: _change(sent[name], tensor) for name, tensor in returned.items()}
+
+
+def _change(sent: Tensor, returned: Tensor) -> Tensor:
+    return returned.float() - sent.float() if returned.is_floating_point() else returned - sent
+
+
+def _following(update: LayerUpdate, behind: LayerUpdate | None) -> LayerUpdate | None:
+    """The next layer where it is linear and has as many inputs as this one outputs."""
+    linear = behind is not None and behind.layer.kind == "Linear" and update.on_wire and behind.on_wire
+    return behind if linear and behind is not None and behind.shape[1] == update.shape[0] else None
+
+
+def _leak(
+    update: LayerUpdate, following: LayerUpdate | None, attacks: Mapping[str, type[Attack]], tells: str
+) -> LayerLeak:
+    layer = update.layer
+    readings = {kind: attack.reads(update, following) for kind, attack in attacks.items()} if update.on_wire else {}
+    told = {kind: one for kind, one in readings.items() if one is not None}
+    return LayerLeak(
+        name=layer.name,
+        kind=layer.kind,
+        shape=update.shape,
+        fed=layer.fed,
+        gate=layer.gate,
+        places=layer.places,
+        units_per_record=update.units_per_record,
+        rank=update.rank,
+        most=update.most,
+        separable=update.rank if update.bounded else None,
+        applies={kind: one.says for kind, one in told.items() if one.applies},
+        why_not={kind: one.says for kind, one in told.items() if not one.applies},
+        tells=tells,
+    )
+
+
+def _tells(layer: Layer, module: nn.Module, update: Mapping[str, Tensor]) -> str:
+    """What the arrays of an embedding or a batch normalization tell without an attack; empty for others."""
+    if isinstance(module, nn.Embedding) and layer.weight is not None and layer.weight in update:
+        moved = int(update[layer.weight].any(1).sum())
+        if moved < module.num_embeddings:
+            return f"names the {moved} of {module.num_embeddings} categories or words that occur"
+    if isinstance(module, BatchNorm):
+        stem = f"{layer.name}." if layer.name else ""
+        mean, steps = update.get(f"{stem}running_mean"), update.get(f"{stem}num_batches_tracked")
+        if mean is not None and bool(mean.any()):
+            counted = f" of {int(steps)} local steps" if steps is not None and int(steps) > 0 else ""
+            return f"mean and variance of its inputs over the batches{counted} are on the wire"
+    return ""
+
+
+def _few(names: tuple[str, ...]) -> str:
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{rest}"
