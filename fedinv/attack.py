@@ -124,7 +124,7 @@ class Knowledge:
     round_lrs: tuple[float, ...] | None = None
     """Learning rate of each round from the first, None where they do not differ; `lr` is that of the attacked round."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class in the loss; known wherever the loss is; None where all count alike."""
+    """Weight of each class in the loss; known wherever the loss is; None where all weigh the same."""
 
     @property
     def descent(self) -> LocalDescent:

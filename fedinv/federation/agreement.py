@@ -83,7 +83,7 @@ class TrainingTable(Strict):
     class_weights: tuple[PositiveWeight, ...] = ()
     """Weight of each class in the loss, in the order of the data's classes: the loss is the mean over records of weight
     times cross-entropy, not divided by the batch's sum of weights, which would make a record's share depend on others.
-    Default: all count alike."""
+    Default: all weigh the same."""
     class_counts: tuple[PositiveWeight, ...] = ()
     """Counts, or shares, of the classes that are public, as of a register, for balanced weights in place of
     class_weights: the mean count over the class' own. Counts of the clients' records are no public ones: nobody is
@@ -147,7 +147,7 @@ class TrainingTable(Strict):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Weight of each class in the loss; empty where all count alike."""
+        """Weight of each class in the loss; empty where all weigh the same."""
         if self.class_counts:
             return tuple(sum(self.class_counts) / len(self.class_counts) / count for count in self.class_counts)
         return self.class_weights

@@ -33,7 +33,7 @@ class Training:
     schedule: AnySchedule = CONSTANT
     """Schedule of the learning rate over the local steps."""
     class_weights: tuple[float, ...] = ()
-    """Weight of each class in the loss; empty: all count alike."""
+    """Weight of each class in the loss; empty: all weigh the same."""
 
     @property
     def descent(self) -> LocalDescent:
@@ -41,7 +41,7 @@ class Training:
         return LocalDescent(self.lr, self.momentum, self.weight_decay, self.optimizer, self.proximal, self.schedule)
 
     def weights(self) -> Tensor | None:
-        """Weight of each class in the loss, float32 (classes,); None where all count alike."""
+        """Weight of each class in the loss, float32 (classes,); None where all weigh the same."""
         return torch.tensor(self.class_weights) if self.class_weights else None
 
 

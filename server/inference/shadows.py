@@ -22,7 +22,7 @@ class ShadowTraining:
     batch: int
     """Records in each step, drawn with replacement."""
     lr: float
-    """Learning rate."""
+    """Learning rate of the optimizer."""
 
 
 def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTraining, seed: int) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The optimizers of local training, one file each, and what a round's local steps are made of.
 
-Each is a frozen table of a scenario with one pure function, `direction`, that works on single tensors and on the
-stacked tensors of many clients alike, as every operation is by entry. To add one, write its file and name it in `Table`
+Each is a frozen table of a scenario with one pure function, `direction`, that works on single tensors as on the
+stacked tensors of many clients, as every operation is by entry. To add one, write its file and name it in `Table`
 below.
 """
 

@@ -121,7 +121,7 @@ class Chain:
     sharpness: float = math.inf
     """Sharpness of the corner of ReLUs, see `curve`; infinite: as they are in the client's network."""
     class_weights: Tensor | None = None
-    """Weight of each class in the loss, float32 (classes,); None: all count alike."""
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""

@@ -80,7 +80,7 @@ class Network:
     statistics: tuple[Statistics, ...] = ()
     """Known statistics of each batch normalization, in the network's order."""
     class_weights: Tensor | None = None
-    """Weight of each class in the loss, float32 (classes,); None: all count alike."""
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""

@@ -78,7 +78,7 @@ class Unrolled:
     known: Coordinates | None = None
     """The coordinates that depend on the gradient; None: all do."""
     class_weights: Tensor | None = None
-    """Weight of each class in the loss, float32 (classes,); None: all count alike."""
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
