@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense_terms import with_model_keys
 from fedinv.errors import RequestError, plain
+from fedinv.federation.strategies import FEDAVG, AnyStrategy
 from fedinv.federation.streams import hidden_seed, stream
 from fedinv.federation.training import Training
 from fedinv.federation.watching import with_watch
@@ -36,6 +37,10 @@ class Federation(Strict):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a round's clients that drop out of it: they receive the model and, under secure aggregation, share their
     keys, but send no update. The seed draws which, at least one and never all of them. Default: nobody."""
+
+    strategy: AnyStrategy = FEDAVG
+    """What the server does with the round's mean update: "fedavg", "fedavgm", "fedadam" or "fedyogi", Flower's
+    strategies, or a table of their settings such as { kind = "fedadam", eta = 0.03 }."""
 
     @property
     def participants(self) -> int:

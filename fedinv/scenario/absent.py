@@ -7,8 +7,8 @@ import re
 
 _OWN = "to attack a training of your own, give its update to fedinv.invert"
 _SERVER = (
-    "the server averages the clients' updates, weighted by their records (McMahan et al. 2017), and nothing else is "
-    f"there; {_OWN}"
+    "the server takes the mean of the clients' updates, weighted by their records, by federation.strategy (fedavg, "
+    f"fedavgm, fedadam or fedyogi), and nothing else is there; {_OWN}"
 )
 _CLIENT = (
     "clients train by training.optimizer (sgd, adam, adamw or rmsprop), at training.lr along training.schedule, with "
@@ -37,11 +37,21 @@ _TABLE = (
 
 ABSENT = (
     (
-        r"training\.algorithm=fed_?(adam|yogi|adagrad|avg_?m|opt|nova|dyn|prox|bn|per|rep|ditto|trimmed\w*|median)",
+        r"training\.algorithm=fed_?(adagrad|opt|nova|dyn|bn|per|rep|ditto|trimmed\w*|median)",
         _SERVER,
     ),
+    (
+        r"training\.algorithm=fed_?(adam|yogi|avg_?m)",
+        'it is what the server does: write federation.strategy = "fedavgm", "fedadam" or "fedyogi", and '
+        'training.algorithm = "fedavg"',
+    ),
+    (r"training\.algorithm=fed_?prox", f'{_PROXIMAL}, and training.algorithm = "fedavg"'),
     (r"training\.algorithm=(scaffold|moon|ditto|feddf|q_?fed\w*|krum|multi_?krum|bulyan|median|fltrust|mifa)", _SERVER),
-    (r"training\.algorithm=(adam\w*|rmsprop|adagrad|lamb|lion|l?bfgs)", _CLIENT),
+    (
+        r"training\.algorithm=(adamw?|rmsprop)",
+        'it is an optimizer: write training.optimizer, and training.algorithm = "fedavg" or "fedsgd"',
+    ),
+    (r"training\.algorithm=(adam\w+|adagrad|lamb|lion|l?bfgs)", _CLIENT),
     (
         r"training\.algorithm=(split\w*|swarm\w*|gossip|vertical\w*|peer\w*|decentrali\w*|asynchronous|fedasync|fedbuff)",
         _SERVER,
@@ -57,6 +67,7 @@ ABSENT = (
     (r"training\.(schedul\w+|decay|warm_?up\w*|gamma|milestones|cosine\w*|step_size|one_?cycle\w*)", _SCHEDULE),
     (r"training\.(nesterov|betas?|amsgrad|eps|epsilon|alpha)", _SETTING),
     (r"training\.(beta_?[12]|adam\w*|dampening|fused)", _CLIENT),
+    (r"federation\.strategy(\.kind)?=fed_?prox", _PROXIMAL),
     (r"training\.(mu|prox|prox\w*mu|fed_?prox\w*)", _PROXIMAL),
     (r"training\.(scaffold\w*|control_variates?)", _SERVER),
     (r"training\.(server_\w+|global_lr|eta|tau)", _SERVER),
@@ -85,7 +96,7 @@ ABSENT = (
         _NETWORK,
     ),
     (
-        r"federation\.(strategy|aggregat\w*|server_\w+|optimi[sz]er|lr|momentum|weight\w*|krum|trim\w*|robust\w*)",
+        r"federation\.(strategy(\.kind)?=(fed_?(adagrad|opt|nova|dyn|median|trim\w*|bn|xgb\w*)|scaffold|\w*krum|bulyan|\w*median|\w*trim\w*|q_?fed\w*)|aggregat\w*|server_\w+|optimi[sz]er|lr|momentum|weight\w*|krum|trim\w*|robust\w*)",
         _SERVER,
     ),
     (r"federation\.(fraction\w*|sampl\w*|min_\w+|participation|participants|selection|proportion\w*)", _COHORT),

@@ -11,6 +11,7 @@ from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.strategies import FEDAVG
 from fedinv.federation.streams import hidden_seed
 from fedinv.federation.training import Participation, Training
 from fedinv.federation.watching import with_watch
@@ -122,6 +123,8 @@ class Scenario(Strict):
                 misfit = defense.misfit(federation.participants)
             if misfit is not None:
                 raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
+            if defense.averaged_only is not None and federation.strategy != FEDAVG:
+                raise ValueError(f'federation.strategy: {defense.kind!r} needs "fedavg": {defense.averaged_only}')
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")

@@ -17,10 +17,7 @@ def refused(text):
 @pytest.mark.parametrize(
     ("place", "asked"),
     [
-        *(
-            ("training", f'algorithm = "{one}"')
-            for one in ("fedadam", "FedProx", "fedyogi", "scaffold", "fedopt", "adam")
-        ),
+        *(("training", f'algorithm = "{one}"') for one in ("fednova", "scaffold", "fedopt", "krum")),
         *(("training", f'optimizer = "{one}"') for one in ("nadam", "lion", "lbfgs", "SGDM")),
         *(("training", f"{one} = 1") for one in ("sample_weights", "focal_loss", "label_smoothing", "loss")),
         *(("training", f"{one} = 1") for one in ("max_grad_norm", "clip", "early_stopping", "server_lr", "scaffold")),
@@ -29,7 +26,7 @@ def refused(text):
             ("model", f'kind = "{one}"')
             for one in ("resnet18", "transformer", "lstm", "xgboost", "own", "torch.nn.Module")
         ),
-        *(("federation", f"{one} = 1") for one in ("strategy", "fraction_fit", "server_optimizer", "topology")),
+        *(("federation", f"{one} = 1") for one in ("aggregation", "fraction_fit", "server_optimizer", "topology")),
     ],
 )
 def test_what_others_have_and_fedinv_has_not_is_said_to_be_absent_and_nothing_else_is_offered(tiny, place, asked):
@@ -65,6 +62,9 @@ def test_a_key_that_is_called_otherwise_is_named(tiny, key):
         ('optimizer = { kind = "sgd", nesterov = true }', "write momentum = 0.9 beside it"),
         ('algorithm = "fedsgd"\nproximal = 0.1', "proximal: fedsgd takes one step"),
         ('algorithm = "fedsgd"\nlocal_schedule = "cosine"', "local_schedule: fedsgd takes one step"),
+        ('algorithm = "FedProx"', "write training.proximal"),
+        ('algorithm = "fedadam"', 'write federation.strategy = "fedavgm", "fedadam" or "fedyogi"'),
+        ('algorithm = "adam"', "write training.optimizer"),
         ("class_weights = [1, 2]\nclass_counts = [2, 1]", "write one of the two"),
         ('optimizer = { kind = "adam", lr = 0.1 }', "write training.lr"),
         ('optimizer = { kind = "sgd", momentum = 0.9 }', "write training.lr, training.momentum"),
