@@ -124,7 +124,9 @@ def locally(size: int, hidden: tuple[int, ...], seed: int) -> Batch:
     sent = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     order = local_batches(training, size, "shuffle", seed, 0, 1)
     job = Job(network, every[rows], labels[rows], order, training, np.random.default_rng(seed))
-    seen = Observation((0,), (Exchange(1, sent, roles.load("clients", "training.plain_sgd").plain_sgd(job), size),))
+    seen = Observation(
+        (0,), (Exchange(1, sent, roles.load("clients", "training.plain_training").plain_training(job), size),)
+    )
     knows = Knowledge(model, "cross-entropy", schema, "fedavg", 0.05, 8, 5, momentum=0.0, weight_decay=0.0)
     return Batch(seen, knows, schema, every[rows], labels[rows])
 

@@ -59,7 +59,7 @@ def _trial(scenario: Scenario, people: Population, attack: Attack, trial: int) -
     sent = {name: weight.clone() for name, weight in state(network).items()}
     every = (np.arange(BATCH),)
     job = Job(network, people.inputs[batch], people.labels[batch], every, scenario.training.settings, rng)
-    training = scenario.defenses[0].wrap_training(roles.load("clients", "training.plain_sgd").plain_sgd)
+    training = scenario.defenses[0].wrap_training(roles.load("clients", "training.plain_training").plain_training)
     seen = Observation((0,), (Exchange(1, sent, training(job), BATCH),))
     question = Question(people=_sample(people, candidates), others=_sample(people, others))
     knows = replace(scenario.knowledge(schema, adaptive=True), question=question)

@@ -70,5 +70,5 @@ def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Te
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, exchange.round)
     rng = stream(scenario.seed, "training", client, exchange.round)
     job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng)
-    update: dict[str, torch.Tensor] = roles.load("clients", "training.plain_sgd").plain_sgd(job)
+    update: dict[str, torch.Tensor] = roles.load("clients", "training.plain_training").plain_training(job)
     return update

@@ -54,7 +54,7 @@ def victim(name: str, settings: Sequence[str], client: int = 0) -> Victim:
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
     rng = stream(scenario.seed, "training", client, 1)
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng)
-    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
+    received = roles.load("clients", "training.plain_training").plain_training(job)
     rows = share[used_records(batches)]
     for position, defense in enumerate(scenario.defenses):
         draws = stream(scenario.seed, "defense", client, 1, position)

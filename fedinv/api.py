@@ -325,7 +325,8 @@ def invert(
     or its mean confidence is above 0.9; else the claim with most records right by its own confidence.
 
     `knows` is what else the attacker knows, the fields of fedinv.attack.Knowledge: algorithm ("fedsgd", one step, or
-    "fedavg"), lr, batch_size, epochs, momentum, weight_decay, loss ("cross-entropy" unless the schema says otherwise),
+    "fedavg"), lr, batch_size, epochs, momentum, weight_decay, optimizer ("adam", or its table; SGD if left out),
+    proximal, schedule (of the local steps), class_weights, loss ("cross-entropy" unless the schema says otherwise),
     defenses (as tables, or as "top-k:keep=0.1"), auxiliary (a fedinv.attack.Sample). What is left out is not known.
 
     Returns a Claim: `records` float32 (k, inputs) with k up to `records`, `confidence` (k,) between 0 and 1, `labels`

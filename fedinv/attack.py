@@ -1,7 +1,7 @@
 """The types of an attack's input and output. None of them holds a client's record or label, or the scenario's seed."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
+from fedinv.task.optimizers import CONSTANT, SGD, AnySchedule, LocalDescent, Optimizer
 from fedinv.task.schema import Schema
 
 Weights = Mapping[str, Tensor]
@@ -114,6 +115,48 @@ class Knowledge:
     """Records of the same population that no client holds."""
     question: Question | None = None
     """The question to answer; None for an attack that claims records or classes."""
+    optimizer: Optimizer | None = None
+    """Optimizer of local training with its settings; known wherever the learning rate is, and SGD where it is not."""
+    proximal: float | None = None
+    """FedProx's mu; known wherever the learning rate is."""
+    schedule: AnySchedule | None = None
+    """Schedule of the learning rate over the local steps of a round; known wherever the learning rate is."""
+    round_lrs: tuple[float, ...] | None = None
+    """Learning rate of each round from the first, None where they do not differ; `lr` is that of the attacked round."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the loss; known wherever the loss is; None where all weigh the same."""
+
+    @property
+    def descent(self) -> LocalDescent:
+        """How a client's local steps follow from their gradients; what is withheld is taken for plain SGD's.
+
+        Raises ValueError where the learning rate is withheld.
+        """
+        if self.lr is None:
+            raise ValueError("the learning rate is withheld")
+        return LocalDescent(
+            self.lr,
+            self.momentum or 0.0,
+            self.weight_decay or 0.0,
+            self.optimizer or SGD,
+            self.proximal or 0.0,
+            self.schedule or CONSTANT,
+        )
+
+    @property
+    def adaptive(self) -> str | None:
+        """Why an update is no sum of gradients, as a note of an attack that needs one; None where it may be one."""
+        if self.optimizer is None or self.optimizer.linear:
+            return None
+        return (
+            f"clients train with {self.optimizer.kind}, which scales each entry of a step by itself: the update is no "
+            "sum of gradients, and has no row space of records"
+        )
+
+    def at(self, round_: int) -> "Knowledge":
+        """The same knowledge of another round, whose learning rate a schedule may have changed."""
+        lrs = self.round_lrs or ()
+        return replace(self, lr=lrs[round_ - 1]) if 0 < round_ <= len(lrs) else self
 
     def defense(self, kind: str) -> Mapping[str, Any] | None:
         """The parameters of the first defense of this kind that the attacker knows of; None where there is none."""

@@ -123,6 +123,8 @@ class Defense(BaseModel):
     """True: every client has the same weight in the mean, whatever number of records it holds."""
     after_noise: ClassVar[str | None] = None
     """Refusal shown when this defense is listed after one that adds noise; None: any order is fine."""
+    averaged_only: ClassVar[str | None] = None
+    """Refusal shown where the server takes another step than the mean (federation.strategy); None: any is fine."""
     neutral: ClassVar[Mapping[str, Any] | None] = None
     """Settings under which a federation learns what it learns without the defense; None where there are none.
 

@@ -94,15 +94,19 @@ def _ledgers(grid: Grid, nodes: dict[int, int]) -> Charges:
 def _checkpoint(folder: RunFolder, round_: int, strategy: WiretapFedAvg, arrays: ArrayRecord, seconds: float) -> None:
     """Write a checkpoint: the model, then the file that points to it, so that a stop in between loses one round."""
     files.write_tensors(folder.model(round_), wire.unpack(arrays))
+    if strategy.memory:
+        files.write_tensors(folder.server_memory(round_), strategy.memory)
     progress = {
         "round": round_,
         "bytes_up": strategy.bytes_up,
         "used": strategy.used,
         "seconds": seconds,
         "left_out": [asdict(one) for one in strategy.left_out],
+        "server_memory": bool(strategy.memory),
     }
     files.write_json(folder.progress, progress)
     folder.model(round_ - 1).unlink(missing_ok=True)
+    folder.server_memory(round_ - 1).unlink(missing_ok=True)
 
 
 def _resume(folder: RunFolder, strategy: WiretapFedAvg) -> tuple[int, float, ArrayRecord | None]:
@@ -116,4 +120,6 @@ def _resume(folder: RunFolder, strategy: WiretapFedAvg) -> tuple[int, float, Arr
     strategy.bytes_up, strategy.used = progress.bytes_up, progress.used
     strategy.left_out = [LeftOut(one.round, one.client, one.reason) for one in progress.left_out]
     weights, _ = files.read_tensors(folder.model(progress.round))
+    if progress.server_memory:
+        strategy.memory, _ = files.read_tensors(folder.server_memory(progress.round))
     return progress.round, progress.seconds, wire.pack(weights)

@@ -1,4 +1,4 @@
-"""FedAvg with a wiretap that stores what the server sees of the watched rounds."""
+"""Federated training with a wiretap that stores what the server sees of the watched rounds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch import Tensor
 from fedinv.federation import ring, wire
 from fedinv.federation.agreement import Agreement, round_clients, round_senders
 
-from . import aggregation, malicious, wiretap
+from . import aggregation, malicious, server_step, wiretap
 from .aggregation import Summed
 from .wiretap import Refusal, Reply, Wiretap
 
@@ -33,6 +33,7 @@ class LeftOut:
 class WiretapFedAvg(Strategy):
     """McMahan et al. 2017, algorithm 1, on updates (local minus global), with each watched update stored.
 
+    The step by the mean is that of Flower's strategy which the scenario names, see `server_step`.
     A reply that is an error, has the wrong shape or is not finite is left out and reported; the round goes on without
     it. Under masking the sum is meaningless unless every client replied: then the round changes nothing.
     """
@@ -50,6 +51,8 @@ class WiretapFedAvg(Strategy):
     """Bytes that clients sent, over all rounds."""
     used: int = 0
     """Number of updates that entered the global model, over all rounds."""
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the scenario's strategy remembers of earlier rounds, by name."""
     _sent: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -115,8 +118,10 @@ class WiretapFedAvg(Strategy):
         self.used += len(used)
         if all(masked):
             self.wiretap.sum(server_round, used, mean)
-        averaged = {name: tensor + mean[name] for name, tensor in self._sent.items()}
-        model = malicious.next_model(self.agreement.server, self._sent, averaged, server_round)
+        stepped = server_step.step(self.agreement.federation.strategy, self._sent, mean, self.memory, server_round)
+        model = malicious.next_model(self.agreement.server, self._sent, stepped.weights, server_round)
+        if model is stepped.weights:  # a server that sends the same weights again has not taken its step
+            self.memory = stepped.memory
         return wire.pack(model), MetricRecord({"num-examples": sum(one.records for one in used.values())})
 
     def cohort(self, server_round: int) -> tuple[int, ...]:

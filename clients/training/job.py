@@ -16,7 +16,7 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
 
 from .. import hooks
-from .plain_sgd import plain_sgd
+from .plain_training import plain_training
 
 _NO_DRAWS = np.random.default_rng()
 """Placeholder generator for clients whose training draws no random number; building a real one per client costs more
@@ -31,13 +31,14 @@ def population_of(scenario: Scenario) -> Population:
 def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor]) -> nn.Sequential:
     """Build the network that the server sent, on the memory of `weights`."""
     schema = people.schema
+    scenario.training.check_classes(schema.classes)
     return load(scenario.model, schema.shape, schema.outputs, weights)
 
 
 def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
     """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
-    run: LocalTraining = plain_sgd
+    run: LocalTraining = plain_training
     for defense in scenario.defenses:
         if type(defense).wrap_training is not Defense.wrap_training:
             run = hooks.wrapped_training(defense, run)
@@ -47,7 +48,7 @@ def train(scenario: Scenario, people: Population, client: int, round_: int, weig
 
 def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:
     """Make the job of a client that is trained on its own; `received` is its own network, which training changes."""
-    settings, seed, hidden = scenario.training.settings, scenario.seed, scenario.hidden
+    settings, seed, hidden = scenario.local_training(round_), scenario.seed, scenario.hidden
     inputs, labels = people.records(client)
     batches = local_batches(settings, len(inputs), scenario.sampling, seed, client, round_)
     if scenario.audit.plant == "records":
@@ -72,7 +73,7 @@ def stacked_jobs(
     scenario: Scenario, people: Population, clients: Sequence[int], round_: int, received: nn.Sequential
 ) -> list[Job]:
     """Make the jobs of clients that are trained in one stacked tensor; all share `received`, which is not modified."""
-    settings, sampling, seed = scenario.training.settings, scenario.sampling, scenario.seed
+    settings, sampling, seed = scenario.local_training(round_), scenario.sampling, scenario.seed
     hidden = scenario.hidden
     masking = [(at, d) for at, d in enumerate(scenario.defenses) if type(d).masks is not Defense.masks]
     clipping = [defense for defense in scenario.defenses if type(defense).clipping is not Defense.clipping]

@@ -1,7 +1,7 @@
 """Local training of many clients' perceptrons in one stacked tensor, with gradients in closed form.
 
-Takes the steps of `plain_sgd` and dp-sgd for all clients of a chunk as batched products, without autograd. A client's
-update depends on its own job alone, not on the others of its chunk.
+Takes the steps of `plain_training` and dp-sgd, by any optimizer, for all clients of a chunk as batched products,
+without autograd. A client's update depends on its own job alone, not on the others of its chunk.
 """
 
 import math
@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from fedinv.federation.streams import torch_stream
 from fedinv.federation.training import Job, Update
+from fedinv.task.optimizers import Memory
 
 CHUNK_BYTES = 1_500_000
 """Bytes of stacked weights per chunk on a CPU: what a core's cache holds along with their gradients."""
@@ -62,45 +63,49 @@ def train(jobs: Sequence[Job], device: torch.device) -> list[Update]:
 
     All jobs must share one network, which is not modified, and be sorted by their number of steps, most first.
     """
-    network, settings = jobs[0].network, jobs[0].training
+    network, descent = jobs[0].network, jobs[0].training.descent
     clipped = jobs[0].clipping is not None
     start = [p.detach().to(device) for p in network.parameters()]
     weights = [p.expand(len(jobs), *p.shape).clone() for p in start]
-    steps: list[Tensor] = []
+    moves: list[Tensor] = []
+    memory = Memory()
     one_step = max(len(job.batches) for job in jobs) == 1
-    plain = not (one_step or clipped or settings.momentum or settings.weight_decay)
+    plain = descent.plain and not (one_step or clipped)
     data = _Data.of(jobs, start[-1].shape[0], device)
     noise = _Noise.of(jobs, start) if clipped else None
+    lrs = [descent.lrs(len(job.batches)) for job in jobs]
     for step in range(data.index.shape[1]):
         active = data.active(step)
         at = [p[:active] for p in weights]
         errors, outs = _passed(at, network, data, step, active)
         if plain:
             for i, (error, out) in enumerate(zip(errors, outs, strict=True)):
-                at[2 * i].baddbmm_(error.mT, out, alpha=-settings.lr)
-                at[2 * i + 1].add_(error.sum(1), alpha=-settings.lr)
+                at[2 * i].baddbmm_(error.mT, out, alpha=-descent.lr)
+                at[2 * i + 1].add_(error.sum(1), alpha=-descent.lr)
             continue
         gradients = [
             part for error, out in zip(errors, outs, strict=True) for part in (error.mT.bmm(out), error.sum(1))
         ]
         if noise is not None:
             noise.add(gradients, active)
-        if settings.weight_decay:
-            torch._foreach_add_(gradients, at, alpha=settings.weight_decay)
-        if settings.momentum and steps:
-            steps = [one[:active] for one in steps]
-            torch._foreach_mul_(steps, settings.momentum)
-            torch._foreach_add_(steps, gradients)
-        else:
-            steps = gradients
-        torch._foreach_add_(at, steps, alpha=-settings.lr)
+        directions, memory = descent.direction(gradients, at, start, memory.first(active))
+        moves = _times(directions, [one[step] for one in lrs[:active]])
+        torch._foreach_sub_(at, moves)
     if one_step and not clipped:  # the product itself: a difference would lose digits
-        moved = list(torch._foreach_mul(steps, -settings.lr))
+        moved = list(torch._foreach_neg(moves))
     else:
         moved = [end.sub_(begun) for end, begun in zip(weights, start, strict=True)]
     names = [name for name, _ in network.named_parameters()]
     parts = [tensor.cpu().unbind() for tensor in moved]
     return [dict(zip(names, each, strict=True)) for each in zip(*parts, strict=True)]
+
+
+def _times(directions: list[Tensor], lrs: Sequence[float]) -> list[Tensor]:
+    """Each client's directions times its learning rate; the rates differ where a schedule goes over unequal steps."""
+    if len(set(lrs)) <= 1:
+        return list(torch._foreach_mul(directions, lrs[0] if lrs else 0.0))
+    each = torch.tensor(lrs, device=directions[0].device)
+    return [one * each.view(-1, *[1] * (one.ndim - 1)) for one in directions]
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ class _Data:
     inputs: Tensor
     """Encoded records of all clients, float32 (records, width)."""
     targets: Tensor
-    """Targets: one-hot classes, float32 (records, classes), or standardized numbers, float32 (records,)."""
+    """Targets: one-hot classes times their weights, float32 (records, classes), or standardized numbers (records,)."""
+    weighted: bool
+    """Whether classes have weights."""
     index: Tensor
     """Rows of `inputs` that each step uses, int64 (clients, steps, batch); arbitrary beyond a batch's end."""
     counts: np.ndarray[tuple[int, int], np.dtype[np.int64]]
@@ -135,11 +142,15 @@ class _Data:
         np.minimum(index, first - 1, out=index)
         labels = torch.cat([job.labels for job in jobs])
         targets = labels if labels.is_floating_point() else one_hot(labels, outputs).float()
+        class_weights = jobs[0].training.weights()
+        if class_weights is not None and targets.ndim == 2:
+            targets *= class_weights
         clips = [job.clipping.clip for job in jobs if job.clipping is not None]
         return cls(
             jobs,
             torch.cat([job.inputs for job in jobs]).to(device),
             targets.to(device),
+            class_weights is not None and targets.ndim == 2,
             torch.from_numpy(index).to(device),
             counts,
             torch.tensor(clips, device=device) if clips else None,
@@ -179,7 +190,9 @@ def _passed(
             passed.append((z, out, mask))
             outs.append(out if mask is None else out * mask)
     targets = data.targets[rows]
-    error = torch.softmax(z, 2).sub_(targets) if targets.ndim == 3 else 2 * (z - targets.unsqueeze(2))
+    error = torch.softmax(z, 2) if targets.ndim == 3 else 2 * (z - targets.unsqueeze(2))
+    if targets.ndim == 3:
+        error = (error.mul_(targets.sum(2, keepdim=True)) if data.weighted else error).sub_(targets)
     ragged = bool((counts != rows.shape[1]).any())
     if data.clips is None:
         shares = torch.from_numpy((np.arange(rows.shape[1]) < counts[:, None]) / counts[:, None]) if ragged else None

@@ -3,17 +3,21 @@
 It names no data source, so that the server can read it without access to anything that produces a record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedinv.defense_terms import with_model_keys
+from fedinv.errors import RequestError, plain
+from fedinv.federation.strategies import FEDAVG, AnyStrategy
 from fedinv.federation.streams import hidden_seed, stream
 from fedinv.federation.training import Training
 from fedinv.federation.watching import with_watch
 from fedinv.strict import Strict
 from fedinv.task.models import DEFAULT, Model
+from fedinv.task.optimizers import CONSTANT, KINDS, SGD, AnyOptimizer, AnySchedule, Sgd
 
 Known = Literal["architecture", "loss", "schema", "lr", "batch-size", "epochs", "defenses"]
 
@@ -34,10 +38,17 @@ class Federation(Strict):
     """Share of a round's clients that drop out of it: they receive the model and, under secure aggregation, share their
     keys, but send no update. The seed draws which, at least one and never all of them. Default: nobody."""
 
+    strategy: AnyStrategy = FEDAVG
+    """What the server does with the round's mean update: "fedavg", "fedavgm", "fedadam" or "fedyogi", Flower's
+    strategies, or a table of their settings such as { kind = "fedadam", eta = 0.03 }."""
+
     @property
     def participants(self) -> int:
         """Number of clients that take part in each round, those that drop out among them."""
         return self.clients_per_round or self.clients
+
+
+PositiveWeight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainingTable(Strict):
@@ -53,20 +64,122 @@ class TrainingTable(Strict):
     records_per_client: int | None = Field(default=None, gt=0)
     """Largest number of records that a client holds; the rest of its share is unused. Default: no limit."""
     lr: float = Field(default=0.05, gt=0)
-    """Learning rate: length of a step over that of the gradient."""
-    optimizer: Literal["sgd"] = "sgd"
-    """Optimizer of local training: stochastic gradient descent, the only one."""
+    """Learning rate: length of a step over that of the optimizer's direction, the gradient for sgd. Default: 0.05 with
+    sgd, 0.001 with adam and adamw, 0.01 with rmsprop."""
+    optimizer: AnyOptimizer = SGD
+    """Optimizer of local training: "sgd", "adam", "adamw" or "rmsprop", or a table of its settings such as
+    { kind = "adam", betas = [0.9, 0.999] }. It begins anew at each client in each round, as nothing but weights is
+    sent. With fedsgd it takes a single step: Adam's is nearly the gradient's sign times the learning rate."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the previous step that is added to each step; it starts from zero in every round."""
+    """Share of the previous step that is added to each step, for sgd and rmsprop; it starts from zero in every
+    round."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Multiple of the weights that is added to each gradient (L2 regularization)."""
+    """Multiple of the weights that is added to each gradient (L2 regularization); with adamw, by which they shrink at
+    each step, times the learning rate. Default: 0, and 0.01 with adamw."""
+    proximal: float = Field(default=0.0, ge=0)
+    """FedProx: multiple, mu, of the distance to the global model that is added to each gradient, so that clients drift
+    less (Li et al. 2020, equation 2). 0 is FedAvg; fedsgd's single step begins where it is 0."""
+    schedule: AnySchedule = CONSTANT
+    """Schedule of the learning rate over the rounds: "constant", "step", "cosine" or "linear", or a table such as
+    { kind = "step", every = 10, by = 0.5 }."""
+    local_schedule: AnySchedule = CONSTANT
+    """Schedule of the learning rate over the local steps of each round, of the same kinds as `schedule`; the two are
+    multiplied."""
+    class_weights: tuple[PositiveWeight, ...] = ()
+    """Weight of each class in the loss, in the order of the data's classes: the loss is the mean over records of weight
+    times cross-entropy, not divided by the batch's sum of weights, which would make a record's share depend on others.
+    Default: all weigh the same."""
+    class_counts: tuple[PositiveWeight, ...] = ()
+    """Counts, or shares, of the classes that are public, as of a register, for balanced weights in place of
+    class_weights: the mean count over the class' own. Counts of the clients' records are no public ones: nobody is
+    asked for them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device for clients that are trained in one stacked tensor: "auto" takes a GPU where there is one."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, document: Any) -> Any:
+        """The table with the learning rate and the decay that are usual for its optimizer, where it writes none."""
+        if not isinstance(document, Mapping):
+            return document
+        if document.get("class_weights") == "balanced":
+            raise ValueError(
+                "class_weights: balanced ones need public counts of the classes: write class_counts = [900, 100]"
+            )
+        written = document.get("optimizer", "sgd")
+        kind = written.get("kind") if isinstance(written, Mapping) else written
+        found = KINDS.get(kind) if isinstance(kind, str) else None
+        if found is None:
+            return document
+        return {"lr": found.usual_lr, "weight_decay": found.usual_decay, **document}
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "TrainingTable":
+        optimizer, one_step = self.optimizer, self.algorithm == "fedsgd"
+        if self.momentum and not optimizer.takes_momentum:
+            raise ValueError(
+                f"momentum: {optimizer.kind} has its own, the first of its betas: leave momentum out, or write "
+                f'optimizer = {{ kind = "{optimizer.kind}", betas = [{self.momentum:g}, 0.999] }}'
+            )
+        if isinstance(optimizer, Sgd) and optimizer.nesterov and not self.momentum:
+            raise ValueError("optimizer.nesterov: is a kind of momentum: write momentum = 0.9 beside it")
+        if self.proximal and one_step:
+            raise ValueError(
+                "proximal: fedsgd takes one step, from the global model, where the proximal term is 0: write "
+                'algorithm = "fedavg"'
+            )
+        if self.class_weights and self.class_counts:
+            raise ValueError("class_counts: stand in place of class_weights: write one of the two")
+        if one_step and self.local_schedule != CONSTANT:
+            raise ValueError('local_schedule: fedsgd takes one step a round: write algorithm = "fedavg", or `schedule`')
+        return self
+
     @property
     def settings(self) -> Training:
-        """The settings of local training as a plain value."""
-        return Training(self.algorithm, self.epochs, self.batch_size, self.lr, self.momentum, self.weight_decay)
+        """The settings of local training, with the learning rate before any schedule over rounds."""
+        return Training(
+            self.algorithm,
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            self.momentum,
+            self.weight_decay,
+            self.optimizer,
+            self.proximal,
+            self.local_schedule,
+            self.weights,
+        )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weight of each class in the loss; empty where all weigh the same."""
+        if self.class_counts:
+            return tuple(sum(self.class_counts) / len(self.class_counts) / count for count in self.class_counts)
+        return self.class_weights
+
+    @property
+    def _weighing(self) -> str:
+        return "class_counts" if self.class_counts else "class_weights"
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise RequestError where the class weights are not one for each of the data's classes."""
+        if not self.weights or len(self.weights) == len(classes):
+            return
+        if not classes:
+            raise RequestError(f"training.{self._weighing}: the label is a number, and has no classes: leave it out")
+        named = ", ".join(map(repr, map(plain, classes[:10])))
+        raise RequestError(
+            f"training.{self._weighing}: has {len(self.weights)} for {len(classes)} classes: write one each, in the "
+            f"order {named}"
+        )
+
+    def round_lr(self, round_: int, rounds: int) -> float:
+        """Learning rate of a round, counted from 1, of so many."""
+        return self.lr * self.schedule.factor(round_ - 1, rounds)
+
+    def in_round(self, round_: int, rounds: int) -> Training:
+        """The settings of local training in a round, counted from 1, of so many."""
+        return replace(self.settings, lr=self.round_lr(round_, rounds))
 
     @property
     def heaviest(self) -> float | None:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from fedinv.task.optimizers import CONSTANT, SGD, AnySchedule, LocalDescent, Optimizer
 
 Update = dict[str, Tensor]
 """LOCAL MINUS GLOBAL by parameter name: float32, or int64 fixed-point integers after masking, see `ring`."""
@@ -14,14 +17,32 @@ Update = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Training:
-    """Plain stochastic gradient descent as the scenario declares it."""
+    """A client's local training in one round as the scenario declares it."""
 
     algorithm: Literal["fedsgd", "fedavg"]
     epochs: int
     batch_size: int
     lr: float
-    momentum: float
-    weight_decay: float
+    """Learning rate of the round."""
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    optimizer: Optimizer = SGD
+    """Optimizer, which begins anew in each round."""
+    proximal: float = 0.0
+    """Multiple of the distance to the global model that is added to each gradient."""
+    schedule: AnySchedule = CONSTANT
+    """Schedule of the learning rate over the local steps."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class in the loss; empty: all weigh the same."""
+
+    @property
+    def descent(self) -> LocalDescent:
+        """How the local steps follow from their gradients."""
+        return LocalDescent(self.lr, self.momentum, self.weight_decay, self.optimizer, self.proximal, self.schedule)
+
+    def weights(self) -> Tensor | None:
+        """Weight of each class in the loss, float32 (classes,); None where all weigh the same."""
+        return torch.tensor(self.class_weights) if self.class_weights else None
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,7 @@ class Job:
     """One client's local training in one round."""
 
     network: nn.Sequential
-    """The global model; `plain_sgd` trains it in place, stacked training leaves it unchanged."""
+    """The global model; `plain_training` trains it in place, stacked training leaves it unchanged."""
     inputs: Tensor
     """The client's records, encoded: float32 (n, width)."""
     labels: Tensor

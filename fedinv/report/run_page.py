@@ -39,7 +39,7 @@ KNOWN = {
     "architecture": "the network's architecture",
     "loss": "the loss function",
     "schema": "the data dictionary: names, types, ranges and frequencies of the columns, no record",
-    "lr": "the learning rate, momentum and weight decay",
+    "lr": "the optimizer and its settings: learning rate, momentum, weight decay and schedules",
     "batch-size": "the batch size",
     "epochs": "the number of local epochs",
     "defenses": "which defenses are on, and how they are set (the adaptive attacks only)",

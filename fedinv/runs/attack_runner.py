@@ -97,7 +97,8 @@ def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Prog
 def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation, progress: Progress) -> Claim | Answer:
     """The attack's claim about one observation, made behind the wall and checked."""
     held = min((grants.holds.get(client, 1) for client in seen.clients), default=1)
-    told = run.scenario.knowledge(run.schema, adaptive=plan.variant == "adaptive", records=held)
+    adaptive, round_ = plan.variant == "adaptive", seen.last.round
+    told = run.scenario.knowledge(run.schema, adaptive=adaptive, records=held, round_=round_)
     knows = replace(told, auxiliary=grants.auxiliary, question=grants.ask(seen))
     attack, plugin = plan.attack, type(plan.attack)
     rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)

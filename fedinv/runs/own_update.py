@@ -22,6 +22,7 @@ from fedinv.scenario.mistakes import explain
 from fedinv.scenario.short_form import plugin
 from fedinv.task.loss import Loss
 from fedinv.task.models import DEFAULT, AnyModel, Model, build, state
+from fedinv.task.optimizers import AnyOptimizer, AnySchedule
 from fedinv.task.schema import Schema
 
 Arrays = Mapping[str, Any] | Sequence[Any]
@@ -95,7 +96,13 @@ def knowledge(model: AnyModel, schema: Schema | None, records: int, knows: Mappi
             raise RequestError(f"{name}: an attack cannot know that{nearest(name, allowed)}")
         if value is not None and not allowed[name][0](value):
             raise RequestError(f"{name}: is {_shown(value)}, must be {allowed[name][1]}")
-    given = {"loss": schema.loss if schema is not None else "cross-entropy", **knows}
+    told = {name: value for name, value in knows.items() if value is not None}
+    given = {"loss": schema.loss if schema is not None else "cross-entropy", **told}
+    for name, reads in _TABLES.items():
+        if name in given:
+            given[name] = reads.validate_python(given[name])
+    if "class_weights" in given:
+        given["class_weights"] = tuple(map(float, given["class_weights"]))
     if given.get("defenses") is not None:
         size = min(int(given.get("batch_size") or records), records)
         steps = 1 if given.get("algorithm") == "fedsgd" else int(given.get("epochs") or 1) * -(-records // size)
@@ -237,6 +244,27 @@ def _is_defenses(value: Any) -> bool:
     return all(isinstance(one, (str, Mapping, Defense)) for one in value)
 
 
+def _is_weights(value: Any) -> bool:
+    plain = isinstance(value, Sequence) and not isinstance(value, str)
+    return plain and len(value) > 1 and all(isinstance(one, (int, float)) and one > 0 for one in value)
+
+
+def _is_table(reads: TypeAdapter[Any]) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        try:
+            reads.validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+    return check
+
+
+_TABLES: Mapping[str, TypeAdapter[Any]] = {
+    "optimizer": TypeAdapter(AnyOptimizer),
+    "schedule": TypeAdapter(AnySchedule),
+}
+"""Reads the fields of Knowledge that are tables of [training]."""
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "loss": (lambda value: value in get_args(Loss), " or ".join(map(repr, get_args(Loss)))),
     "algorithm": (lambda value: value in ("fedsgd", "fedavg"), "'fedsgd' (one step) or 'fedavg'"),
@@ -245,6 +273,17 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_count, "a number of local epochs, 1 or more"),
     "momentum": (_number(0, inclusive=True), "a number from 0"),
     "weight_decay": (_number(0, inclusive=True), "a number from 0"),
+    "optimizer": (
+        _is_table(_TABLES["optimizer"]),
+        "an optimizer such as 'adam' or {'kind': 'adam', 'eps': 1e-8}",
+    ),
+    "proximal": (_number(0, inclusive=True), "a number from 0, FedProx's mu"),
+    "schedule": (
+        _is_table(_TABLES["schedule"]),
+        "a schedule such as 'cosine' or {'kind': 'step', 'every': 10}",
+    ),
+    "round_lrs": (lambda value: False, "left out: invert is given one update, of the learning rate lr"),
+    "class_weights": (_is_weights, "a list of a weight above 0 for each class"),
     "defenses": (_is_defenses, 'a list of defenses, such as ["kind:key=value"]'),
     "auxiliary": (lambda value: isinstance(value, Sample), "a fedinv.attack.Sample"),
     "question": (lambda value: False, "left out: invert asks for records only"),

@@ -45,6 +45,7 @@ def check(scenario: Scenario, engine: str) -> None:
     forget_files(scenario.data)
     sizes.refuse_endless(scenario)
     people = population_of(scenario)
+    scenario.training.check_classes(people.schema.classes)
     held_out(scenario, people)
     sizes.refuse_too_large(scenario, people)
     payable(scenario)

@@ -140,14 +140,20 @@ def _key(name: str) -> Explanation:
         place = [inner for model in holders for inner in _tables(model, step)]
     what = "a scenario's key" if not place else "a scenario's table"
     text = [_paragraphs(model.__doc__ or "") for model in place]
+    said = [(one.says,) for one in _of_each(holders, steps[-1]) if one.says]
     if not place:
         return Explanation(name=name, what=what, text=(), settings=_of_each(holders, steps[-1]))
-    settings = {one.name: one for model in place for one in _settings(model, ())}
+    keys = dict.fromkeys(key for model in place for key in model.model_fields)
+    settings = [one for key in keys for one in _of_each([model for model in place if key in model.model_fields], key)]
+    if any(one.name.startswith("kind (") for one in settings):  # the tables of one key, each under its kind
+        settings = [one for one in settings if not one.name.startswith("kind (")]
+        named = [_form(model.model_fields["kind"]) if "kind" in model.model_fields else None for model in place]
+        text = [(f"{kind}: {lines[0]}", *lines[1:]) if kind else lines for kind, lines in zip(named, text, strict=True)]
     return Explanation(
         name=name,
         what=what,
-        text=tuple(dict.fromkeys(line for lines in text for line in lines)),
-        settings=tuple(settings.values()),
+        text=tuple(dict.fromkeys(line for lines in (*said, *text) for line in lines)),
+        settings=tuple(settings),
     )
 
 

@@ -31,6 +31,10 @@ def explain(error: ValidationError, model: type[BaseModel], document: Mapping[st
         context = first["ctx"]
         key, expected = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
         said = absent(f"{place}.{key}", context["tag"])
+        if isinstance(_at(document, keys), str):  # the short form, which names the kind alone
+            if said is not None:
+                return f"{place}: {shown(context['tag'])} is not there (known: {', '.join(expected)}): {said}{more}"
+            return f"{place}: unknown {shown(context['tag'])}{nearest(str(context['tag']), expected)}{more}"
         if said is not None:
             return f"{place}.{key}: {shown(context['tag'])} is not there (known: {', '.join(expected)}): {said}{more}"
         return f"{place}.{key}: unknown {key} {shown(context['tag'])}{nearest(str(context['tag']), expected)}{more}"
@@ -78,6 +82,18 @@ def _path(loc: tuple[str | int, ...], document: Any) -> list[str]:
     return keys
 
 
+def _at(document: Any, keys: Sequence[str]) -> Any:
+    """The value at these keys of a document; None where there is none."""
+    for key in keys:
+        if isinstance(document, Mapping):
+            document = document.get(key)
+        elif isinstance(document, Sequence) and not isinstance(document, str) and key.isdecimal():
+            document = document[int(key)] if int(key) < len(document) else None
+        else:
+            return None
+    return document
+
+
 def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set[str]:
     """The keys that are allowed in the table at `keys`, where an unknown one was found."""
     schema = model.model_json_schema()
@@ -91,8 +107,9 @@ def _siblings(model: type[BaseModel], document: Any, keys: Sequence[str]) -> set
             tag = isinstance(value, Mapping) and (value.get("kind") or value.get("source"))
             if isinstance(tag, str) and tag in mapping:
                 return resolve({"$ref": mapping[tag]}, value)
-            if options:
-                return resolve(options[0], value)
+            if options:  # of a table or its short form, the table
+                tables = [one for one in options if one.get("type") not in ("string", "null")]
+                return resolve((tables or options)[0], value)
         return node
 
     node, place = resolve(schema, document), document

@@ -11,8 +11,9 @@ from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.strategies import FEDAVG
 from fedinv.federation.streams import hidden_seed
-from fedinv.federation.training import Participation
+from fedinv.federation.training import Participation, Training
 from fedinv.federation.watching import with_watch
 from fedinv.scenario.compatibility import offered, stacking
 from fedinv.strict import Strict
@@ -122,6 +123,8 @@ class Scenario(Strict):
                 misfit = defense.misfit(federation.participants)
             if misfit is not None:
                 raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
+            if defense.averaged_only is not None and federation.strategy != FEDAVG:
+                raise ValueError(f'federation.strategy: {defense.kind!r} needs "fedavg": {defense.averaged_only}')
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")
@@ -160,21 +163,31 @@ class Scenario(Strict):
         model = self.model.model_copy(update={key: fields[key].get_default() for key in keys})
         return self.model_copy(update={"defenses": (), "server": server, "model": model})
 
-    def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1) -> Knowledge:
-        """What the attacker knows of a client that holds `records` records.
+    def local_training(self, round_: int) -> Training:
+        """The settings of local training in a round, counted from 1."""
+        return self.training.in_round(round_, self.federation.rounds)
+
+    def knowledge(self, schema: Schema, *, adaptive: bool, records: int = 1, round_: int = 1) -> Knowledge:
+        """What the attacker of a round, counted from 1, knows of a client that holds `records` records.
 
         The defenses are left out unless the attack is `adaptive` and the scenario grants that knowledge.
         """
         knows, training = set(self.attacker.knows), self.training
-        lr, taken = "lr" in knows, self.participation(records)
+        lr, taken, rounds = "lr" in knows, self.participation(records), self.federation.rounds
+        lrs = tuple(training.round_lr(one, rounds) for one in range(1, rounds + 1))
         return Knowledge(
             model=self.model if "architecture" in knows else None,
             loss=schema.loss if "loss" in knows else None,
             schema=schema if "schema" in knows else None,
             algorithm=training.algorithm,
-            lr=training.lr if lr else None,
+            lr=training.round_lr(round_, rounds) if lr else None,
             momentum=training.momentum if lr else None,
             weight_decay=training.weight_decay if lr else None,
+            optimizer=training.optimizer if lr else None,
+            proximal=training.proximal if lr else None,
+            schedule=training.local_schedule if lr else None,
+            round_lrs=lrs if lr and len(set(lrs)) > 1 else None,
+            class_weights=(training.weights or None) if "loss" in knows else None,
             batch_size=training.batch_size if "batch-size" in knows else None,
             epochs=training.epochs if "epochs" in knows else None,
             defenses=tuple(_known(d, taken) for d in self.defenses) if adaptive and "defenses" in knows else None,

@@ -25,6 +25,8 @@ class Progress(Strict):
     """Seconds that the rounds took until then."""
     left_out: tuple[LeftOutClient, ...]
     """Clients whose replies were not used."""
+    server_memory: bool = False
+    """Whether the server's strategy remembers something of the rounds, which is in a file beside the model."""
 
 
 class Charges(Strict):

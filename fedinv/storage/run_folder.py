@@ -3,7 +3,7 @@
 runs/<scenario>-<n>/
 scenario.toml secret provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
 observations/round-001-{sent,client-0003,sum}.safetensors
-checkpoint/{progress.json,model-0005.safetensors,nodes.sqlite} ledger.json
+checkpoint/{progress.json,model-0005.safetensors,server-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
 undefended/    the same federation without defenses
 """
@@ -111,6 +111,10 @@ class RunFolder:
     def model(self, round_: int) -> Path:
         """The global model after a round, safetensors."""
         return self.checkpoint / f"model-{round_:04}.safetensors"
+
+    def server_memory(self, round_: int) -> Path:
+        """What the server's strategy remembers after a round, safetensors; none where it only averages."""
+        return self.checkpoint / f"server-{round_:04}.safetensors"
 
     def claim(self, label: str, round_: int, client: str) -> Path:
         """The claim of an attack, named by its plan's label, on one observation, safetensors.

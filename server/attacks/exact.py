@@ -19,6 +19,7 @@ from ..inversion.exact.first_layer import Factors, FirstLayer, factor, first_lay
 from ..inversion.exact.peeling import Mixture, Peeled, PeelingBudget, peel
 from ..inversion.exact.signals import Labeled, label, target
 from ..inversion.exact.validity import SLACK, fault, snap, stray
+from ..inversion.local_training import step_length
 from ..inversion.matching.chain import activation_of
 from ..inversion.matching.optimize import part
 from ..inversion.recompute import explains, mismatch, recompute_update
@@ -212,7 +213,8 @@ def _claim(
         notes.extend(read_targets.notes)
     elif knows.model is not None:
         # only in a single step is a record's signal the one back-propagated through the weights that were sent
-        step = knows.lr / last.records if comparable and knows.lr is not None else None
+        length = step_length(knows, last.records) if comparable and not knows.class_weights else None
+        step = None if length is None else length / last.records
         read = label(knows.model, last.sent, records, found.signals, step, last.records - rank + 1)
         if comparable:
             good = read.likeness > alike

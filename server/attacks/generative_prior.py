@@ -66,8 +66,8 @@ class GenerativePrior(Attack):
             return nothing("the schema is withheld" if schema is None else "the label is a number, and has no classes")
         if not 1 <= last.records <= self.most_records:
             return nothing(f"{last.records} records, the attack tries 1 to {self.most_records}")
-        length = step_length(knows, last.records)
         try:
+            length = step_length(knows, last.records)
             distortion = against.distortion(last)
             match = matching(last, knows, distortion, settled("fedinv", {}), length)
         except ValueError as error:
@@ -80,7 +80,8 @@ class GenerativePrior(Attack):
         duration = Duration(self.training, self.seconds)
         train_on_records(made, real, duration, generator, lambda share: progress(share / 2))
         chances = match.objective.answers(schema.draw(DRAWS, rng))
-        tried = label_hypotheses(match.bias, chances, last.records, length, distortion.noise)
+        weights = match.objective.class_weights
+        tried = label_hypotheses(match.bias, chances, last.records, length, distortion.noise, weights)
         labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(self.restarts)])
 
         def misfit(records: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

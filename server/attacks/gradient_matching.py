@@ -13,7 +13,8 @@ from torch import Tensor
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
 
 from ..countermeasures import Countermeasures, answer, answered
-from ..inversion.local_training import local_steps, step_length
+from ..inversion.distortion import Distortion
+from ..inversion.local_training import local_steps, single_step, step_length
 from ..inversion.matching.chain import Chain
 from ..inversion.matching.claiming import (
     Batch,
@@ -182,11 +183,15 @@ class GradientMatching(Attack):
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
             raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
-        distortion = against.distortion(last)
+        distortion = _through(against.distortion(last), knows, n)
         preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows), distortion.only_signs)
         device, notes = _device(self.device), []
-        length = step_length(knows, n)
-        match = _matched(against, last, preset, length, device)
+        length = None if knows.adaptive else step_length(knows, n)
+        given = last
+        if knows.adaptive is not None:
+            notes.append("the optimizer leaves the gradients' signs, by which they are matched")
+            given = replace(last, received={name: tensor.sign() for name, tensor in last.received.items()})
+        match = _matched(knows, given, distortion, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
         null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
         chance = null * n * relaxation.freedom / match.parameters
@@ -203,7 +208,7 @@ class GradientMatching(Attack):
                 f"the known noise leaves {max(truth, 0.0):.1%} of the update to the truth, and {chance:.1%} is chance"
             )
         if length is None or distortion.rescales(match.length * math.sqrt(truth)):
-            length, match = None, _matched(against, last, preset, None, device)
+            length, match = None, _matched(knows, given, distortion, preset, None, device)
             notes.append("the update's scale is not known: label counts are found by trial")
             if preset.distance == "squared":
                 notes.append("the squared distance needs the update's scale: the cosine was used")
@@ -241,7 +246,8 @@ class GradientMatching(Attack):
                 drawn = drawn_records(knows, DRAWN_BATCHES * n, width, rng).reshape(-1, n, width).to(device)
 
                 def matched(one: Exchange) -> Matching:
-                    return matching(one, knows, against.distortion(one), preset, length, device)
+                    own = length if one is last or length is None else step_length(knows.at(one.round), n)
+                    return matching(one, knows, against.distortion(one), preset, own, device)
 
                 earlier = joinable(seen, knows)[:-1] if preset.join else ()
                 rounds = same_records(earlier, (match, last), matched, found, drawn)
@@ -282,11 +288,25 @@ def _width(last: Exchange, knows: Knowledge) -> int:
     return next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
 
 
+def _through(distortion: Distortion, knows: Knowledge, records: int) -> Distortion:
+    """The distortion with what the optimizer did to the gradients: a single adaptive step leaves their signs."""
+    if knows.adaptive is None:
+        return distortion
+    if not single_step(knows, records) or knows.weight_decay or distortion.noise or distortion.masks is not None:
+        raise _NothingError(knows.adaptive)
+    return replace(distortion, only_signs=True)
+
+
 def _matched(
-    against: Countermeasures, one: Exchange, preset: Preset, length: float | None, device: torch.device
+    knows: Knowledge,
+    one: Exchange,
+    distortion: Distortion,
+    preset: Preset,
+    length: float | None,
+    device: torch.device,
 ) -> Matching:
     try:
-        return matching(one, against.knows, against.distortion(one), preset, length, device)
+        return matching(one, knows, distortion, preset, length, device)
     except ValueError as error:
         raise _NothingError(str(error)) from None
 

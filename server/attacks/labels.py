@@ -56,19 +56,19 @@ class Labels(Attack):
         """Answer with scores (1, classes): how many of the update's records have each label."""
         against = answer(seen, knows)
         last, schema = against.seen.last, knows.schema
-        length = step_length(knows, last.records)
         if schema is None:
             return unanswered("the schema is withheld, and with it what the network answers on average")
         if knows.loss == "squared-error":
             return unanswered("the label is a number, and has no counts")
         try:
+            length = step_length(knows, last.records)
             distortion = against.distortion(last)
             match = matching(last, knows, distortion, settled("fedinv", {}), length)
         except ValueError as error:
             return unanswered(str(error))
         if len(match.bias) != schema.outputs:
             return unanswered("the last layer has no bias")
-        chances = match.objective.answers(schema.draw(DRAWS, rng))
-        counts = label_hypotheses(match.bias, chances, last.records, length, distortion.noise)[0]
+        chances, weights = match.objective.answers(schema.draw(DRAWS, rng)), match.objective.class_weights
+        counts = label_hypotheses(match.bias, chances, last.records, length, distortion.noise, weights)[0]
         progress(1.0)
         return Answer(torch.as_tensor(counts, dtype=torch.float32).reshape(1, -1))

@@ -56,7 +56,7 @@ class LineUp(Attack):
         watched = seen.exchanges if same_batch_each_round(knows, seen.last.records) else (seen.last,)
         try:
             for done, exchange in enumerate(watched, 1):
-                given = mechanism((exchange,), knows, against.distortion(exchange))
+                given = mechanism((exchange,), knows.at(exchange.round), against.distortion(exchange))
                 known = given.gradients(others).sum(0)
                 scores += given.log_likelihood(known + given.gradients(people), len(others) + 1)
                 progress(done / len(watched))

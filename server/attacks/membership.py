@@ -89,7 +89,7 @@ class Membership(Attack):
         if self.method == "loss":
             scores = by_loss(network, people)
         elif self.method == "gradient":
-            reason = unusable(last)
+            reason = unusable(last) or knows.adaptive
             if reason is not None:
                 return unanswered(reason)
             against = answer(seen, knows)
@@ -124,7 +124,9 @@ class Membership(Attack):
         )
         members = min(seen.last.records, len(pool) // 2)
         inside = torch.from_numpy(rng.random((self.shadows, len(pool))).argsort(1).argsort(1) < members)
-        clients, batch, lr = max(1, len(seen.clients)), knows.batch_size or 1, knows.lr or 0.0
+        clients, batch = max(1, len(seen.clients)), knows.batch_size or 1
+        rates = (knows.round_lrs or ())[: seen.last.round] or (knows.lr or 0.0,)
+        lr = sum(rates) / len(rates)
         each = seen.last.records / clients
         taken = seen.last.round * (local_steps(knows, each) or 1)
         steps = min(self.steps, taken)
@@ -152,7 +154,7 @@ def _behind_noise(against: Countermeasures, people: Sample, others: Sample) -> T
 
 def _evidence(against: Countermeasures, one: Exchange, people: Sample, others: Sample) -> Evidence | None:
     """The evidence of one round's update; None where its noise or its scale is not known."""
-    knows, distortion = against.knows, against.distortion(one)
+    knows, distortion = against.knows.at(one.round), against.distortion(one)
     length, steps = step_length(knows, one.records), local_steps(knows, one.records)
     if knows.model is None or not distortion.noise or not length or not steps or knows.lr is None:
         return None
@@ -167,7 +169,7 @@ def _evidence(against: Countermeasures, one: Exchange, people: Sample, others: S
     each = length / one.records
     if distortion.divisor:
         passes = 1 if knows.algorithm == "fedsgd" else (knows.epochs or 1)
-        each = knows.lr * passes / distortion.divisor
+        each = length * passes / (steps * distortion.divisor)
     each *= min(1.0, distortion.update_clip / max(1e-30, each * one.records * mean))
     total = [-one.received[name].float() / each for name in names]
     return evidence(own, rest, total, one.records, distortion.noise / each)

@@ -73,7 +73,7 @@ class Countermeasures:
 
     def distortion(self, exchange: Exchange) -> Distortion:
         """The effect of the known defenses on the update of one of the exchanges in `seen`."""
-        knows = self.knows
+        knows = self.knows.at(exchange.round)
         return Distortion(
             noise=math.hypot(*(m.noise(exchange, d, knows) for d, m in self._having("noise"))),
             rounding=math.hypot(*(m.rounding(exchange, d, knows) for d, m in self._having("rounding"))),

@@ -44,6 +44,7 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
     if reason is not None:
         return unanswered(reason)
     try:
+        length = step_length(knows, last.records) if access == "gradients" else None
         weights = gradient_weights(last, not last.received or knows.algorithm == "fedsgd")
         network = known_network(model, weights, schema).eval()
     except ValueError as error:
@@ -55,7 +56,6 @@ def attribute(seen: Observation, knows: Knowledge, access: str, rng: np.random.G
         with torch.no_grad():
             likely = -loss(network(records), labels, reduction="none")
     else:
-        length = step_length(knows, last.records)
         received = last.received
         picked = torch.from_numpy(rng.integers(len(people), size=DRAWS + DECOYS))
         drawn = Sample(schema.draw(DRAWS + DECOYS, rng), people.labels[picked])

@@ -18,7 +18,7 @@ from fedinv.task.networks.perceptron import ACTIVATIONS
 
 from ..inversion.distortion import Distortion
 from ..inversion.evidence import unreadable
-from ..inversion.local_training import known_network
+from ..inversion.local_training import decay, known_network, step_length
 
 CHUNK = 2**24
 """Most numbers that the per-record gradients computed at once may hold."""
@@ -37,7 +37,7 @@ class Mechanism:
     std: float
     """Standard deviation of the noise on each coordinate of `update`; 0 where no noise is known."""
     lr: float
-    """Learning rate of the local step."""
+    """Length of the local step over that of the gradient."""
     record_clip: float
     """Norm to which each record's gradient was clipped; infinite where none was."""
     update_clip: float
@@ -116,8 +116,6 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
         raise ValueError("the architecture or the schema is withheld")
     if knows.loss is None:
         raise ValueError("the loss is withheld")
-    if knows.lr is None:
-        raise ValueError("the learning rate is withheld")
     if knows.algorithm != "fedsgd":
         raise ValueError("several local steps: the likelihood is that of one step (FedSGD)")
     if any(name.rpartition(".")[2].startswith("running_") for name in last.sent):
@@ -129,12 +127,20 @@ def mechanism(exchanges: Sequence[Exchange], knows: Knowledge, distortion: Disto
     names = [k for k, _ in network.named_parameters()]
     if set(names) != set(state(network)) or any(set(names) != set(e.received) for e in exchanges):
         raise ValueError("the update does not fit the network")
-    flat = torch.stack([torch.cat([e.received[k].float().flatten() for k in names]) for e in exchanges]).mean(0)
+    length = step_length(knows, last.records)
+    if length is None:
+        raise ValueError("the learning rate is withheld")
+    if knows.class_weights:
+        raise ValueError("classes have weights in the loss, by which the likelihood does not clip")
+    shrunk = decay(knows, last.records)
+    flat = torch.stack(
+        [torch.cat([(e.received[k] - shrunk * e.sent[k]).float().flatten() for k in names]) for e in exchanges]
+    ).mean(0)
     return Mechanism(
         network=network,
         update=flat,
         std=distortion.noise / math.sqrt(len(exchanges)),
-        lr=knows.lr,
+        lr=length,
         record_clip=distortion.record_clip,
         update_clip=distortion.update_clip,
         divisor=distortion.divisor or None,

@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 from fedinv.attack import Knowledge, Sample
 from fedinv.task.loss import loss
 from fedinv.task.models import build
+from fedinv.task.optimizers import SGD, LocalDescent, Memory
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,19 @@ class ShadowTraining:
     """How each shadow model is trained."""
 
     steps: int
-    """Steps of SGD."""
+    """Steps of the optimizer."""
     batch: int
     """Records in each step, drawn with replacement."""
     lr: float
-    """Learning rate of SGD."""
+    """Learning rate of the optimizer."""
 
 
 def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTraining, seed: int) -> dict[str, Tensor]:
     """Train as many networks as `inside` (shadows, people) has rows, each on the people that its row marks.
 
-    Plain SGD from one initialization, each shadow with batches of its own; returns parameters (shadows, ...) by name.
-    Averaging over clients is not simulated: in expectation an averaged round moves like its clients' mean gradient.
+    The optimizer that is known, from one initialization, each shadow with batches of its own; returns parameters
+    (shadows, ...) by name. Averaging over clients is not simulated: in expectation an averaged round moves like its
+    clients' mean gradient.
     """
     assert knows.model is not None and knows.schema is not None
     network = build(knows.model, knows.schema.shape, knows.schema.outputs, seed)
@@ -36,17 +38,18 @@ def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTr
     weights = {name: p.detach().repeat(count, *[1] * p.dim()) for name, p in network.named_parameters()}
 
     def off(at: dict[str, Tensor], records: Tensor, labels: Tensor) -> Tensor:
-        return loss(functional_call(network, at, (records,)), labels)
+        return loss(functional_call(network, at, (records,)), labels, class_weights=class_weights)
 
+    class_weights = torch.tensor(knows.class_weights) if knows.class_weights else None
     slope = vmap(grad(off))
-    velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
-    momentum, decay = knows.momentum or 0.0, knows.weight_decay or 0.0
+    # FedProx draws to a model that moves with the average, and local schedules begin anew: neither is simulated
+    descent = LocalDescent(training.lr, knows.momentum or 0.0, knows.weight_decay or 0.0, knows.optimizer or SGD)
+    at, memory = list(weights.values()), Memory()
     for _ in range(training.steps):
         rows = torch.multinomial(inside.float(), training.batch, replacement=True, generator=generator)
         slopes = slope(weights, people.records[rows], people.labels[rows])
-        for name, w in weights.items():
-            velocity[name].mul_(momentum).add_(slopes[name]).add_(w, alpha=decay)
-            w.sub_(velocity[name], alpha=training.lr)
+        steps, memory = descent.direction([slopes[name] for name in weights], at, at, memory)
+        torch._foreach_add_(at, steps, alpha=-training.lr)
     return weights
 
 

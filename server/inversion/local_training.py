@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.task.models import AnyModel, load
+from fedinv.task.optimizers import LocalDescent, Memory
 from fedinv.task.schema import Schema
 
 
@@ -31,28 +32,30 @@ def step_length(knows: Knowledge, records: int) -> float | None:
     """Learning rate summed over a client's local steps; None where the rate or the number of steps is not known.
 
     With momentum m step t of T has the weight (1 - m^(T - t)) / (1 - m), as its gradient goes into later steps too.
+    Raises ValueError where the optimizer is known to scale each entry of a step by itself.
     """
-    steps, m = local_steps(knows, records), knows.momentum or 0.0
-    if knows.lr is None or steps is None:
-        return None
-    if knows.algorithm == "fedsgd":
-        return knows.lr
-    return knows.lr * sum((1 - m ** (steps - t)) / (1 - m) for t in range(steps))
+    plan = known_course(knows, records)
+    return None if plan is None else float(plan.moved[-1].sum())
 
 
 def decay(knows: Knowledge, records: int) -> float:
     """Change of a weight of 1 by known weight decay alone, to be subtracted from the update; 0 without weight decay.
 
-    Training is linear in it, so that any weight changes in proportion.
+    Training is linear in it, so that any weight changes in proportion. Raises ValueError as `step_length` does.
     """
+    plan = known_course(knows, records)
+    return 0.0 if plan is None or not knows.weight_decay else float(plan.kept[-1]) - 1.0
+
+
+def known_course(knows: Knowledge, records: int) -> "Course | None":
+    """The course of a client's local steps; None where the learning rate or the number of steps is not known.
+
+    Raises ValueError, in the words of a note, where the optimizer is known to scale each entry of a step by itself.
+    """
+    if knows.adaptive is not None:
+        raise ValueError(knows.adaptive)
     steps = local_steps(knows, records)
-    if not knows.weight_decay or knows.lr is None or steps is None:
-        return 0.0
-    weight, velocity = 1.0, 0.0
-    for _ in range(steps):
-        velocity = (knows.momentum or 0.0) * velocity + knows.weight_decay * weight
-        weight -= knows.lr * velocity
-    return weight - 1.0
+    return None if knows.lr is None or steps is None else course(knows.descent, steps)
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,23 @@ class Course:
         return len(self.kept) - 1
 
 
-def course(steps: int, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> Course:
-    """The course of `steps` local steps: v_t = m v_(t-1) + g_t + decay W_(t-1), W_t = W_(t-1) - lr v_t.
+def course(descent: LocalDescent, steps: int) -> Course:
+    """The course of `steps` local steps of a linear optimizer, found by letting it descend on coefficients.
 
-    McMahan et al. 2017, algorithm 1, with momentum m and weight decay.
+    For SGD with momentum m: v_t = m v_(t-1) + g_t + decay W_(t-1) + mu (W_(t-1) - W0), W_t = W_(t-1) - lr_t v_t
+    (McMahan et al. 2017, algorithm 1; mu of FedProx, lr_t of the schedule).
     """
-    # in the basis (W0, -g_1, ..., -g_T)
-    weights, velocity = np.zeros(steps + 1), np.zeros(steps + 1)
-    weights[0] = 1.0
-    passed = [weights]
-    for step in range(1, steps + 1):
-        velocity = momentum * velocity + weight_decay * weights
-        velocity[step] -= 1.0
-        weights = weights - lr * velocity
+    # in the basis (W0, -g_1, ..., -g_T), in which the sent weights are the first unit vector
+    begun = torch.zeros(steps + 1, dtype=torch.float64)
+    begun[0] = 1.0
+    weights, memory, passed = begun, Memory(), [begun]
+    for step, lr in enumerate(descent.lrs(steps), 1):
+        gradient = torch.zeros_like(begun)
+        gradient[step] = -1.0
+        (direction,), memory = descent.direction([gradient], [weights], [begun], memory)
+        weights = weights - lr * direction
         passed.append(weights)
-    table = torch.from_numpy(np.stack(passed))
+    table = torch.stack(passed)
     return Course(table[:, 0], table[:, 1:])
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedinv.attack import EXPLAINS, Knowledge, Weights
 from fedinv.task.loss import loss
+from fedinv.task.optimizers import Memory
 
 from .local_training import known_network, shuffled_batches, single_step
 
@@ -36,9 +37,9 @@ def recompute_update(
 
     records (n, inputs) in the network's encoding, labels (n,) int64 classes, or floating-point targets, whose loss is
     the squared error. FedSGD takes one step on all of them; FedAvg repeats the local epochs with a random order of
-    batches, one of many possible. `count` is the number of records that the client trained on, where more than the
-    claimed ones: FedSGD's gradient is divided by it. Raises ValueError naming the knowledge that is missing or does not
-    fit.
+    batches, one of many possible. The steps are those of the optimizer that is known, which begins anew. `count` is the
+    number of records that the client trained on, where more than the claimed ones: FedSGD's gradient is divided by it.
+    Raises ValueError naming the knowledge that is missing or does not fit.
     """
     model, lr, algorithm = knows.model, knows.lr, knows.algorithm
     if model is None or lr is None or algorithm is None:
@@ -50,22 +51,21 @@ def recompute_update(
         raise ValueError(f"{len(records)} records and {len(labels)} labels")
     network = known_network(model, sent, knows.schema)
     records, weights = records.float(), dict(network.named_parameters())
-    velocity: dict[str, Tensor] = {}
-    update = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for rows in shuffled_batches(knows, len(records), rng):
-        value = loss(network(records[rows]), labels[rows])
+    at: list[Tensor] = list(weights.values())
+    start = [weight.detach().clone() for weight in at]
+    moved, memory, descent = [torch.zeros_like(weight) for weight in at], Memory(), knows.descent
+    class_weights = torch.tensor(knows.class_weights) if knows.class_weights else None
+    batches = list(shuffled_batches(knows, len(records), rng))
+    for rows, rate in zip(batches, descent.lrs(len(batches)), strict=True):
+        value = loss(network(records[rows]), labels[rows], class_weights=class_weights)
         if algorithm == "fedsgd" and count is not None:
             value = value * (len(records) / count)
-        gradients = torch.autograd.grad(value, list(weights.values()))
+        gradients = torch.autograd.grad(value, at)
         with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                step = gradient + (knows.weight_decay or 0.0) * weight
-                if name in velocity:
-                    step = step + (knows.momentum or 0.0) * velocity[name]
-                velocity[name] = step
-                weight.sub_(lr * step)
-                update[name].sub_(lr * step)
-    return update
+            steps, memory = descent.direction(gradients, at, start, memory)
+            torch._foreach_add_(at, steps, alpha=-rate)
+            torch._foreach_add_(moved, steps, alpha=-rate)
+    return dict(zip(weights, moved, strict=True))
 
 
 def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:

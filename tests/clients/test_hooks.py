@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from clients import hooks
-from clients.training.plain_sgd import plain_sgd
+from clients.training.plain_training import plain_training
 from fedinv.blame import PluginError
 from fedinv.defense import Carrying, Defense, Participation, Sending
 from fedinv.federation.training import Batch, Job, Training
@@ -69,7 +69,7 @@ def train(defense):
     settings = Training("fedavg", 1, 4, 0.1, 0, 0)
     rows = (np.arange(4),)
     job = Job(network(), BATCH.inputs, torch.zeros(4, dtype=torch.int64), rows, settings, np.random.default_rng(0))
-    return hooks.wrapped_training(defense, plain_sgd)(job)
+    return hooks.wrapped_training(defense, plain_training)(job)
 
 
 CALLS = {

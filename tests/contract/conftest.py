@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from clients.training.plain_sgd import plain_sgd
+from clients.training.plain_training import plain_training
 from fedinv import plugins
 from fedinv.attack import Exchange, Knowledge, Observation, Question, Sample
 from fedinv.federation.training import Job, Participation, Training
@@ -42,7 +42,7 @@ def update(schema: Schema) -> Exchange:
     def trained(rows, epochs):
         settings = Training("fedsgd" if epochs == 1 else "fedavg", epochs, len(rows), 0.1, 0.0, 0.0)
         batches = tuple(np.arange(len(rows)) for _ in range(epochs))
-        return plain_sgd(Job(network, inputs[rows], labels[rows], batches, settings, rng))
+        return plain_training(Job(network, inputs[rows], labels[rows], batches, settings, rng))
 
     trained(np.arange(RECORDS, 40), 5)
     sent = {name: tensor.detach().clone() for name, tensor in state(network).items()}

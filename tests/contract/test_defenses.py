@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from clients import hooks
-from clients.training.plain_sgd import plain_sgd
+from clients.training.plain_training import plain_training
 from fedinv import plugins
 from fedinv.data.canaries import LENGTH
 from fedinv.defense import Defense, Job, Participation, PrivacyEvent, Sending
@@ -224,7 +224,7 @@ def test_promised_clipping_of_each_record_and_its_noise_are_there_exactly(kind):
             rng=np.random.default_rng(seed),
             taken=taken,
         )
-        return flat(hooks.wrapped_training(chosen, plain_sgd)(job))
+        return flat(hooks.wrapped_training(chosen, plain_training)(job))
 
     exact = step(quiet, 0)
     # LENGTH makes every record's gradient longer than the norm; their mean can be no longer than it

@@ -21,7 +21,7 @@ from fedinv.task.networks.perceptron import Mlp
 
 EXACT = '[[attacks]]\nkind = "exact"\nfall_back = false\n'
 NOISE = '[[defenses]]\nkind = "clip-noise"\nnoise_multiplier = 1.0\nclip = 1.0\n'
-plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
+plain_training = roles.load("clients", "training.plain_training").plain_training
 DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
 
 
@@ -109,8 +109,8 @@ def test_training_descends_on_the_squared_error_with_dp_sgd_too():
             for weight, gradient in zip(network.parameters(), gradients, strict=True):
                 weight -= 0.1 * gradient
     by_hand = {name: weight.detach() - begun[name] for name, weight in network.named_parameters()}
-    plain = plain_sgd(job())
-    clipped = DpSgd(noise_multiplier=0.0, clip=1e6).wrap_training(plain_sgd)(job())
+    plain = plain_training(job())
+    clipped = DpSgd(noise_multiplier=0.0, clip=1e6).wrap_training(plain_training)(job())
     for name, expected in by_hand.items():
         assert torch.allclose(plain[name], expected, atol=1e-6)
         assert torch.allclose(clipped[name], expected, atol=1e-6)

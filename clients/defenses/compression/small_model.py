@@ -26,6 +26,7 @@ class SmallModel(Defense):
     neutral: ClassVar[Mapping[str, Any] | None] = {"keep": 1.0}
     trials = (Trial(60),)
     compresses = True
+    averaged_only = "weights that are pruned must stay 0, and a step beyond the mean moves them again"
     keep: float = Field(default=0.25, gt=0, le=1)
     """Share of each layer's weights that is kept and trained."""
 

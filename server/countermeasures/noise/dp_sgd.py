@@ -7,22 +7,23 @@ from typing import Any
 
 from fedinv.attack import Exchange, Knowledge
 
-from ...inversion.local_training import local_steps
+from ...inversion.local_training import known_course
 from .._numbers import number
 
 
 def noise(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> float:
     """Standard deviation of the noise on each coordinate of the update; 0 where the learning rate is withheld.
 
-    Each local step adds lr * clip * noise_multiplier / divisor, which adds up like a random walk (Abadi et al. 2016,
-    algorithm 1).
+    Each local step adds noise of clip * noise_multiplier / divisor to its gradient, which goes into the update with the
+    gradient's factor, so that it adds up like a random walk (Abadi et al. 2016, algorithm 1). Behind an adaptive
+    optimizer, which scales it by itself, it has no known size: 0.
     """
-    if knows.lr is None:
+    if knows.lr is None or knows.adaptive:
         return 0.0
     batch = min(knows.batch_size or last.records, last.records)
-    steps = local_steps(replace(knows, epochs=knows.epochs or 1, batch_size=batch), last.records) or 1
-    each = knows.lr * number(defense, "clip") * number(defense, "noise_multiplier") / (divisor(defense) or batch)
-    return math.sqrt(steps) * each
+    plan = known_course(replace(knows, epochs=knows.epochs or 1, batch_size=batch), last.records)
+    factor = knows.lr if plan is None else float(plan.moved[-1].norm())
+    return factor * number(defense, "clip") * number(defense, "noise_multiplier") / (divisor(defense) or batch)
 
 
 def record_clip(defense: Mapping[str, Any]) -> float:

@@ -120,6 +120,8 @@ class Chain:
     """Standardization that is applied to inputs before `layers`, which are then those of standardized inputs."""
     sharpness: float = math.inf
     """Sharpness of the corner of ReLUs, see `curve`; infinite: as they are in the client's network."""
+    class_weights: Tensor | None = None
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
@@ -165,8 +167,9 @@ class Chain:
             carried = pulled[i] + (carried * seen.steep[i - 1]) @ layers[i].weight.T
         carried = cut / n * carried
         if self.loss == "cross-entropy":
-            by_labels = -carried
-            carried = seen.answers * (carried - (seen.answers * carried).sum(-1, keepdim=True))
+            along = (seen.answers * carried).sum(-1, keepdim=True)
+            by_labels = -carried if self.class_weights is None else self.class_weights * (along - carried)
+            carried = seen.weight * seen.answers * (carried - along)
         else:
             carried = 2 * carried / carried.shape[-1]
             by_labels = -carried
@@ -190,9 +193,13 @@ class Chain:
             hidden.append(value)
             steep.append(slope)
         answers = torch.nn.functional.linear(hidden[-1], self.layers[-1].weight, self.layers[-1].bias)
+        weight: Tensor | float = 1.0
         if self.loss == "cross-entropy":
             answers = answers.softmax(-1)
-            slopes = [(answers - labels) / n]
+            if self.class_weights is not None:
+                labels = labels * self.class_weights
+                weight = labels.sum(-1, keepdim=True)
+            slopes = [(answers * weight - labels) / n]
         else:
             slopes = [2 * (answers - labels) / (n * answers.shape[-1])]
         for layer, slope in zip(self.layers[:0:-1], steep[::-1], strict=True):
@@ -204,7 +211,7 @@ class Chain:
             ]
             cut = (self.clip / (n * torch.stack(parts).sum(0).sqrt().clamp_min(1e-12))).clamp_max(1)
             slopes = [d * cut for d in slopes]
-        return Passes(hidden, before, steep, slopes, answers, cut)
+        return Passes(hidden, before, steep, slopes, answers, cut, weight)
 
     def answers(self, inputs: Tensor) -> Tensor:
         """Softmax of the network's outputs (n, classes), or the outputs for squared error, at inputs (n, width)."""
@@ -245,6 +252,8 @@ class Passes:
     """Softmax of the last layer's outputs, or the outputs themselves for squared error."""
     cut: Tensor
     """Factor by which each record's gradient was clipped, up to 1, (..., n, 1)."""
+    weight: Tensor | float = 1.0
+    """Weight of each record in the loss by its label, (..., n, 1); 1 where classes have none."""
 
 
 def activation_of(model: object) -> Activation | None:

@@ -71,7 +71,9 @@ def likely_labels(
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "targets"
     if preset.labels == "searched" or len(match.bias) != outputs:
         return normal_records(restarts * n, outputs, rng).reshape(restarts, n, outputs), "classes"
-    tried = label_hypotheses(match.bias, chances.cpu(), n, batch.length, batch.noise)[: preset.hypotheses]
+    weighted = match.objective.class_weights
+    weights = None if weighted is None else weighted.cpu()
+    tried = label_hypotheses(match.bias, chances.cpu(), n, batch.length, batch.noise, weights)[: preset.hypotheses]
     labels = torch.stack([as_labels(tried[i % len(tried)]) for i in range(max(restarts, len(tried)))])
     return one_hot(labels, outputs).float(), "records"
 

@@ -86,18 +86,22 @@ def matching(
     parameters = sum(t.numel() for t in sent.values())
     clip, activation = distortion.record_clip, activation_of(model)
     masks, signs = distortion.masks, distortion.only_signs
+    weighted = torch.tensor(knows.class_weights, device=device) if knows.class_weights else None
     if activation is not None:
         layers, moved = dense_layers(at), dense_layers({k: t.to(device) for k, t in update.items()})
         if knows.schema is not None and knows.schema.width != layers[0].weight.shape[1]:
             raise ValueError("the schema does not fit the network")
         plain = Chain(layers, directions(moved, last.records), clip, "cosine", 1.0, squared, activation)
+        plain = replace(plain, class_weights=weighted)
         if masks is not None or signs:
             every = {k: torch.ones_like(t) for k, t in update.items()}
             known = coordinates(moved, masks_of(masks or every, layers), signs)
             part = Partial(layers, plain.target, clip, "cosine", 1.0, squared, activation, known=known)
+            part = replace(part, class_weights=weighted)
             if signs:
                 told = read_signs(moved, known.masks)
                 search = Signs(layers, (), clip, "cosine", 1.0, squared, activation, signs=told)
+                search = replace(search, class_weights=weighted)
                 # of two classes both have the size that was sent; of more it is a mean
                 sized = len(moved[-1].bias) == 2 and tells_sizes(moved)
                 bias = moved[-1].bias.cpu() if sized else torch.zeros(0)
@@ -124,6 +128,7 @@ def matching(
         clip,
         loss=squared,
         masks={} if masks is None else {k: masks[k].to(device) for k in names},
+        class_weights=weighted,
     )
     if masks is not None:
         update = {k: t * masks[k] if k in masks else t for k, t in update.items()}

@@ -79,6 +79,8 @@ class Network:
     """Weight of the distance to the known statistics; 0: none is computed."""
     statistics: tuple[Statistics, ...] = ()
     """Known statistics of each batch normalization, in the network's order."""
+    class_weights: Tensor | None = None
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
@@ -174,7 +176,8 @@ class Network:
 
     def _losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         if self.loss == "cross-entropy":
-            return -(labels * log_softmax(outputs, -1)).sum(-1)
+            weighted = labels if self.class_weights is None else labels * self.class_weights
+            return -(weighted * log_softmax(outputs, -1)).sum(-1)
         return (outputs - labels).square().mean(-1)
 
     def _distance(self, gradient: Mapping[str, Tensor]) -> Tensor:

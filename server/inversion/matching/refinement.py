@@ -177,7 +177,7 @@ def refined(
     if length is None:
         length = likeliest_length(chains[-1][0], last, knows, inputs, labels, STEPS)
         order = f"of {length:.3g} learning rate in all, as fitted best"
-    objective = mean_objective([simulated(c, e, knows, length, STEPS) for c, e in chains])
+    objective = mean_objective([simulated(c, e, knows.at(e.round), length, STEPS) for c, e in chains])
     affordable = SHARE * preset.work * 1e9 * len(chains) / objective.flops(last.records)
     iterations = int(min(preset.simulate, max(FEWEST, affordable)))
     descent = Descent(iterations, FIRST, seconds=preset.seconds)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from fedinv.attack import Exchange, Knowledge
+from fedinv.task.optimizers import LocalDescent
 
 from ..activations import Activation, curve
 from ..local_training import Course, course, local_steps
@@ -76,6 +77,8 @@ class Unrolled:
     """Standardization of the inputs under which updates are compared; None: as they are."""
     known: Coordinates | None = None
     """The coordinates that depend on the gradient; None: all do."""
+    class_weights: Tensor | None = None
+    """Weight of each class in the loss, float32 (classes,); None: all weigh the same."""
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
@@ -139,7 +142,11 @@ class Unrolled:
                 steep.append(slope)
         share = self.batches.shares[step][:, None].to(inputs.device)
         if self.loss == "cross-entropy":
-            slopes = [(units.softmax(-1) - labels) * share]
+            weight: Tensor | float = 1.0
+            if self.class_weights is not None:
+                labels = labels * self.class_weights
+                weight = labels.sum(-1, keepdim=True)
+            slopes = [(units.softmax(-1) * weight - labels) * share]
         else:
             slopes = [2 * (units - labels) * share / units.shape[-1]]
         for i in range(len(self.layers) - 1, 0, -1):
@@ -189,6 +196,7 @@ def unrolled(chain: Chain, exchange: Exchange, plan: Course, batches: Batches) -
         chain.activation,
         chain.standard,
         known,
+        chain.class_weights,
     )
 
 
@@ -199,11 +207,11 @@ def simulated(chain: Chain, exchange: Exchange, knows: Knowledge, length: float,
     longer steps with the same sum of learning rates, `length`.
     """
     n, steps = exchange.records, local_steps(knows, exchange.records)
-    decay, momentum = knows.weight_decay or 0.0, knows.momentum or 0.0
     if steps is not None and steps <= most and knows.lr is not None:
-        plan = course(steps, knows.lr, momentum, decay)
+        plan = course(knows.descent, steps)
     else:
-        plan = course(most, length / most, 0.0, decay)
+        even = LocalDescent(length / most, weight_decay=knows.weight_decay or 0.0, proximal=knows.proximal or 0.0)
+        plan = course(even, most)
     return unrolled(chain, exchange, plan, whole_batches(n, plan.steps))
 
 

@@ -13,7 +13,7 @@ from fedinv.task.networks.perceptron import Mlp
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING, convolution, with_bias
 from ..exact.validity import stray
-from ..local_training import decay, gradient_weights, known_network, single_step
+from ..local_training import decay, gradient_weights, known_network, single_step, step_length
 from ..matching.chain import activation_of
 from ..matching.objective import dense_layers
 from ..recompute import explains, mismatch, recompute_update
@@ -173,7 +173,9 @@ def _searched(
     spans = seen.spans(seen.updates[:2], last.records, generator)
     equations = seen.equations(spans)
     check_enough(seen, spans)
-    step = knows.lr / last.records if seen.lossless and knows.lr is not None else None
+    # with class weights a record's share is not that of a whole number of records
+    length = step_length(knows, last.records) if seen.lossless and not knows.class_weights else None
+    step = None if length is None else length / last.records
 
     def aim(known: Tensor) -> Equations:
         if step is None or not len(known):

@@ -8,7 +8,7 @@ from fedinv.task.loss import loss
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
 
-plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
+plain_training = roles.load("clients", "training.plain_training").plain_training
 
 
 def defense(kind, **settings):
@@ -80,7 +80,7 @@ def test_dropout_keeps_the_names_draws_by_its_own_seed_and_is_off_in_evaluation(
 def test_a_small_model_trains_its_largest_weights_and_takes_the_others_to_zero(algorithm):
     small, net = defense("small-model", keep=0.25), network()
     sent = {name: tensor.clone() for name, tensor in state(net).items()}
-    update = small.wrap_training(plain_sgd)(job(net, algorithm=algorithm))
+    update = small.wrap_training(plain_training)(job(net, algorithm=algorithm))
     after = {name: sent[name] + update[name] for name in sent}
     assert {name: int((t != 0).sum()) for name, t in after.items() if t.ndim == 2} == {
         "0.weight": 10,
@@ -89,12 +89,12 @@ def test_a_small_model_trains_its_largest_weights_and_takes_the_others_to_zero(a
     }
     again = build(Mlp(hidden=(8, 8)), (5,), 3, seed=9)
     again.load_state_dict(after)
-    update = small.wrap_training(plain_sgd)(job(again, algorithm=algorithm))
+    update = small.wrap_training(plain_training)(job(again, algorithm=algorithm))
     assert all(bool((update[name][after[name] == 0] == 0).all()) for name in after if after[name].ndim == 2)
     assert all(bool(update[name].any()) for name in after)
 
 
 def test_soft_labels_train_as_hard_ones_where_they_are_certain():
-    plain = plain_sgd(job(network()))
-    soft = plain_sgd(job(network(), augment=lambda one: one))
+    plain = plain_training(job(network()))
+    soft = plain_training(job(network(), augment=lambda one: one))
     assert all(torch.allclose(plain[name], soft[name], atol=1e-7) for name in plain)

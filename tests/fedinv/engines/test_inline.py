@@ -19,6 +19,7 @@ from fedinv.task.models import build
 
 FEEDBACK = '[[defenses]]\nkind = "top-k"\n[[defenses]]\nkind = "sign"\n'
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
+SERVER_STEP = 'rounds = 3\nstrategy = "fedadam"'
 MASKING = '[[defenses]]\nkind = "masking"\n'
 
 
@@ -32,8 +33,11 @@ def same(a, b, tolerance=0.0):
     assert all(float((a[k] - b[k]).abs().max()) <= tolerance for k in a)
 
 
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+
+
 def by_hand(scenario, rounds):
-    """FedAvg by torch.optim.SGD and nothing of ours but the batches: the reference."""
+    """FedAvg by torch.optim and nothing of ours but the batches: the reference."""
     people = population(scenario.data, scenario.seed, scenario.federation.clients, 6)
     schema, training = people.table.schema, scenario.training
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
@@ -42,9 +46,13 @@ def by_hand(scenario, rounds):
         total = {k: torch.zeros_like(v, dtype=torch.float64) for k, v in start.items()}
         for client, share in enumerate(people.shares):
             network.load_state_dict(start)
-            sgd = torch.optim.SGD(
-                network.parameters(), training.lr, momentum=training.momentum, weight_decay=training.weight_decay
-            )
+            lr, decay = training.lr, training.weight_decay
+            if training.schedule.kind == "step":
+                lr *= 0.5 ** (round_ - 1)
+            if training.optimizer.kind == "sgd":
+                sgd = torch.optim.SGD(network.parameters(), lr, momentum=training.momentum, weight_decay=decay)
+            else:
+                sgd = OPTIMIZERS[training.optimizer.kind](network.parameters(), lr, weight_decay=decay, eps=1e-5)
             inputs, labels = people.inputs[share], people.labels[share]
             for batch in local_batches(training.settings, len(share), "shuffle", scenario.seed, client, round_):
                 sgd.zero_grad()
@@ -56,10 +64,21 @@ def by_hand(scenario, rounds):
     return network.state_dict()
 
 
-@pytest.mark.parametrize("extra", ["", "momentum = 0.9\n", "weight_decay = 0.1\n"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "",
+        "momentum = 0.9\n",
+        "weight_decay = 0.1\n",
+        'optimizer = { kind = "adam", eps = 1e-5 }\nschedule = { kind = "step", every = 1, by = 0.5 }\n',
+        'optimizer = { kind = "adamw", eps = 1e-5 }\n',
+        'optimizer = { kind = "rmsprop", eps = 1e-5 }\n',
+    ],
+)
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedsgd"])
 def test_training_is_fedavg_as_written_by_hand(tiny, tmp_path, extra, algorithm):
-    text = tiny.replace("lr = 0.05\n", f"lr = 0.05\n{extra}").replace('"fedavg"', f'"{algorithm}"')
+    lr = 0.002 if "optimizer" in extra else 0.05
+    text = tiny.replace("lr = 0.05\n", f"lr = {lr}\n{extra}").replace('"fedavg"', f'"{algorithm}"')
     inline.train(loads(text), tmp_path)
     same(final(tmp_path), by_hand(loads(text), 3), 1e-6)
 
@@ -99,10 +118,10 @@ def test_the_ledger_holds_every_round_of_every_client(tiny, tmp_path):
     assert (event["steps"], event["sampling_rate"]) == (3 * 2 * 2, 4 / 6)
 
 
-@pytest.mark.parametrize("extra", ["", DP, MASKING, FEEDBACK])
+@pytest.mark.parametrize("extra", ["", DP, MASKING, FEEDBACK, SERVER_STEP])
 @pytest.mark.parametrize("stop_after", [1, 5, 7])
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tiny, tmp_path, extra, stop_after):
-    scenario = loads(tiny + extra)
+    scenario = loads(tiny.replace("rounds = 3", extra) if extra == SERVER_STEP else tiny + extra)
     inline.train(scenario, tmp_path / "whole")
     left = stop_after
 

@@ -265,7 +265,7 @@ def test_the_wall_comes_down_again():
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("server/attacks/thief.py", "import clients.training.plain_sgd"),
+        ("server/attacks/thief.py", "import clients.training.plain_training"),
         ("server/inversion/thief.py", "from fedinv.data import population"),
         ("server/attacks/thief.py", "from fedinv.scenario import read"),
         ("fedinv/judge/thief.py", "import server.app"),

@@ -17,26 +17,16 @@ def refused(text):
 @pytest.mark.parametrize(
     ("place", "asked"),
     [
-        *(
-            ("training", f'algorithm = "{one}"')
-            for one in ("fedadam", "FedProx", "fedyogi", "scaffold", "fedopt", "adam")
-        ),
-        *(("training", f'optimizer = "{one}"') for one in ("adam", "adamw", "rmsprop", "lbfgs", "SGDM")),
-        *(
-            ("training", f"{one} = 1")
-            for one in ("class_weight", "class_weights", "pos_weight", "label_smoothing", "loss")
-        ),
-        *(("training", f"{one} = 1") for one in ("scheduler", "lr_schedule", "lr_decay", "warmup", "nesterov", "mu")),
-        *(
-            ("training", f"{one} = 1")
-            for one in ("max_grad_norm", "clip", "early_stopping", "proximal_mu", "server_lr")
-        ),
+        *(("training", f'algorithm = "{one}"') for one in ("fednova", "scaffold", "fedopt", "krum")),
+        *(("training", f'optimizer = "{one}"') for one in ("nadam", "lion", "lbfgs", "SGDM")),
+        *(("training", f"{one} = 1") for one in ("sample_weights", "focal_loss", "label_smoothing", "loss")),
+        *(("training", f"{one} = 1") for one in ("max_grad_norm", "clip", "early_stopping", "server_lr", "scaffold")),
         *(("model", f"{one} = 1") for one in ("norm", "batch_norm", "layernorm", "dropout", "path", "module", "class")),
         *(
             ("model", f'kind = "{one}"')
             for one in ("resnet18", "transformer", "lstm", "xgboost", "own", "torch.nn.Module")
         ),
-        *(("federation", f"{one} = 1") for one in ("strategy", "fraction_fit", "server_optimizer", "topology")),
+        *(("federation", f"{one} = 1") for one in ("aggregation", "fraction_fit", "server_optimizer", "topology")),
     ],
 )
 def test_what_others_have_and_fedinv_has_not_is_said_to_be_absent_and_nothing_else_is_offered(tiny, place, asked):
@@ -55,6 +45,39 @@ def test_what_others_have_and_fedinv_has_not_is_said_to_be_absent_and_nothing_el
 @pytest.mark.parametrize("key", ["dropouts", "dropout_rate", "stragglers"])
 def test_a_key_that_is_called_otherwise_is_named(tiny, key):
     assert "write federation.dropout" in refused(tiny.replace("rounds = 3", f"rounds = 3\n{key} = 0.1"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "right"),
+    [
+        *((f"{one} = 1", "write training.proximal") for one in ("mu", "proximal_mu", "fedprox")),
+        *((f"{one} = 1", "write training.schedule") for one in ("scheduler", "lr_schedule", "lr_decay", "warmup")),
+        *((f"{one} = 1", "write training.optimizer = {") for one in ("nesterov", "betas", "eps")),
+        *((f"{one} = 1", "write training.class_weights") for one in ("class_weight", "pos_weight", "balanced")),
+        ('class_weights = "balanced"', "write class_counts = [900, 100]"),
+        ('schedule = "exponential"', "(known: constant, step, cosine, linear): write training.schedule"),
+        ('optimizer = "sdg"', "training.optimizer: unknown 'sdg' (did you mean 'sgd'?)"),
+        ('optimizer = { kind = "adamm" }', "training.optimizer.kind: unknown kind 'adamm' (did you mean 'adam'?)"),
+        ('optimizer = "adam"\nmomentum = 0.9', "leave momentum out, or write optimizer = { kind = "),
+        ('optimizer = { kind = "sgd", nesterov = true }', "write momentum = 0.9 beside it"),
+        ('algorithm = "fedsgd"\nproximal = 0.1', "proximal: fedsgd takes one step"),
+        ('algorithm = "fedsgd"\nlocal_schedule = "cosine"', "local_schedule: fedsgd takes one step"),
+        ('algorithm = "FedProx"', "write training.proximal"),
+        ('algorithm = "fedadam"', 'write federation.strategy = "fedavgm", "fedadam" or "fedyogi"'),
+        ('algorithm = "adam"', "write training.optimizer"),
+        ("class_weights = [1, 2]\nclass_counts = [2, 1]", "write one of the two"),
+        ('optimizer = { kind = "adam", lr = 0.1 }', "write training.lr"),
+        ('optimizer = { kind = "sgd", momentum = 0.9 }', "write training.lr, training.momentum"),
+        ('optimizer = { kind = "adam", beta = 0.1 }', "unknown key (did you mean 'betas'?)"),
+        ('optimizer = "adamx"', "unknown 'adamx'"),
+        ('optimizer = "nadam"', "'nadam' is not there (known: sgd, adam, adamw, rmsprop): clients train by"),
+        ('optimizer = { kind = "adam", betas = [0.9, 1.0] }', "training.optimizer.betas.1: should be less than 1"),
+        ("class_weights = [1.0, -1.0]", "training.class_weights"),
+    ],
+)
+def test_what_is_there_under_another_name_is_named(tiny, asked, right):
+    kept = "\n".join(line for line in tiny.splitlines() if not line.startswith(asked.split(" = ")[0] + " ="))
+    assert right in refused(kept.replace("[training]", f"[training]\n{asked}"))
 
 
 @pytest.mark.parametrize(

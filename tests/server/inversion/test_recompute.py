@@ -1,13 +1,18 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fedinv import roles
 from fedinv.attack import Knowledge
+from fedinv.federation.training import Job, Training
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.optimizers import Adam, AdamW, RmsProp, Sgd
+from fedinv.task.optimizers.schedules import Cosine
 from server.inversion.recompute import explains, mismatch, recompute_update
 
 MODEL = Mlp(hidden=(12, 8))
@@ -54,6 +59,30 @@ def test_local_epochs_follow_torch_sgd_when_each_is_one_batch():
         optimizer.step()
     expected = {k: p.detach() - sent[k] for k, p in network.named_parameters()}
     assert mismatch(_again(knows, sent, x, y), expected) < 1e-5
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(nesterov=True), Adam(amsgrad=True), AdamW(betas=(0.5, 0.9)), RmsProp()])
+def test_any_optimizer_is_that_of_the_client(optimizer):
+    # what the attacker trains again is what the client's own code sends, to the last setting
+    network, sent, x, y = _start()
+    how = {
+        "momentum": 0.9 if optimizer.takes_momentum else 0.0,
+        "weight_decay": 0.1,
+        "optimizer": optimizer,
+        "proximal": 0.3,
+        "schedule": Cosine(),
+        "class_weights": (1.0, 2.0, 0.5),
+    }
+    training = Training("fedavg", 4, 6, 0.01, **how)
+    whole = tuple(np.arange(6) for _ in range(4))
+    client = roles.load("clients", "training.plain_training").plain_training
+    received = client(Job(network, x, y, whole, training, np.random.default_rng(0)))
+    knows = Knowledge(MODEL, algorithm="fedavg", lr=0.01, batch_size=6, epochs=4, **how)
+    assert mismatch(_again(knows, sent, x, y), received) < 1e-4
+    for key, other in (("optimizer", Sgd()), ("proximal", 0.0), ("schedule", None), ("class_weights", None)):
+        if how[key] != other:
+            wrong = replace(knows, **{key: other})
+            assert mismatch(_again(wrong, sent, x, y), received) > 1e-3, key
 
 
 def test_missing_knowledge_is_named():

@@ -12,7 +12,7 @@ from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 
 DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
-plain_sgd = roles.load("clients", "training.plain_sgd").plain_sgd
+plain_training = roles.load("clients", "training.plain_training").plain_training
 
 
 def job(batches, *, momentum=0.0, seed=0, inputs=None, size=4):
@@ -30,17 +30,17 @@ def job(batches, *, momentum=0.0, seed=0, inputs=None, size=4):
 
 
 def train(defense, job):
-    return defense.wrap_training(plain_sgd)(job)
+    return defense.wrap_training(plain_training)(job)
 
 
 def norm(update):
     return torch.cat([t.flatten() for t in update.values()]).norm()
 
 
-def test_without_noise_and_with_a_huge_clip_it_is_plain_sgd():
+def test_without_noise_and_with_a_huge_clip_it_is_plain_training():
     batches = [range(0, 4), range(4, 8), range(8, 12)]
     neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6), job(batches, momentum=0.5))
-    plain = plain_sgd(job(batches, momentum=0.5))
+    plain = plain_training(job(batches, momentum=0.5))
     assert all(torch.allclose(neutral[k], plain[k], atol=1e-6) for k in plain)
 
 
@@ -117,7 +117,7 @@ def test_what_another_defense_computes_of_a_batch_is_not_clipped(mode):
         return lambda batch: adversarial.augment(batch, network, np.random.default_rng(0))
 
     neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6, mode=mode), replace(todo, augment=beside(todo.network)))
-    plain = plain_sgd(replace(other, augment=beside(other.network)))
+    plain = plain_training(replace(other, augment=beside(other.network)))
     assert all(torch.allclose(neutral[name], plain[name], atol=1e-6) for name in plain)
 
 

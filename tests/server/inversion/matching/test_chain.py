@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
+from fedinv.task.loss import loss
 from server.inversion.matching.chain import Chain, directions
 from server.inversion.matching.objective import Dense
 
@@ -89,6 +91,33 @@ def test_value_and_slopes_equal_autograds(widths, restarts, n, activation, loss,
         assert float(value[r]) == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
         for got, slope in zip((by_inputs[r], by_labels[r]), slopes, strict=True):
             assert float((got - slope).abs().max()) < 2e-5 * float(slope.abs().max()) + 2e-6
+
+
+@pytest.mark.parametrize("distance", ["cosine", "squared"])
+def test_class_weights_are_those_of_the_loss(distance):
+    network, weights = _network((5, 16, 16, 3), "tanh"), torch.tensor([1.0, 0.3, 4.0])
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(4, 5, generator=generator), torch.randn(4, 3, generator=generator).softmax(-1)
+    gradients = torch.autograd.grad(loss(network(x), y, class_weights=weights), list(network.parameters()))
+    target = directions(_dense([-0.05 * g for g in gradients]), 3)
+    chain = Chain(
+        _dense(network.parameters()),
+        target,
+        distance=distance,
+        size=float(_flat(gradients).norm()),
+        activation="tanh",
+        class_weights=weights,
+    )
+    assert math.isclose(float(chain(x[None], y[None])[0]), 0, abs_tol=1e-6)
+    assert float(replace(chain, class_weights=None)(x[None], y[None])[0]) > 1e-3
+    # the slopes away from the truth, against finite differences
+    x, y = x + 0.5 * torch.randn(x.shape, generator=generator), y.roll(1, 0)
+    _, by_inputs, by_labels = chain(x[None], y[None])
+    for _ in range(3):
+        to_x, to_y = torch.randn(x.shape, generator=generator), torch.randn(y.shape, generator=generator)
+        ahead, behind = (chain((x + s * to_x)[None], (y + s * to_y)[None])[0] for s in (3e-3, -3e-3))
+        slope = (by_inputs[0] * to_x).sum() + (by_labels[0] * to_y).sum()
+        torch.testing.assert_close(slope[None], (ahead - behind) / 6e-3, atol=3e-3, rtol=2e-2)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from fedinv.attack import Exchange, Knowledge
 from fedinv.federation.training import Job, Training
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.optimizers import LocalDescent, Sgd
+from fedinv.task.optimizers.schedules import Cosine
 from server.inversion.local_training import course, local_steps
 from server.inversion.matching.chain import Chain, directions
 from server.inversion.matching.objective import dense_layers
@@ -23,16 +27,20 @@ from server.inversion.matching.unrolled import (
 WIDTH, CLASSES = 7, 3
 
 
-def _trained(batches, *, lr=0.3, momentum=0.0, weight_decay=0.0, activation="relu", n=6, seed=0):
+def _trained(batches, *, lr=0.3, how=None, activation="relu", n=6, seed=0, class_weights=()):
     """The exchange of a client that trained on these batches, and its records."""
     network = build(Mlp(hidden=(12, 9), activation=activation), (WIDTH,), CLASSES, seed)
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.randn(n, WIDTH, generator=generator), torch.randint(CLASSES, (n,), generator=generator)
     sent = {name: tensor.clone() for name, tensor in state(network).items()}
     rows = tuple(np.asarray(batch) for batch in batches)
-    training = Training("fedavg", 1, len(rows[0]), lr, momentum, weight_decay)
+    how = how or LocalDescent(lr)
+    shared = {"optimizer": how.optimizer, "proximal": how.proximal, "schedule": how.schedule}
+    training = Training(
+        "fedavg", 1, len(rows[0]), how.lr, how.momentum, how.weight_decay, class_weights=class_weights, **shared
+    )
     job = Job(network, x, y, rows, training, np.random.default_rng(0))
-    received = roles.load("clients", "training.plain_sgd").plain_sgd(job)
+    received = roles.load("clients", "training.plain_training").plain_training(job)
     return Exchange(1, sent, received, n), x[None], one_hot(y, CLASSES).float()[None]
 
 
@@ -51,14 +59,24 @@ def _update(objective, inputs, labels, kept):
     return [(kept - 1) * w - (d.mT @ h)[0] for w, d, h in zip(layers, slopes, ahead, strict=True)]
 
 
-@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.05)])
+@pytest.mark.parametrize(
+    ("how", "class_weights"),
+    [
+        (LocalDescent(0.3), ()),
+        (LocalDescent(0.3, 0.9), ()),
+        (LocalDescent(0.3, 0.5, 0.05), ()),
+        (LocalDescent(0.3, 0.5, 0.05, Sgd(nesterov=True), 0.4, Cosine()), (1.0, 0.5, 2.0)),
+    ],
+)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_simulated_training_is_the_clients_own_for_a_given_order(momentum, weight_decay, activation):
+def test_simulated_training_is_the_clients_own_for_a_given_order(how, class_weights, activation):
     order = [[3, 0], [5, 1], [2, 4], [1, 0], [4, 5], [3, 2]]
-    exchange, x, y = _trained(order, momentum=momentum, weight_decay=weight_decay, activation=activation)
-    plan = course(6, 0.3, momentum, weight_decay)
+    exchange, x, y = _trained(order, how=how, activation=activation, class_weights=class_weights)
+    plan = course(how, 6)
     batches = Batches(torch.tensor([order]), torch.full((6, 2), 0.5))
-    objective = unrolled(_chain(exchange, activation), exchange, plan, batches)
+    weighted = torch.tensor(class_weights) if class_weights else None
+    chain = replace(_chain(exchange, activation), class_weights=weighted)
+    objective = unrolled(chain, exchange, plan, batches)
     truth = [torch.cat([t.weight, t.bias[:, None]], 1) for t in dense_layers(exchange.received)]
     for mine, client in zip(_update(objective, x, y, float(plan.kept[-1])), truth, strict=True):
         torch.testing.assert_close(mine, client, atol=2e-6, rtol=2e-5)
@@ -72,7 +90,7 @@ def test_a_smaller_last_batch_counts_as_the_client_counts_it():
     order = [row[share > 0].tolist() for row, share in zip(batches.rows[0], batches.shares, strict=True)]
     assert [len(batch) for batch in order] == [2, 2, 1, 2, 2, 1]
     exchange, x, y = _trained(order, n=5)
-    assert float(unrolled(_chain(exchange), exchange, course(6, 0.3), batches)(x, y)[0]) < 1e-5
+    assert float(unrolled(_chain(exchange), exchange, course(LocalDescent(0.3), 6), batches)(x, y)[0]) < 1e-5
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared"])
@@ -80,7 +98,7 @@ def test_a_smaller_last_batch_counts_as_the_client_counts_it():
 def test_slopes_are_those_of_finite_differences(distance, loss):
     exchange, x, y = _trained([[0, 1, 2], [3, 4, 5], [0, 2, 4]], activation="tanh", lr=0.5)
     chain = _chain(exchange, "tanh", distance)
-    plan = course(4, 0.4, 0.5, 0.01)
+    plan = course(LocalDescent(0.4, 0.5, 0.01), 4)
     objective = unrolled(chain, exchange, plan, drawn_batches(6, 3, 2, 2, np.random.default_rng(1)))
     objective = type(objective)(**vars(objective) | {"loss": loss})
     generator = torch.Generator().manual_seed(1)
@@ -101,10 +119,10 @@ def test_every_restart_is_simulated_as_if_alone():
     batches = drawn_batches(6, 3, 1, 3, np.random.default_rng(2))
     x = torch.cat([x, x + 0.1, x - 0.1])
     y = y.repeat(3, 1, 1)
-    together = unrolled(_chain(exchange), exchange, course(2, 0.3), batches)(x, y)
+    together = unrolled(_chain(exchange), exchange, course(LocalDescent(0.3), 2), batches)(x, y)
     for i in range(3):
         own = Batches(batches.rows[i : i + 1], batches.shares)
-        alone = unrolled(_chain(exchange), exchange, course(2, 0.3), own)(x[i : i + 1], y[i : i + 1])
+        alone = unrolled(_chain(exchange), exchange, course(LocalDescent(0.3), 2), own)(x[i : i + 1], y[i : i + 1])
         for mine, other in zip(together, alone, strict=True):
             torch.testing.assert_close(mine[i], other[0], atol=1e-6, rtol=1e-4)
 
@@ -130,7 +148,7 @@ def test_an_unknown_step_length_is_found_from_the_updates_own():
 def test_regression_targets_are_trained_on_as_mean_squared_error_would():
     exchange, x, _ = _trained([range(6)])
     targets = torch.randn(1, 6, CLASSES, generator=torch.Generator().manual_seed(4))
-    objective = unrolled(_chain(exchange), exchange, course(1, 1.0), whole_batches(6, 1))
+    objective = unrolled(_chain(exchange), exchange, course(LocalDescent(1.0), 1), whole_batches(6, 1))
     objective = type(objective)(**vars(objective) | {"loss": "squared-error"})
     network = build(Mlp(hidden=(12, 9)), (WIDTH,), CLASSES, 0)
     gradients = torch.autograd.grad(mse_loss(network(x[0]), targets[0]), list(network.parameters()))

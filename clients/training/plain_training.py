@@ -1,4 +1,4 @@
-"""Local training without any defense: plain stochastic gradient descent."""
+"""Local training of one client without any defense, by the scenario's optimizer."""
 
 import torch
 from torch import Tensor
@@ -8,36 +8,32 @@ from fedinv.federation.training import Batch, Job, Update
 from fedinv.task.loss import loss
 from fedinv.task.models import state
 from fedinv.task.networks.bottleneck import penalty
+from fedinv.task.optimizers import Memory
 
 
-def plain_sgd(job: Job) -> Update:
+def plain_training(job: Job) -> Update:
     """Train on the job's batches and return LOCAL MINUS GLOBAL.
 
-    SGD with momentum and weight decay as in McMahan et al. 2017, algorithm 1. A single step is returned as the product
-    -lr * gradient, not as a difference of weights, which would lose digits. The change of a batch normalization's
-    running statistics is part of the update, as in a Flower client that sends its state_dict.
+    McMahan et al. 2017, algorithm 1, with the steps of any optimizer, which begins anew. A single step is returned as
+    the product -lr * direction, not as a difference of weights, which would lose digits. The change of a batch
+    normalization's running statistics is part of the update, as in a Flower client that sends its state_dict.
     """
-    settings = job.training
+    descent, class_weights = job.training.descent, job.training.weights()
     named = dict(job.network.named_parameters())
-    weights: list[torch.Tensor] = list(named.values())
+    weights: list[Tensor] = list(named.values())
     start = {name: tensor.clone() for name, tensor in state(job.network.train()).items()}
-    steps: list[torch.Tensor] = []
-    for batch in job.batches:
+    begun, memory, steps = [start[name] for name in named], Memory(), list[Tensor]()
+    lrs = descent.lrs(len(job.batches))
+    for batch, lr in zip(job.batches, lrs, strict=True):
         inputs, labels = drawn(job, torch.from_numpy(batch))
-        objective = loss(job.network(inputs), labels) + penalty(job.network)
-        gradients = list(torch.autograd.grad(objective, weights))
+        objective = loss(job.network(inputs), labels, class_weights=class_weights) + penalty(job.network)
+        gradients = torch.autograd.grad(objective, weights)
         with torch.no_grad():
-            if settings.weight_decay:
-                torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)
-            if settings.momentum and steps:
-                torch._foreach_mul_(steps, settings.momentum)
-                torch._foreach_add_(steps, gradients)
-            else:
-                steps = gradients
-            torch._foreach_add_(weights, steps, alpha=-settings.lr)
+            steps, memory = descent.direction(gradients, weights, begun, memory)
+            torch._foreach_add_(weights, steps, alpha=-lr)
     update = {name: end - start[name] for name, end in state(job.network).items()}
     if len(job.batches) == 1:
-        update |= {name: -settings.lr * step for name, step in zip(named, steps, strict=True)}
+        update |= {name: -lrs[0] * step for name, step in zip(named, steps, strict=True)}
     return update
 
 
