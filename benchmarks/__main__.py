@@ -8,6 +8,8 @@ from fedinv.errors import nearest
 NAMES = (
     "startup",
     "simulation",
+    "recording",
+    "engines",
     "exact",
     "verified",
     "adult",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from fedinv.defend_mod import defend
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
-from fedinv.recording.calls import import_files, open_recording, record, tap, tap_mod
+from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -33,6 +33,7 @@ __all__ = [
     "open_recording",
     "open_run",
     "record",
+    "recorded_copy",
     "replicate",
     "run",
     "tap",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedinv import api
-from fedinv.commands.options import ENGINE, AsJson, examples, given, out_in, print_json
+from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, given, out_in, print_json
+from fedinv.errors import RequestError
 
 if TYPE_CHECKING:
     from fedinv.recording.folder import Recording
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
         "record",
         epilog=examples(
             "fedinv record ./my-app --nodes 4",
-            "fedinv record ./my-app --run-config 'num-server-rounds=2' --out runs/mine",
+            "fedinv record ./my-app --copy ./my-app-recorded --out runs/mine",
         ),
     )(record)
     app.command(
@@ -43,6 +44,15 @@ def record(
             rich_help_panel="Record",
         ),
     ] = None,
+    copy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Run nothing: write a copy that records itself to --out, for flwr run on any engine.",
+            rich_help_panel="Record",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path | None, out_in("runs/APP-N", "The recording's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,10 +61,17 @@ def record(
 
     from fedinv.report.terminal import bars
 
+    if copy is not None:
+        if out is None or run_config:
+            raise RequestError("--copy: name the recording's folder by --out; --run-config is for flwr run then")
+        typer.echo(f"{api.recorded_copy(app, copy, out=out)}: run it with flwr run; it records to {out}")
+        return
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with bars(True) as steps, redirect_stdout(sys.stderr):
         found = api.record(app, nodes=nodes, out=out, run_config=run_config or [], tell=steps("recording"))
     _show(found, as_json, out)
+    if all(one.error is not None for one in found.exchanges):
+        raise SystemExit(1)
 
 
 def import_(
@@ -64,11 +81,19 @@ def import_(
     received: Annotated[
         list[str], typer.Argument(metavar="BACK...", help="Arrays that clients sent back, a file each.")
     ],
-    out: Annotated[Path, typer.Option(help="The recording's folder; other rounds in it stay.")],
+    out: Annotated[Path, typer.Option(help="The recording's folder; other rounds in it stay.", rich_help_panel=OUTPUT)],
     records: Annotated[
-        int | None, typer.Option(min=1, help="Examples that each client reports.", show_default="none are reported")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Examples that each client reports.",
+            rich_help_panel="Import",
+            show_default="none are reported",
+        ),
     ] = None,
-    round_: Annotated[int, typer.Option("--round", min=1, help="The round that the files are of.")] = 1,
+    round_: Annotated[
+        int, typer.Option("--round", min=1, help="The round that the files are of.", rich_help_panel="Import")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Make a recording of files: what a server sent, and what clients sent back."""
@@ -83,9 +108,12 @@ def _show(found: "Recording", as_json: bool, out: Path | None) -> None:
         return
     counts = counted(found)
     typer.echo(
-        f"{folder}: {counts['updates']} updates of {counts['clients']} clients in {counts['rounds']} rounds; "
-        f"{counts['messages']} messages, {counts['errors']} of them without a reply that can be used"
+        f"{folder}: {_of(counts['updates'], 'update')} of {_of(counts['clients'], 'client')} in "
+        f"{_of(counts['rounds'], 'round')}; {_of(counts['messages'], 'message')}, {counts['errors']} of them without a "
+        "reply that can be used"
     )
+    if not counts["updates"]:
+        typer.echo("  no update can be read: none was sent, or a secure aggregation masks them")
     for line in [*reasons(found), *found.skipped]:
         typer.echo(f"  {line}")
 
@@ -104,3 +132,7 @@ def counted(found: "Recording") -> dict[str, int]:
 def reasons(found: "Recording") -> list[str]:
     """The first three different reasons why replies are missing."""
     return list(dict.fromkeys(one.error for one in found.exchanges if one.error is not None))[:3]
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

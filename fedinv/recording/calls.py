@@ -92,6 +92,29 @@ def record(
     return run_app.record(app, None if out is None else paths.folder(out).absolute(), nodes, overrides, tell)
 
 
+def recorded_copy(app: str | Path, to: str | Path, *, out: str | Path) -> Path:
+    """Write a copy of a Flower app that records itself on any engine, for ``flwr run``; returns the copy's folder.
+
+    `app` is the app's folder, which stays as it is, and `to` the copy's, which must not exist. The copy has one module
+    more, around the app's two halves, and names it in its pyproject.toml. The server records to OUT/server, the clients
+    to OUT/clients, each on the machine that runs it, where fedinv must be installed.
+
+    Raises RequestError for a folder that is no app and where something is at `to`.
+
+    >>> import fedinv
+    >>> fedinv.recorded_copy("not-an-app", "copy", out="runs/mine")
+    Traceback (most recent call last):
+    fedinv.errors.RequestError: ...not-an-app: is no Flower app: it has no pyproject.toml; ...
+    """
+    from fedinv.recording import app as apps
+    from fedinv.recording import wrapped
+    from fedinv.storage import paths
+
+    target = paths.folder(to).absolute()
+    wrapped.copy(apps.read(app), target, paths.folder(out).absolute())
+    return target
+
+
 def import_files(
     sent: str | Path,
     received: Sequence[str | Path],

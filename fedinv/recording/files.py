@@ -74,12 +74,13 @@ def record(
     folder = paths.folder(out).absolute()
     base = load(sent)
     returned = [_fitting(path, load(path), base, sent) for path in received]
+    writer = Writer(folder)
     if reading.holds(folder):
+        writer.check("files")
         if any(one.round == round_ for one in reading.read(folder).exchanges):
             raise RequestError(f"{folder}: holds round {round_} already: name another by --round, or another folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise RequestError(f"{folder}: is not empty and holds no recording; name another folder")
-    writer = Writer(folder)
     writer.open("files")
     asked = Content(arrays={ARRAYS: writer.keep(content.of_tensors(base))})
     for node, tensors in enumerate(returned):

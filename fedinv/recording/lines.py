@@ -55,7 +55,7 @@ class Failure(Line):
 
 
 class Opened(Line):
-    """The first line that a process writes to a recording; one that goes on writes another."""
+    """The first line of a recording."""
 
     event: Literal["opened"] = "opened"
     format: Literal[1] = 1
@@ -65,7 +65,7 @@ class Opened(Line):
     fedinv: str
     """Version of fedinv that wrote it."""
     process: int
-    """Id of the process in the operating system."""
+    """Id of the process that began it in the operating system."""
 
 
 class Sent(Line):

@@ -27,7 +27,7 @@ LOG = logging.getLogger("flwr")
 
 
 class Recorder:
-    """One process' end of a recording. Nothing of it raises once it is made."""
+    """One process' end of a recording. Nothing of it raises once it is open."""
 
     def __init__(self, folder: str | Path, side: Side) -> None:
         """Write to this folder, relative to the current one; it is opened with the first message.
@@ -39,7 +39,11 @@ class Recorder:
         self._lock, self._open, self._failed = Lock(), False, False
 
     def open(self) -> None:
-        """Begin to write, and say where in Flower's log."""
+        """Begin to write, and say where in Flower's log.
+
+        Raises RequestError for a folder with a recording of another side.
+        """
+        self._writer.check(self._side)
         self._guarded(self._opened)
 
     def sent(self, message: Message, round_: int, context: Context | None = None) -> str | None:
@@ -83,10 +87,19 @@ class Recorder:
         line = Received(key=key, error=_failure(code, f"{type(error).__name__}: {error}"))
         self._guarded(lambda: self._writer.append(line))
 
+    def fault(self, error: Exception) -> None:
+        """Say once in Flower's log that something could not be recorded, and why."""
+        if not self._failed:
+            self._failed = True
+            say(error)
+
     def _opened(self) -> None:
-        if not self._open:
-            self._writer.open(self._side)
-            self._open = True
+        if self._open:
+            return
+        new = self._writer.open(self._side)
+        self._open = True
+        # Ray makes a client anew for each message: it says so once
+        if new or self._side == "server":
             LOG.info("fedinv: recording what crosses the wire in %s", self._writer.wire)
 
     def _content(self, content: RecordDict) -> Content:
@@ -105,13 +118,16 @@ class Recorder:
             try:
                 return write()
             except Exception as error:  # a full disk must not end a training
-                if not self._failed:
-                    self._failed = True
-                    LOG.warning(
-                        "fedinv: a message could not be recorded, and the training goes on without it (said once): %s",
-                        plain(error, 500),
-                    )
+                self.fault(error)
                 return None
+
+
+def say(error: Exception) -> None:
+    """Say in Flower's log that something could not be recorded, and why."""
+    LOG.warning(
+        "fedinv: a message could not be recorded, and the training goes on without it (said once): %s",
+        plain(error, 500),
+    )
 
 
 def values(record: Mapping[str, object]) -> Values:

@@ -72,6 +72,7 @@ def record(
         except (Exception, SystemExit) as error:  # the app's own fault
             told = f"{type(error).__name__}: {plain(error, 500)}{apps.place(error, declared.root)}"
             raise RunError(f"{declared.root}: the app failed: {told}; {out} holds what was recorded") from error
+    tell(1.0, "done")
     found = reading.read(out)
     if not found.exchanges:
         raise RunError(f"{declared.root}: the app ended without a message to any client")

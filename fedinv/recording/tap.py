@@ -68,7 +68,9 @@ class TappedGrid(Grid):
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the engine's own Grid offers."""
-        return getattr(self.__dict__["_grid"], name)
+        if "_grid" not in self.__dict__:  # while it is copied
+            raise AttributeError(name)
+        return getattr(self._grid, name)
 
     def set_run(self, run: Run) -> None:
         """Set the run of the Grid inside."""
@@ -115,9 +117,13 @@ class TappedGrid(Grid):
 
     def _sent(self, messages: Sequence[Message]) -> list[str | None]:
         """Record messages; their names in the recording, None for those that are not kept."""
-        with self._lock:
-            rounds = self._rounds.number(messages)
-            watched = [self._watches(r, m.metadata.dst_node_id) for r, m in zip(rounds, messages, strict=True)]
+        try:
+            with self._lock:
+                rounds = self._rounds.number(messages)
+                watched = [self._watches(r, m.metadata.dst_node_id) for r, m in zip(rounds, messages, strict=True)]
+        except Exception as error:  # whatever an app sends, it is the engine that judges it
+            self._recorder.fault(error)
+            return [None] * len(messages)
         found = zip(messages, rounds, watched, strict=True)
         return [self._recorder.sent(message, round_) if kept else None for message, round_, kept in found]
 

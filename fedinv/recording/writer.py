@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Array
+from pydantic import ValidationError
 
-from fedinv.errors import RunError
+from fedinv.errors import RequestError, RunError
 from fedinv.recording import content
-from fedinv.recording.lines import Line, Opened, Side
+from fedinv.recording.lines import LINE, Line, Opened, Side
 from fedinv.version import __version__
 
 WIRE = "wire"
@@ -33,13 +34,34 @@ class Writer:
         """The folder of the recording's files."""
         return self.folder / WIRE
 
-    def open(self, side: Side) -> None:
-        """Make the folder and say in a first line what follows. Raises RunError where it cannot be written."""
+    def open(self, side: Side) -> bool:
+        """Make the folder and say in a first line what follows, where it has none; returns whether it had none.
+
+        Raises RequestError as `check`, RunError where it cannot be written.
+        """
         try:
             self.wire.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.wire}: cannot be written ({error.strerror})") from error
+        if self.check(side):
+            return False
         self.append(Opened(side=side, fedinv=__version__, process=os.getpid()))
+        return True
+
+    def check(self, side: Side) -> bool:
+        """Whether a recording of this side is there to be gone on with.
+
+        Raises RequestError for one of another side, in which every message would stand twice.
+        """
+        try:
+            with (self.wire / MESSAGES).open("rb") as file:
+                first = LINE.validate_json(file.readline())
+        except (OSError, ValidationError):
+            return False
+        if isinstance(first, Opened) and first.side != side:
+            where = {"server": "a server's", "client": "a client's", "files": "an imported"}[first.side]
+            raise RequestError(f"{self.folder}: holds {where} recording: name another folder for this one")
+        return isinstance(first, Opened)
 
     def append(self, line: Line) -> None:
         """Write one line, whole or not at all. Raises RunError where it cannot be written.

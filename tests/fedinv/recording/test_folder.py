@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 import fedinv
@@ -112,3 +113,26 @@ def test_a_count_that_is_no_number_is_no_claim(recorded):
     found = [line.replace(b'"num-examples":7', b'"num-examples":[7,8]') for line in lines(recorded)]
     rewrite(recorded, found)
     assert {one.claimed_records for one in reading.read(recorded).updates} == {None}
+
+
+def test_whatever_bytes_are_changed_the_rest_is_read_or_refused_in_a_line(recorded):
+    content, rng = b"".join(lines(recorded)), np.random.default_rng(0)
+    kept = []
+    for _ in range(150):
+        changed = bytearray(content)
+        for place in rng.integers(0, len(content), rng.integers(1, 4)):
+            changed[place] = rng.integers(0, 256)
+        (recorded / "wire/messages.jsonl").write_bytes(changed)
+        try:
+            found = reading.read(recorded)
+        except RequestError as refused:
+            kept.append(0)
+            said = [str(refused)]
+        else:
+            kept.append(len(found.updates))
+            said = found.skipped
+            for one in found.updates:
+                assert set(one.sent) == set(one.received) == {"w", "n"}
+        assert not any("\n" in line for line in said)
+    assert max(kept) == 6
+    assert np.mean([count >= 3 for count in kept]) > 0.9

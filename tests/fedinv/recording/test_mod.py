@@ -1,7 +1,10 @@
+import logging
+
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 import fedinv
+from fedinv.errors import RequestError
 from fedinv.recording.grid import LocalGrid
 
 
@@ -58,6 +61,43 @@ def test_a_fault_does_not_touch_the_reply(echoing, asked, tmp_path, monkeypatch)
     replies = LocalGrid(app, 3, {}, lambda message, reply: None).send_and_receive(asked(4))
     assert [float(reply.content["arrays"]["w"].numpy().max()) for reply in replies] == [5, 5, 5]
     assert not (tmp_path / "site").exists()
+
+
+def test_ray_may_send_the_mod_to_another_process(echoing, asked, tmp_path):
+    from ray import cloudpickle
+
+    app = echoing([fedinv.tap_mod(tmp_path / "site", rounds=[2])])
+    LocalGrid(app, 1, {}, lambda message, reply: None).send_and_receive(asked(1, nodes=(0,), **{"server-round": 2}))
+    again = cloudpickle.loads(cloudpickle.dumps(app))
+    grid = LocalGrid(again, 1, {}, lambda message, reply: None)
+    for round_ in (2, 3):
+        grid.send_and_receive(asked(1, nodes=(0,), **{"server-round": round_}))
+    assert [one.round for one in fedinv.open_recording(tmp_path / "site").exchanges] == [2, 2]
+    assert (tmp_path / "site/wire/messages.jsonl").read_text().count('"opened"') == 1
+
+
+def test_server_and_client_do_not_mix_in_one_folder(echoing, asked, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    app = echoing([fedinv.tap_mod(tmp_path)])
+    local = LocalGrid(app, 3, {}, lambda message, reply: None)
+    fedinv.tap(local, tmp_path).send_and_receive(asked(1))
+    assert caplog.text.count("holds a server's recording: name another folder") == 1
+    assert len(fedinv.open_recording(tmp_path).updates) == 3
+    fedinv.tap(local, tmp_path)
+    fedinv.tap_mod(tmp_path / "other")(asked(1)[0], local._contexts[1000], app)
+    with pytest.raises(RequestError, match="holds a client's recording: name another folder"):
+        fedinv.tap(local, tmp_path / "other")
+
+
+def test_a_folder_that_cannot_be_used_where_the_message_is_handled_is_said_once(
+    echoing, asked, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    app = echoing([fedinv.tap_mod(tmp_path / "site")])
+    (tmp_path / "site").touch()
+    grid = LocalGrid(app, 3, {}, lambda message, reply: None)
+    assert not any(reply.has_error() for reply in grid.send_and_receive(asked(1)))
+    assert caplog.text.count("could not be recorded") == 1
 
 
 def test_rounds_may_be_chosen_and_the_mods_place_decides_what_is_seen(echoing, asked, tmp_path):

@@ -107,7 +107,7 @@ def test_an_app_is_recorded_with_no_line_changed(name, kinds, updates, tmp_path)
         assert all(update.sent[n].dtype == update.received[n].dtype for n in update.sent)
         # the one that counts batches
         assert update.claimed_records == {"tabular": 3, "images": 8, "opacus": 8, "mods": 12}[name]
-    assert not [module for module in sys.modules if module.endswith(".task")]
+    assert not {"tabular", "images", "dpsgd", "modded", "secagg"} & {*sys.modules}
 
 
 def test_what_secure_aggregation_hides_is_not_taken_for_updates(tmp_path):
@@ -141,8 +141,54 @@ def test_config_state_errors_path_and_folder_are_as_flower_has_them(made, tmp_pa
     assert errors[0] == "<class 'SystemExit'>:<'gone'>"
     assert "returned str in place of a Message" in errors[1]
     assert "no such node" in errors[2]
-    assert told[-1] == (0.5, "round 2, 10 replies, 6 of them errors")
+    assert told[-2:] == [(0.5, "round 2, 10 replies, 6 of them errors"), (1.0, "done")]
     assert fedinv.record("made", nodes=1).folder == tmp_path / "runs/made-up-2"
+
+
+LEGACY_SERVER = """
+from flwr.server import ServerAppComponents, ServerConfig
+from flwr.server.strategy import FedAvg
+from flwr.serverapp import ServerApp
+
+def server_fn(context):
+    strategy = FedAvg(min_available_clients=2, on_fit_config_fn=lambda round_: {"lr": 0.5})
+    return ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=int(context.run_config["rounds"])))
+
+app = ServerApp(server_fn=server_fn)
+"""
+LEGACY_CLIENT = """
+from types import SimpleNamespace
+import numpy as np
+from flwr.client import NumPyClient
+from flwr.clientapp import ClientApp
+
+class Adding(NumPyClient):
+    def get_parameters(self, config):
+        return [np.zeros((2, 2), np.float32), np.zeros(3)]
+
+    def fit(self, parameters, config):
+        return [array + 1 for array in parameters], 5, {"loss": 0.25}
+
+    def evaluate(self, parameters, config):
+        return 0.5, 5, {}
+
+box = SimpleNamespace(app=ClientApp(client_fn=lambda context: Adding().to_client()))
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_app_of_the_older_interface_is_recorded(made, tmp_path):
+    (made / "serving.py").write_text(LEGACY_SERVER)
+    (made / "answering/here.py").write_text(LEGACY_CLIENT)
+    found = fedinv.record(made, nodes=2, out=tmp_path / "run", run_config="rounds=2")
+    first = found.exchanges[0]
+    assert (first.kind, first.round, first.error) == ("get_parameters", 1, None)
+    assert len(found.updates) == 4
+    for update in found.updates:
+        assert update.sent["0"].tolist() == [[update.round - 1] * 2] * 2
+        assert update.received["1"].tolist() == [update.round] * 3
+        assert str(update.received["1"].dtype) == "torch.float64"
+        assert (update.claimed_records, update.config["lr"], update.metrics["loss"]) == (5, 0.5, 0.25)
 
 
 def test_a_module_of_the_same_name_is_not_taken_and_is_there_again(made, tmp_path, monkeypatch):
@@ -233,11 +279,19 @@ def test_the_commands_print_what_they_recorded(made, tmp_path, monkeypatch):
     assert lines[0] == (
         "run: 0 updates of 4 clients in 0 rounds; 4 messages, 3 of them without a reply that can be used"
     )
-    assert "<class 'SystemExit'>:<'gone'>" in lines[1]
+    assert "no update can be read" in lines[1]
+    assert "<class 'SystemExit'>:<'gone'>" in lines[2]
     assert "stdout is the app's" in done.stderr
     done = CliRunner().invoke(command_line, [*arguments[:-1], "other", "--json"])
     document = json.loads(done.stdout)
     assert (document["messages"], document["recording"]) == (4, "other")
+
+
+def test_a_run_without_any_usable_reply_fails(made, tmp_path):
+    (made / "answering/here.py").write_text(CLIENT.replace('facts["part"] == 1', "True"))
+    done = CliRunner().invoke(command_line, ["record", str(made), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    assert "15 messages, 15 of them without a reply that can be used" in done.stdout
 
 
 def test_the_import_command(tmp_path, monkeypatch):
@@ -247,5 +301,5 @@ def test_the_import_command(tmp_path, monkeypatch):
     np.savez("a.npz", w=np.zeros(2))
     done = CliRunner().invoke(command_line, ["import", "a.npz", "a.npz", "a.npz", "--out", "run", "--records", "4"])
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("run: 2 updates of 2 clients in 1 rounds; 2 messages, 0 of them")
+    assert done.stdout.startswith("run: 2 updates of 2 clients in 1 round; 2 messages, 0 of them")
     assert [path.name for path in Path("run").iterdir()] == ["wire"]

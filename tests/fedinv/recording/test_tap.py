@@ -1,9 +1,10 @@
+import copy
 import logging
 import resource
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 import fedinv
 from fedinv.errors import RequestError
@@ -125,6 +126,7 @@ def test_whatever_else_a_grid_offers_is_there(local, asked, tmp_path):
     assert reply.content["seen"]["times"] == 1
     with pytest.raises(AttributeError):
         _ = grid.missing
+    assert copy.copy(grid).run is local.run
 
 
 def test_another_process_and_another_run_go_on_in_the_same_folder(local, asked, tmp_path):
@@ -198,6 +200,17 @@ def test_a_line_that_does_not_fit_leaves_nothing_behind(local, asked, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == whole
+
+
+def test_a_message_without_content_is_left_to_the_engine(local, asked, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    pushed = []
+    monkeypatch.setattr(local, "push_messages", pushed.extend)
+    grid = fedinv.tap(local, tmp_path)
+    bad = Message(Error(1, "no"), reply_to=asked(1)[0])
+    grid.push_messages([bad])
+    assert pushed == [bad]
+    assert caplog.text.count("could not be recorded") == 1
 
 
 @pytest.mark.parametrize(
