@@ -1,0 +1,51 @@
+"""What a server reads out of the updates of any app, without the truth: claims that verify themselves, and no other."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UpdateVerdict(_Record):
+    """The attack on one update."""
+
+    round: int
+    """Round of the update."""
+    client: int
+    """Number of the client, or its node id."""
+    claimed: int | None
+    """Number of records that the client reports, which may count batches; None where it reports none."""
+    least: int | None
+    """Least number of different records that the ranks of its layers leave possible; None where no rank bounds it."""
+    layer: str
+    """Layer whose inputs were attacked; empty where the network has none that can be."""
+    inputs: str
+    """What its inputs are: "record", "affine of the record" or "features"."""
+    attack: str
+    """Kind of the attack whose claim stands; empty where none was verified."""
+    verified: int
+    """Records, or their features, that the attack read and verified without the truth."""
+    labels: dict[str, int]
+    """Number of verified records by label, where they were read."""
+    mismatch: float | None
+    """Relative distance of the update from the one that the claim gives, trained on again; None without a claim."""
+    seconds: float
+    """Computing time of the attacks on it, in seconds."""
+    notes: list[str]
+    """Why nothing was read, or not all."""
+
+
+class AppVerdict(_Record):
+    """The attack on all updates of a recording."""
+
+    network: str
+    """Name of the network."""
+    updates: list[UpdateVerdict]
+    """One for each update, in the order recorded."""
+    skipped: list[str]
+    """Updates that could not be attacked, and parts of the recording that could not be read, a line each."""
+    not_attacked: list[str]
+    """Layers of the network that no attack here applies to, of which nothing is known."""
+    headline: str
+    """The verdict in one sentence."""

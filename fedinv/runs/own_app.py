@@ -1,0 +1,197 @@
+"""Attacks the recorded updates of an app of one's own, keeping the claims that verify themselves without the truth."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedinv import plugins, roles
+from fedinv.attack import EXPLAINS, Claim, Exchange, Knowledge, Observation
+from fedinv.errors import RequestError
+from fedinv.recording import folder as recordings
+from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
+from fedinv.results.leak_map import LeakMap
+from fedinv.runs import own_update
+from fedinv.runs.leak_map import leak_map, update_of
+from fedinv.task.foreign.alignment import align
+from fedinv.task.foreign.layers import layers, made_up
+from fedinv.task.foreign.part import Part, last_part
+
+INPUTS = {"record": "records", "affine of the record": "records, up to an affine map,", "features": "records' features"}
+"""What verified claims are called, by what feeds the attacked layer."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A recorded update as it is attacked."""
+
+    exchange: Exchange
+    """What was sent and how it changed, by the names on the wire; `records` is what the client reports, else 1."""
+    client: int
+    """Number of the client, or its node id."""
+    claimed: int | None
+    """Number of records that the client reports."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of the app beside its recording."""
+
+    network: nn.Module
+    """The network, at any weights."""
+    example: Tensor | None = None
+    """A batch of its inputs; made up where there is none."""
+    lr: float | None = None
+    """Learning rate of a client's step; found where it is not given."""
+    seconds: float = 30.0
+    """Computing time that one attack on one update may take before it ends."""
+
+
+def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
+    """The updates of a recording, and a line for each that cannot be attacked."""
+    found, skipped = [], list(recording.skipped)
+    for one in recording.updates:
+        sent, returned = dict(one.sent), dict(one.received)
+        who = f"round {one.round}, client {one.node if one.partition is None else one.partition}"
+        try:
+            update = update_of(sent, returned)
+        except RequestError as error:
+            skipped.append(f"{who}: {error}")
+            continue
+        if not all(bool(torch.isfinite(t).all()) for t in update.values() if t.is_floating_point()):
+            skipped.append(f"{who}: values that are not finite came back")
+            continue
+        client = one.partition if isinstance(one.partition, int) else one.node
+        exchange = Exchange(max(1, one.round), sent, update, max(1, one.claimed_records or 1))
+        found.append(Target(exchange, client, one.claimed_records))
+    return found, skipped
+
+
+def attacked(
+    given: Given, found: Sequence[Target], skipped: Sequence[str], progress: Callable[[float], None]
+) -> tuple[AppVerdict, dict[int, Claim]]:
+    """The verdict on updates, and the verified claims by the update's place. Raises RequestError as `leak_map`."""
+    verdicts, claims, unknown = list[UpdateVerdict](), dict[int, Claim](), dict[str, None]()
+    for place, target in enumerate(found):
+        mapped = leak_map(given.network, target.exchange, target.client, given.example, target.claimed)
+        unknown |= dict.fromkeys(f"{one.name or mapped.network} ({one.kind})" for one in mapped.layers if one.unknown)
+        verdict, claim = _read(given, target, mapped)
+        verdicts.append(verdict)
+        if claim is not None:
+            claims[place] = claim
+        progress((place + 1) / len(found))
+    name = type(given.network).__name__
+    said = _headline(verdicts, list(unknown))
+    return AppVerdict(
+        network=name, updates=verdicts, skipped=list(skipped), not_attacked=list(unknown), headline=said
+    ), claims
+
+
+def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict, Claim | None]:
+    """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
+    begun = time.process_time()
+    aligned = align(target.exchange.sent, given.network)
+    sent, update = aligned.take(target.exchange.sent), aligned.take(target.exchange.received)
+    probed = layers(given.network, made_up(given.network) if given.example is None else given.example)
+    part = last_part(probed, {name: tuple(tensor.shape) for name, tensor in sent.items()})
+    claim, kind, notes = None, "", list[str]()
+    if part is None:
+        notes.append("the network does not end with linear layers on the wire that have biases")
+    else:
+        named = dict(zip(("sent", "received"), part.rename(sent, update), strict=True))
+        row = next(one for one in mapped.layers if one.name == part.layers[0].name)
+        kinds = sorted(set(row.applies) & set(_in_turn()), key=_in_turn().index)
+        notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
+        count = mapped.records or target.claimed or 1
+        exchange = Exchange(target.exchange.round, records=count, **named)
+        for one, algorithm in product(kinds, ("fedsgd", None)):
+            if claim is not None and len(claim.records) >= count:
+                break
+            found = _verified(given, part, exchange, (one, algorithm))
+            steps = "one step" if algorithm else "several steps"
+            notes += [f"{one}, as of {steps}: {note}" for note in found.notes]
+            if len(found.records) > (0 if claim is None else len(claim.records)):
+                claim, kind = found, one
+    labels = Counter() if claim is None or claim.labels is None else Counter(map(str, claim.labels.tolist()))
+    return UpdateVerdict(
+        round=target.exchange.round,
+        client=target.client,
+        claimed=target.claimed,
+        least=mapped.records,
+        layer=part.layers[0].name if part else "",
+        inputs=part.fed if part else "",
+        attack=kind,
+        verified=0 if claim is None else len(claim.records),
+        labels=dict(sorted(labels.items())),
+        mismatch=None if claim is None else claim.mismatch,
+        seconds=time.process_time() - begun,
+        notes=notes,
+    ), claim
+
+
+def _verified(given: Given, part: Part, exchange: Exchange, how: tuple[str, str | None]) -> Claim:
+    """What an attack claims and verifies; `how` is its kind, and whether it takes the update for one step's.
+
+    A claim of one step that explains the update is verified whole, others record by record.
+    """
+    kind, algorithm = how
+    knows = Knowledge(
+        model=part.model, loss="cross-entropy", algorithm=algorithm, lr=given.lr, momentum=0.0, weight_decay=0.0
+    )
+    attack = plugins.loaded("attacks")[kind](kind=kind)
+    fields = type(attack).model_fields
+    limits = {"seconds": given.seconds, "fall_back": False}
+    attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
+    claim = own_update.invert(Observation((0,), (exchange,)), knows, attack, 0, lambda _: None)
+    left = _unexplained(claim, exchange, knows) if algorithm else None
+    good = torch.ones_like(claim.verified) if left is not None and left <= EXPLAINS else claim.verified
+    labels = None if claim.labels is None else claim.labels[good]
+    return Claim(claim.records[good], claim.confidence[good], labels, left, claim.notes)
+
+
+def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | None:
+    """Relative distance of an update from a step of any length along the claim's gradient; None without labels."""
+    if claim.labels is None or not len(claim.records):
+        return None
+    again = roles.load("server", "inversion.recompute").recompute_update
+    step = again(replace(knows, lr=1.0), exchange.sent, claim.records, claim.labels, np.random.default_rng(0))
+    one, other = (torch.cat([t.flatten().double() for t in parts.values()]) for parts in (step, exchange.received))
+    along = (one @ other) / one.square().sum().clamp_min(1e-30)
+    return float((other - along.clamp_min(0) * one).norm() / other.norm().clamp_min(1e-30))
+
+
+def _in_turn() -> list[str]:
+    """Kinds of attacks that read records off one update of linear layers, in the order in which they are tried."""
+    places: Mapping[str, int | None] = {k: a.tried_in_turn for k, a in plugins.loaded("attacks").items()}
+    return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: places[kind] or 0)
+
+
+def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
+    total, open_ = sum(one.verified for one in verdicts), [one for one in verdicts if one.verified]
+    if not verdicts:
+        return "Nothing was attacked, as the recording holds no update."
+    if total:
+        what = INPUTS[open_[0].inputs]
+        said = (
+            f"The server can read {total} {what} off {len(open_)} of {len(verdicts)} updates, and verify each of them"
+        )
+    else:
+        said = f"Nothing was read off {len(verdicts)} update{'s' if len(verdicts) > 1 else ''} that verifies itself"
+    if unknown:
+        said += f"; nothing is known of {', '.join(unknown)}, which no attack here applies to"
+    return f"{said}."
+
+
+def numbers(claims: Mapping[int, Claim]) -> dict[str, np.ndarray]:
+    """Verified records (k, inputs) and labels (k,) as arrays by name, "update-3-records" and so on."""
+    found: dict[str, np.ndarray] = {}
+    for place, claim in claims.items():
+        found[f"update-{place}-records"] = claim.records.numpy()
+        if claim.labels is not None:
+            found[f"update-{place}-labels"] = claim.labels.numpy()
+    return found
