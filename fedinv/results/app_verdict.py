@@ -21,7 +21,7 @@ class UpdateVerdict(_Record):
     layer: str
     """Layer whose inputs were attacked; empty where the network has none that can be."""
     inputs: str
-    """What its inputs are: "record", "affine of the record" or "features"."""
+    """What feeds that layer: "record", "affine of the record" or "features"."""
     attack: str
     """Kind of the attack whose claim stands; empty where none was verified."""
     verified: int
@@ -34,6 +34,18 @@ class UpdateVerdict(_Record):
     """Computing time of the attacks on it, in seconds."""
     notes: list[str]
     """Why nothing was read, or not all."""
+
+
+def refusal(one: UpdateVerdict, limit: float) -> str:
+    """The reason why an update may not leave its site; empty where at most a share `limit` of its records was read.
+
+    Of how many records is by the ranks, or as the client reports where no rank bounds them.
+    """
+    count = max(one.least or 0, one.verified) or one.claimed or 1
+    share = one.verified / count
+    if share <= limit:
+        return ""
+    return f"{one.verified} of {count} records can be read off it ({100 * share:.1f} %, limit {100 * limit:g} %)"
 
 
 class AppVerdict(_Record):

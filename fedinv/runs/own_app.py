@@ -1,10 +1,13 @@
 """Attacks the recorded updates of an app of one's own, keeping the claims that verify themselves without the truth."""
 
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +21,25 @@ from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.runs import own_update
 from fedinv.runs.leak_map import leak_map, update_of
+from fedinv.scenario.reading import read
+from fedinv.storage import files, observations
+from fedinv.storage.run_folder import RunFolder
 from fedinv.task.foreign.alignment import align
-from fedinv.task.foreign.layers import layers, made_up
+from fedinv.task.foreign.layers import MADE_UP, layers, made_up
 from fedinv.task.foreign.part import Part, last_part
+from fedinv.task.models import build
+from fedinv.task.schema import Schema
 
 INPUTS = {"record": "records", "affine of the record": "records, up to an affine map,", "features": "records' features"}
 """What verified claims are called, by what feeds the attacked layer."""
+
+
+STEPS: Mapping[str, Mapping[str, Any]] = {
+    "as one step": {"algorithm": "fedavg", "epochs": 1},  # new weights came back, whose difference is rounded
+    "as a gradient": {"algorithm": "fedsgd"},
+    "as several steps": {"algorithm": None},
+}
+"""Steps that an update is taken for, in turn until all records are read: how many were taken is not known."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +125,11 @@ def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict,
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
         exchange = Exchange(target.exchange.round, records=count, **named)
-        for one, algorithm in product(kinds, ("fedsgd", None)):
+        for one, taken in product(kinds, STEPS):
             if claim is not None and len(claim.records) >= count:
                 break
-            found = _verified(given, part, exchange, (one, algorithm))
-            steps = "one step" if algorithm else "several steps"
-            notes += [f"{one}, as of {steps}: {note}" for note in found.notes]
+            found = _verified(given, part, exchange, (one, taken))
+            notes += [f"{one}, {taken}: {note}" for note in found.notes]
             if len(found.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found, one
     labels = Counter() if claim is None or claim.labels is None else Counter(map(str, claim.labels.tolist()))
@@ -134,21 +149,22 @@ def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict,
     ), claim
 
 
-def _verified(given: Given, part: Part, exchange: Exchange, how: tuple[str, str | None]) -> Claim:
-    """What an attack claims and verifies; `how` is its kind, and whether it takes the update for one step's.
+def _verified(given: Given, part: Part, exchange: Exchange, how: tuple[str, str]) -> Claim:
+    """What an attack claims and verifies; `how` is its kind, and for how many steps it takes the update, see STEPS.
 
     A claim of one step that explains the update is verified whole, others record by record.
     """
-    kind, algorithm = how
+    kind, taken = how
     knows = Knowledge(
-        model=part.model, loss="cross-entropy", algorithm=algorithm, lr=given.lr, momentum=0.0, weight_decay=0.0
+        model=part.model, loss="cross-entropy", lr=given.lr, momentum=0.0, weight_decay=0.0, **STEPS[taken]
     )
+    knows = replace(knows, batch_size=exchange.records)
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
     limits = {"seconds": given.seconds, "fall_back": False}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
     claim = own_update.invert(Observation((0,), (exchange,)), knows, attack, 0, lambda _: None)
-    left = _unexplained(claim, exchange, knows) if algorithm else None
+    left = _unexplained(claim, exchange, knows) if knows.algorithm else None
     good = torch.ones_like(claim.verified) if left is not None and left <= EXPLAINS else claim.verified
     labels = None if claim.labels is None else claim.labels[good]
     return Claim(claim.records[good], claim.confidence[good], labels, left, claim.notes)
@@ -185,6 +201,26 @@ def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
     if unknown:
         said += f"; nothing is known of {', '.join(unknown)}, which no attack here applies to"
     return f"{said}."
+
+
+def map_of_run(folder: Path, place: int) -> LeakMap:
+    """The map of one of a run's observations. Raises RequestError where it is no run or has no such observation."""
+    scenario = read(str(folder))
+    schema, seen = files.read_model(Schema, RunFolder(folder).schema), observations.read(RunFolder(folder).observations)
+    if not 0 <= place < len(seen):
+        raise RequestError(f"{folder}: holds {len(seen)} observations, there is no number {place}")
+    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+    example = schema.draw(max(2, MADE_UP), np.random.default_rng(0))
+    one = seen[place]
+    return leak_map(network, one.last, one.clients[0], example, one.last.records)
+
+
+def write(folder: Path, verdict: AppVerdict, claims: Mapping[int, Claim]) -> None:
+    """Write claims.npz, then verdict.json, each whole or not at all."""
+    out = io.BytesIO()
+    np.savez(out, **numbers(claims))  # type: ignore[arg-type]
+    files.write(folder / "claims.npz", out.getvalue())
+    files.write(folder / "verdict.json", verdict.model_dump_json(indent=2) + "\n")
 
 
 def numbers(claims: Mapping[int, Claim]) -> dict[str, np.ndarray]:

@@ -51,7 +51,7 @@ def align(arrays: Mapping[str, Tensor], network: nn.Module) -> Aligned:
             if [own[name] for name in names] == list(given.values()):
                 found, note = dict(zip(names, given, strict=True)), f"by {what} and shape"
                 break
-    if not found:
+    if not found or any(name in own and own[name] != given[name] for name in set(given) - set(found.values())):
         raise RequestError(_differences(own, given))
     taken = set(found.values())
     return Aligned(

@@ -1,0 +1,119 @@
+"""The commands on the updates of an app of one's own: `fedinv map`, `fedinv read` and `fedinv gate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedinv import api
+from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, print_json
+from fedinv.errors import RequestError
+
+if TYPE_CHECKING:
+    from fedinv.results.app_verdict import AppVerdict
+
+Recording = Annotated[
+    str, typer.Argument(metavar="RECORDING", help="The folder that fedinv record, import or tap made.")
+]
+Network = Annotated[
+    str | None, typer.Option(metavar="MODULE:NAME", help="What makes the network, as app.task:Net.", show_default=False)
+]
+Project = Annotated[
+    Path | None, typer.Option("--app", help="The folder that is imported from.", show_default="the current one")
+]
+Example = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:NAME", help="A batch of the network's inputs.", show_default="made-up records"),
+]
+Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds of an attack on an update.", rich_help_panel=ENGINE)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    shown = "--network app.task:Net --app ./my-app"
+    app.command("map", epilog=examples(f"fedinv map runs/mine {shown}", "fedinv map runs/hospital-1"))(map_)
+    app.command("read", epilog=examples(f"fedinv read runs/mine {shown}"))(read)
+    app.command("gate", epilog=examples(f"fedinv gate runs/mine {shown} --limit 0.01 --junit gate.xml"))(gate)
+
+
+def map_(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A recording's or a run's folder.")],
+    network: Network = None,
+    app: Project = None,
+    example: Example = None,
+    update: Annotated[int, typer.Option(min=0, help="The update, in the order recorded.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Map what an update tells, layer by layer: what feeds it, its rank, which attack applies and why others do not."""
+    found = api.leak_map(run, network, project=app, example=example, update=update)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    from fedinv.report.leak_map_text import show_leak_map
+
+    show_leak_map(found)
+
+
+def read(
+    recording: Recording,
+    network: Network = None,
+    app: Project = None,
+    example: Example = None,
+    seconds: Seconds = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Read what a server could off each recorded update, and keep what verifies itself without the truth."""
+    found = _verdict(recording, network, app, example, seconds)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    from fedinv.report.app_verdict_text import show_verdict
+
+    show_verdict(found)
+
+
+def gate(
+    recording: Recording,
+    limit: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of an update's records that may be read off it.")
+    ] = 0.0,
+    network: Network = None,
+    app: Project = None,
+    example: Example = None,
+    seconds: Seconds = 30.0,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit XML there.", rich_help_panel=OUTPUT, show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fail, with exit code 1, where more than a share of any update's records can be read off it."""
+    from fedinv.report.app_verdict_text import junit as document
+    from fedinv.results.app_verdict import refusal
+    from fedinv.storage import files
+
+    found = _verdict(recording, network, app, example, seconds)
+    refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit))]
+    if junit is not None:
+        files.write(junit, document(found, refused))
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "limit": limit, "passed": not refused})
+    else:
+        for one, reason in refused:
+            typer.echo(f"FAIL round {one.round}, client {one.client}: {reason}")
+        passed, total = len(found.updates) - len(refused), len(found.updates)
+        typer.echo(f"{'FAIL' if refused or not total else 'pass'}: {passed} of {total} updates may leave")
+        typer.echo(found.headline)
+    raise SystemExit(1 if refused or not found.updates else 0)
+
+
+def _verdict(
+    recording: str, network: str | None, app: Path | None, example: str | None, seconds: float
+) -> "AppVerdict":
+    from fedinv.report.terminal import bars
+
+    if network is None:
+        raise RequestError("--network: is needed, name what makes the network, as app.task:Net")
+    with bars(True) as steps:
+        return api.attack_recording(
+            recording, network, project=app, example=example, seconds=seconds, progress=steps("attacks")
+        )

@@ -1,0 +1,49 @@
+"""Prints what a server reads off the updates of an app of one's own, and says it to pipelines as JUnit XML."""
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from fedinv.errors import plain
+from fedinv.report.terminal import printable, table
+from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
+
+HEADS = ("round", "client", "reports", "at least", "layer", "inputs", "attack", "verified", "s")
+
+
+def show_verdict(found: AppVerdict) -> None:
+    """Print a verdict for people."""
+    found = printable(found)
+    console = Console()
+    console.print(f"\n{found.headline}\n", style="bold", highlight=False, markup=False)
+    if found.updates:
+        console.print(table(HEADS, [_row(one) for one in found.updates], console.width))
+    told = dict.fromkeys(note for one in found.updates if not one.verified for note in one.notes)
+    for note in list(told)[:10]:
+        console.print(f"nothing: {note}", highlight=False, markup=False)
+    for line in found.skipped:
+        console.print(f"left out: {line}", highlight=False, markup=False)
+
+
+def _row(one: UpdateVerdict) -> tuple[str, ...]:
+    reports, least = ("-" if count is None else str(count) for count in (one.claimed, one.least))
+    labels = f" ({', '.join(f'{count} of {label}' for label, count in one.labels.items())})" if one.labels else ""
+    told = (one.layer or "-", one.inputs or "-", one.attack or "-", f"{one.verified}{labels}", f"{one.seconds:.1f}")
+    return (str(one.round), str(one.client), reports, least, *told)
+
+
+def junit(found: AppVerdict, failures: Sequence[tuple[UpdateVerdict, str]]) -> str:
+    """A JUnit XML document with a test case for each update, failed where a reason is given."""
+    reasons = {id(one): reason for one, reason in failures}
+    suite = ElementTree.Element(
+        "testsuite", name="fedinv gate", tests=str(len(found.updates)), failures=str(len(failures))
+    )
+    for one in found.updates:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=plain(found.network), name=f"round {one.round} client {one.client}"
+        )
+        case.set("time", f"{one.seconds:.3f}")
+        if id(one) in reasons:
+            ElementTree.SubElement(case, "failure", message=plain(reasons[id(one)]))
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"

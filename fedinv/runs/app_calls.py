@@ -1,0 +1,105 @@
+"""Functions of `import fedinv` on the updates of an app of one's own; nothing heavy is imported before it is needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedinv.results.app_verdict import AppVerdict
+    from fedinv.results.leak_map import LeakMap
+    from fedinv.runs.own_app import Given
+
+
+def leak_map(
+    folder: str | Path,
+    network: "str | nn.Module | None" = None,
+    *,
+    project: str | Path | None = None,
+    example: "str | Tensor | None" = None,
+    update: int = 0,
+) -> "LeakMap":
+    """Map what one update tells, layer by layer, without the truth: what feeds a layer, its rank, which attack applies.
+
+    `folder` is a recording or a run. A recording needs the network: a torch module, or where its factory is, as
+    "app.task:Net", imported from the folder `project`, by default the current one. `example` is a batch of inputs, or
+    where one is; without it records are made up. `update` is the place of the update in the order recorded.
+
+    Raises RequestError for a network that cannot be had or that the arrays do not fit, naming which differ.
+
+    >>> import fedinv, numpy, torch
+    >>> network = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+    >>> sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    >>> torch.nn.functional.cross_entropy(network(torch.randn(4, 6)), torch.tensor([0, 1, 1, 0])).backward()
+    >>> back = {name: sent[name] - 0.1 * weight.grad for name, weight in network.named_parameters()}
+    >>> for name, arrays in (("sent", sent), ("back", back)):
+    ...     numpy.savez(f"{name}.npz", **{one: tensor.numpy() for one, tensor in arrays.items()})
+    >>> recording = fedinv.import_files("sent.npz", ["back.npz"], out="runs/mapped")
+    >>> found = fedinv.leak_map("runs/mapped", network)
+    >>> found.records, sorted(found.layers[0].applies)
+    (4, ['exact', 'row-space'])
+    """
+    from fedinv.errors import RequestError
+    from fedinv.recording import folder as recordings
+    from fedinv.runs import leak_map as maps
+    from fedinv.runs import own_app
+    from fedinv.storage import paths
+
+    place = paths.folder(folder)
+    if not recordings.holds(place):
+        return own_app.map_of_run(place, update)
+    targets, skipped = own_app.targets(recordings.read(place))
+    if not 0 <= update < len(targets):
+        why = f"; {skipped[0]}" if skipped else ""
+        raise RequestError(f"{folder}: holds {len(targets)} updates to map, there is no number {update}{why}")
+    given, target = _given(network, project, example), targets[update]
+    return maps.leak_map(given.network, target.exchange, target.client, given.example, target.claimed)
+
+
+def attack_recording(
+    folder: str | Path,
+    network: "str | nn.Module",
+    *,
+    project: str | Path | None = None,
+    example: "str | Tensor | None" = None,
+    seconds: float = 30.0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> "AppVerdict":
+    """Read what a server could read off the recorded updates of an app, and keep what verifies itself.
+
+    Arguments are those of `leak_map`; `seconds` bounds the rounds of each attack on each update. Claims are verified
+    without the truth: trained on again they explain the update, or they pass checks that wrong records fail; others are
+    not kept. Records go to FOLDER/claims.npz, the verdict to FOLDER/verdict.json.
+
+    Raises RequestError as `leak_map` does.
+
+    >>> import fedinv
+    >>> fedinv.attack_recording("runs/nowhere", "app.task:Net")
+    Traceback (most recent call last):
+    fedinv.errors.RequestError: ...
+    """
+    from fedinv.recording import folder as recordings
+    from fedinv.runs import own_app
+    from fedinv.storage import paths
+
+    place = paths.given(folder)
+    recording = recordings.read(place)
+    given = _given(network, project, example, seconds)
+    verdict, claims = own_app.attacked(given, *own_app.targets(recording), progress)
+    own_app.write(place, verdict, claims)
+    return verdict
+
+
+def _given(network: Any, project: str | Path | None, example: Any, seconds: float = 30.0) -> "Given":
+    """The network and an example, loaded where they are named. Raises RequestError where there is none."""
+    from fedinv.errors import RequestError
+    from fedinv.runs.own_app import Given
+    from fedinv.task.foreign import factory
+
+    where = None if project is None else Path(project)
+    if network is None:
+        raise RequestError("--network: is needed for a recording, name what makes the network, as app.task:Net")
+    made = factory.load_network(network, where) if isinstance(network, str) else network
+    batch = factory.load_example(example, where) if isinstance(example, str) else example
+    return Given(made, batch, seconds=seconds)
