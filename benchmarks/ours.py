@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,15 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import build, state
 
 DP = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
+OPTIMIZERS = {
+    "sgd": "lr = 0.05\n",
+    "momentum": "lr = 0.05\nmomentum = 0.9\n",
+    "adam": 'lr = 0.001\noptimizer = "adam"\n',
+    "adamw": 'lr = 0.001\noptimizer = "adamw"\n',
+    "rmsprop": 'lr = 0.001\noptimizer = "rmsprop"\n',
+    "fedprox": "lr = 0.05\nproximal = 0.1\n",
+}
+"""Keys of [training] of each optimizer that is measured."""
 SPARE = 100
 """Held-out records that a table has beyond those of the clients."""
 
@@ -43,10 +53,11 @@ def scenario(folder: Path, clients: int, rounds: int, source: str, extra: str = 
             for values, label in everybody:
                 file.write(",".join(f"{value:.5f}" for value in values) + (",yes\n" if label else ",no\n"))
         data = f'source = "csv"\npath = "{path}"\nlabel = "label"\nholdout = {SPARE / rows}\n'
+    how = extra if extra.startswith("lr") else OPTIMIZERS["sgd"]
     return loads(
         f'name = "bench"\n[data]\n{data}[model]\nkind = "mlp"\nhidden = [64, 64]\n'
         f"[federation]\nclients = {clients}\nrounds = {rounds}\n{extra if extra.startswith('clients') else ''}"
-        f'[training]\nalgorithm = "fedavg"\nbatch_size = 16\nlr = 0.05\nrecords_per_client = 64\ndevice = "cpu"\n'
+        f'[training]\nalgorithm = "fedavg"\nbatch_size = 16\n{how}records_per_client = 64\ndevice = "cpu"\n'
         f"{extra if extra.startswith('[[') else ''}"
     )
 
@@ -68,9 +79,9 @@ def messages(folder: Path, clients: int, rounds: int, source: str = "table", ext
     }
 
 
-def cohort(folder: Path, clients: int, rounds: int, defense: str = "", device: str = "cpu") -> dict[str, float]:
+def cohort(folder: Path, clients: int, rounds: int, extra: str = "", device: str = "cpu") -> dict[str, float]:
     """Measure local training alone, from records and drawn batches to the updates, on one thread."""
-    declared = scenario(folder, clients, 1, "table", defense)
+    declared = scenario(folder, clients, 1, "table", extra)
     people, local, stacked = (
         population_of(declared),
         roles.load("clients", "training.job"),
@@ -100,6 +111,8 @@ WORKS: dict[str, Callable[[Path, int, int], dict[str, float]]] = {
     "cohort": cohort,
     "cohort-dp": lambda folder, clients, rounds: cohort(folder, clients, rounds, DP),
     "cohort-gpu": lambda folder, clients, rounds: cohort(folder, clients, rounds, "", "cuda"),
+    **{f"messages-{name}": partial(messages, extra=keys) for name, keys in OPTIMIZERS.items()},
+    **{f"cohort-{name}": partial(cohort, extra=keys) for name, keys in OPTIMIZERS.items()},
 }
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.ours import OPTIMIZERS
+
 PEERS = Path(__file__).parent / "peers"
 LINE = "{:46} {:>13} {:>9}"
 
@@ -46,6 +48,7 @@ def main() -> None:
     if opacus:
         print(f"  through messages, x {messages['clients_per_s'] / opacus['clients_per_s']:.1f} Opacus")
         print(f"  training alone,   x {stacked['clients_per_s'] / opacus['clients_per_s']:.1f} Opacus")
+    optimizers()
     print("\ngrowth, records drawn when asked for, one round of all")
     small, large = ours("drawn", 1000, 1), ours("drawn", 10_000, 1)
     print(f"  1,000 clients {small['seconds']:.1f} s, 10,000 clients {large['seconds']:.1f} s: ", end="")
@@ -56,6 +59,15 @@ def main() -> None:
     if ours("cohort-gpu", 10, 1):
         print("\non the GPU")
         show("fedinv, the cohort's training alone", ours("cohort-gpu", 10_000, 4))
+
+
+def optimizers() -> None:
+    """Print clients trained per second by each optimizer, through messages and by the cohort's training alone."""
+    print("\noptimizers, 1,000 clients")
+    print(LINE.format("", "messages", "training"))
+    for name in OPTIMIZERS:
+        through, alone = (ours(f"{work}-{name}", 1000, 5)["clients_per_s"] for work in ("messages", "cohort"))
+        print(LINE.format(name, f"{through:,.0f}", f"{alone:,.0f}"))
 
 
 def show(name: str, figures: dict[str, float]) -> None:

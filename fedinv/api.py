@@ -210,7 +210,7 @@ def compare(
 
     declared = load(scenario)
     folder = _study_folder(declared, "compare", out)
-    chosen = stacks(usual() if defenses is None else _texts(defenses))
+    chosen = stacks(usual(declared) if defenses is None else _texts(defenses))
     tried = choice(declared, _texts(attacks or ()), only=only)
     with locked(folder), _going_on(folder), bars(progress) as steps:
         plan = comparing.Plan(declared, chosen, tried.attacks, tried.not_tried, seeds)

@@ -53,9 +53,19 @@ def headline(
         parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
     if (worst.recovered.value or 0.0) < 0.5:
         parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
+    if not rebuilt:
+        parts += _not_attacked(scenario)
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
     return _sentence([*parts, *(f"it {said}" for said in told), *_control(attacks), *price])
+
+
+def _not_attacked(scenario: "Scenario") -> list[str]:
+    """Why that nothing was rebuilt is no guarantee, where attacks could not read the optimizer's updates."""
+    optimizer = scenario.training.optimizer
+    if optimizer.linear or scenario.training.algorithm == "fedsgd":
+        return []
+    return [f"attacks that need sums of gradients cannot read several steps of {optimizer.kind}, which is no guarantee"]
 
 
 def _source(scenario: "Scenario", attack: AttackResult, clients: str) -> str:

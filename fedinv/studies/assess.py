@@ -10,6 +10,7 @@ from typing import Any
 
 from fedinv.attack import Attack, Progress
 from fedinv.errors import RequestError, RunError
+from fedinv.federation.strategies import FEDAVG
 from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Axis, VariationLeak, change
 from fedinv.results.intervals import clopper_pearson
@@ -77,7 +78,8 @@ def variations(scenario: Scenario) -> Iterator[Variation]:
     if not scenario.defenses:
         for kind, defense, trial in trials():
             alone = defense.secure_aggregation and scenario.federation.participants < 2
-            if trial.words is not None and not alone:
+            moved = defense.averaged_only is not None and scenario.federation.strategy != FEDAVG
+            if trial.words is not None and not alone and not moved:
                 yield Variation("defense", trial.words, {"defenses": [{"kind": kind, **trial.settings}]})
 
 

@@ -34,7 +34,12 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     A finished training in the folder is used again. Raises RequestError where nothing is claimed, and where the folder
     holds the audit of another scenario, of other records or by other code.
     """
-    claimed = _claimed(scenario)
+    claimed, optimizer = _claimed(scenario), scenario.training.optimizer
+    if claimed.event.unit == "example" and not optimizer.linear:
+        raise RequestError(
+            f"training.optimizer: an audit finds records in sums of gradients, and {optimizer.kind} sends none: write "
+            'optimizer = "sgd", with which the claim is the same'
+        )
     audited = _audited(scenario, claimed.event.unit)
     planned = price(audited)
     if scenario.audit.claimed_epsilon is None and planned.epsilon is None:
@@ -117,11 +122,15 @@ def _audited(scenario: Scenario, unit: Literal["example", "client"]) -> Scenario
     if unit == "client":
         document["federation"] |= {"clients": scenario.audit.clients}
         document["federation"].pop("clients_per_round", None)
-        document["training"] |= {"algorithm": "fedsgd", "batch_size": 1, "records_per_client": 1}
+        one_step = {"algorithm": "fedsgd", "proximal": 0.0, "local_schedule": "constant"}
+        document["training"] |= {**one_step, "batch_size": 1, "records_per_client": 1}
         if scenario.model.widths:
             document["model"] |= {"hidden": [32]}
     rounds = list(range(1, scenario.federation.rounds + 1))
     clients = document["federation"].get("clients_per_round")
+    # canaries are looked for in the mean update, which is the model's change under plain averaging alone; the claim
+    # is about what the server receives, and the same
+    document["federation"] |= {"strategy": "fedavg"}
     document["attacker"] |= {"watch": {"rounds": rounds, "clients": clients or document["federation"]["clients"]}}
     return parse(document, f"audit of {scenario.name}")
 

@@ -109,7 +109,7 @@ def record_scores(scenario: Scenario, folder: RunFolder, defense: Defense) -> tu
 
 def _parts(scenario: Scenario, planted: Planted, seen: Observation, defense: Defense) -> tuple[Scores, Scores]:
     """Times that each canary was used in one update, estimated by least squares, (m,), and the variances (m,)."""
-    training, client, held = scenario.training.settings, seen.clients[0], len(planted.labels)
+    training, client, held = scenario.local_training(seen.last.round), seen.clients[0], len(planted.labels)
     taken = scenario.participation(held)
     clipping = defense.clipping(taken)
     if clipping is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedinv import plugins
 from fedinv.defense import Defense, Trial
+from fedinv.federation.strategies import FEDAVG
 from fedinv.results.comparison import NONE
 from fedinv.scenario.reading import parse
 from fedinv.scenario.scenario import Scenario
@@ -20,10 +21,16 @@ def trials() -> list[tuple[str, type[Defense], Trial]]:
     return sorted(found, key=lambda each: (each[2].order, each[0]))
 
 
-def usual() -> list[str]:
-    """Names of the stacks that a comparison runs where none are named: one for each trial of a defense."""
+def usual(scenario: Scenario | None = None) -> list[str]:
+    """Names of the stacks that a comparison runs where none are named: one for each trial of a defense.
+
+    Of a scenario whose server does more than average, without those defenses that need it to.
+    """
+    averages = scenario is None or scenario.federation.strategy == FEDAVG
     written = [
-        (kind, [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()]) for kind, _, trial in trials()
+        (kind, [f"{key}={json.dumps(value)}" for key, value in trial.settings.items()])
+        for kind, defense, trial in trials()
+        if averages or defense.averaged_only is None
     ]
     return [":".join([kind, *settings]) for kind, settings in written]
 

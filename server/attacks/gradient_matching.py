@@ -38,6 +38,8 @@ from ..inversion.recompute import explains, mismatch, recompute_update
 
 DRAWS = 512
 """Records drawn to estimate the network's mean output probabilities."""
+ZERO = 1e-4
+"""Share of the learning rate up to which an entry of one adaptive step counts as 0."""
 NULL = 4.0
 """Claim only if the squared cosine exceeds NULL * p / D, p unknowns against D parameters.
 
@@ -76,6 +78,9 @@ class GradientMatching(Attack):
     pooled restarts, entropy as confidence (section 4). fedinv, the default: tableak's relaxation with a short decaying
     descent from the schema's marginals, label counts tried; on images inverting-gradients' search, or L-BFGS in the
     box where the network's units saturate.
+
+    Behind an adaptive optimizer (adam, adamw, rmsprop) a single step is matched by the gradients' signs, which it
+    leaves; several steps are not attacked.
 
     Fails where the unknowns outnumber the parameters, where batches are large (several records fit as well as the
     true ones), behind noise, and on sums over many clients. Where several local steps cannot be simulated, the update
@@ -190,7 +195,7 @@ class GradientMatching(Attack):
         given = last
         if knows.adaptive is not None:
             notes.append("the optimizer leaves the gradients' signs, by which they are matched")
-            given = replace(last, received={name: tensor.sign() for name, tensor in last.received.items()})
+            given = replace(last, received=_signs(last, knows))
         match = _matched(knows, given, distortion, preset, length, device)
         relaxation = relax(knows.schema, width, preset.form)
         null = NULL if isinstance(match.plain, Chain) else NULL_CONVOLUTIONAL
@@ -292,9 +297,25 @@ def _through(distortion: Distortion, knows: Knowledge, records: int) -> Distorti
     """The distortion with what the optimizer did to the gradients: a single adaptive step leaves their signs."""
     if knows.adaptive is None:
         return distortion
-    if not single_step(knows, records) or knows.weight_decay or distortion.noise or distortion.masks is not None:
+    mixed = knows.weight_decay and not _decoupled(knows)
+    if not single_step(knows, records) or mixed or distortion.noise or distortion.masks is not None:
         raise _NothingError(knows.adaptive)
     return replace(distortion, only_signs=True)
+
+
+def _decoupled(knows: Knowledge) -> float:
+    """Weight decay that is no part of the gradients; 0 where there is none."""
+    return (knows.weight_decay or 0.0) if knows.optimizer is not None and knows.optimizer.decoupled else 0.0
+
+
+def _signs(last: Exchange, knows: Knowledge) -> dict[str, Tensor]:
+    """The signs of an update of one adaptive step without its decay; 0 where the gradient was, as no record got there.
+
+    A step is about as long as the learning rate wherever there is a gradient, however small.
+    """
+    lr, decay = knows.lr or 0.0, _decoupled(knows)
+    steps = {name: tensor + lr * (last.sent[name] * decay) for name, tensor in last.received.items()}
+    return {name: step.sign() * (step.abs() > ZERO * lr) for name, step in steps.items()}
 
 
 def _matched(

@@ -27,6 +27,16 @@ PARTS = [Participation(), Participation(records=6, batch_size=4, steps=4, rounds
 CLOSE = 2e-4
 """Share of the model's change by which a federation of neutral settings may differ: what fine quantization costs."""
 
+ADAPTIVE = {
+    "lr": 0.01,
+    "optimizer": {"kind": "adam", "eps": 1e-2},
+    "weight_decay": 0.01,
+    "proximal": 0.1,
+    "local_schedule": "cosine",
+    "class_weights": [1.0, 2.0],
+}
+"""Keys of [training] that change every part of a local step; a large eps, as Adam magnifies rounding otherwise."""
+
 
 @cache
 def defense_class(kind):
@@ -141,6 +151,24 @@ def test_neutral_settings_train_the_model_of_no_defense(kind, plain, tmp_path):
     moved, off = change(start, end), change(found, end)
     assert moved > 1e-3
     assert off <= CLOSE * moved, f"{kind}: {off / moved:.1e} of the model's change"
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory):
+    """The weights before the first round, and after two rounds by ADAPTIVE without any defense."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    end = trained(federation([], **ADAPTIVE), folder)
+    return observations.read(folder / "observations")[0].exchanges[0].sent, end
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if defense_class(kind).neutral is not None])
+def test_neutral_settings_change_nothing_of_another_optimizer(kind, adaptive, tmp_path):
+    usable(kind)
+    start, end = adaptive
+    found = trained(federation(stack(made(kind, **defense_class(kind).neutral)), **ADAPTIVE), tmp_path)
+    moved, off = change(start, end), change(found, end)
+    assert moved > 1e-3
+    assert off <= 5 * CLOSE * moved, f"{kind}: {off / moved:.1e} of the model's change"
 
 
 @pytest.mark.parametrize("kind", KINDS)

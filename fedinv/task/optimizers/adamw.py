@@ -18,6 +18,7 @@ class AdamW(Optimizer):
 
     kind: Literal["adamw"] = "adamw"
     """Selects Adam with decoupled weight decay."""
+    decoupled: ClassVar[bool] = True
     usual_lr: ClassVar[float] = 0.001
     usual_decay: ClassVar[float] = 0.01
     betas: tuple[Beta, Beta] = (0.9, 0.999)

@@ -45,6 +45,8 @@ class Optimizer(Strict):
     """True: the update is a sum of the steps' gradients with fixed factors, so that it lies in the records' span."""
     takes_momentum: ClassVar[bool] = False
     """True: training.momentum is used."""
+    decoupled: ClassVar[bool] = False
+    """True: weight decay shrinks the weights themselves, and no gradient holds it."""
     usual_lr: ClassVar[float] = 0.05
     """Learning rate where training.lr is not written."""
     usual_decay: ClassVar[float] = 0.0

@@ -153,9 +153,10 @@ def test_what_cannot_be_stacked_is_trained_one_by_one_and_says_why(old, new, def
     assert why in why_alone(scenario)
 
 
+@pytest.mark.parametrize("how", ["momentum = 0.9", 'optimizer = "adam"\nlocal_schedule = "cosine"\nproximal = 0.1'])
 @pytest.mark.parametrize("defenses", ["", DP, DROPOUT])
-def test_no_step_leaves_the_device_before_the_end(defenses):
-    scenario, people, arrays = setting(TEXT.replace("lr = 0.1", "lr = 0.1\nmomentum = 0.9") + defenses)
+def test_no_step_leaves_the_device_before_the_end(how, defenses):
+    scenario, people, arrays = setting(TEXT.replace("lr = 0.1", f"lr = 0.1\n{how}\nclass_weights = [1, 2]") + defenses)
     network = job.network(scenario, people, wire.unpack(arrays))
     jobs = job.stacked_jobs(scenario, people, range(9), 1, network)
     (chunk,) = stacked.chunks(jobs, torch.device("meta"))

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedinv.federation.agreement import TrainingTable
 from fedinv.results.run import AttackResult, ClientRate, Control, Images, Mean, Privacy, Rate, Undefended, Utility
 from fedinv.results.wording import epsilon_text, percent
 from fedinv.runs.headline import headline
@@ -12,11 +13,15 @@ UTILITY = Utility(metric="auc", value=0.842, ci95=(0.8, 0.9), count=400)
 PAID = UTILITY.model_copy(update={"undefended": Undefended(value=0.863, ci95=(0.8, 0.9))})
 
 
-def declared(defenses=(), attacks=("any",), rounds=(1,)):
+def declared(defenses=(), attacks=("any",), rounds=(1,), **training):
     federation = SimpleNamespace(clients=20, participants=20)
     watch = SimpleNamespace(rounds=rounds, clients=4, choose="first")
     return SimpleNamespace(
-        federation=federation, attacker=SimpleNamespace(watch=watch), defenses=defenses, attacks=attacks
+        federation=federation,
+        attacker=SimpleNamespace(watch=watch),
+        defenses=defenses,
+        attacks=attacks,
+        training=TrainingTable.model_validate({"algorithm": "fedavg", **training}),
     )
 
 
@@ -124,6 +129,13 @@ def test_the_sum_of_secure_aggregation():
     said = headline(declared(("masking",)), [attack(records=320, target="sum", observations=1)], NONE, PAID)
     assert said.startswith("From the sum of the updates of 20 clients, the server rebuilt none of 320 records in full;")
     assert "no formal guarantee" in said
+
+
+def test_nothing_read_behind_an_optimizer_is_no_guarantee():
+    said = headline(declared(optimizer="adam"), [attack(0)], NONE, UTILITY)
+    assert "attacks that need sums of gradients cannot read several steps of adam, which is no guarantee" in said
+    for others in ({}, {"optimizer": "adam", "algorithm": "fedsgd"}):
+        assert "no guarantee" not in headline(declared(**others), [attack(0)], NONE, UTILITY)
 
 
 def test_several_rounds():

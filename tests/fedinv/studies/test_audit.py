@@ -83,6 +83,18 @@ def test_what_claims_nothing_cannot_be_audited(tmp_path):
         audit(read("hospital"), tmp_path, quiet)
 
 
+def test_records_behind_an_adaptive_optimizer_are_not_looked_for_in_sums_of_gradients(tmp_path):
+    with pytest.raises(RequestError, match=r"training.optimizer: .* adam sends none: write optimizer = \"sgd\""):
+        audit(read("hospital-dp", ["training.optimizer=adam"]), tmp_path, quiet)
+
+
+def test_clients_are_found_whatever_they_train_by_and_the_server_does(tmp_path):
+    settings = ("federation.strategy=fedadam", "training.optimizer=adam", "training.algorithm=fedavg",
+                "training.proximal=0.1", "training.local_schedule=cosine")  # fmt: skip
+    found = audited("redteam-half-noise", tmp_path, *settings)
+    assert found.verdict == "FAIL"
+
+
 def test_poisoned_weights_need_two_layers_and_a_malicious_server():
     with pytest.raises(RequestError, match="overflow"):
         read("redteam-overflow", ["server.kind=curious"])

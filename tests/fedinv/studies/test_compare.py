@@ -7,7 +7,7 @@ import pytest
 from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
-from fedinv.scenario.reading import loads
+from fedinv.scenario.reading import loads, read
 from fedinv.studies import compare as comparing
 from fedinv.studies.attack_choice import choice
 from fedinv.studies.defense_sets import stacks, usual
@@ -137,6 +137,12 @@ def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():
         "label-smoothing",
     ]
     assert all(stack.defenses for stack in stacks(usual()))
+
+
+def test_what_needs_plain_averaging_is_left_out_where_the_server_does_more():
+    other = read("hospital", ["federation.strategy=fedadam"])
+    assert set(usual()) - set(usual(other)) == {"small-model"}
+    assert usual(read("hospital")) == usual()
 
 
 def test_attacks_run_unasked_only_on_models_that_they_suit(tiny):

@@ -10,8 +10,10 @@ from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.optimizers import Adam, AdamW, RmsProp
 from fedinv.task.schema import Schema
 from server.attacks.gradient_matching import GradientMatching
+from server.inversion.recompute import recompute_update
 
 SCHEMA = Schema(
     columns=(
@@ -105,6 +107,34 @@ def test_each_preset_finds_what_its_paper_says(attack, n):
     assert _fields_right(claim.records, x) >= 0.95
     assert torch.equal(claim.labels.sort().values, y.sort().values)
     assert claim.fields.shape == (n, len(SCHEMA.columns))
+
+
+def _optimized(optimizer, n=4, weight_decay=0.0, steps=1):
+    """An observation of a client's training by an optimizer, full batches, what is known of it, and the records."""
+    plain, x, y = _see(n, seed=1)
+    sent = plain.last.sent
+    how = {"lr": 0.01, "optimizer": optimizer, "weight_decay": weight_decay, "epochs": steps}
+    knows = replace(KNOWS, algorithm="fedsgd" if steps == 1 else "fedavg", batch_size=n, **how)
+    received = recompute_update(knows, sent, x, y, np.random.default_rng(0))
+    return Observation((3,), (Exchange(1, sent, received, n),)), knows, x
+
+
+@pytest.mark.parametrize(("optimizer", "weight_decay"), [(Adam(), 0.0), (AdamW(), 0.1)])
+def test_a_single_adaptive_step_gives_its_records_up_by_the_signs(optimizer, weight_decay):
+    seen, knows, truth = _optimized(optimizer, 2, weight_decay)
+    claim = ATTACK.model_copy(update={"restarts": 4, "iterations": 100}).run(
+        seen, knows, np.random.default_rng(0), _silent
+    )
+    assert any("gradients' signs" in note for note in claim.notes)
+    assert _fields_right(claim.records, truth) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "weight_decay", "steps"), [(Adam(), 0.0, 3), (RmsProp(), 0.0, 3), (Adam(), 0.1, 1)]
+)
+def test_several_adaptive_steps_are_not_taken_for_gradients(optimizer, weight_decay, steps):
+    seen, knows, _ = _optimized(optimizer, 4, weight_decay, steps)
+    assert "scales each entry of a step by itself" in _nothing(seen, knows)
 
 
 def test_a_key_overrides_the_presets():
