@@ -10,6 +10,7 @@ NAMES = (
     "simulation",
     "recording",
     "engines",
+    "own_app",
     "exact",
     "verified",
     "adult",
