@@ -1,5 +1,6 @@
 """Maps what an update of any network tells, layer by layer, without the truth."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.task.foreign.alignment import NAMED, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
 from fedinv.task.foreign.update import LayerUpdate, layer_update
+
+CHANGES = 0.3
+"""Norm, relative to what was sent, below which what came back is taken for a change and not for new weights."""
 
 
 def leak_map(
@@ -67,7 +71,8 @@ def leak_map(
 def update_of(sent: Mapping[str, Tensor], returned: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The change of each array that came back: what came back less what was sent, in float32, integers as they are.
 
-    Raises RequestError naming arrays that came back in other shapes or were not sent.
+    Some apps send the change itself: what came back is taken for it where it is far smaller than what was sent. Raises
+    RequestError naming arrays that came back in other shapes or were not sent.
     """
     for name, tensor in returned.items():
         if name not in sent:
@@ -75,7 +80,14 @@ def update_of(sent: Mapping[str, Tensor], returned: Mapping[str, Tensor]) -> dic
         if sent[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)} came back, {tuple(sent[name].shape)} was sent"
             raise RequestError(f"{name!r}: the shape {shapes}")
+    if _size(returned) < CHANGES * _size({name: sent[name] for name in returned}):
+        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in returned.items()}
     return {name: _change(sent[name], tensor) for name, tensor in returned.items()}
+
+
+def _size(arrays: Mapping[str, Tensor]) -> float:
+    """Euclidean norm of all floating-point arrays together."""
+    return math.sqrt(sum(float(t.double().square().sum()) for t in arrays.values() if t.is_floating_point()))
 
 
 def _change(sent: Tensor, returned: Tensor) -> Tensor:

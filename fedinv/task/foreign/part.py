@@ -55,10 +55,10 @@ def last_part(layers: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]]) ->
     chain: list[Layer] = []
     activation: Activation | None = None
     for layer in reversed([one for one in layers if one.kind == "Linear" and one.fed != "unknown"]):
-        if layer.weight is None or layer.bias is None or layer.places != 1:
+        if layer.weight not in shapes or layer.bias not in shapes or layer.places != 1:
             break
         if chain:
-            fits = shapes[layer.weight][0] == shapes[str(chain[0].weight)][1]
+            fits = shapes[str(layer.weight)][0] == shapes[str(chain[0].weight)][1]
             if layer.activation is None or not fits or (activation and layer.activation != activation):
                 break
             activation = layer.activation

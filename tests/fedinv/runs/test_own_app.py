@@ -82,6 +82,26 @@ def test_a_whole_batch_is_read_off_a_step_of_sgd_whatever_the_client_reports(pro
     assert json.loads((folder / "verdict.json").read_text()) == found.model_dump(mode="json")
 
 
+def test_an_app_that_sends_the_change_itself_is_read_as_well(project):
+    folder, _, _ = recorded(project, sgd)
+    with np.load(project / "sent.npz") as sent, np.load(project / "back.npz") as back:
+        np.savez(project / "change.npz", **{name: back[name] - sent[name] for name in sent.files})
+    fedinv.import_files(project / "sent.npz", [project / "change.npz"], out=project / "changes")
+    assert fedinv.leak_map(project / "changes", network()).records == fedinv.leak_map(folder, network()).records == 16
+
+
+def test_a_head_alone_is_read_as_what_it_is(project):
+    recorded(project, sgd)
+    for name in ("sent", "back"):
+        with np.load(project / f"{name}.npz") as arrays:
+            np.savez(project / f"head-{name}.npz", **{one: arrays[one] for one in ("out.weight", "out.bias")})
+    fedinv.import_files(project / "head-sent.npz", [project / "head-back.npz"], out=project / "head")
+    found = fedinv.attack_recording(project / "head", network())
+    assert (found.updates[0].layer, found.updates[0].verified) == ("out", 0)
+    mapped = fedinv.leak_map(project / "head", network())
+    assert any("not on the wire: first.weight" in note for note in mapped.notes)
+
+
 def test_behind_adam_nothing_is_claimed_and_nothing_is_called_safe(project):
     folder, _, _ = recorded(project, adam)
     found = fedinv.attack_recording(folder, "ownapp.task:Net", project=project)
