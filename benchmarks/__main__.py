@@ -10,7 +10,7 @@ NAMES = (
     "simulation",
     "recording",
     "engines",
-    "own_app",
+    "foreign",
     "exact",
     "verified",
     "adult",

@@ -32,8 +32,15 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     shown = "--network app.task:Net --app ./my-app"
     app.command("map", epilog=examples(f"fedinv map runs/mine {shown}", "fedinv map runs/hospital-1"))(map_)
-    app.command("read", epilog=examples(f"fedinv read runs/mine {shown}"))(read)
-    app.command("gate", epilog=examples(f"fedinv gate runs/mine {shown} --limit 0.01 --junit gate.xml"))(gate)
+    app.command(
+        "read", epilog=examples(f"fedinv read runs/mine {shown}", "fedinv read runs/mine --network app.task:Net --json")
+    )(read)
+    app.command(
+        "gate",
+        epilog=examples(
+            f"fedinv gate runs/mine {shown}", f"fedinv gate runs/mine {shown} --limit 0.01 --junit gate.xml"
+        ),
+    )(gate)
 
 
 def map_(

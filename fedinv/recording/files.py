@@ -1,12 +1,12 @@
 """Recordings from files: the arrays that a server sent and those that clients returned, saved by any framework."""
 
 import json
-import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from uuid import uuid4
 
@@ -147,7 +147,7 @@ def _torch(file: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it does not know, and refuses them below
             found: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"refers to {named[1]}" if named else "holds more than arrays"
         raise RequestError(

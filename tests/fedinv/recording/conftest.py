@@ -1,9 +1,21 @@
+import logging
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedinv.recording.grid import LocalGrid
+
+
+@pytest.fixture(autouse=True)
+def flowers_log():
+    """Flower's log says what it says, whatever an engine that ran in this process before has silenced."""
+    log = logging.getLogger("flwr")
+    before = log.level
+    log.setLevel(logging.INFO)
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture
