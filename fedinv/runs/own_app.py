@@ -5,9 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +30,6 @@ from fedinv.task.schema import Schema
 
 INPUTS = {"record": "records", "affine of the record": "records, up to an affine map,", "features": "records' features"}
 """What verified claims are called, by what feeds the attacked layer."""
-
-
-STEPS: Mapping[str, Mapping[str, Any]] = {
-    "as one step": {"algorithm": "fedavg", "epochs": 1},  # new weights came back, whose difference is rounded
-    "as a gradient": {"algorithm": "fedsgd"},
-    "as several steps": {"algorithm": None},
-}
-"""Steps that an update is taken for, in turn until all records are read: how many were taken is not known."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +115,11 @@ def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict,
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
         exchange = Exchange(target.exchange.round, records=count, **named)
-        for one, taken in product(kinds, STEPS):
+        for one in kinds:
             if claim is not None and len(claim.records) >= count:
                 break
-            found = _verified(given, part, exchange, (one, taken))
-            notes += [f"{one}, {taken}: {note}" for note in found.notes]
+            found = _verified(given, part, exchange, one)
+            notes += [f"{one}: {note}" for note in found.notes]
             if len(found.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found, one
     labels = Counter() if claim is None or claim.labels is None else Counter(map(str, claim.labels.tolist()))
@@ -149,23 +139,23 @@ def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict,
     ), claim
 
 
-def _verified(given: Given, part: Part, exchange: Exchange, how: tuple[str, str]) -> Claim:
-    """What an attack claims and verifies; `how` is its kind, and for how many steps it takes the update, see STEPS.
+def _verified(given: Given, part: Part, exchange: Exchange, kind: str) -> Claim:
+    """What an attack claims and verifies, taking the update for one step of plain SGD of any length.
 
-    A claim of one step that explains the update is verified whole, others record by record.
+    A claim of all records is verified whole or not at all, by whether it explains the update, others record by record.
+    How many steps a client took is not known: an update of several is read as far as it looks like one of them.
     """
-    kind, taken = how
     knows = Knowledge(
-        model=part.model, loss="cross-entropy", lr=given.lr, momentum=0.0, weight_decay=0.0, **STEPS[taken]
+        model=part.model, loss="cross-entropy", algorithm="fedsgd", lr=given.lr, momentum=0.0, weight_decay=0.0
     )
-    knows = replace(knows, batch_size=exchange.records)
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
     limits = {"seconds": given.seconds, "fall_back": False}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
     claim = own_update.invert(Observation((0,), (exchange,)), knows, attack, 0, lambda _: None)
-    left = _unexplained(claim, exchange, knows) if knows.algorithm else None
-    good = torch.ones_like(claim.verified) if left is not None and left <= EXPLAINS else claim.verified
+    left, good = _unexplained(claim, exchange, knows), claim.verified
+    if left is not None and len(claim.records) >= exchange.records:
+        good = torch.full_like(good, left <= EXPLAINS)
     labels = None if claim.labels is None else claim.labels[good]
     return Claim(claim.records[good], claim.confidence[good], labels, left, claim.notes)
 
