@@ -6,7 +6,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedinv.errors import RequestError, RunError
@@ -54,6 +55,18 @@ class Workers:
     """Address, HOST:PORT, of a Ray cluster all of whose CPUs are used instead; None: this machine."""
 
 
+def _end_with_parent() -> None:
+    """End this process at once when the one that started it has ended, however it was killed: its lock is then gone."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_wait_for, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_for(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
 @contextmanager
 def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Cluster[Any]]":
     """A pool for `tasks` tasks of the study that `what` names; its processes are ended at once on Ctrl-C.
@@ -71,7 +84,7 @@ def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Clust
             yield work
         return
     processes = max(1, min(workers.jobs or os.cpu_count() or 1, tasks))
-    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as executor:
         try:
             yield Pool(executor)
         except BrokenProcessPool as error:
