@@ -4,13 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots.run_plots import BLUE, GRAY, png
+from fedinv.report.plots.run_plots import BLUE, GRAY, png, wrapped
 from fedinv.results.replication import Replication
+
+LETTERS = 44
+"""Letters of a line beside the plot: with more there is no room left for it."""
 
 
 def dots(found: Replication) -> bytes:
     """Plot, PNG, of each measure that is a share, percent, one dot a seed and a dash at the guess's mean."""
     rows = [one for one in found.measures if one.share]
+    texts = [f"{one.attack} ({one.variant}): {one.measure.replace('_', ' ')}" for one in rows]
+    names = [wrapped(text, LETTERS) for text in texts]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
 
     def fill(figure: Any) -> None:
         axes = figure.subplots()
@@ -20,10 +26,9 @@ def dots(found: Replication) -> bytes:
             apart = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
             axes.plot(values, i + apart, "o", color=BLUE, markersize=4, alpha=0.8)
             axes.plot([100 * one.guess.mean] * 2, [i - 0.3, i + 0.3], color=GRAY, linewidth=2)
-        names = [f"{one.attack} ({one.variant}): {one.measure.replace('_', ' ')}" for one in rows]
         axes.set_yticks(range(len(rows)), names, fontsize=8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(-3, 103)
         axes.set_xlabel("percent")
 
-    return png(1.0 + 0.32 * max(1, len(rows)), fill)
+    return png(1.0 + (0.18 + 0.16 * lines) * max(1, len(rows)), fill)
