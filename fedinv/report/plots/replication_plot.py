@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots.run_plots import BLUE, GRAY, png, wrapped
+from fedinv.report.plots.run_plots import BLUE, GRAY, in_lines, png
 from fedinv.results.replication import Replication
 
 LETTERS = 44
@@ -15,7 +15,7 @@ def dots(found: Replication) -> bytes:
     """Plot, PNG, of each measure that is a share, percent, one dot a seed and a dash at the guess's mean."""
     rows = [one for one in found.measures if one.share]
     texts = [f"{one.attack} ({one.variant}): {one.measure.replace('_', ' ')}" for one in rows]
-    names = [wrapped(text, LETTERS) for text in texts]
+    names = [in_lines(text, LETTERS) for text in texts]
     lines = max((name.count("\n") + 1 for name in names), default=1)
 
     def fill(figure: Any) -> None:

@@ -66,7 +66,7 @@ def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
     def fill(figure: Any) -> None:
         roc.fill(
             figure.subplots(),
-            [(wrapped(name, 40), one) for name, one in curves],
+            [(in_lines(name, 40), one) for name, one in curves],
             (BLUE, "#009E73", "#CC79A7"),
             VERMILION,
         )
@@ -84,7 +84,7 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
         ("Traced to the right person", [a.reidentified for a in attacks]),
     ]
     panels = [panel for panel in panels if any(rate and rate.count for rate in panel[1])]
-    wrapped = [wrapped(label, 22) for label in labels]
+    wrapped = [in_lines(label, 22) for label in labels]
     lines = sum(label.count("\n") + 1 for label in wrapped)
 
     def fill(figure: Any) -> None:
@@ -152,7 +152,7 @@ def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
 def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
     """Reliability diagrams, PNG: confidence against the share of claims recovered, by the attack's name."""
     rows = -(-len(calibrated) // reliability.ACROSS)
-    named = [(wrapped(label, 24), found) for label, found in calibrated]
+    named = [(in_lines(label, 24), found) for label, found in calibrated]
     lines = max(label.count("\n") + 2 for label, _ in named)
 
     def fill(figure: Any) -> None:
@@ -212,7 +212,7 @@ def png(height: float, fill: Any, width: float = WIDTH) -> bytes:
     return out.getvalue()
 
 
-def wrapped(text: str, width: int) -> str:
+def in_lines(text: str, width: int) -> str:
     """The text, cut after 80 letters, in lines of at most `width` letters."""
     return "\n".join(textwrap.wrap(_short(text, 80), width, break_on_hyphens=True))
 
