@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import AttackResult, Interval
 
 RESAMPLES = 2000
@@ -49,7 +50,8 @@ def of_maximum(attacks: Sequence[Counts], level: float = 0.95) -> Interval | Non
 
     A bootstrap over clusters, client by seed, in which all attacks are resampled together: the bounds are the observed
     maximum less and plus the quantile of the largest deviation over attacks, which holds for all of them at once (White
-    2000, section 2). As clusters are few, deviations are stretched as Student's t is against the normal.
+    2000, section 2). As clusters are few, deviations are stretched as Student's t is against the normal. Where all
+    clusters fare the same, which no resample can tell from certainty, each is one trial (Clopper and Pearson 1934).
     """
     bounds = []
     keyed = sorted(attacks, key=lambda one: sorted(one.by_cluster))
@@ -61,6 +63,11 @@ def of_maximum(attacks: Sequence[Counts], level: float = 0.95) -> Interval | Non
     largest = max(one.leakage for one in attacks)
     low = max(value - down for value, down, _ in bounds)
     high = max(value + up for value, _, up in bounds)
+    seen = clopper_pearson(trials := min(len(one.by_cluster) for one in attacks), trials, level)[0]
+    if low == largest > 0:
+        low = largest * seen
+    if high == largest and any(right[2] > right[1] for one in attacks for right in one.by_cluster.values()):
+        high = 1 - (1 - largest) * seen
     return min(low, largest), max(min(1.0, high), largest)
 
 

@@ -59,12 +59,12 @@ def _conclusion(found: Sequence[Row], limit: float, metric: str) -> str:
         )
     plain = next((row.worst for row in told if row.defenses == NONE), None)
     least = min(within, key=_leaked)
-    if least.worst is not None and plain is not None and least.worst.ci95[1] >= plain.ci95[0]:
+    if least.worst is not None and plain is not None and not _leaks_less(least.worst, plain):
         names = ", ".join(row.defenses for row in within)
         return f"{allowed}: nothing that keeps it ({names}) leaks measurably less than no defense at all." + _instead(
             told
         )
-    level = [row for row in within if least.worst is not None and _leaked(row) <= least.worst.ci95[1]]
+    level = [row for row in within if least.worst and row.worst and not _leaks_less(least.worst, row.worst)]
     best = min(level, key=lambda row: (not row.guaranteed, _lost(row)))
     assert best.worst is not None
     return f"{allowed}: {_taken(best, best.worst, limit)}." + (
@@ -140,6 +140,15 @@ def _leaked(row: Row) -> float:
     return math.inf if row.worst is None else row.worst.leakage
 
 
+def _leaks_less(one: Worst, other: Worst) -> bool:
+    """Whether one leaks measurably less: the 95 % interval of the difference lies above 0.
+
+    Its lower end is the difference less the two intervals' distances squared and added (Newcombe 1998, method 10).
+    """
+    apart = math.hypot(one.ci95[1] - one.leakage, other.leakage - other.ci95[0])
+    return other.leakage - one.leakage > apart
+
+
 def _lost(row: Row) -> float:
     """Loss of the metric; infinite where it cannot be measured, so that such a row is never preferred."""
     return math.inf if row.lost.value is None else row.lost.value
@@ -152,6 +161,6 @@ def _dominates(one: Row, other: Row) -> bool:
         return False
     no_more = one.worst.leakage <= other.worst.leakage and one.lost.value <= other.lost.value
     cheaper = one.lost.ci95 and other.lost.ci95 and one.lost.ci95[1] < other.lost.ci95[0]
-    less = one.worst.ci95[1] < other.worst.ci95[0] or bool(cheaper)
+    less = _leaks_less(one.worst, other.worst) or bool(cheaper)
     weaker = other.guaranteed and not one.guaranteed
     return no_more and less and not weaker

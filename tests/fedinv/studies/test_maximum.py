@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fedinv.results.intervals import clopper_pearson
 from fedinv.studies.maximum import Counts, of_maximum, widened
 
 FIELDS, GUESS = 100.0, 0.4
@@ -40,6 +41,16 @@ def test_attacks_on_other_clusters_are_resampled_apart_and_one_cluster_tells_not
     assert low <= total.leakage <= high
     assert of_maximum(drawn(rng, 0.1, 1, 2)) is None
     assert of_maximum([Counts({(0, 0): (4.0, 4.0, 4.0), (0, 1): (4.0, 4.0, 4.0)})]) == (0.0, 0.0)
+
+
+def test_clients_that_all_fare_the_same_are_trials_and_no_certainty():
+    def same(right, clusters=4):
+        return Counts({(0, c): (right, 40.0, 100.0) for c in range(clusters)})
+
+    none, all_ = of_maximum([same(40.0)]), of_maximum([same(100.0), same(40.0)])
+    assert none == pytest.approx(clopper_pearson(0, 4))
+    assert all_ == pytest.approx(clopper_pearson(4, 4))
+    assert of_maximum([same(100.0, 40)])[0] > 0.9
 
 
 def test_several_intervals_that_hold_together_are_wider():

@@ -3,7 +3,7 @@ from types import SimpleNamespace as Namespace
 import pytest
 
 from fedinv.report.comparison_page import epsilon
-from fedinv.results.comparison import Cost, DefenseLeak, Row
+from fedinv.results.comparison import Cost, DefenseLeak, Row, Worst
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import ClientRate, Rate
 from fedinv.studies import recommendation, seed_pooling
@@ -157,3 +157,23 @@ def test_records_rebuilt_of_several_seeds_are_counted_by_client():
     assert mixed.ci95[1] - mixed.ci95[0] < pooled.ci95[1] - pooled.ci95[0]
     summed = Namespace(recovered=Rate(value=0.5, count=10, ci95=(0.2, 0.8), prior=0.0), clients=[])
     assert seed_pooling._recovered([summed]).ci95 == pytest.approx(clopper_pearson(5, 10))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "less"),
+    [
+        ((0.0, 0.0, 0.6), (1.0, 0.4, 1.0), True),  # none of four clients, and all of them
+        ((0.0, 0.0, 0.6), (0.5, 0.2, 0.8), False),
+        ((0.0, 0.0, 0.1), (0.5, 0.3, 0.7), True),
+        ((0.5, 0.3, 0.7), (0.5, 0.3, 0.7), False),
+        ((0.6, 0.5, 0.7), (0.5, 0.4, 0.6), False),
+    ],
+)
+def test_less_leaks_where_the_interval_of_the_difference_lies_above_0(one, other, less):
+    found = [
+        Worst(
+            attack="exact", variant="static", leakage=leak, ci95=(low, high), verdict="leaks", attacks=[], client=None
+        )
+        for leak, low, high in (one, other)
+    ]
+    assert recommendation._leaks_less(*found) is less
