@@ -16,6 +16,7 @@ SCENARIOS = (
     "digits",
     "own-table",
     "own-table-regression",
+    "hospital-adam",
     "hospital-dp",
     "hospital-dp-large",
     "bank-dp",
