@@ -19,6 +19,7 @@ from fedinv.task.schema import Schema
 
 SCENARIO = """
 name = "pictures"
+secret = "00112233445566778899aabbccddeeff"
 data = { source = "digits", records = 60 }
 model = { kind = "convnet", channels = [6, 8], norm = "batch" }
 federation = { clients = 2, rounds = 2 }
