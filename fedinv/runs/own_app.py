@@ -28,8 +28,12 @@ from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.models import build
 from fedinv.task.schema import Schema
 
-INPUTS = {"record": "records", "affine of the record": "records, up to an affine map,", "features": "records' features"}
-"""What verified claims are called, by what feeds the attacked layer."""
+INPUTS = {
+    "record": ("record", "records"),
+    "affine of the record": ("record, up to an affine map,", "records, up to an affine map,"),
+    "features": ("record's features", "records' features"),
+}
+"""What one verified claim and several are called, by what feeds the attacked layer."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
     if not verdicts:
         return "Nothing was attacked, as the recording holds no update."
     if total:
-        what = INPUTS[open_[0].inputs]
+        what = INPUTS[open_[0].inputs][total > 1]
         said = (
             f"The server can read {total} {what} off {len(open_)} of {len(verdicts)} updates, and verify each of them"
         )
