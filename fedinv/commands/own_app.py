@@ -7,7 +7,6 @@ import typer
 
 from fedinv import api
 from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, print_json
-from fedinv.errors import RequestError
 
 if TYPE_CHECKING:
     from fedinv.results.app_verdict import AppVerdict
@@ -118,8 +117,6 @@ def _verdict(
 ) -> "AppVerdict":
     from fedinv.report.terminal import bars
 
-    if network is None:
-        raise RequestError("--network: is needed, name what makes the network, as app.task:Net")
     with bars(True) as steps:
         return api.attack_recording(
             recording, network, project=app, example=example, seconds=seconds, progress=steps("attacks")

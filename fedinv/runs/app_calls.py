@@ -54,12 +54,12 @@ def leak_map(
         why = f"; {skipped[0]}" if skipped else ""
         raise RequestError(f"{folder}: holds {len(targets)} updates to map, there is no number {update}{why}")
     given, target = _given(network, project, example), targets[update]
-    return maps.leak_map(given.network, target.exchange, target.client, given.example, target.claimed)
+    return maps.leak_map(maps.probe(given.network, target.exchange, given.example), target.client, target.claimed)
 
 
 def attack_recording(
     folder: str | Path,
-    network: "str | nn.Module",
+    network: "str | nn.Module | None" = None,
     *,
     project: str | Path | None = None,
     example: "str | Tensor | None" = None,

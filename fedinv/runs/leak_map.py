@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from fedinv import plugins
 from fedinv.attack import Attack, Exchange
 from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
-from fedinv.task.foreign.alignment import NAMED, align
+from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
 from fedinv.task.foreign.update import LayerUpdate, layer_update
 
@@ -19,31 +18,46 @@ CHANGES = 0.3
 """Norm, relative to what was sent, below which what came back is taken for a change and not for new weights."""
 
 
-def leak_map(
-    network: nn.Module,
-    exchange: Exchange,
-    client: int,
-    example: Tensor | None = None,
-    claimed: int | None = None,
-) -> LeakMap:
-    """The map of one update of a network, whatever its arrays are called.
+@dataclass(frozen=True)
+class Probed:
+    """A network at the weights that were sent, with its update, by the network's own names."""
 
-    `example` is a batch of the network's inputs, made up where there is none. `claimed` is the number of records that
-    the client reports, where it does. Raises RequestError where the arrays do not fit the network, or no example does.
+    network: nn.Module
+    round: int
+    """Round of the update."""
+    aligned: Aligned
+    """Which of the arrays on the wire is which of the network's tensors."""
+    sent: Mapping[str, Tensor]
+    """Weights and buffers that were sent."""
+    update: Mapping[str, Tensor]
+    """Changes of the tensors that came back."""
+    layers: tuple[Layer, ...]
+    """The network's layers as they behave at these weights."""
+
+
+def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None) -> Probed:
+    """Match one update to a network, whatever its arrays are called, and find out what its layers do.
+
+    `example` is a batch of the network's inputs, made up where there is none. The network is left as it was. Raises
+    RequestError where the arrays do not fit it, or no example does.
     """
     aligned = align(exchange.sent, network)
     sent, update = aligned.take(exchange.sent), aligned.take(exchange.received)
-    kept = {name: tensor for name, tensor in network.state_dict().items() if name not in sent}
-    with torch.no_grad():
-        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.load_state_dict({**kept, **sent})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict({**before, **sent})
     try:
-        probed = layers(network, made_up(network) if example is None else example)
+        found = layers(network, made_up(network) if example is None else example)
     finally:
         network.load_state_dict(before)
+    return Probed(network, exchange.round, aligned, sent, update, found)
+
+
+def leak_map(probed: Probed, client: int, claimed: int | None = None) -> LeakMap:
+    """The map of one update; `claimed` is the number of records that the client reports, where it does."""
+    network, aligned, update = probed.network, probed.aligned, probed.update
     attacks = plugins.loaded("attacks")
     owners = dict(network.named_modules())
-    measured = [layer_update(layer, sent, update) for layer in probed]
+    measured = [layer_update(layer, probed.sent, update) for layer in probed.layers]
     least = max((one.least for one in measured), default=0)
     measured = [replace(one, records=least or claimed or 0) for one in measured]
     found = [
@@ -59,7 +73,7 @@ def leak_map(
         notes.append(f"training depends on chance: {_few(random)}")
     return LeakMap(
         network=type(network).__name__,
-        round=exchange.round,
+        round=probed.round,
         client=client,
         claimed=claimed,
         records=least or None,

@@ -18,12 +18,11 @@ from fedinv.recording import folder as recordings
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.runs import own_update
-from fedinv.runs.leak_map import leak_map, update_of
+from fedinv.runs.leak_map import Probed, leak_map, probe, update_of
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
-from fedinv.task.foreign.alignment import align
-from fedinv.task.foreign.layers import MADE_UP, layers, made_up
+from fedinv.task.foreign.layers import MADE_UP
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.models import build
 from fedinv.task.schema import Schema
@@ -56,8 +55,6 @@ class Given:
     """The network, at any weights."""
     example: Tensor | None = None
     """A batch of its inputs; made up where there is none."""
-    lr: float | None = None
-    """Learning rate of a client's step; found where it is not given."""
     seconds: float = 30.0
     """Computing time that one attack on one update may take before it ends."""
 
@@ -88,9 +85,10 @@ def attacked(
     """The verdict on updates, and the verified claims by the update's place. Raises RequestError as `leak_map`."""
     verdicts, claims, unknown = list[UpdateVerdict](), dict[int, Claim](), dict[str, None]()
     for place, target in enumerate(found):
-        mapped = leak_map(given.network, target.exchange, target.client, given.example, target.claimed)
+        probed = probe(given.network, target.exchange, given.example)
+        mapped = leak_map(probed, target.client, target.claimed)
         unknown |= dict.fromkeys(f"{one.name or mapped.network} ({one.kind})" for one in mapped.layers if one.unknown)
-        verdict, claim = _read(given, target, mapped)
+        verdict, claim = _read(given, target, probed, mapped)
         verdicts.append(verdict)
         if claim is not None:
             claims[place] = claim
@@ -102,20 +100,17 @@ def attacked(
     ), claims
 
 
-def _read(given: Given, target: Target, mapped: LeakMap) -> tuple[UpdateVerdict, Claim | None]:
+def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tuple[UpdateVerdict, Claim | None]:
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
-    aligned = align(target.exchange.sent, given.network)
-    sent, update = aligned.take(target.exchange.sent), aligned.take(target.exchange.received)
-    probed = layers(given.network, made_up(given.network) if given.example is None else given.example)
-    part = last_part(probed, {name: tuple(tensor.shape) for name, tensor in sent.items()})
+    part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.sent.items()})
     claim, kind, notes = None, "", list[str]()
     if part is None:
         notes.append("the network does not end with linear layers on the wire that have biases")
     else:
-        named = dict(zip(("sent", "received"), part.rename(sent, update), strict=True))
+        named = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
         row = next(one for one in mapped.layers if one.name == part.layers[0].name)
-        kinds = sorted(set(row.applies) & set(_in_turn()), key=_in_turn().index)
+        kinds = [one for one in own_update.in_turn() if one in row.applies]
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
         exchange = Exchange(target.exchange.round, records=count, **named)
@@ -149,9 +144,7 @@ def _verified(given: Given, part: Part, exchange: Exchange, kind: str) -> Claim:
     A claim of all records is verified whole or not at all, by whether it explains the update, others record by record.
     How many steps a client took is not known: an update of several is read as far as it looks like one of them.
     """
-    knows = Knowledge(
-        model=part.model, loss="cross-entropy", algorithm="fedsgd", lr=given.lr, momentum=0.0, weight_decay=0.0
-    )
+    knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
     limits = {"seconds": given.seconds, "fall_back": False}
@@ -173,12 +166,6 @@ def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | 
     one, other = (torch.cat([t.flatten().double() for t in parts.values()]) for parts in (step, exchange.received))
     along = (one @ other) / one.square().sum().clamp_min(1e-30)
     return float((other - along.clamp_min(0) * one).norm() / other.norm().clamp_min(1e-30))
-
-
-def _in_turn() -> list[str]:
-    """Kinds of attacks that read records off one update of linear layers, in the order in which they are tried."""
-    places: Mapping[str, int | None] = {k: a.tried_in_turn for k, a in plugins.loaded("attacks").items()}
-    return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: places[kind] or 0)
 
 
 def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
@@ -204,20 +191,20 @@ def map_of_run(folder: Path, place: int) -> LeakMap:
     if not 0 <= place < len(seen):
         raise RequestError(f"{folder}: holds {len(seen)} observations, there is no number {place}")
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
-    example = schema.draw(max(2, MADE_UP), np.random.default_rng(0))
+    example = schema.draw(MADE_UP, np.random.default_rng(0))
     one = seen[place]
-    return leak_map(network, one.last, one.clients[0], example, one.last.records)
+    return leak_map(probe(network, one.last, example), one.clients[0], one.last.records)
 
 
 def write(folder: Path, verdict: AppVerdict, claims: Mapping[int, Claim]) -> None:
     """Write claims.npz, then verdict.json, each whole or not at all."""
     out = io.BytesIO()
-    np.savez(out, **numbers(claims))  # type: ignore[arg-type]
+    np.savez(out, **_arrays(claims))  # type: ignore[arg-type]
     files.write(folder / "claims.npz", out.getvalue())
     files.write(folder / "verdict.json", verdict.model_dump_json(indent=2) + "\n")
 
 
-def numbers(claims: Mapping[int, Claim]) -> dict[str, np.ndarray]:
+def _arrays(claims: Mapping[int, Claim]) -> dict[str, np.ndarray]:
     """Verified records (k, inputs) and labels (k,) as arrays by name, "update-3-records" and so on."""
     found: dict[str, np.ndarray] = {}
     for place, claim in claims.items():

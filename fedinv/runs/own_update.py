@@ -121,7 +121,7 @@ def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int,
         one = attack if isinstance(attack, Attack) else parse_attack(plugin("attacks", attack))
         return _claim(one, seen, knows, seed, progress)
     found: list[tuple[str, Claim]] = []
-    kinds = _in_turn()
+    kinds = in_turn()
     for position, kind in enumerate(kinds):
         one = parse_attack({"kind": kind}).beside(kinds)
         found.append((kind, _claim(one, seen, knows, seed, _part(progress, position, len(kinds)))))
@@ -133,7 +133,7 @@ def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int,
     return replace(best, notes=(f"found by {chosen}", *best.notes, *others))
 
 
-def _in_turn() -> list[str]:
+def in_turn() -> list[str]:
     """The kinds of the attacks that "auto" tries, in their order. Imports every attack."""
     places = {kind: attack.tried_in_turn for kind, attack in plugins.loaded("attacks").items()}
     return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: (places[kind], kind))
@@ -150,7 +150,7 @@ def _explains(claim: Claim, records: int) -> bool:
 def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progress: Progress) -> Claim:
     if attack.asks != "records" or attack.sees != "update":
         raise RequestError(
-            f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(_in_turn())}"
+            f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(in_turn())}"
         )
     check_reach(type(attack))
     try:

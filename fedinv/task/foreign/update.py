@@ -34,8 +34,6 @@ class LayerUpdate:
     """Largest rank that it could have; a rank as large bounds nothing."""
     alike: float
     """Mean of the sizes of its entries that changed over their root mean square; 0 where none changed."""
-    silent: float
-    """Share of its output units of which nothing changed."""
     records: int = 0
     """Number of records taken to be behind the update, by the ranks of all layers, or as the client reports, who is not
     to be trusted, as some count batches; 0 where nothing is known."""
@@ -86,7 +84,7 @@ def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, 
     """Measure the update of a layer by the weights that were sent and their changes, by the network's own names."""
     weight = layer.weight
     if weight is None or weight not in update or weight not in sent or not update[weight].is_floating_point():
-        return LayerUpdate(layer, (), False, 0, 0, 0.0, 0.0)
+        return LayerUpdate(layer, (), False, 0, 0, 0.0)
     matrix, base = _matrix(update[weight]), _matrix(sent[weight])
     biased = layer.bias is not None and layer.bias in update and len(update[layer.bias]) == len(matrix)
     if biased and layer.bias is not None:
@@ -104,7 +102,6 @@ def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, 
         rank=int((values > ABOVE * std * edge).sum()),
         most=min(int(moving.any(1).sum()), int(moving.any(0).sum())),
         alike=float(changed.mean() / changed.square().mean().sqrt()) if len(changed) else 0.0,
-        silent=float((~moving.any(1)).double().mean()),
     )
 
 
