@@ -99,17 +99,18 @@ def gate(
 
     found = _verdict(recording, network, app, example, seconds)
     refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit))]
+    passed = bool(found.updates) and not refused
     if junit is not None:
         files.write(junit, document(found, refused))
     if as_json:
-        print_json({**found.model_dump(mode="json"), "limit": limit, "passed": not refused})
+        print_json({**found.model_dump(mode="json"), "limit": limit, "passed": passed})
     else:
         for one, reason in refused:
             typer.echo(f"FAIL round {one.round}, client {one.client}: {reason}")
-        passed, total = len(found.updates) - len(refused), len(found.updates)
-        typer.echo(f"{'FAIL' if refused or not total else 'pass'}: {passed} of {total} updates may leave")
+        total = len(found.updates)
+        typer.echo(f"{'pass' if passed else 'FAIL'}: {total - len(refused)} of {total} updates may leave")
         typer.echo(found.headline)
-    raise SystemExit(1 if refused or not found.updates else 0)
+    raise SystemExit(0 if passed else 1)
 
 
 def _verdict(

@@ -158,6 +158,17 @@ def test_an_update_that_is_not_finite_is_left_out_by_name(project):
     assert found.headline == "Nothing was attacked, as the recording holds no update."
 
 
+def test_a_recording_without_an_update_passes_no_gate(project):
+    recorded(project, sgd)
+    with np.load(project / "sent.npz") as sent:
+        np.savez(project / "back.npz", **{**sent, "out.bias": np.full(1, np.nan, np.float32)})
+    fedinv.import_files(project / "sent.npz", [project / "back.npz"], out=project / "nan")
+    command = ["gate", str(project / "nan"), "--network", "ownapp.task:Net", "--app", str(project)]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["passed"]) == (1, False)
+    assert "FAIL: 0 of 0 updates may leave" in CliRunner().invoke(app, command).stdout
+
+
 @pytest.mark.parametrize(("make", "code", "said"), [(sgd, 1, "16 of 16 records can be read off it"), (adam, 0, "pass")])
 def test_the_gate_fails_above_its_limit_and_says_so_to_pipelines(project, make, code, said):
     folder, _, _ = recorded(project, make)
