@@ -11,6 +11,7 @@ NAMES = (
     "recording",
     "engines",
     "foreign",
+    "probing",
     "exact",
     "verified",
     "adult",
