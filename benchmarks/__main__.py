@@ -12,6 +12,7 @@ NAMES = (
     "engines",
     "foreign",
     "gate",
+    "probing",
     "exact",
     "verified",
     "adult",
