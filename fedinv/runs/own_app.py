@@ -62,7 +62,11 @@ class Given:
     example: Tensor | None = None
     """A batch of its inputs; made up where there is none."""
     seconds: float = 30.0
-    """Computing time that one attack on one update may take before it ends."""
+    """Computing time that the attacks on one update may take together; each ends when its share is used up."""
+    limit: float | None = None
+    """Share of an update's records, 0 to 1, above which the attacks on it end; None where they read all they can."""
+    schema: Schema | None = None
+    """What every record must fit, in the columns of the network's inputs; None where it is withheld."""
     training: Training = UNKNOWN
     """How clients train, as far as it is known."""
 
@@ -159,21 +163,27 @@ def _read(
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
-    claim, kind, notes = None, "", list[str]()
+    claim, kind, notes, cut_short = None, "", list[str](), False
     if how is not None and not how.steps.linear:
         notes.append(UNREAD.format(how.steps.kind))
     if part is None:
         notes.append("the network does not end with linear layers on the wire that have biases")
     else:
-        attacked = _attacked(given, how, target, probed, part, mapped.records or target.claimed or 1)
+        count = mapped.records or target.claimed or 1
+        attacked = _attacked(given, how, target, probed, part, count)
         row = next(one for one in mapped.layers if one.name == part.layers[0].name)
+        kinds = [one for one in row.applies if one in own_update.in_turn()]
+        clock = roles.load("server", "inversion.clock")
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
-        for one in (kind for kind in own_update.in_turn() if kind in row.applies):
-            found, whole = _verified(given, attacked, one)
+        wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
+        for one in kinds:
+            with clock.limited(given.seconds / len(kinds)):
+                found, whole = _verified(given, attacked, one, wanted)
+                cut_short |= clock.over()
             notes += [f"{one}: {note}" for note in found.notes]
             if len(found.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found, one
-            if whole or (claim is not None and len(claim.records) >= attacked.exchange.records):
+            if whole or (claim is not None and len(claim.records) >= wanted):
                 break
     return UpdateVerdict(
         round=target.exchange.round,
@@ -186,6 +196,7 @@ def _read(
         verified=0 if claim is None else len(claim.records),
         labels=_labels(claim),
         mismatch=None if claim is None else claim.mismatch,
+        cut_short=cut_short,
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
@@ -210,7 +221,7 @@ def _attacked(
     return _Attacked(part, exchange, how, entry(given.network, given.batch, layer, names), seen)
 
 
-def _verified(given: Given, attacked: _Attacked, kind: str) -> tuple[Claim, bool]:
+def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tuple[Claim, bool]:
     """What an attack claims and is verified, and whether that is a whole batch.
 
     Claims are trained on again as the app would; of a claim that is not verified so, records count that pass the
@@ -219,10 +230,11 @@ def _verified(given: Given, attacked: _Attacked, kind: str) -> tuple[Claim, bool
     """
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
-    limits = {"seconds": given.seconds, "fall_back": False}
+    enough = wanted if wanted < attacked.exchange.records else None
+    limits = {"seconds": given.seconds, "fall_back": False, "enough": enough}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
     best = Claim(torch.zeros(0, 1), torch.zeros(0))
-    for knows in _knowledge(attacked):
+    for knows in _knowledge(given, attacked):
         claim = own_update.invert(Observation((0,), (attacked.exchange,)), knows, attack, 0, lambda _: None)
         notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
         again = None
@@ -235,15 +247,19 @@ def _verified(given: Given, attacked: _Attacked, kind: str) -> tuple[Claim, bool
             return Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes), whole
         kept = _by_record(claim, again, attacked, knows)
         best = replace(kept if len(kept.records) > len(best.records) else best, notes=notes)
+        if len(best.records) >= wanted:
+            break
     return best, False
 
 
-def _knowledge(attacked: _Attacked) -> list[Knowledge]:
+def _knowledge(given: Given, attacked: _Attacked) -> list[Knowledge]:
     """What attacks know: the network and the training, and then not the network, where they might misjudge by it."""
     how, records = attacked.how, attacked.exchange.records
     knows = Knowledge(
         model=attacked.part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0
     )
+    if attacked.part.fed == "record":
+        knows = replace(knows, schema=given.schema)
     if how is not None and not how.any_length and not how.single(records):
         knows = replace(
             knows,
@@ -271,7 +287,9 @@ def _by_record(claim: Claim, again: Repeated | None, attacked: _Attacked, knows:
         labels = None if again.labels is None else again.labels[torch.cdist(claim.records, again.records).argmin(1)]
     else:
         # of a part of a batch only checks against the network tell, which an attack without it does not make
-        unchecked = whole or knows.model is None or claim.checked is None
+        # the steps of a training of which nothing is said may be others than the one that was repeated
+        refuted = whole and not (attacked.how is not None and attacked.how.any_length and again.mismatch <= EXPLAINS)
+        unchecked = refuted or knows.model is None or claim.checked is None
         good = torch.zeros_like(good) if unchecked or claim.checked is None else claim.checked
         if attacked.how is not None and attacked.how.loss is not None and not attacked.how.like_chances:
             labels = None
