@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from fedinv.results.leak_map import LeakMap
     from fedinv.runs.gate import Answer
     from fedinv.runs.own_app import Given
-    from fedinv.task.foreign.losses import Objective
-    from fedinv.task.foreign.optimizer import MakeOptimizer
+    from fedinv.task.foreign.training.losses import Objective
+    from fedinv.task.foreign.training.optimizer import MakeOptimizer
     from fedinv.task.schema import Schema
 
 Options = Mapping[str, Any]
@@ -178,7 +178,7 @@ def _given(
     from fedinv.errors import RequestError
     from fedinv.runs.own_app import Given
     from fedinv.task.foreign import factory
-    from fedinv.task.foreign.training import read_training
+    from fedinv.task.foreign.training.training import read_training
 
     where = None if project is None else Path(project)
     if network is None:

@@ -12,7 +12,7 @@ from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
-from fedinv.task.foreign.training import Repeatable
+from fedinv.task.foreign.training.training import Repeatable
 from fedinv.task.foreign.update import LayerUpdate, layer_update
 
 CHANGES = 0.3

@@ -24,11 +24,11 @@ from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.foreign.alignment import align
-from fedinv.task.foreign.entry import Entry, entry
 from fedinv.task.foreign.layers import MADE_UP, made_up
 from fedinv.task.foreign.part import Part, last_part
-from fedinv.task.foreign.training import UNKNOWN, Repeatable, Training, fit
-from fedinv.task.foreign.verification import Observed, Repeated, repeated
+from fedinv.task.foreign.training.entry import Entry, entry
+from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training, fit
+from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
 from fedinv.task.models import build
 from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema

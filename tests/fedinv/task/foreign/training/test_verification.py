@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fedinv.task.foreign.entry import entry
-from fedinv.task.foreign.training import fit, read_training
-from fedinv.task.foreign.verification import BOUND, Observed, repeated
+from fedinv.task.foreign.training.entry import entry
+from fedinv.task.foreign.training.training import fit, read_training
+from fedinv.task.foreign.training.verification import BOUND, Observed, repeated
 
 
 def net(outputs=3):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from fedinv.task.foreign.entry import Entry
-from fedinv.task.foreign.losses import shaped
-from fedinv.task.foreign.training import Repeatable, quietly
+from fedinv.task.foreign.training.entry import Entry
+from fedinv.task.foreign.training.losses import shaped
+from fedinv.task.foreign.training.training import Repeatable, quietly
 
 ENTRIES = 20_000
 """Entries of the update that are fitted at most; training again is held against all of them."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fedinv.errors import RequestError, nearest, plain
-from fedinv.task.foreign.losses import AppLoss, Form, Objective, fitting_form, loss_form, read_loss, usual_loss
-from fedinv.task.foreign.optimizer import MakeOptimizer, Steps, read_optimizer, steps_of, watching
-from fedinv.task.foreign.spec import table
-from fedinv.task.foreign.train_function import OWN, PASSES, AppTrain, Order, read_train
+from fedinv.task.foreign.training.losses import AppLoss, Form, Objective, fitting_form, loss_form, read_loss, usual_loss
+from fedinv.task.foreign.training.optimizer import MakeOptimizer, Steps, read_optimizer, steps_of, watching
+from fedinv.task.foreign.training.spec import table
+from fedinv.task.foreign.training.train_function import OWN, PASSES, AppTrain, Order, read_train
 
 PLAIN = ("epochs", *OWN)
 """Keys of a training that is not the app's own."""

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedinv.errors import RequestError
-from fedinv.task.foreign.training import fit, read_training
+from fedinv.task.foreign.training.training import fit, read_training
 
 CODE = """
 import torch

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fedinv.errors import RequestError, nearest, plain
 from fedinv.task.foreign.factory import load_object
-from fedinv.task.foreign.spec import table
+from fedinv.task.foreign.training.spec import table
 
 Form = Literal["classes", "one-hot", "column", "flat"]
 """How targets are handed over: int64 (n,), float (n, classes), float (n, 1) or float (n,)."""

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedinv.task.foreign.entry import Entry, change
-from fedinv.task.foreign.gradients import chosen_entries, descents, explained, fitted_weights
-from fedinv.task.foreign.losses import shaped
-from fedinv.task.foreign.train_function import Order
-from fedinv.task.foreign.training import Repeatable, quietly
+from fedinv.task.foreign.training.entry import Entry, change
+from fedinv.task.foreign.training.gradients import chosen_entries, descents, explained, fitted_weights
+from fedinv.task.foreign.training.losses import shaped
+from fedinv.task.foreign.training.train_function import Order
+from fedinv.task.foreign.training.training import Repeatable, quietly
 
 BOUND = 0.01
 """Largest mismatch, relative to the update, of claims that count as verified once the app's training is repeated.

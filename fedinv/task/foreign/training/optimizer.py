@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fedinv.errors import RequestError, nearest, plain
 from fedinv.task.foreign.factory import load_object
-from fedinv.task.foreign.spec import table
+from fedinv.task.foreign.training.spec import table
 
 MakeOptimizer = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 """Makes the optimizer of some parameters, anew for each training."""
