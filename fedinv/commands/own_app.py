@@ -66,10 +66,26 @@ def read(
     app: Project = None,
     example: Example = None,
     seconds: Seconds = 30.0,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The true records, .csv or .npz, or app.task:mine: which claims were right.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the claims, the verdict and a page, report.html.",
+            rich_help_panel=OUTPUT,
+            show_default="the recording's, without a page",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read what a server could off each recorded update, and keep what verifies itself without the truth."""
-    found = _verdict(recording, network, app, example, seconds)
+    found = _verdict(recording, network, app, example, seconds, truth, out)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -114,11 +130,24 @@ def gate(
 
 
 def _verdict(
-    recording: str, network: str | None, app: Path | None, example: str | None, seconds: float
+    recording: str,
+    network: str | None,
+    app: Path | None,
+    example: str | None,
+    seconds: float,
+    truth: str | None = None,
+    out: Path | None = None,
 ) -> "AppVerdict":
     from fedinv.report.terminal import bars
 
     with bars(True) as steps:
         return api.attack_recording(
-            recording, network, project=app, example=example, seconds=seconds, progress=steps("attacks")
+            recording,
+            network,
+            project=app,
+            example=example,
+            seconds=seconds,
+            progress=steps("attacks"),
+            truth=truth,
+            out=out,
         )

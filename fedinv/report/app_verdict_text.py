@@ -8,7 +8,10 @@ from rich.console import Console
 from fedinv.errors import plain
 from fedinv.report.terminal import printable, table
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
+from fedinv.results.judged import Judged
+from fedinv.results.wording import hits, percent
 
+TRUTH = ("round", "client", "judged", "claims right", "verified right", "labels", "records right", "fields right")
 HEADS = ("round", "client", "reports", "at least", "layer", "inputs", "attack", "verified", "s")
 
 
@@ -19,6 +22,11 @@ def show_verdict(found: AppVerdict) -> None:
     console.print(f"\n{found.headline}\n", style="bold", highlight=False, markup=False)
     if found.updates:
         console.print(table(HEADS, [_row(one) for one in found.updates], console.width))
+    if found.judged:
+        console.print("\nAgainst the truth:", highlight=False, markup=False)
+        console.print(table(TRUTH, [judged_row(one) for one in found.judged], console.width))
+    for note in dict.fromkeys(note for one in found.judged for note in one.notes):
+        console.print(f"note: {note}", highlight=False, markup=False)
     told = dict.fromkeys(note for one in found.updates if not one.verified for note in one.notes)
     for note in list(told)[:10]:
         console.print(f"nothing: {note}", highlight=False, markup=False)
@@ -31,6 +39,17 @@ def _row(one: UpdateVerdict) -> tuple[str, ...]:
     labels = f" ({', '.join(f'{count} of {label}' for label, count in one.labels.items())})" if one.labels else ""
     told = (one.layer or "-", one.inputs or "-", one.attack or "-", f"{one.verified}{labels}", f"{one.seconds:.1f}")
     return (str(one.round), str(one.client), reports, least, *told)
+
+
+def judged_row(one: Judged) -> tuple[str, ...]:
+    """One update's row of TRUTH."""
+    shares = [
+        "-" if rate is None else f"{hits(rate)} of {rate.count} (guess {percent(rate.prior)})"
+        for rate in (one.recovered, one.fields)
+    ]
+    labels = "-" if one.labels_right is None else f"{one.labels_right} of {one.right}"
+    counts = (f"{one.right} of {one.claimed}", f"{one.verified_right} of {one.verified}", labels)
+    return (str(one.round), str(one.client), one.inputs or "-", *counts, *shares)
 
 
 def junit(found: AppVerdict, failures: Sequence[tuple[UpdateVerdict, str]]) -> str:

@@ -69,12 +69,18 @@ def attack_recording(
     example: "str | Tensor | None" = None,
     seconds: float = 30.0,
     progress: Callable[[float], None] = lambda share: None,
+    truth: "str | Path | Tensor | None" = None,
+    out: str | Path | None = None,
 ) -> "AppVerdict":
     """Read what a server could read off the recorded updates of an app, and keep what verifies itself.
 
     Arguments are those of `leak_map`; `seconds` bounds the rounds of each attack on each update. Claims are verified
     without the truth: trained on again they explain the update, or they pass checks that wrong records fail; others are
-    not kept. Records go to FOLDER/claims.npz, the verdict to FOLDER/verdict.json.
+    not kept. Records go to claims.npz, the verdict to verdict.json, in `out`, by default in the recording's folder;
+    with `out` there is a page of all of it too, report.html.
+
+    `truth` are the records that were trained on, as the `records` of `probe`, with the label last; of several updates
+    it names the one of each record. The verdict then also says which claims were right, beside a guess (`judged`).
 
     Raises RequestError as `leak_map` does.
 
@@ -85,13 +91,18 @@ def attack_recording(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs import own_app
+    from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
 
     place = paths.given(folder)
     recording = recordings.read(place)
     given = _given(network, project, example, seconds)
-    verdict, claims = own_app.attacked(given, *own_app.targets(recording), progress)
-    own_app.write(place, verdict, claims)
+    targets, skipped = own_app.targets(recording)
+    known = None if truth is None else truths.read(truth, given, len(targets), project)
+    verdict, claims = own_app.attacked(given, targets, skipped, progress)
+    if known is not None:
+        verdict = truths.held_against(verdict, given, targets, known, claims)
+    own_app.write(place if out is None else paths.folder(out), verdict, claims)
     return verdict
 
 
