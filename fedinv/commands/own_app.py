@@ -48,10 +48,17 @@ def map_(
     app: Project = None,
     example: Example = None,
     update: Annotated[int, typer.Option(min=0, help="The update, in the order recorded.")] = 0,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page there.", rich_help_panel=OUTPUT, show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Map what an update tells, layer by layer: what feeds it, its rank, which attack applies and why others do not."""
     found = api.leak_map(run, network, project=app, example=example, update=update)
+    if html is not None:
+        from fedinv.report import app_page
+
+        app_page.write(html, app_page.Found(mapped=found))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return

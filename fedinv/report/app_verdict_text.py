@@ -9,6 +9,7 @@ from fedinv.errors import plain
 from fedinv.report.terminal import printable, table
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.judged import Judged
+from fedinv.results.run import Rate
 from fedinv.results.wording import hits, percent
 
 TRUTH = ("round", "client", "judged", "claims right", "verified right", "labels", "records right", "fields right")
@@ -43,13 +44,21 @@ def _row(one: UpdateVerdict) -> tuple[str, ...]:
 
 def judged_row(one: Judged) -> tuple[str, ...]:
     """One update's row of TRUTH."""
-    shares = [
-        "-" if rate is None else f"{hits(rate)} of {rate.count} (guess {percent(rate.prior)})"
-        for rate in (one.recovered, one.fields)
-    ]
     labels = "-" if one.labels_right is None else f"{one.labels_right} of {one.right}"
     counts = (f"{one.right} of {one.claimed}", f"{one.verified_right} of {one.verified}", labels)
-    return (str(one.round), str(one.client), one.inputs or "-", *counts, *shares)
+    return (str(one.round), str(one.client), one.inputs or "-", *counts, *judged_shares(one))
+
+
+def judged_shares(one: Judged) -> list[str]:
+    """Right records and fields as "7 of 8 (95 % CI 47.3-99.7, guess 0.0 %)"; a dash where nothing was judged."""
+    return ["-" if rate is None else _rate(rate) for rate in (one.recovered, one.fields)]
+
+
+def _rate(rate: Rate) -> str:
+    if rate.ci95 is None:
+        return percent(None)
+    low, high = (100 * end for end in rate.ci95)
+    return f"{hits(rate)} of {rate.count} (95 % CI {low:.1f}-{high:.1f}, guess {percent(rate.prior)})"
 
 
 def junit(found: AppVerdict, failures: Sequence[tuple[UpdateVerdict, str]]) -> str:

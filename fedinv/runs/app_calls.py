@@ -91,6 +91,7 @@ def attack_recording(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs import own_app
+    from fedinv.runs.own_records import pages
     from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
 
@@ -103,6 +104,9 @@ def attack_recording(
     if known is not None:
         verdict = truths.held_against(verdict, given, targets, known, claims)
     own_app.write(place if out is None else paths.folder(out), verdict, claims)
+    if out is not None:
+        mapped = pages.first_map(given.network, targets, given.example)
+        pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
     return verdict
 
 

@@ -71,8 +71,7 @@ def read(source: Any, given: Given, updates: int, project: str | Path | None) ->
 
     Raises RequestError for what cannot be used, and where it is not said which update a record is behind.
     """
-    example = made_up(given.network) if given.example is None else given.example
-    layout = Layout(tuple(example.shape[1:]), example.dtype)
+    layout = layout_of(given)
     found = _of_texts(source, layout) or Truth(
         given_files.read(source, layout, "--truth", None if project is None else Path(project)), None
     )
@@ -85,6 +84,12 @@ def read(source: Any, given: Given, updates: int, project: str | Path | None) ->
     if where is not None and (int(where.min()) < 0 or int(where.max()) >= updates):
         raise RequestError(f"--truth: 'update' counts from 0 to {updates - 1}, as there are {updates} updates")
     return found
+
+
+def layout_of(given: Given) -> Layout:
+    """The form in which a network takes its records. Raises RequestError where no made-up ones fit it."""
+    example = made_up(given.network) if given.example is None else given.example
+    return Layout(tuple(example.shape[1:]), example.dtype)
 
 
 def held_against(

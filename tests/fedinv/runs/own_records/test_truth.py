@@ -12,7 +12,7 @@ import fedinv
 from fedinv.cli import app
 from fedinv.errors import RequestError
 
-from .conftest import RECORDS, step, write
+from .conftest import step, write
 
 SECRET = "4711"
 
@@ -62,17 +62,12 @@ def test_claims_of_other_records_are_wrong(table):
 
 
 def test_features_are_judged_where_only_these_are_read(recorded, tmp_path):
-    np.savez(tmp_path / "t.npz", records=recorded.x.numpy(), labels=recorded.y.numpy())
     sent = {name: tensor.clone() for name, tensor in recorded.network.state_dict().items()}
     folder = write(tmp_path, "few", sent, [step(recorded.network, recorded.x[:4], recorded.y[:4])])
     (one,) = fedinv.attack_recording(folder, recorded.network, truth=recorded.x[:4]).judged
     assert (one.inputs, one.records) == ("features", 4)
     assert one.right == one.recovered.value * 4 > 0
     assert "judged are the features that enter the layer" in one.notes
-    (one,) = fedinv.attack_recording(
-        recorded.folder, recorded.network, truth=tmp_path / "t.npz", out=tmp_path, seconds=1
-    ).judged
-    assert one.records == RECORDS
 
 
 def test_what_did_not_verify_itself_is_judged_too(table, tmp_path):
@@ -125,7 +120,7 @@ def test_a_table_with_texts_is_encoded_as_a_scenario_s(tmp_path):
 def test_the_command_prints_both_verdicts(recorded, tmp_path):
     np.savez(tmp_path / "t.npz", records=recorded.x.numpy(), labels=recorded.y.numpy())
     command = ["read", str(recorded.folder), "--network", "someones.task:Net", "--app", str(recorded.project)]
-    command += ["--seconds", "1", "--out", str(tmp_path), "--truth"]
+    command += ["--seconds", "0.2", "--out", str(tmp_path), "--truth"]
     done = CliRunner().invoke(app, [*command, str(tmp_path / "t.npz")], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     assert "Against the truth:" in done.stdout
