@@ -19,7 +19,7 @@ from fedinv.attack import Claim, Exchange, Knowledge, Observation
 from fedinv.data import table_files
 from fedinv.data.cells.notation import plain_numbers
 from fedinv.data.population import Population
-from fedinv.data.sources.csv import Csv
+from fedinv.data.sources.csv import labeled_table
 from fedinv.data.table import Table
 from fedinv.errors import RequestError
 from fedinv.judge.guess import CONSTANT, Guess, Guesses
@@ -285,7 +285,7 @@ def _of_texts(source: Any, layout: Layout) -> Truth | None:
     if len(names) < 2 or all(plain_numbers(texts[name]) is not None for name in names[:-1]):
         return None
     try:
-        table = Csv(source="csv", path=path, label=names[-1], delimiter=mark, task="classification").load(0)
+        table = labeled_table(path, names[-1], mark)
     except RequestError as error:
         raise RequestError(f"--truth: {error}; or give the network's inputs as numbers") from None
     if table.schema.width != layout.width:
