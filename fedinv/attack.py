@@ -225,7 +225,7 @@ class Reading:
     says: str
     """Data that the attack would read, or the reason why it does not apply."""
     likely: bool = True
-    """Whether it mostly succeeds where it applies; others are tried before one that does not."""
+    """Whether the attack mostly succeeds where it applies; others are tried before one that does not."""
 
 
 def nothing(reason: str, width: int = 1) -> Claim:

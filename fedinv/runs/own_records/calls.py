@@ -50,6 +50,7 @@ def probe(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs.app_calls import _given
+    from fedinv.runs.own_app import Given
     from fedinv.runs.own_records import pages, updates
     from fedinv.runs.own_records import probe as probing
     from fedinv.storage import paths
@@ -64,5 +65,6 @@ def probe(
     found, scores = probing.probe_all(opened, chosen, asked, notes, progress)
     probing.write(place if out is None else paths.folder(out), found, scores)
     if out is not None:
-        pages.of_probe(paths.folder(out), found, pages.first_map(opened.network, opened.targets, opened.example))
+        known = Given(opened.network, opened.example)
+        pages.of_probe(paths.folder(out), found, pages.first_map(known, opened.targets))
     return found

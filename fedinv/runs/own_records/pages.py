@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
-from torch import Tensor, nn
 
 from fedinv.attack import Claim
 from fedinv.errors import RunError
@@ -15,7 +14,7 @@ from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
 from fedinv.runs.leak_map import leak_map, probe
-from fedinv.runs.own_app import Target
+from fedinv.runs.own_app import Given, Target, how_trained, without_decay
 from fedinv.storage import files
 
 PAGE = "report.html"
@@ -41,12 +40,13 @@ def of_probe(folder: Path, found: ProbeVerdict, mapped: LeakMap | None) -> None:
     app_page.write(folder / PAGE, app_page.Found(other, mapped, found))
 
 
-def first_map(network: nn.Module, targets: Sequence[Target], example: Tensor | None) -> LeakMap | None:
+def first_map(given: Given, targets: Sequence[Target]) -> LeakMap | None:
     """The leak map of the first update; None where there is none."""
     if not targets:
         return None
-    first = targets[0]
-    return leak_map(probe(network, first.exchange, example), first.client, first.claimed)
+    first, how = targets[0], how_trained(given)
+    pulled = without_decay(first.exchange, given.network, how)
+    return leak_map(probe(given.network, pulled, given.example), first.client, first.claimed, how)
 
 
 def _beside(path: Path, model: type[Verdict], network: str) -> Verdict | None:

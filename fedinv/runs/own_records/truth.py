@@ -28,7 +28,7 @@ from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
 from fedinv.runs.leak_map import Probed, leak_map, probe
-from fedinv.runs.own_app import Given, Target
+from fedinv.runs.own_app import Given, Target, how_trained, without_decay
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records
@@ -113,8 +113,9 @@ def held_against(
 def _judged(
     given: Given, target: Target, truth: Truth, records: Records, verified: Claim | None, place: int, kind: str
 ) -> Judged:
-    probed = probe(given.network, target.exchange, given.example)
-    part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.sent.items()})
+    pulled = without_decay(target.exchange, given.network, how_trained(given))
+    probed = probe(given.network, pulled, given.example)
+    part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     sure = 0 if verified is None else len(verified.records)
     empty = Judged(
         update=place,
