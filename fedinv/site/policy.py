@@ -178,7 +178,14 @@ class GateRules(Table):
     limit: float = Field(default=0.0, ge=0, le=1)
     """Largest share of an update's records that may be read off it."""
     seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    """Seconds that an attack on one update may take."""
+    """Seconds of computing that the attacks on one update may take together."""
+    knows: Factory | None = None
+    """The site's own records as the network's inputs (n, d), as "app.task:records": the attacks then know which inputs
+    are categories and the range of numbers, as a server may. Without it they do not."""
+    unknown: Literal["refuse", "send"] = "refuse"
+    """What is done with an update of a network that no attack applies to, so that nothing is known of it."""
+    unfinished: Literal["refuse", "send"] = "send"
+    """What is done with an update of which too little was read when the time was over."""
     records: int | None = Field(default=None, ge=1)
     """Records behind an update, where the number that the app reports is not to be believed."""
 

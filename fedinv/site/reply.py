@@ -175,7 +175,7 @@ def _attacked(policy: Policy, down: Arrays, leaving: Arrays, values: Mapping[str
     if isinstance(found, str):
         raise Refused("the update could not be attacked", plain(found))
     if not found <= rules.limit:
-        share = f"{100 * found:.1f} % can be read, gate.limit is {100 * rules.limit:g} %"
+        share = f"at least {100 * found:.1f} % can be read, gate.limit is {100 * rules.limit:g} %"
         raise Refused("more of its records can be read off the update than this site allows", share)
     return found
 

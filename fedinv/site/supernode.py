@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from fedinv.site import events, flower, policy
 from fedinv.site.leak import Network, leak_of
 from fedinv.site.reply import Arrays, Read, vetted
 from fedinv.storage import paths
+from fedinv.task.foreign.encoded import schema_of_inputs
 from fedinv.task.foreign.factory import load_example, load_network
 
 LOG = logging.getLogger("flwr")
@@ -44,11 +46,10 @@ class Site:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the SuperNode until it is ended; 2 for a request that is wrong, which is said in one line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    own, others = parser.parse_known_args(given)
+    own, others = parser().parse_known_args(given)
     try:
         if own.help:
-            print(parser.format_help())  # noqa: T201 - this is a command
+            print(parser().format_help())  # noqa: T201 - this is a command
             flower.check()
             flower.start(["--help"])
             return 0
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise RequestError("--policy: is missing, name the site's policy: --policy site.toml")
         flower.check()
         found = site(Path(own.policy))
-        for line in summary(found):
-            print(line, flush=True)  # noqa: T201
+        for line in (*summary(found), *_warnings(others)):
+            print(f"fedinv-supernode: {line}", flush=True)  # noqa: T201
         if own.check:
             return 0
         rules = found.rules.reply
@@ -89,14 +90,24 @@ def summary(found: Site) -> list[str]:
     limit = "none, as there is no [gate]"
     if rules.gate is not None:
         limit = f"at most {100 * rules.gate.limit:g} % of an update's records may be read off it"
-    said = [
+    return [
         f"answered: {', '.join(rules.reply.messages) or 'nothing'}; arrays: {arrays}; "
         f"metrics: {', '.join(rules.metrics) or 'none'}",
         f"update: {'not clipped' if update.clip is None else f'clipped to {update.clip:g}'}, {noise}",
         f"gate: {limit}",
         f"log: {found.log}{f', {len(before)} noised updates so far' if before else ''}",
     ]
-    return [f"fedinv-supernode: {line}" for line in said]
+
+
+def _warnings(others: Sequence[str]) -> list[str]:
+    """What the SuperNode's own options leave open, a line each."""
+    given = " ".join(others).replace("=", " ").split()
+    if "process" in [value for option, value in pairwise(given) if option == "--isolation"]:
+        return []
+    return [
+        "warning: the app runs as this process's user and can reach around the policy; "
+        "close that with --isolation process and a user of its own for the app, see docs/site.md"
+    ]
 
 
 def judge(found: Site, asked: flower.Asked, reply: Callable[[], Message]) -> RecordDict | Error:
@@ -192,9 +203,16 @@ def _reader(path: Path, home: Path, rules: policy.GateRules) -> Read:
     try:
         network = load_network(rules.network, app)
         example = None if rules.example is None else load_example(rules.example, app)
+        own = None if rules.knows is None else load_example(rules.knows, app)
+        if own is not None and own.ndim != 2:
+            raise RequestError(f"knows: {rules.knows} gives the shape {tuple(own.shape)}, give it as (records, inputs)")
     except RequestError as error:
         raise RequestError(f"{path}: [gate] {str(error).removeprefix('--')}") from None
-    loaded = Network(network, example)
+    try:
+        schema = None if own is None else schema_of_inputs(own)
+    except ValueError as error:
+        raise RequestError(f"{path}: [gate] knows: {rules.knows} gives {error}") from None
+    loaded = Network(network, example, schema, rules.unknown, rules.unfinished)
 
     def read(sent: Arrays, leaving: Arrays, claimed: int | None) -> float | str:
         return leak_of(_tensors(sent), _tensors(leaving), loaded, claimed, rules.limit, rules.seconds)
@@ -206,18 +224,19 @@ def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's own options; all others are Flower's."""
+    found = argparse.ArgumentParser(
         prog="fedinv-supernode",
         usage="fedinv-supernode --policy site.toml [--check] [any option of flower-supernode]",
         description="Flower's SuperNode, in whose process a site's policy decides what leaves.",
         add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--policy", metavar="FILE", help="the site's policy, a TOML file")
-    parser.add_argument("--check", action="store_true", help="say what the policy demands, and start nothing")
-    parser.add_argument("-h", "--help", action="store_true", help="show this, and Flower's own options")
-    return parser
+    found.add_argument("--policy", metavar="FILE", help="the site's policy, a TOML file")
+    found.add_argument("--check", action="store_true", help="say what the policy demands, and start nothing")
+    found.add_argument("-h", "--help", action="store_true", help="show this, and Flower's own options")
+    return found
 
 
 def command() -> NoReturn:

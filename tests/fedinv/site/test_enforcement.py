@@ -60,7 +60,8 @@ def test_a_leaking_update_is_refused_a_noised_one_passes_and_the_run_ends(tmp_pa
             return str(state["status"])
 
         # asking costs a second each time, so the log is looked at first
-        until(lambda: "Finished task" in log.read_text() and status().startswith("finished"), "the run ends", by=nodes[0])
+        until(lambda: "Finished task" in log.read_text(), "the app of the server ends", by=nodes[0])
+        until(lambda: status().startswith("finished"), "the run ends", by=nodes[0])
         ended = status()
         shown = [BIN / "flwr", "log", begun, rehearsal.NAME, "--show"]
         said = subprocess.run(shown, cwd=at, env=rehearsal.environment(at), capture_output=True, text=True).stdout

@@ -147,7 +147,7 @@ def test_the_attack_sees_what_would_leave(sent, back, records):
         assert passed.share == share
     share = 0.26
     said = refused(parse(document), sent, records(back(), {"num-examples": 7}), read=read)
-    assert "than this site allows: 26.0 % can be read, gate.limit is 25 %" in said
+    assert "than this site allows: at least 26.0 % can be read, gate.limit is 25 %" in said
     share = float("nan")
     assert "than this site allows" in refused(parse(document), sent, records(back()), read=read)
     share = "no network"
