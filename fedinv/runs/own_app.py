@@ -121,7 +121,7 @@ def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tupl
         )
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
-        exchange = Exchange(target.exchange.round, records=count, **named)
+        exchange = Exchange(target.exchange.round, named["sent"], named["received"], count)
         wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
         for one in kinds:
             if claim is not None and len(claim.records) >= wanted:

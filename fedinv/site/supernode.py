@@ -153,9 +153,9 @@ def _decided(found: Site, asked: flower.Asked, reply: Callable[[], Message]) -> 
     if asked.content is None:
         raise flower.Refused("the message that it replies to could not be read")
     update = found.rules.update
-    noises, after = _noises(found), None
+    after = None
     if update.delta is not None:
-        after = events.spent([*noises, update.noise_multiplier], update.delta)
+        after = events.spent([*_noises(found), update.noise_multiplier], update.delta)
     training = asked.message.metadata.message_type.partition(".")[0] == "train"
     if training and update.epsilon is not None and after is not None and after > update.epsilon:
         spent = f"epsilon {after:.3g} with another update, update.epsilon is {update.epsilon:g}"
