@@ -12,7 +12,7 @@ from fedinv.defend_mod import defend
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
-from fedinv.runs.app_calls import attack_recording, leak_map
+from fedinv.runs.app_calls import attack_recording, gate, leak_map
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -29,6 +29,7 @@ __all__ = [
     "available",
     "compare",
     "defend",
+    "gate",
     "import_files",
     "invert",
     "leak_map",

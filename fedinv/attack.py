@@ -224,6 +224,8 @@ class Reading:
     """Whether the attack can be run on it; that it succeeds is not said."""
     says: str
     """Data that the attack would read, or the reason why it does not apply."""
+    likely: bool = True
+    """Whether it mostly succeeds where it applies; others are tried before one that does not."""
 
 
 def nothing(reason: str, width: int = 1) -> Claim:

@@ -104,7 +104,7 @@ def write(folder: Path, key: str, parts: Sequence[Part]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     forms = {part.name: part.form for part in parts if part.form}
     try:
-        files.write_tensors(temporary, {part.name: _tensor(part) for part in parts}, forms)
+        files.write_tensors(temporary, {part.name: tensor(part) for part in parts}, forms)
         temporary.replace(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
@@ -175,7 +175,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy().data)
 
 
-def _tensor(part: Part) -> Tensor:
+def tensor(part: Part) -> Tensor:
+    """The numbers of one array, as a tensor of its own memory."""
     if not len(part.data):
         return torch.empty(part.shape, dtype=NUMBERS[part.dtype])
     return torch.frombuffer(bytearray(part.data), dtype=NUMBERS[part.dtype]).reshape(part.shape)

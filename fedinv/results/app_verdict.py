@@ -30,6 +30,8 @@ class UpdateVerdict(_Record):
     """Number of verified records by label, where they were read."""
     mismatch: float | None
     """Relative distance of the update from the one that the claim gives, trained on again; None without a claim."""
+    cut_short: bool = False
+    """Whether an attack ended because its time was used up, so that another one might read more."""
     seconds: float
     """Computing time of the attacks on it, in seconds."""
     notes: list[str]

@@ -33,7 +33,8 @@ class LayerLeak(_Record):
     """Directions of inputs that can be separated, at most one for each record and place; None where the rank bounds
     nothing."""
     applies: dict[str, str]
-    """What each attack that applies would read, by the attack's kind; that it succeeds is not said."""
+    """What each attack that applies would read, by the attack's kind, those first that mostly succeed; that
+    one does is not said."""
     why_not: dict[str, str]
     """Why the others do not apply, by kind."""
     tells: str = ""

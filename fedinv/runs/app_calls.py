@@ -1,15 +1,19 @@
 """Functions of `import fedinv` on the updates of an app of one's own; nothing heavy is imported before it is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flwr.app import Context
     from torch import Tensor, nn
 
+    from fedinv.recording.mod import Mod
     from fedinv.results.app_verdict import AppVerdict
     from fedinv.results.leak_map import LeakMap
+    from fedinv.runs.gate import Answer
     from fedinv.runs.own_app import Given
+    from fedinv.task.schema import Schema
 
 
 def leak_map(
@@ -89,6 +93,52 @@ def attack_recording(
     verdict, claims = own_app.attacked(given, *own_app.targets(recording), progress)
     own_app.write(place, verdict, claims)
     return verdict
+
+
+def gate(
+    network: "str | nn.Module | Callable[[], nn.Module]",
+    *,
+    limit: float = 0.0,
+    knows: "Tensor | Callable[[Context], Any] | Schema | Mapping[str, Any] | None" = None,
+    example: "str | Tensor | None" = None,
+    seconds: float = 2.0,
+    unknown: "Answer" = "refuse",
+    unfinished: "Answer" = "send",
+    project: str | Path | None = None,
+) -> "Mod":
+    """A Flower mod that attacks each update before it is sent, and refuses it where too much can be read off it.
+
+    The server then gets an error reply with the reason in one line. `network` is the app's network, what makes it, or
+    where that is, as "app.task:Net", imported from the folder `project`; `example` is a batch of its inputs where their
+    shape cannot be guessed. More than the share `limit` of an update's records must not be readable. The attacks find
+    more where they know what a server may know, which inputs are categories and the range of numbers: `knows` is a
+    schema, or the site's own records as the network's inputs (n, d), or what gives them for Flower's Context. They end
+    after `seconds` of computing.
+
+    `unknown` says what is done with a network that no attack applies to, `unfinished` with an update of which too
+    little was read when the time was over: "refuse" or "send". A gate that fails refuses. Put it first in the list of
+    mods: it judges what leaves the client.
+
+    Raises RequestError for a limit or a time that cannot be.
+
+    >>> import fedinv
+    >>> from flwr.clientapp import ClientApp
+    >>> app = ClientApp(mods=[fedinv.gate("app.task:Net", limit=0.01)])
+    """
+    from fedinv.errors import RequestError
+    from fedinv.runs import gate as gates
+    from fedinv.runs.own_update import schema_of
+
+    if not 0 <= limit <= 1:
+        raise RequestError(f"limit: is {limit:g}, must be a share from 0 to 1")
+    if not 0 < seconds < float("inf"):
+        raise RequestError(f"seconds: is {seconds:g}, must be a time above 0")
+    for name, answer in (("unknown", unknown), ("unfinished", unfinished)):
+        if answer not in ("refuse", "send"):
+            raise RequestError(f"{name}: is {answer!r}, must be 'refuse' or 'send'")
+    rule = gates.Rule(limit, seconds, unknown, unfinished)
+    known = schema_of(knows) if isinstance(knows, Mapping) else knows
+    return gates.GateMod(gates.Source(network, example, None if project is None else Path(project)), rule, known)
 
 
 def _given(network: Any, project: str | Path | None, example: Any, seconds: float = 30.0) -> "Given":

@@ -120,6 +120,7 @@ def _leak(
     layer = update.layer
     readings = {kind: attack.reads(update, following) for kind, attack in attacks.items()} if update.on_wire else {}
     told = {kind: one for kind, one in readings.items() if one is not None}
+    told = {kind: told[kind] for kind in sorted(told, key=lambda kind: (not told[kind].likely, kind))}
     return LayerLeak(
         name=layer.name,
         kind=layer.kind,

@@ -1,6 +1,7 @@
 """Attacks the recorded updates of an app of one's own, keeping the claims that verify themselves without the truth."""
 
 import io
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +57,11 @@ class Given:
     example: Tensor | None = None
     """A batch of its inputs; made up where there is none."""
     seconds: float = 30.0
-    """Computing time that one attack on one update may take before it ends."""
+    """Computing time that the attacks on one update may take together; each ends when its share is used up."""
+    limit: float | None = None
+    """Share of an update's records, 0 to 1, above which the attacks on it end; None where they read all they can."""
+    schema: Schema | None = None
+    """What every record must fit, in the columns of the network's inputs; None where it is withheld."""
 
 
 def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
@@ -104,20 +109,26 @@ def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tupl
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.sent.items()})
-    claim, kind, notes = None, "", list[str]()
+    claim, kind, notes, cut_short = None, "", list[str](), False
     if part is None:
         notes.append("the network does not end with linear layers on the wire that have biases")
     else:
         named = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
         row = next(one for one in mapped.layers if one.name == part.layers[0].name)
-        kinds = [one for one in own_update.in_turn() if one in row.applies]
+        kinds, clock = (
+            [one for one in row.applies if one in own_update.in_turn()],
+            roles.load("server", "inversion.clock"),
+        )
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
         exchange = Exchange(target.exchange.round, records=count, **named)
+        wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
         for one in kinds:
-            if claim is not None and len(claim.records) >= count:
+            if claim is not None and len(claim.records) >= wanted:
                 break
-            found = _verified(given, part, exchange, one)
+            with clock.limited(given.seconds / len(kinds)):
+                found = _verified(given, part, exchange, one, wanted)
+                cut_short |= clock.over()
             notes += [f"{one}: {note}" for note in found.notes]
             if len(found.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found, one
@@ -133,21 +144,24 @@ def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tupl
         verified=0 if claim is None else len(claim.records),
         labels=dict(sorted(labels.items())),
         mismatch=None if claim is None else claim.mismatch,
+        cut_short=cut_short,
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
 
 
-def _verified(given: Given, part: Part, exchange: Exchange, kind: str) -> Claim:
+def _verified(given: Given, part: Part, exchange: Exchange, kind: str, wanted: int) -> Claim:
     """What an attack claims and verifies, taking the update for one step of plain SGD of any length.
 
     A claim of all records is verified whole or not at all, by whether it explains the update, others record by record.
     How many steps a client took is not known: an update of several is read as far as it looks like one of them.
     """
     knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
+    if part.fed == "record":
+        knows = replace(knows, schema=given.schema)
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
-    limits = {"seconds": given.seconds, "fall_back": False}
+    limits = {"seconds": given.seconds, "fall_back": False, "enough": wanted if wanted < exchange.records else None}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
     claim = own_update.invert(Observation((0,), (exchange,)), knows, attack, 0, lambda _: None)
     left, good = _unexplained(claim, exchange, knows), claim.verified

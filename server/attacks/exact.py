@@ -76,6 +76,8 @@ class Exact(Attack):
     """Seconds of computing after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = Field(default=256, ge=1, le=4096)
     """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
+    enough: int | None = Field(default=None, ge=1)
+    """Number of records after which no further round begins, 1 or more; all of them where it is left out."""
     fall_back: bool = True
     """Whether records that their signals do not separate are searched in the update's spans, as row-space does."""
 
@@ -98,7 +100,7 @@ class Exact(Attack):
         weak = (
             f"; {units:.0f} units a record are fewer than the {UNITS} that mostly suffice" if 0 < units < UNITS else ""
         )
-        return Reading(True, inputs(update) + weak)
+        return Reading(True, inputs(update) + weak, likely=not weak)
 
     def beside(self, others: Collection[str]) -> Attack:
         """The attack without its fallback where row-space is among the others, unless the fallback is asked for."""
@@ -115,7 +117,7 @@ class Exact(Attack):
         searched: Claim | None = None
 
         def search(begin: float, end: float) -> Claim:
-            noise, budget = against.distortion(last).spread, SpanBudget(seconds=self.seconds)
+            noise, budget = against.distortion(last).spread, SpanBudget(seconds=self.seconds, enough=self.enough)
             found = read_records(last, knows, noise, budget, rng, part(progress, begin, end))
             return replace(found, notes=(*found.notes, SEARCHED))
 
@@ -127,7 +129,7 @@ class Exact(Attack):
                 claim = searched
             else:
                 claim = self._run(against, layer, rng, part(progress, 0.5, 1) if searched else progress)
-        except (ValueError, torch.linalg.LinAlgError) as reason:  # type: ignore[attr-defined]
+        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
             width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
             claim = replace(nothing(str(reason), width), labels=torch.zeros(0, dtype=torch.int64))
         if self.fall_back and len(claim.records) < last.records:
@@ -161,7 +163,7 @@ class Exact(Attack):
         else:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             deadline = clock.seconds() + self.seconds
-            budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline)
+            budget = PeelingBudget(self.restarts_per_record, self.iterations, self.rounds, deadline, self.enough)
             found = peel(Mixture(layer, factors, knows.schema, single_step), budget, generator, progress)
         if knows.schema is None:
             # after several steps nothing tells a record from one with a part of those that were not found

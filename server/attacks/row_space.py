@@ -49,6 +49,9 @@ class RowSpace(Attack):
     most_records: int = Field(default=SpanBudget.most_records, ge=1, le=4096)
     """Records of the largest batch that is attacked, 1 to 4096; nothing is claimed of larger ones."""
 
+    enough: int | None = Field(default=None, ge=1)
+    """Number of records after which no further round begins, 1 or more; all of them where it is left out."""
+
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model is a perceptron with a hidden layer, of whose first two layers it uses the updates."""
@@ -70,7 +73,10 @@ class RowSpace(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records whose equations hold, and note why others are missing."""
-        against, budget = answer(seen, knows), SpanBudget(self.starts, self.rounds, self.seconds, self.most_records)
+        against, budget = answer(seen, knows), self._budget()
         last = against.seen.last
         noise = against.distortion(last).spread
         return against.decode(read_records(last, against.requires, noise, budget, rng, progress), rng)
+
+    def _budget(self) -> SpanBudget:
+        return SpanBudget(self.starts, self.rounds, self.seconds, self.most_records, self.enough)

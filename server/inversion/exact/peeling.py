@@ -50,6 +50,8 @@ class PeelingBudget:
     """Rounds in a row without a new record after which the search ends."""
     deadline: float
     """`clock.seconds()` after which no new round begins."""
+    enough: int | None = None
+    """Number of records after which no new round begins; None for all."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,15 @@ def peel(mixture: Mixture, budget: PeelingBudget, generator: torch.Generator, pr
     for _ in range(ATTEMPTS):
         known = _search(known, mixture, budget, generator, progress)
         found = len(known)
-        known = _settle(known, layer, factors, schema, single_step)
+        try:
+            known = _settle(known, layer, factors, schema, single_step)
+        except clock.OutOfTime:
+            break
         if len(known) == found or clock.seconds() > budget.deadline:
             break
-    directions, agreement = _explain(layer, factors, known, single_step)
-    rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
+    with clock.finishing():
+        directions, agreement = _explain(layer, factors, known, single_step)
+        rows = _solve(torch.cat([directions, _rest(factors.right, known)], 1), factors)[: len(known)]
     if len(known) < len(factors.right) and not _checks_exactly(schema, single_step):
         agreement = agreement / 2  # directions not found yet may have corrupted the known records
     scale = rows[:, -2]
@@ -108,36 +114,40 @@ def _search(
     """The known records (k, d + 1) and those that the search finds beside them."""
     layer, factors, schema, single_step = mixture.layer, mixture.factors, mixture.schema, mixture.single_step
     rank = factors.left.shape[1]
+    wanted = rank if budget.enough is None else min(rank, budget.enough)
     one_signed = layer.signs is not None
     left = factors.left if layer.signs is None else layer.signs[:, None] * factors.left
     exact = _checks_exactly(schema, single_step)
     directions = _explain(layer, factors, known, single_step)[0]
     pool, idle = directions[:, :0], 0
-    while len(known) < rank and idle < budget.rounds and (idle == 0 or clock.seconds() < budget.deadline):
-        rest = _rest(factors.right, known)
-        starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
-        new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)
-        inside = (rest.T @ pool).norm(dim=0) > 0.999
-        pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
-        before = len(known)
-        shuffle = False
-        for selection in range(SELECTIONS):
-            chosen = _select(pool, rest, generator if shuffle else None)
-            rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
-            verified = _verified(rows, layer, factors, schema, single_step)
-            grown = _grown(known, verified, rank)
-            # without a check that detects slightly corrupted records, a partial set is the last resort
-            if exact or len(grown) == rank or idle == budget.rounds - 1:
-                known = grown
-            if len(known) == rank or (len(known) > before and selection == 0):
-                break
-            # a record found beside a mixture reveals its own signal, from which the next selection can choose
-            shuffle = selection > 0 or len(verified) == 0
-            signals = _explain(layer, factors, verified, single_step)[0]
-            pool = sparsest(left, torch.cat([signals, pool], 1), one_signed)[:, : 3 * rank]
-        directions = _explain(layer, factors, known, single_step)[0]
-        idle = 0 if len(known) > before else idle + 1
-        progress(len(known) / rank)
+    try:
+        while len(known) < wanted and idle < budget.rounds and (idle == 0 or clock.seconds() < budget.deadline):
+            rest = _rest(factors.right, known)
+            starts = min(budget.restarts * 2**idle * rest.shape[1], MOST_STARTS)
+            new = rest @ sparse_directions(left @ rest, starts, budget.iterations, generator, one_signed)
+            inside = (rest.T @ pool).norm(dim=0) > 0.999
+            pool = sparsest(left, torch.cat([new, pool[:, inside]], 1), one_signed)[:, : 3 * rank]
+            before = len(known)
+            shuffle = False
+            for selection in range(SELECTIONS):
+                chosen = _select(pool, rest, generator if shuffle else None)
+                rows = _solve(torch.cat([directions, chosen], 1), factors)[before:]
+                verified = _verified(rows, layer, factors, schema, single_step)
+                grown = _grown(known, verified, rank)
+                # without a check that detects slightly corrupted records, a partial set is the last resort
+                if exact or len(grown) == rank or idle == budget.rounds - 1:
+                    known = grown
+                if len(known) == rank or (len(known) > before and selection == 0):
+                    break
+                # a record found beside a mixture reveals its own signal, from which the next selection can choose
+                shuffle = selection > 0 or len(verified) == 0
+                signals = _explain(layer, factors, verified, single_step)[0]
+                pool = sparsest(left, torch.cat([signals, pool], 1), one_signed)[:, : 3 * rank]
+            directions = _explain(layer, factors, known, single_step)[0]
+            idle = 0 if len(known) > before else idle + 1
+            progress(len(known) / rank)
+    except clock.OutOfTime:
+        pass  # what is known passed its checks
     return known
 
 
@@ -171,6 +181,7 @@ def _explain(layer: FirstLayer, factors: Factors, records: Tensor, single_step: 
     active, inactive = activity(layer, records, single_step)
     trust = inactive.to(left.dtype)
     for bound in TRIMS:
+        clock.check()
         gram = (trust[:, :, None] * left).transpose(1, 2) @ left
         directions = torch.linalg.eigh(gram)[1][..., 0].T
         signals = (left @ directions).T

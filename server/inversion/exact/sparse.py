@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .. import clock
+
 WRONG_SIGN = 1.0
 """Weight, relative to the l1 norm, of entries with the minority sign where all entries must have one sign."""
 FLAT = 1e-12
@@ -51,6 +53,7 @@ def _descend(rows: Tensor, q: Tensor, iterations: int, one_signed: bool) -> Tens
     # a smooth norm finds broad minima, a sharp one narrow ones; which of them are signals depends on the data
     smooth = torch.logspace(-1.0, -0.2, starts, dtype=rows.dtype)
     for i in range(iterations):
+        clock.check()
         fade = 0.01 ** (i / iterations)
         slope = torch.tanh(rows @ q * (h**0.5 / (fade * smooth)))
         if one_signed:
@@ -72,6 +75,7 @@ def _polish(rows: Tensor, q: Tensor, share: float) -> Tensor:
     nearest = (rows @ q).abs().topk(min(count, len(rows)), dim=0, largest=False).indices.T
     parts = []
     for chosen, start in zip(torch.split(nearest, 64), torch.split(q.T, 64), strict=True):
+        clock.check()
         values, vectors = torch.linalg.eigh(rows[chosen].transpose(1, 2) @ rows[chosen])
         null = values <= values[:, :1] + FLAT * values[:, -1:]
         parts.append((vectors @ (null * (start[:, None] @ vectors)[:, 0])[..., None])[..., 0])

@@ -133,7 +133,7 @@ def _descend(
             progress(step / how.iterations)
             reached.append(float(best.clamp_min(1e-12).log().mean()))
             arrived = annealed is None and bool((best < how.enough).any())
-            if arrived or clock.seconds(free.device) > deadline or _idle(reached, how.patience):
+            if arrived or clock.seconds(free.device) > deadline or clock.over() or _idle(reached, how.patience):
                 break
         if step < how.iterations:
             point = steps.send((value, slope))

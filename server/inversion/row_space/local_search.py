@@ -9,6 +9,7 @@ from torch import Tensor
 from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
+from .. import clock
 from ..activations import Activation, curve
 
 KNOWN = 0.01
@@ -134,6 +135,7 @@ def improve(records: Tensor, equations: Equations, shape: InputKinds, sweeps: in
     for _ in range(sweeps):
         going_on = []
         for rows in torch.split(moving, per_chunk):
+            clock.check()
             moved, reached = _numbers(records[rows], cost[rows], equations, shape, equations.attraction)
             records[rows], new = _best_change(moved, reached, equations, shape)
             going = (new < PROGRESS * cost[rows]) & (equations.misfit(records[rows]) > enough)
@@ -149,6 +151,7 @@ def polish(records: Tensor, equations: Equations, shape: InputKinds, steps: int)
     """Lower the misfit of records (n, d) by changing their numbers only."""
     cost = equations.misfit(records)
     for _ in range(steps):
+        clock.check()
         records, cost = _numbers(records, cost, equations, shape, equations.misfit)
     return records
 

@@ -63,6 +63,8 @@ class SpanBudget:
     """Seconds of computing after which no further round begins; a limit that is hit makes results machine-dependent."""
     most_records: int = 512
     """Records of the largest batch that is attacked."""
+    enough: int | None = None
+    """Number of records after which no further round begins; None for all."""
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,26 @@ def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords
     equations, count, precision = wanted.equations, wanted.count, wanted.precision
     records, misfit = equations.weight[:0], equations.bias[:0]
     idle, deadline = 0, clock.seconds() + budget.seconds
-    while len(records) < count and (idle == 0 or clock.seconds() < deadline):
-        if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
-            break
-        aimed = wanted.aim(records)
-        coarse = aimed.to(torch.float32)
-        starts = budget.starts * (count - len(records)) * 2**idle
-        drawn = wanted.draw(min(max(starts, FEWEST), MOST))
-        tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
-        tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
-        tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
-        tried = tried[aimed.misfit(tried) < precision.accept]
-        tried = tried[wanted.believe(tried)]
-        before = len(records)
-        records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
-        idle = 0 if len(records) > before else idle + 1
-        progress(len(records) / count)
+    most = count if budget.enough is None else min(count, budget.enough)
+    try:
+        while len(records) < most and (idle == 0 or clock.seconds() < deadline):
+            if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
+                break
+            aimed = wanted.aim(records)
+            coarse = aimed.to(torch.float32)
+            starts = budget.starts * (most - len(records)) * 2**idle
+            drawn = wanted.draw(min(max(starts, FEWEST), MOST))
+            tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
+            tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
+            tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
+            tried = tried[aimed.misfit(tried) < precision.accept]
+            tried = tried[wanted.believe(tried)]
+            before = len(records)
+            records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
+            idle = 0 if len(records) > before else idle + 1
+            progress(len(records) / count)
+    except clock.OutOfTime:
+        pass  # what was found fulfills its equations
     return FoundRecords(records, misfit / _limit(misfit, precision))
 
 

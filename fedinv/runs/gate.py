@@ -1,0 +1,171 @@
+"""The gate at a site: an update is attacked before it is sent, and stays where too much can be read off it."""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from flwr.app import ArrayRecord, Context, Error, Message
+from flwr.common.constant import ErrorCode
+from torch import Tensor, nn
+
+from fedinv.attack import Exchange
+from fedinv.errors import RequestError, plain
+from fedinv.recording import content
+from fedinv.recording.folder import COUNTS
+from fedinv.recording.recorder import round_of
+from fedinv.results.app_verdict import UpdateVerdict, refusal
+from fedinv.runs import own_app
+from fedinv.runs.leak_map import update_of
+from fedinv.task.foreign import factory
+from fedinv.task.foreign.encoded import schema_of_inputs
+from fedinv.task.schema import Schema
+
+Answer = Literal["refuse", "send"]
+"""What is done with an update."""
+Known = Schema | Tensor | Callable[[Context], Any] | None
+"""A schema, the site's own records as a network's inputs (n, d), what gives them for a Context, or nothing."""
+LOG = logging.getLogger("flwr")
+"""Flower's own log, which each engine shows."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What may leave a site."""
+
+    limit: float = 0.0
+    """Largest share of an update's records, 0 to 1, that may be read off it."""
+    seconds: float = 2.0
+    """Computing time that the attacks on an update may take together; they end when it is used up."""
+    unknown: Answer = "refuse"
+    """What is done with an update of a network that no attack applies to, so that nothing is known of it."""
+    unfinished: Answer = "send"
+    """What is done with an update of which too little was read when the time was over."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the gate found of one update."""
+
+    reason: str
+    """Why the update may not leave; empty where it may."""
+    verdict: UpdateVerdict
+    """The attacks on it."""
+
+
+def judge(target: own_app.Target, given: own_app.Given, rule: Rule) -> Finding:
+    """Attack one update, until more of its records were read than may be or the time is over.
+
+    Raises RequestError for an update that the network does not fit.
+    """
+    bounded = replace(given, seconds=rule.seconds, limit=rule.limit)
+    verdict, _ = own_app.attacked(bounded, [target], [], lambda share: None)
+    one = verdict.updates[0]
+    reason = refusal(one, rule.limit)
+    if not reason and not one.layer and rule.unknown == "refuse":
+        reason = (
+            "no attack applies to the network, so that nothing is known of its updates; unknown='send' lets them leave"
+        )
+    if not reason and one.cut_short and rule.unfinished == "refuse":
+        reason = f"the attacks did not end in {rule.seconds:g} s; unfinished='send' lets such updates leave"
+    return Finding(reason, one)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the network comes from."""
+
+    network: str | nn.Module | Callable[[], nn.Module]
+    """The network, what makes it, or where that is, as "app.task:Net"."""
+    example: str | Tensor | None = None
+    """A batch of its inputs, or where one is; made up where there is none."""
+    project: Path | None = None
+    """Folder that is imported from; the current one without it."""
+
+    def load(self) -> tuple[nn.Module, Tensor | None]:
+        """The network and the batch. Raises RequestError where they cannot be had."""
+        network, example = self.network, self.example
+        made = factory.load_network(network, self.project) if isinstance(network, str) else network
+        batch = factory.load_example(example, self.project) if isinstance(example, str) else example
+        return made if isinstance(made, nn.Module) else made(), batch
+
+
+class GateMod:
+    """A Flower mod that refuses replies; Ray may send it to another process, which loads the network for itself."""
+
+    def __init__(self, source: Source, rule: Rule, known: Known) -> None:
+        """Judge the network's updates by this rule; `known` is what the attacks know of records."""
+        self._source, self._rule, self._known = source, rule, known
+        self._lock, self._loaded = threading.Lock(), list[tuple[nn.Module, Tensor | None]]()
+
+    def __reduce__(self) -> tuple[type["GateMod"], tuple[Any, ...]]:
+        """What another process makes the mod of."""
+        return GateMod, (self._source, self._rule, self._known)
+
+    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        """Let the app handle a message, and refuse its reply where that holds arrays that give records away."""
+        # an app may change its own message
+        sent = {name: tensor.clone() for name, tensor in _tensors(message).items()}
+        reply = call_next(message, context)
+        if reply.has_error() or not _tensors(reply):
+            return reply
+        try:
+            with self._lock:
+                reason = self._reason(sent, round_of(message), reply, context)
+        except RequestError as error:
+            reason = str(error)
+        except Exception as error:  # a gate that fails stays shut
+            reason = f"the update could not be judged: {type(error).__name__}: {plain(error, 200)}"
+        if not reason:
+            return reply
+        LOG.warning("fedinv gate: refused: %s", reason)
+        return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedinv gate: {reason}"), reply_to=message)
+
+    def _reason(self, sent: Mapping[str, Tensor], round_: int | None, reply: Message, context: Context) -> str:
+        returned = _tensors(reply)
+        if odd := [name for name, tensor in returned.items() if not bool(tensor.isfinite().all())]:
+            return f"{odd[0]!r} holds values that are not finite"
+        claimed = _claimed(reply)
+        update = update_of(sent, returned)
+        exchange = Exchange(max(1, round_ or 1), sent, update, max(1, claimed or 1))
+        if not self._loaded:
+            self._loaded.append(self._source.load())
+        network, example = self._loaded[0]
+        target, schema = own_app.Target(exchange, 0, claimed), self._schema(context)
+        return judge(target, own_app.Given(network, example, schema=schema), self._rule).reason
+
+    def _schema(self, context: Context) -> Schema | None:
+        known = self._known
+        if known is None or isinstance(known, Schema):
+            return known
+        inputs = torch.as_tensor(known(context) if callable(known) else known)
+        if inputs.ndim != 2 or len(inputs) < 2:
+            raise RequestError(
+                f"knows: records of the shape {tuple(inputs.shape)}, give 2 or more as (records, inputs)"
+            )
+        return schema_of_inputs(inputs)
+
+
+def _tensors(message: Message) -> Mapping[str, Tensor]:
+    """Arrays of a message by name, with their record's before it where there are several records."""
+    records = {name: one for name, one in message.content.items() if isinstance(one, ArrayRecord)}
+    several = len(records) > 1
+    return {
+        f"{record}/{part.name}" if several else part.name: content.tensor(part)
+        for record, arrays in records.items()
+        for part in content.of_record(dict(arrays.items()))
+    }
+
+
+def _claimed(reply: Message) -> int | None:
+    """Number of examples that a reply reports; None where it reports none."""
+    for record in reply.content.values():
+        for key in COUNTS:
+            count = None if isinstance(record, ArrayRecord) else record.get(key)
+            if isinstance(count, int | float) and math.isfinite(count):
+                return int(count)
+    return None
