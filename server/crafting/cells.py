@@ -54,7 +54,7 @@ class Scales:
     gain: float
     """Weight of every unit of layer 2 in layer 3."""
     sparse: bool
-    """Whether units of layer 2 fire in their slab alone, which keeps local steps apart and costs a unit of layer 1 each."""
+    """Whether units of layer 2 fire in their slab alone, as local steps need; each then costs a unit of layer 1."""
 
 
 ONE_STEP = Scales(copies=1.0, projections=1e-3, gain=1e-2, sparse=False)
@@ -83,7 +83,7 @@ class Grid:
 
     features: Features
     blocks: tuple[Tensor, ...]
-    """For each block, indicator rows (k, width) of categories: a record is in it if it has one of each row."""
+    """Indicator rows (k, width) of categories a block: a record is in the block if it has one of each row."""
     tables: tuple[Table, ...]
     scales: Scales
 
@@ -100,7 +100,7 @@ class Grid:
         return found
 
     def near(self, records: Tensor, table: int, cells: Tensor) -> Tensor:
-        """Whether records (n, width) are of these cells (n,) of a table, or would be a rounding error aside, bool (n,)."""
+        """Whether records (n, width) are of these cells (n,) of a table, but for a rounding error, bool (n,)."""
         one = self.tables[table]
         block, slab = cells % len(self.blocks), cells // len(self.blocks)
         inside = torch.stack([(records @ rows.T > 0.5).all(1) for rows in self.blocks], 1)
@@ -229,7 +229,7 @@ def _steps(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
 
 
 def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
-    """Units of layer 1 that begin at the knots, and of layer 2 with gain (hat - 1/2): 1 at their knot, 0 at the next."""
+    """Units of layer 1 that begin at the knots, and of layer 2 with hats: 1 at their knot, 0 at the next, less 1/2."""
     w1, b1, w2, b2 = into
     size, at = len(table.knots), torch.arange(len(table.knots))
     units = slice(table.first, table.first + size)
@@ -250,7 +250,8 @@ def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
 def _blocks(schema: Schema, most: int) -> tuple[Tensor, ...]:
     """Blocks of values of that pair of categorical columns which spreads people most evenly, `most` blocks at most."""
     columns = [(c, s) for c, s in zip(schema.columns, schema.slices, strict=True) if isinstance(c, Categorical)]
-    best, found = np.inf, (torch.zeros(0, schema.width, dtype=torch.float64),)
+    best = np.inf
+    found: tuple[Tensor, ...] = (torch.zeros(0, schema.width, dtype=torch.float64),)
     for (one, at), (other, beside) in combinations(columns, 2) if most > 1 else ():
         for i in range(1, min(one.width, most) + 1):
             shares, sets = _split(one, i)

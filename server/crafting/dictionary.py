@@ -9,12 +9,12 @@ from fedinv.task.schema import Schema
 from ..inversion.exact.validity import fault, snap
 
 COARSE = 60.0
-"""Standard deviation, in its own unit, of a column of whole numbers up to which an error of a few thousandths of it does
-not hide which number is meant."""
+"""Standard deviation, in its own unit, of a column of whole numbers up to which an error of a few thousandths of it
+does not hide which number is meant."""
 
 
 def whole(column: object) -> bool:
-    """Whether a column's numbers are known to be whole, and coarse enough to be told apart."""
+    """Whether a column's numbers are known to be whole, and coarse enough for one to be recognized."""
     return isinstance(column, Continuous) and column.integer and column.std < COARSE
 
 

@@ -23,7 +23,7 @@ Pack = tuple[tuple[int, slice], ...]
 
 @dataclass(frozen=True)
 class Features:
-    """f linear functions of a record, from which it can be told."""
+    """f linear functions of a record, from which it can be read."""
 
     schema: Schema
     map: Tensor

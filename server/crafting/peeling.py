@@ -3,8 +3,8 @@
 A cell that holds one record alone gives it, as sum and coefficient are both known: g [x, 1]. What is found is taken out
 of its cell in every other table, which may leave one record alone there, and so on (Goodrich and Mitzenmacher 2011,
 section 3, for keys). A cell is believed only where the public dictionary certifies the record: a mixture of two has
-fractions in each category or whole number in which they differ. After local steps coefficients differ a little between
-tables, so those of a cell's known records are fitted to it, by the features that are whole multiples of something known.
+fractions in each category or whole number in which they differ. After local steps coefficients differ a little
+between tables, so those of a cell's known records are fitted to it, by the features that are known exactly.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class _State:
     known: set[tuple[int, ...]] = field(default_factory=set)
 
     def usual(self, error: Tensor) -> bool:
-        """Whether an error (1,) is about as large as the known ones of its sign: all records of a class send the same."""
+        """Whether an error (1,) is about as large as the known ones of its sign: records of a class send the same."""
         same = self.errors[self.errors * error > 0].abs()
         if not len(same):
             return True

@@ -32,10 +32,11 @@ def quantiles(values: Tensor, levels: NDArray[np.float64]) -> Tensor:
 
 
 def direction(schema: Schema, rng: np.random.Generator, numbers_only: bool = False) -> Tensor:
-    """A random unit vector, float64 (width,), along which records differ; of the columns with numbers where asked for."""
+    """A random unit vector, float64 (width,), along which records differ; of columns with numbers if `numbers_only`."""
     drawn = torch.from_numpy(rng.standard_normal(schema.width))
     if numbers_only:
         for column, where in zip(schema.columns, schema.slices, strict=True):
             if isinstance(column, Categorical):
                 drawn[where] = 0.0
-    return drawn / drawn.norm()
+    unit: Tensor = drawn / drawn.norm()
+    return unit

@@ -26,8 +26,8 @@ class CellGrid(Deviation):
     Claims: records that the public dictionary certifies to be single ones, with labels where there are two classes. How
     many can be kept apart follows from the cells, slabs times blocks: docs/malicious.md.
 
-    Derivation: docs/malicious.md, The grid. Peeling is Goodrich and Mitzenmacher (2011), Invertible Bloom lookup tables,
-    section 3; slabs by biases are Fowl et al. (2022), Robbing the Fed, section 4.
+    Derivation: docs/malicious.md, The grid. Peeling is Goodrich and Mitzenmacher (2011), Invertible Bloom lookup
+    tables, section 3; slabs by biases are Fowl et al. (2022), Robbing the Fed, section 4.
     """
 
     kind: Literal["grid"] = "grid"
