@@ -211,6 +211,9 @@ class Claim:
     """Which records passed a check of the attack's own that needs no truth and that wrong records fail, bool (k,); None
     where it has none."""
 
+    owners: Tensor | None = None
+    """Client that each record of a sum is said to belong to, int64 (k,); None where the attack cannot tell."""
+
     @property
     def verified(self) -> Tensor:
         """Which records the attacker itself can tell to be right, bool (k,).

@@ -20,7 +20,7 @@ from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.knowledge import public_knowledge
 from fedinv.privacy import ledger as ledgers
-from fedinv.storage import documents, files
+from fedinv.storage import documents, files, lock
 from fedinv.storage.checkpoints import Charges, read_progress, write_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
@@ -39,12 +39,19 @@ patience = registration.patience
 def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one.
 
-    Raises RunError when clients are missing or disagree, EndedError when no update could be used in any round.
+    Raises RequestError while another server trains in the folder, RunError when clients are missing or disagree,
+    EndedError when no update could be used in any round.
     """
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
     out = context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower"
     folder = RunFolder(Path(str(out)).resolve())
+    with lock.locked(folder.root, name=lock.TRAINING):
+        _train(grid, agreement, document, folder)
+
+
+def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: RunFolder) -> None:
+    """Train into the folder, which is this process's alone."""
     if not folder.scenario.is_file():
         files.write(folder.scenario, tomli_w.dumps(document))
     there = registration.register(grid, agreement.federation.clients)

@@ -46,7 +46,9 @@ def probe(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for probe.json and probe.csv.", rich_help_panel=OUTPUT, show_default="the run's folder"
+            help="Folder for probe.json, probe.csv and a page, report.html.",
+            rich_help_panel=OUTPUT,
+            show_default="the run's, without a page",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -45,10 +45,10 @@ class LayerProbe(_Record):
     places: int
     """Inputs that one record feeds into the layer."""
     used: bool
-    """Whether the layer counts towards the score: the update leaves it at least half as many directions a record as
-    the best layer."""
+    """Whether records were compared with it: its update has at least half as many directions a record as the best
+    layer's."""
     at: list[AtRate]
-    """Records that stand out by this layer alone."""
+    """Records that stand out by this layer alone; empty where it was not compared."""
 
 
 class UpdateProbe(_Record):
@@ -61,7 +61,7 @@ class UpdateProbe(_Record):
     client: int
     """Number of the client, or its node id."""
     layers: list[LayerProbe]
-    """Layers that could be compared, in the order in which they run."""
+    """Layers whose row spaces do not hold all inputs, in the order in which they run."""
     at: list[AtRate]
     """Records that stand out by all used layers together, at each false positive rate."""
     notes: list[str]

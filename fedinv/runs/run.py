@@ -67,7 +67,7 @@ def open_folder(scenario: Scenario, out: Path | None) -> Path:
         if read(str(run.scenario)) != scenario:
             raise RequestError(f"{out}: holds an unfinished run of another scenario; name another folder")
         _claim_or_refuse(run, scenario)
-    elif out.is_dir() and any(path.name != lock.NAME for path in out.iterdir()):
+    elif out.is_dir() and any(path.name not in lock.NAMES for path in out.iterdir()):
         raise RequestError(f"{out}: is not empty and holds no run; name another folder")
     else:
         made = provenance.of(scenario)

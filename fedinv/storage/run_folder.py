@@ -75,6 +75,11 @@ class RunFolder:
         return self.root / "ray.log"
 
     @property
+    def flower_run(self) -> Path:
+        """The id of the run of Flower that trains on a deployment, JSON; none after it ended."""
+        return self.root / "flower-run.json"
+
+    @property
     def observations(self) -> Path:
         """The folder of what the server sent and received in the watched rounds."""
         return self.root / "observations"
@@ -137,7 +142,7 @@ class RunFolder:
         """Remove all that the folder holds but the lock on it. Raises RunError naming what cannot be removed."""
         try:
             for path in self.root.iterdir() if self.root.is_dir() else ():
-                if path.name == lock.NAME:
+                if path.name in lock.NAMES:
                     continue
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         except OSError as error:

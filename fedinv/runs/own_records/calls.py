@@ -32,8 +32,9 @@ def probe(
     records are known to be behind the update, the share found is the true positive rate, and a recording of several
     updates needs `update`, the place of that one, from 0; without it all updates are probed.
 
-    The verdict goes to probe.json and each record's score to probe.csv, in `out`, by default the folder itself. Raises
-    RequestError as `leak_map` does, and for records that cannot be used, in one line that quotes no cell.
+    The verdict goes to probe.json and each record's score to probe.csv, in `out`, by default the folder itself; with
+    `out` there is a page too, report.html, with what `attack_recording` left there. Raises RequestError as `leak_map`
+    does, and for records that cannot be used, in one line that quotes no cell.
 
     >>> import fedinv, numpy, torch
     >>> network = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
@@ -49,8 +50,9 @@ def probe(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs.app_calls import _given
+    from fedinv.runs.own_app import Given
+    from fedinv.runs.own_records import pages, updates
     from fedinv.runs.own_records import probe as probing
-    from fedinv.runs.own_records import updates
     from fedinv.storage import paths
 
     place, where = paths.folder(folder), None if project is None else Path(project)
@@ -62,4 +64,7 @@ def probe(
     asked, notes = probing.asked(opened.layout, records, others, members, where)
     found, scores = probing.probe_all(opened, chosen, asked, notes, progress)
     probing.write(place if out is None else paths.folder(out), found, scores)
+    if out is not None:
+        known = Given(opened.network, opened.example)
+        pages.of_probe(paths.folder(out), found, pages.first_map(known, opened.targets))
     return found

@@ -112,9 +112,10 @@ def probed(
     found = probe(network, target.exchange, example)
     measured = [layer_update(layer, found.sent, found.update) for layer in found.layers]
     spaces = row_space.row_spaces(network, measured, found.update)
-    used = {one.name for one in row_space.chosen(spaces)}
+    chosen = row_space.chosen(spaces)
+    used = {one.name for one in chosen}
     mine, other = (
-        row_space.distances(network, found.sent, spaces, one) if len(one) else {}
+        row_space.distances(network, found.sent, chosen, one) if len(one) else {}
         for one in (asked.records, asked.others)
     )
     by_layer = {name: _standardized(mine[name], other[name]) for name in mine if name in other}
@@ -124,11 +125,10 @@ def probed(
             rank=len(one.basis),
             inputs=one.basis.shape[1],
             places=one.places,
-            used=one.name in used,
-            at=[at_rate(rate, by_layer[one.name]) for rate in RATES],
+            used=one.name in by_layer,
+            at=[at_rate(rate, by_layer[one.name]) for rate in RATES] if one.name in by_layer else [],
         )
         for one in spaces
-        if one.name in by_layer
     ]
     notes = []
     mixed = [one.name for one in found.layers if one.mixed and one.name in used]
@@ -137,9 +137,9 @@ def probed(
     if any(one.rescaled for one in measured if one.layer.name in used):
         notes.append("the update's entries are of one size, as Adam or signs leave them: its row space is no record's")
     scored = None
-    if any(name in used for name in by_layer):
-        picked = [pair for name, pair in by_layer.items() if name in used]
-        scored = Scored(*(np.max([getattr(pair, part) for pair in picked], 0) for part in ("records", "others")))
+    if by_layer:
+        pairs = by_layer.values()
+        scored = Scored(*(np.max([getattr(one, part) for one in pairs], 0) for part in ("records", "others")))
         at = [at_rate(rate, scored) for rate in RATES]
     else:
         why = "no layer distinguishes records: nothing moved, or each row space holds all inputs"
