@@ -11,6 +11,7 @@ NAMES = (
     "recording",
     "engines",
     "foreign",
+    "gate",
     "probing",
     "exact",
     "verified",

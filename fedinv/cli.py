@@ -370,7 +370,7 @@ def list_(
         str,
         typer.Argument(
             metavar="GROUP",
-            help="scenarios, attacks, defenses or datasets.",
+            help="scenarios, attacks, defenses, datasets or deviations.",
             autocompletion=lambda incomplete: [g for g in api.GROUPS if g.startswith(incomplete)],
         ),
     ],

@@ -202,7 +202,7 @@ def _claimed(given: Given, part: Part, probed: Probed, target: Target, count: in
     mapped = leak_map(probed, target.client, count)
     row = next(one for one in mapped.layers if one.name == part.layers[0].name)
     knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
-    seen = Observation((0,), (Exchange(target.exchange.round, records=count, **named),))
+    seen = Observation((0,), (Exchange(target.exchange.round, named["sent"], named["received"], count),))
     best, kind = Claim(torch.zeros(0, 1), torch.zeros(0)), ""
     for one in (name for name in own_update.in_turn() if name in row.applies):
         attack = plugins.loaded("attacks")[one](kind=one)
