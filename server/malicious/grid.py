@@ -15,9 +15,8 @@ from fedinv.task.networks.perceptron import Mlp
 from ..crafting import cells, peeling
 from ..crafting.cells import LOCAL_STEPS, ONE_STEP, Grid, Scales
 
-
 LARGEST = 8.0
-"""Gain times the step's length: the largest entry of an update is about half of it, as much as Flower's SecAgg+ takes."""
+"""Gain times the step's length: an update's largest entry is half of it, as much as Flower's SecAgg+ takes."""
 
 
 class CellGrid(Deviation):
