@@ -12,6 +12,7 @@ NAMES = (
     "engines",
     "foreign",
     "gate",
+    "malicious",
     "probing",
     "exact",
     "verified",

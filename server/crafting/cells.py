@@ -56,13 +56,15 @@ class Scales:
     """Scale of the projections, and of the weights that read them."""
     gain: float
     """Weight of every unit of layer 2 in layer 3."""
+    height: float
+    """Twice the output of a unit of layer 2 at its knot, where units fire in their slab alone."""
     sparse: bool
     """Whether units of layer 2 fire in their slab alone, as local steps need; each then costs a unit of layer 1."""
 
 
-ONE_STEP = Scales(copies=1.0, projections=1e-5, gain=1.0, sparse=False)
+ONE_STEP = Scales(copies=1.0, projections=1e-5, gain=1.0, height=0.0, sparse=False)
 """Sizes for a step of length 1; for another one the gain is divided by it, so that a secure sum's integers hold it."""
-LOCAL_STEPS = Scales(copies=0.1, projections=0.03, gain=1e-5, sparse=True)
+LOCAL_STEPS = Scales(copies=0.1, projections=0.03, gain=1e-5, height=1e-5, sparse=True)
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
     units = slice(table.first, table.first + size)
     w1[units] = (scales.projections * table.along).float()
     b1[units] = (-scales.projections * table.knots).float()
-    slope = scales.gain / scales.projections / (table.knots[1:] - table.knots[:-1])
+    slope = scales.height / scales.projections / (table.knots[1:] - table.knots[:-1])
     left, right = torch.cat([slope.new_zeros(1), slope]), torch.cat([slope, slope.new_zeros(1)])
     hats = slope.new_zeros(size, size)
     hats[at, at] = -(left + right)
@@ -248,8 +250,8 @@ def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
     hats[at[:-1], at[1:]] = slope
     hats[0, 0], hats[-1, -1] = -slope[0], -slope[-1]
     w2[table.units, units] = hats.float()
-    b2[table.units] = -scales.gain / 2
-    b2[table.units.start] = scales.gain / 2
+    b2[table.units] = -scales.height / 2
+    b2[table.units.start] = scales.height / 2
 
 
 def _blocks(schema: Schema, most: int) -> tuple[Tensor, ...]:

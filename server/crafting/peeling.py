@@ -114,7 +114,7 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
         records, off = grid.features.decode(rest[at, :-1] / rest[at, -1:])
         shared = torch.tensor([cell in members for cell in at.tolist()], dtype=torch.bool)
         # after one step the known records' errors are exact, so that what is left of a cell is as good as a whole one
-        single = torch.ones_like(shared) if not grid.scales.sparse else ~shared
+        single = ~shared if grid.scales.sparse else torch.ones_like(shared)
         alone = single & certified(schema, records, TIGHT) & (off < WHOLE)
         # a record that is not of this cell is a mixture that looks like one
         alone &= grid.near(snapped(schema, records), table, at)
