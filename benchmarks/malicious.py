@@ -122,9 +122,9 @@ def row(kind: str, case: Case, seeds: Sequence[int], **settings: Any) -> None:
     near, false = sum(one.near for one in found), sum(one.false for one in found)
     seconds = np.median([one.seconds for one in found])
     print(
-        f"  {kind}, {case.table}, {case.width} units, {case.clients} x {case.each}, {how}, {case.sum}: {right} of {of} to "
-        f"every digit ({100 * right / of:.1f} %, least {100 * least:.1f} %), {near} within tolerance, false {false}{owned}; "
-        f"{seconds:.2f} CPU s",
+        f"  {kind}, {case.table}, {case.width} units, {case.clients} x {case.each}, {how}, {case.sum}: {right} of {of} "
+        f"to every digit ({100 * right / of:.1f} %, least {100 * least:.1f} %), {near} within tolerance, false {false}"
+        f"{owned}; {seconds:.2f} CPU s",
         flush=True,
     )
 
