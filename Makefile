@@ -33,8 +33,8 @@ test: install    ## run all tests
 	@$(BIN)/python -m pytest -n auto
 
 FUZZ ?= 10
-fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do
-	@FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz
+fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do; SEED=.. as before
+	@FUZZ=$(FUZZ) SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz
 
 check: install   ## lint, types and the wall between clients and server
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

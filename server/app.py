@@ -6,7 +6,7 @@ Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (t
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedinv.attack import Knowledge, Sample
 from fedinv.errors import EndedError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
+from fedinv.federation.knowledge import public_knowledge
 from fedinv.privacy import ledger as ledgers
-from fedinv.storage import documents, files
+from fedinv.storage import documents, files, lock
 from fedinv.storage.checkpoints import Charges, read_progress, write_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
@@ -37,18 +39,35 @@ patience = registration.patience
 def main(grid: Grid, context: Context) -> None:
     """Train the federation to its last round, from the last checkpoint in `out` where there is one.
 
-    Raises RunError when clients are missing or disagree, EndedError when no update could be used in any round.
+    Raises RequestError while another server trains in the folder, RunError when clients are missing or disagree,
+    EndedError when no update could be used in any round.
     """
     document = _document(str(context.run_config["scenario"]))
     agreement = Agreement.model_validate(document)
     out = context.run_config.get("out") or Path("runs") / f"{agreement.name}-flower"
     folder = RunFolder(Path(str(out)).resolve())
+    with lock.locked(folder.root, name=lock.TRAINING):
+        _train(grid, agreement, document, folder)
+
+
+def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: RunFolder) -> None:
+    """Train into the folder, which is this process's alone."""
     if not folder.scenario.is_file():
         files.write(folder.scenario, tomli_w.dumps(document))
     there = registration.register(grid, agreement.federation.clients)
     schema, nodes = there.schema, there.nodes
     files.write(folder.schema, schema.model_dump_json(indent=2) + "\n")
-    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent)
+    granted = _granted(folder)
+
+    def knows(round_: int) -> Knowledge:
+        public = public_knowledge(
+            agreement.model, agreement.training, agreement.federation, agreement.attacker, schema, round_
+        )
+        return replace(public, auxiliary=granted)
+
+    strategy = WiretapFedAvg(
+        agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent, knows=knows
+    )
     done, seconds, arrays = _resume(folder, strategy)
     if arrays is None:
         network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
@@ -72,6 +91,14 @@ def main(grid: Grid, context: Context) -> None:
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
     write_charges(folder.ledger, charged)
+
+
+def _granted(folder: RunFolder) -> Sample | None:
+    """The records of the same population that the attacker was granted, where the run's folder has them."""
+    if not folder.auxiliary.is_file():
+        return None
+    tensors, _ = files.read_tensors(folder.auxiliary)
+    return Sample(tensors["records"], tensors["labels"])
 
 
 def _document(scenario: str) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def map_(
     optimizer: OptimizerName = None,
     train: Train = None,
     train_with: TrainWith = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page there.", rich_help_panel=OUTPUT, show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Map what an update tells, layer by layer: what feeds it, its rank, which attack applies and why others do not."""
@@ -107,6 +110,10 @@ def map_(
         train=train,
         train_with=train_with,
     )
+    if html is not None:
+        from fedinv.report import app_page
+
+        app_page.write(html, app_page.Found(mapped=found))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -125,11 +132,27 @@ def read(
     optimizer: OptimizerName = None,
     train: Train = None,
     train_with: TrainWith = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The true records, .csv or .npz, or app.task:mine: which claims were right.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the claims, the verdict and a page, report.html.",
+            rich_help_panel=OUTPUT,
+            show_default="the recording's, without a page",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read what a server could off each recorded update, and keep what verifies itself without the truth."""
     training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
-    found = _verdict(recording, network, app, example, seconds, training)
+    found = _verdict(recording, network, app, example, seconds, training, truth, out)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -185,6 +208,8 @@ def _verdict(
     example: str | None,
     seconds: float,
     training: Mapping[str, str | None],
+    truth: str | None = None,
+    out: Path | None = None,
 ) -> "AppVerdict":
     from fedinv.report.terminal import bars
 
@@ -196,6 +221,8 @@ def _verdict(
             example=example,
             seconds=seconds,
             progress=steps("attacks"),
+            truth=truth,
+            out=out,
             loss=training["loss"],
             optimizer=training["optimizer"],
             train=training["train"],

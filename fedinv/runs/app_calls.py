@@ -81,6 +81,8 @@ def attack_recording(
     example: "str | Tensor | None" = None,
     seconds: float = 30.0,
     progress: Callable[[float], None] = lambda share: None,
+    truth: "str | Path | Tensor | None" = None,
+    out: str | Path | None = None,
     loss: "str | Objective | None" = None,
     optimizer: "str | MakeOptimizer | None" = None,
     train: "str | Callable[..., Any] | None" = None,
@@ -90,7 +92,11 @@ def attack_recording(
 
     Arguments are those of `leak_map`; `seconds` bounds the rounds of each attack on each update. Claims are verified
     without the truth: trained on again they explain the update to 1 %, or, of a part of the records, each passes checks
-    that wrong ones fail; others are not kept. Records go to FOLDER/claims.npz, the verdict to FOLDER/verdict.json.
+    that wrong ones fail; others are not kept. Records go to claims.npz, the verdict to verdict.json, in `out`, by
+    default in the recording's folder; with `out` there is a page of all of it too, report.html.
+
+    `truth` are the records that were trained on, as the `records` of `probe`, with the label last; of several updates
+    it names the one of each record. The verdict then also says which claims were right, beside a guess (`judged`).
 
     The training is described by `loss`, a function of outputs and targets or a name, as "cross-entropy" with keys
     class_weights and label_smoothing, "bce", "bce-with-logits", "mse"; by `optimizer`, a function of parameters or a
@@ -108,13 +114,22 @@ def attack_recording(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs import own_app
+    from fedinv.runs.own_records import pages
+    from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
 
     place = paths.given(folder)
     recording = recordings.read(place)
     given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
-    verdict, claims = own_app.attacked(given, *own_app.targets(recording), progress)
-    own_app.write(place, verdict, claims)
+    targets, skipped = own_app.targets(recording)
+    known = None if truth is None else truths.read(truth, given, len(targets), project)
+    verdict, claims = own_app.attacked(given, targets, skipped, progress)
+    if known is not None:
+        verdict = truths.held_against(verdict, given, targets, known, claims)
+    own_app.write(place if out is None else paths.folder(out), verdict, claims)
+    if out is not None:
+        mapped = pages.first_map(given, targets)
+        pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
     return verdict
 
 

@@ -217,7 +217,7 @@ def _attacked(
     names = [name for layer in part.layers for name in (layer.weight, layer.bias) if name is not None]
     layer = None if part.fed == "record" else part.layers[0].name
     seen = Observed(probed.sent, probed.aligned.take(target.exchange.received), probed.update)
-    exchange = Exchange(target.exchange.round, records=count, **renamed)
+    exchange = Exchange(target.exchange.round, renamed["sent"], renamed["received"], count)
     return _Attacked(part, exchange, how, entry(given.network, given.batch, layer, names), seen)
 
 

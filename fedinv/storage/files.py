@@ -99,7 +99,7 @@ def link_tree(source: Path, target: Path) -> None:
     try:
         if partial.exists():
             shutil.rmtree(partial)
-        shutil.copytree(source, partial, copy_function=_link, ignore=shutil.ignore_patterns(lock.NAME))
+        shutil.copytree(source, partial, copy_function=_link, ignore=shutil.ignore_patterns(*lock.NAMES))
         partial.replace(target)
     except (OSError, shutil.Error) as error:
         raise RunError(f"{target}: cannot be written ({error})") from error

@@ -11,18 +11,23 @@ from fedinv.errors import RequestError, RunError
 
 NAME = ".lock"
 """Name of the lock's file in the folder. It stays there: only the lock on it counts, not that it exists."""
+TRAINING = ".training-lock"
+"""Name of a second one, held by the server that trains, which is another process where it runs on a SuperLink: killing
+`fedinv run` does not end that."""
+NAMES = (NAME, TRAINING)
+"""Files that are no content of a folder."""
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the folder, which is made where it is missing, for this process until the block ends.
+def locked(folder: Path, wait: bool = False, name: str = NAME) -> Iterator[None]:
+    """Hold the folder, which is made where it is missing, for this process until the block ends, by the file `name`.
 
     Where another process holds it: waits with `wait`, else raises RequestError naming that process. Raises RunError
     where the folder cannot be written. A disk without locks (some network disks) is used without one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
@@ -42,6 +47,18 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.close(file)
+
+
+def is_held(folder: Path, name: str = NAME) -> bool:
+    """Whether a process holds the folder by the file `name`."""
+    try:
+        with (folder / name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _only_without_locks(folder: Path, error: OSError) -> None:

@@ -1,7 +1,8 @@
 """The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
-scenario.toml secret provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
+scenario.toml secret provenance.json schema.json auxiliary.safetensors
+results.json records.parquet report.html log.jsonl plots/*.png
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,server-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -39,6 +40,11 @@ class RunFolder:
         return self.root / "schema.json"
 
     @property
+    def auxiliary(self) -> Path:
+        """The records that the attacker was granted, safetensors; there only where a malicious server needs them."""
+        return self.root / "auxiliary.safetensors"
+
+    @property
     def provenance(self) -> Path:
         """Digests of scenario, records and code that the run was made from, JSON."""
         return self.root / "provenance.json"
@@ -67,6 +73,11 @@ class RunFolder:
     def engine_log(self) -> Path:
         """The output of Ray and Flower's simulation, kept only where the training failed."""
         return self.root / "ray.log"
+
+    @property
+    def flower_run(self) -> Path:
+        """The id of the run of Flower that trains on a deployment, JSON; none after it ended."""
+        return self.root / "flower-run.json"
 
     @property
     def observations(self) -> Path:
@@ -131,7 +142,7 @@ class RunFolder:
         """Remove all that the folder holds but the lock on it. Raises RunError naming what cannot be removed."""
         try:
             for path in self.root.iterdir() if self.root.is_dir() else ():
-                if path.name == lock.NAME:
+                if path.name in lock.NAMES:
                     continue
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         except OSError as error:

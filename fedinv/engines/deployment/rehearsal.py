@@ -1,22 +1,18 @@
 """A deployment on this machine to rehearse on: a SuperLink and SuperNodes, started by `fedinv up`, ended by `down`.
 
-deployment.json records each process with its start time, so that another process that got the same id later is never
-signaled.
+deployment.json records the processes that were started, beside which every process of the deployment carries a mark.
 """
 
 import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +20,33 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict
 
 from fedinv import roles
-from fedinv.engines.deployment import certificates
-from fedinv.errors import RequestError, RunError
+from fedinv.engines.deployment import certificates, processes
+from fedinv.engines.deployment.processes import Process
+from fedinv.errors import RequestError, RunError, plain
 from fedinv.storage import files
 
 NAME = "fedinv"
 """Name of the SuperLink's entry in Flower's configuration."""
+SUPERLINK = "SuperLink"
+"""Name of its process."""
 START_SECONDS = 120.0
 """Seconds that each process may take to come up; on few or busy cores they do so one after another. One that ended is
 not waited for."""
-END_SECONDS = 10.0
-"""Seconds that processes may take to end after SIGTERM, and once more after SIGKILL."""
+ANSWER_SECONDS = 120.0
+"""Seconds that a command of `flwr` may take; a SuperLink that is stopped or overloaded lets it wait for ever."""
+TRIES = 3
+"""How often a process is started anew on another port where a stranger took its port before it could."""
 
 Tell = Callable[[str], None]
 """Function that is called with a line on what is being done."""
 
 
-class Process(BaseModel):
-    """A process that was started."""
+class _PortTakenError(RunError):
+    """A process ended as another process had taken its port."""
 
-    model_config = ConfigDict(frozen=True)
-
-    what: str
-    """Name of the process for people, such as "SuperNode 3"."""
-    pid: int
-    """Id of the process in the operating system."""
-    began: int
-    """Start time of the process in the kernel's clock ticks after boot, which tells it from later ones of its id."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether this very process is running, not another of the same id."""
-        return _began(self.pid) == self.began
+    def __init__(self, process: Process, why: str) -> None:
+        super().__init__(why)
+        self.process = process
 
 
 class Deployment(BaseModel):
@@ -87,59 +78,89 @@ def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
         raise RequestError(f"{at}: a deployment is up already, on {before.address}; end it with: fedinv down")
     for old in ("logs", "keys", "flower"):
         shutil.rmtree(at / old, ignore_errors=True)
-    (port,) = free_ports(1)
-    address = f"127.0.0.1:{port}"
-    secure = ["--insecure"]
+    (port,) = processes.free_ports(1)
     if tls:
         certificates.write_server(at / "keys")
-        files_of = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
-        secure = [part for key, name in files_of.items() for part in (f"--ssl-{key}", str(_keys(at) / name))]
-        secure.append("--enable-supernode-auth")
     files.write(at / ".gitignore", "*\n")
-    configure(at, address, at / "keys" / "ca.crt" if tls else None)
-    tell(f"starting a SuperLink on {address}")
-    command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), *secure]
-    superlink = _start(at, "SuperLink", [*command, "--disable-runtime-dependency-installation"])
-    found = _note(at, Deployment(address=address, tls=tls, superlink=superlink))
-    try:
-        _wait(lambda: listens(port), found.processes, at, "the SuperLink")
-        return more(at, found, clients, tell)
-    except BaseException:
-        down(at)
-        raise
+    for left in reversed(range(TRIES)):
+        address = f"127.0.0.1:{port}"
+        configure(at, address, at / "keys" / "ca.crt" if tls else None)
+        tell(f"starting a SuperLink on {address}")
+        try:
+            found = _note(at, Deployment(address=address, tls=tls, superlink=_superlink(at, port, tls)))
+            _wait(lambda link=found.superlink, port=port: processes.serves(link.pid, port), found, at, "the SuperLink")  # type: ignore[misc]
+            return more(at, found, clients, tell)
+        except _PortTakenError as taken:
+            down(at)
+            if not left or taken.process != found.superlink:
+                raise
+            (port,) = processes.free_ports(1)
+        except BaseException:
+            down(at)
+            raise
+    raise AssertionError("the last try returns or raises")
 
 
 def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
-    """Start SuperNodes until there are `clients` of them, and wait until the SuperLink reports all as online."""
+    """Start SuperNodes until there are `clients` of them, and wait until the SuperLink reports all as online.
+
+    One whose port was taken before it started is started anew on another. Raises RunError when one does not come up.
+    """
     tell(f"starting {clients - len(there.nodes)} SuperNodes")
     missing = range(len(there.nodes), clients)
     if there.tls:
-        keys = {number: certificates.write_node(_keys(at), f"node-{number}") for number in missing}
+        keys = [certificates.write_node(_keys(at), f"node-{number}") for number in missing]
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda key: flower(at, "supernode", "register", f"{key}.pub", NAME), keys.values()))
-    for number, port in zip(missing, free_ports(len(missing)), strict=True):
-        secure = ["--insecure"]
-        if there.tls:
-            secure = ["--root-certificates", str(_keys(at) / "ca.crt")]
-            secure += ["--auth-supernode-private-key", str(keys[number])]
-        command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(port)]
-        config = f"partition-id={number} num-partitions={clients}"
-        node = _start(at, f"SuperNode {number}", [*command, "--host", "127.0.0.1", "--node-config", config])
+            list(pool.map(lambda key: flower(at, "supernode", "register", f"{key}.pub", NAME), keys))
+    for number, port in zip(missing, processes.free_ports(len(missing)), strict=True):
+        node = _supernode(at, there, number, clients, port)
         there = _note(at, there.model_copy(update={"nodes": (*there.nodes, node)}))
-    _wait(lambda: _online(at) >= clients, there.processes, at, "all SuperNodes", every=1.0)
+    for left in reversed(range(TRIES)):
+        try:
+            _wait(lambda: _online(at) >= clients, there, at, "all SuperNodes", every=1.0)
+            break
+        except _PortTakenError as taken:
+            if not left or taken.process not in there.nodes:
+                raise
+            at_fault = there.nodes.index(taken.process)
+            (port,) = processes.free_ports(1)
+            node = _supernode(at, there, at_fault, clients, port)
+            nodes = (*there.nodes[:at_fault], node, *there.nodes[at_fault + 1 :])
+            there = _note(at, there.model_copy(update={"nodes": nodes}))
     return there
 
 
+def _superlink(at: Path, port: int, tls: bool) -> Process:
+    """Start the SuperLink on a port of loopback."""
+    secure = ["--insecure"]
+    if tls:
+        files_of = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
+        secure = [part for key, name in files_of.items() for part in (f"--ssl-{key}", str(_keys(at) / name))]
+        secure.append("--enable-supernode-auth")
+    command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), *secure]
+    return _start(at, SUPERLINK, [*command, "--disable-runtime-dependency-installation"])
+
+
+def _supernode(at: Path, there: Deployment, number: int, clients: int, port: int) -> Process:
+    """Start the SuperNode of a client, of so many, whose apps reach it on a port of loopback."""
+    secure = ["--insecure"]
+    if there.tls:
+        secure = ["--root-certificates", str(_keys(at) / "ca.crt")]
+        secure += ["--auth-supernode-private-key", str(_keys(at) / f"node-{number}")]
+    command = ["flower-supernode", *secure, "--superlink", there.address, "--port", str(port)]
+    config = f"partition-id={number} num-partitions={clients}"
+    return _start(at, f"SuperNode {number}", [*command, "--host", "127.0.0.1", "--node-config", config])
+
+
 def down(at: Path) -> list[str]:
-    """End every recorded process that runs, and its descendants; returns the names of those ended, perhaps none."""
+    """End every process of the deployment, also those whose parents ended; returns the names of the recorded ones.
+
+    No names where none of the recorded processes was running.
+    """
     found = read(at)
     running = [process for process in (found.processes if found is not None else ()) if process.alive]
-    family = [pid for process in running for pid in (process.pid, *_descendants(process.pid))]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        _signal(family, number)
-        deadline = time.monotonic() + END_SECONDS
-        while any(_began(pid) is not None for pid in family) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    family = [pid for process in running for pid in (process.pid, *processes.descendants(process.pid))]
+    processes.end([*family, *processes.marked(at)])
     (at / "deployment.json").unlink(missing_ok=True)
     return [process.what for process in running]
 
@@ -151,15 +172,24 @@ def read(at: Path) -> Deployment | None:
 
 
 def flower(at: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command of `flwr` against the deployment; returns its JSON answer. Raises RunError with Flower's error."""
+    """Run a command of `flwr` against the deployment; returns its JSON answer.
+
+    Raises RunError with Flower's error, or where there is no answer within ANSWER_SECONDS.
+    """
     command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]
-    done = subprocess.run(command, cwd=at, env=environment(at), capture_output=True, text=True)  # noqa: S603
+    asked = f"flwr {' '.join(arguments[:2])}"
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, cwd=at, env=environment(at), capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{asked}: no answer from the SuperLink within {ANSWER_SECONDS:.0f} s") from None
     try:
         answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError:
         answer = {"success": False, "error-message": (done.stderr or done.stdout).strip()}
     if not answer.get("success", False):
-        raise RunError(f"flwr {' '.join(arguments[:2])}: {answer.get('error-message') or answer}")
+        raise RunError(f"{asked}: {plain(answer.get('error-message') or answer, 500)}")
     return answer
 
 
@@ -200,14 +230,14 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
         started = subprocess.Popen(  # noqa: S603
             path,
             cwd=empty,
-            env=environment(at),
+            env={**environment(at), processes.MARK: str(at.resolve())},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     threading.Thread(target=started.wait, daemon=True).start()  # else it stays a zombie while this process runs
-    began = _began(started.pid)
+    began = processes.began(started.pid)
     if began is None:
         raise RunError(f"the {what} ended at once: see {at / 'logs'}")
     return Process(what=what, pid=started.pid, began=began)
@@ -217,14 +247,19 @@ def _log(at: Path, what: str) -> Path:
     return at / "logs" / f"{what.lower().replace(' ', '-')}.log"
 
 
-def _last_words(at: Path, process: Process) -> str:
-    """The last exception in a process's log, or else the last error, or else the last line."""
-    lines = [line.strip() for line in _log(at, process.what).read_text(errors="replace").splitlines() if line.strip()]
+def last_words(at: Path, process: Process) -> str:
+    """The last exception in a process's log, or else the last error, or else the last line; cut to one short line."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", _log(at, process.what).read_text(errors="replace"))  # its colors
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     for sort in (r"[\w.]*(Error|Exception): ", r".*\bERROR\b", ""):
         found = [line for line in lines if re.match(sort, line)]
         if found:
-            return found[-1]
+            return plain(found[-1], 300)
     return "nothing"
+
+
+def _lacked_port(at: Path, process: Process) -> bool:
+    return "address already in use" in _log(at, process.what).read_text(errors="replace").lower()
 
 
 def _note(at: Path, deployment: Deployment) -> Deployment:
@@ -232,15 +267,22 @@ def _note(at: Path, deployment: Deployment) -> Deployment:
     return deployment
 
 
-def _wait(ready: Callable[[], bool], processes: Sequence[Process], at: Path, what: str, every: float = 0.1) -> None:
-    seconds = START_SECONDS * len(processes)
+def _wait(ready: Callable[[], bool], there: Deployment, at: Path, what: str, every: float = 0.1) -> None:
+    """Wait until the processes of a deployment are ready, `what` naming them.
+
+    Raises _PortTakenError or another RunError when one of them ends, RunError when they take too long.
+    """
+    seconds = START_SECONDS * len(there.processes)
     deadline = time.monotonic() + seconds
-    while not ready():
-        for process in processes:
+    while True:
+        up = ready()
+        for process in there.processes:
             if not process.alive:
-                raise RunError(
-                    f"{process.what} ended by itself, saying: {_last_words(at, process)} (see {at / 'logs'})"
-                )
+                told = last_words(at, process)
+                why = f"{process.what} ended by itself, saying: {told} (see {at / 'logs'})"
+                raise _PortTakenError(process, why) if _lacked_port(at, process) else RunError(why)
+        if up:
+            return
         if time.monotonic() > deadline:
             raise RunError(f"{what} did not come up within {seconds:.0f} s: see {at / 'logs'}")
         time.sleep(every)
@@ -250,48 +292,5 @@ def _online(at: Path) -> int:
     return sum(node.get("status") == "online" for node in flower(at, "supernode", "list", NAME).get("nodes", ()))
 
 
-def _signal(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
 def _keys(at: Path) -> Path:
     return (at / "keys").resolve()
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` different ports of loopback that are free at the moment."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def listens(port: int) -> bool:
-    """Whether a process accepts connections on this port of loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _began(pid: int) -> int | None:
-    """Start time of a process in the kernel's clock ticks after boot; None for one that has ended or is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _descendants(pid: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError, ValueError):
-            parents.setdefault(int(path.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(path.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedinv.engines import inline
-from fedinv.engines.deployment import rehearsal
+from fedinv.engines.deployment import processes
 from fedinv.engines.ray import engine
 from fedinv.runs import run
 from fedinv.scenario.reading import read
@@ -35,7 +35,7 @@ def flower(tmp_path, start, until):
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    port, other = rehearsal.free_ports(2)
+    port, other = processes.free_ports(2)
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "local"\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
@@ -58,7 +58,7 @@ def flower(tmp_path, start, until):
     def runs(what):
         return any(what in command for command in link.family().values())
 
-    until(lambda: rehearsal.listens(port) and runs("flower-superexec"), "the SuperLink listens", by=link)
+    until(lambda: processes.listens(port) and runs("flower-superexec"), "the SuperLink listens", by=link)
     return run
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedinv.engines import Options
-from fedinv.engines.deployment.rehearsal import free_ports
+from fedinv.engines.deployment.processes import free_ports
 from fedinv.engines.ray import engine
 from fedinv.errors import RequestError
 from fedinv.scenario.reading import loads
