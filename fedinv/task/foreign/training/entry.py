@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def whole(self) -> bool:
-        """Whether it is the whole network, so that all of it can be trained again."""
+        """Whether the module is the whole network, so that all of it can be trained again."""
         return not isinstance(self.module, FromLayer)
 
     def inputs(self, claimed: Tensor) -> Tensor:
