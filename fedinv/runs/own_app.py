@@ -239,7 +239,7 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
         notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
         again = None
         if attacked.how is not None and len(claim.records):
-            again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records)
+            again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records, attacked.exchange.records)
             notes = (*notes, again.note) if again.note else notes
         if again is not None and again.verified:
             good, whole = again.good, bool(again.good.all())
