@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedinv.attack import Exchange
-from fedinv.runs.own_app import Given, Target, attacked
+from fedinv.runs.own_apps.reading import Given, Target, attacked
 
 from . import foreign_apps
 from .foreign_networks import Images, Tabular

@@ -19,7 +19,7 @@ from fedinv.recording import folder as recordings
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.runs import own_update
-from fedinv.runs.leak_map import UNREAD, Probed, leak_map, probe, update_of
+from fedinv.runs.own_apps.leak_map import UNREAD, Probed, leak_map, probe, update_of
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
