@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress
+from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, nothing, unanswered
 from fedinv.blame import blamed, returned
 from fedinv.federation.streams import sealed_stream
 from fedinv.judge.questions import Target, Tried, Variant
@@ -16,6 +16,7 @@ from fedinv.runs.provenance import attack_code
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import claims, files
+from fedinv.task.models import perceptron
 
 ProgressBars = Callable[[str], Progress]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
@@ -101,6 +102,11 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     told = run.scenario.knowledge(run.schema, adaptive=adaptive, records=held, round_=round_)
     knows = replace(told, auxiliary=grants.auxiliary, question=grants.ask(seen))
     attack, plugin = plan.attack, type(plan.attack)
+    model = run.scenario.model
+    if model.no_perceptron is not None and not plugin.suits(model):
+        reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+        return nothing(reason, run.schema.width) if attack.asks in ("records", "classes") else unanswered(reason)
+    seen, knows = _as_perceptron(seen, knows)
     rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
@@ -112,6 +118,23 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     if fault is not None:
         raise returned(name, plugin, fault)
     return found
+
+
+def _as_perceptron(seen: Observation, knows: Knowledge) -> tuple[Observation, Knowledge]:
+    """An observation and what is known of it, in the names of the perceptron that the network may be."""
+    model = knows.model
+    if model is None or perceptron(model) is model:
+        return seen, knows
+    exchanges = tuple(
+        replace(
+            one,
+            sent=model.renamed(one.sent),
+            received=model.renamed(one.received),
+            sent_to={client: model.renamed(weights) for client, weights in one.sent_to.items()},
+        )
+        for one in seen.exchanges
+    )
+    return replace(seen, exchanges=exchanges), replace(knows, model=perceptron(model))
 
 
 def _versions(seen: Observation, knows: Knowledge) -> list[int]:

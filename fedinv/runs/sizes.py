@@ -66,13 +66,15 @@ def refuse_too_large(scenario: Scenario, people: Population) -> None:
 def parameters(scenario: Scenario, people: Population) -> int:
     """Number of the network's parameters; nothing of its size is made.
 
-    Raises RequestError for a network of which one layer alone is beyond 2^63 numbers.
+    Raises RequestError for a network of which one layer alone is beyond 2^63 numbers, or that does not fit the records.
     """
     try:
         found = shapes(scenario.model, people.schema.shape, people.schema.outputs)
     except RuntimeError:
         key = "model.hidden" if scenario.model.widths else "[model]"
         raise RequestError(f"{key}: no machine has memory for a layer of this size: lower it") from None
+    except ValueError as error:
+        raise RequestError(str(error)) from None
     total = 0
     for shape in found.values():
         size = 1

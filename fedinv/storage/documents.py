@@ -34,7 +34,7 @@ def summaries() -> dict[str, str]:
 def document(name_or_path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
     """Read a scenario's document by name or path and apply overrides. Returns it and the path of its file.
 
-    The path of a run's folder stands for its scenario.toml. A relative data.path is resolved against the scenario
+    The path of a run's folder stands for its scenario.toml. Relative paths in it are resolved against the scenario
     file's folder. Raises RequestError for a scenario that does not exist, cannot be read or is not TOML, and for an
     override whose key leads into a list or a value.
     """
@@ -61,11 +61,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
-    """Resolve a document's relative data.path and data.dictionary against `folder`, in place."""
-    data = document.get("data")
-    for key in ("path", "dictionary"):
-        if isinstance(data, dict) and isinstance(data.get(key), str):
-            data[key] = str(paths.given(folder / paths.given(data[key])).resolve())
+    """Resolve a document's relative data.path, data.dictionary and model.project against `folder`, in place."""
+    for table, key in (("data", "path"), ("data", "dictionary"), ("model", "project")):
+        found = document.get(table)
+        if isinstance(found, dict) and isinstance(found.get(key), str):
+            found[key] = str(paths.given(folder / paths.given(found[key])).resolve())
 
 
 def find(name_or_path: str) -> Path:

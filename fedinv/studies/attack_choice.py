@@ -10,6 +10,7 @@ from fedinv.errors import RequestError
 from fedinv.runs.run import parse_attack
 from fedinv.scenario.scenario import Scenario
 from fedinv.scenario.short_form import plugin
+from fedinv.task.models import perceptron
 
 ALL = "all"
 """Word for every attack that applies, with its full settings."""
@@ -65,7 +66,7 @@ def _quickly(attack: Attack) -> Attack:
 
 def _unasked(scenario: Scenario, attack: type[Attack], *, every: bool) -> tuple[list[dict[str, Any]], str]:
     """The settings with which an attack is run unasked; empty where it is not, and the reason."""
-    if not attack.suits(scenario.model):
+    if not attack.suits(perceptron(scenario.model)):
         return [], "do not suit this network"
     quick = attack.assessed_with
     if quick is None:

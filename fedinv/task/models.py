@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
 
-AnyModel = Mlp | Logistic | Lenet | Convnet
+AnyModel = Mlp | Logistic | Lenet | Convnet | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
@@ -39,9 +40,19 @@ def load(model: AnyModel, shape: Shape, outputs: int, weights: Mapping[str, Tens
     shapes, ValueError where the model cannot read records of this shape.
     """
     network = copy.deepcopy(_without_weights(model, shape, outputs))
-    counts = {name: torch.tensor(0) for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
+    counts = {
+        name: torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+        for name, tensor in network.state_dict().items()
+        if not tensor.is_floating_point()
+    }
     network.load_state_dict({**counts, **weights}, assign=True)
     return network.requires_grad_(True)
+
+
+def perceptron(model: AnyModel) -> AnyModel:
+    """The same network as a perceptron that is built here, where it is one; the model itself where it is none."""
+    found = model.as_perceptron
+    return found if isinstance(found, AnyModel) else model
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -53,11 +64,14 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor of `state`, by name, for records of this shape; nothing of the network's size is made."""
+    """Shape of each tensor of `state`, by name, for records of this shape.
+
+    Nothing of the network's size is made, unless a factory of the user's own makes it.
+    """
     return {name: tuple(tensor.shape) for name, tensor in state(_without_weights(model, shape, outputs)).items()}
 
 
 @lru_cache(maxsize=8)
 def _without_weights(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return nn.Sequential(*model.layers(shape, outputs))

@@ -13,31 +13,32 @@ from torch import Tensor, nn
 from fedinv.errors import RequestError, nearest, plain
 
 
-def load_network(spec: str, project: Path | None = None) -> nn.Module:
+def load_network(spec: str, project: Path | None = None, option: str = "--network", seed: int | None = 0) -> nn.Module:
     """The network that a factory such as "app.task:Net" makes: a class or a function without arguments, or a module.
 
     `project` is the folder that is imported from; the working folder without one. Weights are the factory's own, drawn
-    from torch's generator at a fixed seed that is put back. Raises RequestError where the factory cannot be imported,
-    called, or makes no network.
+    from torch's generator at this seed, which is put back; with None the generator goes on. Raises RequestError, which
+    begins with the option, where the factory cannot be imported, called, or makes no network.
     """
-    found = load_object(spec, project, "--network")
+    found = load_object(spec, project, option)
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
-        raise RequestError(f"--network: {spec} is a {type(found).__name__}, name a class or a function that makes it")
+        raise RequestError(f"{option}: {spec} is a {type(found).__name__}, name a class or a function that makes it")
     try:
-        with _project(project), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with _project(project), torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
             made = found()
     except TypeError as error:
         raise RequestError(
-            f"--network: {spec} cannot be called without arguments ({plain(str(error), 200)}): name a function that "
+            f"{option}: {spec} cannot be called without arguments ({plain(str(error), 200)}): name a function that "
             "makes the network without any"
         ) from None
     except Exception as error:
-        raise RequestError(f"--network: {spec} failed: {type(error).__name__}: {plain(str(error), 200)}") from None
+        raise RequestError(f"{option}: {spec} failed: {type(error).__name__}: {plain(str(error), 200)}") from None
     if not isinstance(made, nn.Module):
-        raise RequestError(f"--network: {spec} gives a {type(made).__name__}, not a torch.nn.Module")
+        raise RequestError(f"{option}: {spec} gives a {type(made).__name__}, not a torch.nn.Module")
     return made
 
 

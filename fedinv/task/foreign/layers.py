@@ -92,6 +92,8 @@ def _shapes(network: nn.Module) -> Iterator[tuple[tuple[int, ...], int]]:
         yield from (((first.in_channels, length), 0) for length in LENGTHS)
     elif isinstance(first, nn.Embedding):
         yield from (((length,), first.num_embeddings) for length in LENGTHS)
+    # layers need not be made in the order in which they run
+    yield from (((one.in_features,), 0) for one in network.modules() if isinstance(one, nn.Linear))
 
 
 def layers(network: nn.Module, example: Tensor) -> tuple[Layer, ...]:

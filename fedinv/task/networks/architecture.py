@@ -1,9 +1,10 @@
 """The base class of models, by which shared code learns what it needs without naming a model."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 """Shape of one record: (width,) for a table, (channels, height, width) for an image."""
@@ -29,6 +30,20 @@ class Architecture(BaseModel):
     def no_own_gradients(self) -> str | None:
         """Reason why a record has no gradient of its own in this network, with a remedy; None where it has one."""
         return None
+
+    @property
+    def as_perceptron(self) -> "Architecture":
+        """The same network as a perceptron that is built here, where it is one of which only running it shows that."""
+        return self
+
+    @property
+    def no_perceptron(self) -> str | None:
+        """Reason why attacks that need a perceptron are not run, as a clause; None where each says so itself."""
+        return None
+
+    def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names of `as_perceptron`."""
+        return dict(weights)
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order, for records of this shape. Raises ValueError for records it cannot read."""
