@@ -11,6 +11,8 @@ NAMES = (
     "recording",
     "engines",
     "foreign",
+    "gate",
+    "probing",
     "exact",
     "verified",
     "adult",

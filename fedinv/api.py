@@ -13,6 +13,7 @@ from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
 from fedinv.runs.app_calls import attack_recording, gate, leak_map
+from fedinv.runs.own_records.calls import probe
 
 if TYPE_CHECKING:
     from fedinv.attack import Attack, Claim
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "open_recording",
     "open_run",
+    "probe",
     "record",
     "recorded_copy",
     "replicate",
@@ -46,7 +48,7 @@ __all__ = [
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
-Group = Literal["scenarios", "attacks", "defenses", "datasets"]
+Group = Literal["scenarios", "attacks", "defenses", "datasets", "deviations"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 
@@ -364,7 +366,7 @@ def invert(
 
 
 def available(group: Group) -> dict[str, str]:
-    """List a group by name: "scenarios", "attacks", "defenses" or "datasets".
+    """List a group by name: "scenarios", "attacks", "defenses", "datasets" or "deviations".
 
     Returns a one-line summary by name, sorted; plugins of other packages are among them. Raises RequestError for
     another group, naming the nearest.

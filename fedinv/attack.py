@@ -1,8 +1,8 @@
 """The types of an attack's input and output. None of them holds a client's record or label, or the scenario's seed."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,19 @@ Sees = Literal["update", "model"]
 """What an attack is run on: each update of a watched client, or the trained model once."""
 
 
+class ReadOut(Protocol):
+    """What a malicious server knows how to read off updates of the weights that it made."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the deviation."""
+        ...
+
+    def claim(self, seen: "Observation", knows: "Knowledge", rng: np.random.Generator, progress: Progress) -> "Claim":
+        """The records that it reads off an observation."""
+        ...
+
+
 @dataclass(frozen=True)
 class Exchange:
     """One round between the server and a client (or, under secure aggregation, the sum over several clients)."""
@@ -37,6 +50,9 @@ class Exchange:
     noised or compressed where a defense did so; empty for a trained model."""
     records: int
     """Number of examples that the client reports to have trained on, sent in the clear; the total for a sum."""
+    sent_to: Mapping[int, Weights] = field(default_factory=dict)
+    """Weights that the clients of a sum were sent, by client, where a malicious server sent them different ones; `sent`
+    is then the global model."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,8 @@ class Knowledge:
     """Learning rate of each round from the first, None where they do not differ; `lr` is that of the attacked round."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class in the loss; known wherever the loss is; None where all weigh the same."""
+    deviations: tuple[ReadOut, ...] = ()
+    """What the server itself did in place of the protocol, with how it is read; none where it followed it."""
 
     @property
     def descent(self) -> LocalDescent:
@@ -193,6 +211,9 @@ class Claim:
     """Which records passed a check of the attack's own that needs no truth and that wrong records fail, bool (k,); None
     where it has none."""
 
+    owners: Tensor | None = None
+    """Client that each record of a sum is said to belong to, int64 (k,); None where the attack cannot tell."""
+
     @property
     def verified(self) -> Tensor:
         """Which records the attacker itself can tell to be right, bool (k,).
@@ -225,7 +246,7 @@ class Reading:
     says: str
     """Data that the attack would read, or the reason why it does not apply."""
     likely: bool = True
-    """Whether it mostly succeeds where it applies; others are tried before one that does not."""
+    """Whether the attack mostly succeeds where it applies; others are tried before one that does not."""
 
 
 def nothing(reason: str, width: int = 1) -> Claim:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fedinv import api
-from fedinv.commands import own_app, recording
+from fedinv.commands import own_app, own_records, recording
 from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, given, out_in, print_json, short
 from fedinv.errors import RequestError, RunError, Stopped, plain
 from fedinv.version import __version__
@@ -370,7 +370,7 @@ def list_(
         str,
         typer.Argument(
             metavar="GROUP",
-            help="scenarios, attacks, defenses or datasets.",
+            help="scenarios, attacks, defenses, datasets or deviations.",
             autocompletion=lambda incomplete: [g for g in api.GROUPS if g.startswith(incomplete)],
         ),
     ],
@@ -408,6 +408,7 @@ def explain(
 
 recording.register(app)
 own_app.register(app)
+own_records.register(app)
 
 
 def main() -> None:

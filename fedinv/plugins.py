@@ -1,7 +1,7 @@
-"""Finds attacks, defenses and data sets: each built-in one is a file in its group's folder, named after its kind.
+"""Finds attacks, defenses, data sets and deviations: each built-in one is a file named after its kind.
 
 Listing reads the built-in files' docstrings and imports none of them; loading imports the one that is asked for.
-Plugins of others come by the entry point groups ``fedinv.attacks``, ``fedinv.defenses`` and ``fedinv.datasets``. One
+Plugins of others come by the entry point groups ``fedinv.attacks`` and the like, named after the group. One
 that cannot be loaded is listed with its reason, and is an error only where it is asked for.
 """
 
@@ -23,14 +23,22 @@ from fedinv import roles
 from fedinv.blame import file_of, one_line, place
 from fedinv.errors import RequestError, nearest
 
-Group = Literal["attacks", "defenses", "datasets"]
+Group = Literal["attacks", "defenses", "datasets", "deviations"]
 
 _BASES: Mapping[Group, tuple[str, str]] = {
     "attacks": ("fedinv.attack", "Attack"),
     "defenses": ("fedinv.defense", "Defense"),
     "datasets": ("fedinv.data.dataset", "Dataset"),
+    "deviations": ("fedinv.deviation", "Deviation"),
 }
 """Module and name of the class that each plugin of a group derives from; imported when a plugin is loaded."""
+_HOMES: Mapping[Group, tuple[Literal["server", "clients"] | None, str]] = {
+    "attacks": ("server", "attacks"),
+    "defenses": ("clients", "defenses"),
+    "datasets": (None, "data/sources"),
+    "deviations": ("server", "malicious"),
+}
+"""Role and folder of each group's built-in files; without a role a folder of this package."""
 
 
 @dataclass(frozen=True)
@@ -240,18 +248,15 @@ def _roots(node: ast.stmt) -> list[str]:
 
 def _folder(group: Group) -> Path:
     """The folder of a group's built-in files, which may lie in folders of it: a family each."""
-    if group == "datasets":
-        return Path(__file__).parent / "data" / "sources"
-    return roles.folder("server") / "attacks" if group == "attacks" else roles.folder("clients") / "defenses"
+    role, name = _HOMES[group]
+    return (roles.folder(role) if role else Path(__file__).parent) / name
 
 
 def _import(group: Group, path: Path) -> ModuleType:
     name = ".".join(path.relative_to(_folder(group)).with_suffix("").parts)
-    if group == "datasets":
-        return importlib.import_module(f"fedinv.data.sources.{name}")
-    if group == "attacks":
-        return roles.load("server", f"attacks.{name}")
-    return roles.load("clients", f"defenses.{name}")
+    role, home = _HOMES[group]
+    module = f"{home.replace('/', '.')}.{name}"
+    return roles.load(role, module) if role else importlib.import_module(f"fedinv.{module}")
 
 
 def _first_line(path: Path) -> str:

@@ -6,7 +6,7 @@ Run configuration: `scenario` (TOML text, a shipped name or a path) and `out` (t
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedinv.attack import Knowledge, Sample
 from fedinv.errors import EndedError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
+from fedinv.federation.knowledge import public_knowledge
 from fedinv.privacy import ledger as ledgers
 from fedinv.storage import documents, files, lock
 from fedinv.storage.checkpoints import Charges, read_progress, write_charges
@@ -55,7 +57,17 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
     there = registration.register(grid, agreement.federation.clients)
     schema, nodes = there.schema, there.nodes
     files.write(folder.schema, schema.model_dump_json(indent=2) + "\n")
-    strategy = WiretapFedAvg(agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent)
+    granted = _granted(folder)
+
+    def knows(round_: int) -> Knowledge:
+        public = public_knowledge(
+            agreement.model, agreement.training, agreement.federation, agreement.attacker, schema, round_
+        )
+        return replace(public, auxiliary=granted)
+
+    strategy = WiretapFedAvg(
+        agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent, knows=knows
+    )
     done, seconds, arrays = _resume(folder, strategy)
     if arrays is None:
         network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
@@ -79,6 +91,14 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
     write_charges(folder.ledger, charged)
+
+
+def _granted(folder: RunFolder) -> Sample | None:
+    """The records of the same population that the attacker was granted, where the run's folder has them."""
+    if not folder.auxiliary.is_file():
+        return None
+    tensors, _ = files.read_tensors(folder.auxiliary)
+    return Sample(tensors["records"], tensors["labels"])
 
 
 def _document(scenario: str) -> dict[str, Any]:

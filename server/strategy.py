@@ -1,6 +1,6 @@
 """Federated training with a wiretap that stores what the server sees of the watched rounds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,11 +9,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
+from fedinv.attack import Exchange, Knowledge
 from fedinv.federation import ring, wire
 from fedinv.federation.agreement import Agreement, round_clients, round_senders
+from fedinv.storage import observations
 
 from . import aggregation, malicious, server_step, wiretap
 from .aggregation import Summed
+from .malicious import Planned
 from .wiretap import Refusal, Reply, Wiretap
 
 
@@ -53,7 +56,9 @@ class WiretapFedAvg(Strategy):
     """Number of updates that entered the global model, over all rounds."""
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     """What the scenario's strategy remembers of earlier rounds, by name."""
-    _sent: Mapping[str, Tensor] = field(default_factory=dict)
+    knows: Callable[[int], Knowledge] = lambda round_: Knowledge()
+    """Returns what a malicious server knows in a round, by which it makes weights."""
+    _planned: Planned = field(default_factory=lambda: Planned({}, {}, ()))
 
     @property
     def wiretap(self) -> Wiretap:
@@ -64,18 +69,22 @@ class WiretapFedAvg(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages that send the round's clients the global model, or a malicious server's weights in its place."""
-        model = wire.unpack(arrays)
-        self._sent = malicious.weights(self.agreement.server, model, server_round)
-        if self._sent is not model:
-            arrays = wire.pack(self._sent)
-        self.wiretap.sent(server_round, self._sent)
-        cohort = self.cohort(server_round)
+        model, cohort = wire.unpack(arrays), self.cohort(server_round)
+        planned = malicious.plan(self.agreement, model, self.knows(server_round), server_round, cohort, self._earlier)
+        self._planned = planned
+        self.wiretap.sent(server_round, planned.base, planned.sent)
         told = ConfigRecord({**config, "round": server_round, "cohort": list(cohort)})
-        return [
-            Message(RecordDict({"arrays": arrays, "config": told}), self.nodes[c], "train", group_id=str(server_round))
-            for c in cohort
-            if c in self.nodes
-        ]
+        packed = {id(model): arrays}  # clients that are sent the same share one record
+        messages = []
+        for client in cohort:
+            if client not in self.nodes:
+                continue
+            weights = planned.sent[client]
+            if id(weights) not in packed:
+                packed[id(weights)] = wire.pack(weights)
+            content = RecordDict({"arrays": packed[id(weights)], "config": told})
+            messages.append(Message(content, self.nodes[client], "train", group_id=str(server_round)))
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message], summed: Summed | None = None
@@ -93,7 +102,9 @@ class WiretapFedAvg(Strategy):
             if client in self.absent:
                 read[client] = Refusal(self.absent[client])
                 continue
-            read[client], size = wiretap.read(by_client.get(client), self._sent, self.agreement.training.heaviest)
+            read[client], size = wiretap.read(
+                by_client.get(client), self._planned.base, self.agreement.training.heaviest
+            )
             self.bytes_up += size
         read = _of_one_form(read)
         self.left_out += [LeftOut(server_round, c, one.reason) for c, one in read.items() if isinstance(one, Refusal)]
@@ -114,15 +125,22 @@ class WiretapFedAvg(Strategy):
             mean = summed.mean
         else:
             updates, weights = [one.update for one in used.values()], [one.weight for one in used.values()]
-            mean = aggregation.mean(self.agreement, self._sent, updates, weights, server_round)
+            mean = aggregation.mean(self.agreement, self._planned.base, updates, weights, server_round)
         self.used += len(used)
         if all(masked):
             self.wiretap.sum(server_round, used, mean)
-        stepped = server_step.step(self.agreement.federation.strategy, self._sent, mean, self.memory, server_round)
-        model = malicious.next_model(self.agreement.server, self._sent, stepped.weights, server_round)
+        stepped = server_step.step(
+            self.agreement.federation.strategy, self._planned.base, mean, self.memory, server_round
+        )
+        model = self._planned.next_model(stepped.weights, server_round)
         if model is stepped.weights:  # a server that sends the same weights again has not taken its step
             self.memory = stepped.memory
         return wire.pack(model), MetricRecord({"num-examples": sum(one.records for one in used.values())})
+
+    def _earlier(self, client: int) -> tuple[Exchange, ...]:
+        """What this client, or the sum it was part of, sent back in the watched rounds before this one."""
+        found = [one for one in observations.read(self.folder) if client in one.clients]
+        return found[-1].exchanges if found else ()
 
     def cohort(self, server_round: int) -> tuple[int, ...]:
         """Numbers of the clients of a round, sorted."""

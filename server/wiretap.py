@@ -46,10 +46,17 @@ class Wiretap:
     watch: Watch
     """Rounds to watch, and how many of a round's clients."""
 
-    def sent(self, round_: int, weights: Weights) -> None:
-        """Store the weights that are sent to the clients of a round."""
-        if round_ in self.watch.rounds:
-            observations.write_sent(self.folder, round_, weights)
+    def sent(self, round_: int, base: Weights, to: Mapping[int, Weights]) -> None:
+        """Store the weights that are sent to the clients of a round: `base`, and those of clients that get others."""
+        if round_ not in self.watch.rounds:
+            return
+        observations.write_sent(self.folder, round_, base)
+        groups: dict[int, list[int]] = {}
+        for client, weights in to.items():
+            if weights is not base:
+                groups.setdefault(id(weights), []).append(client)
+        for place, clients in enumerate(groups.values()):
+            observations.write_sent_to(self.folder, round_, place, clients, to[clients[0]])
 
     def replies(self, round_: int, senders: Sequence[int], used: Mapping[int, Reply]) -> None:
         """Store the usable updates of the `watch.clients` watched clients of those that were to send one in a round.

@@ -55,6 +55,8 @@ class Cohort:
             return None
         sent = [array.data for array in arrays.values()]
         same = len(sent) == len(self._sent) and all(a is b for a, b in zip(sent, self._sent, strict=True))
+        if not same and self._round == round_:
+            return None  # a server that sends clients different weights
         if not same or self._round != round_:
             self._begin(round_, cohort, arrays)
             self._sent, self._round = sent, round_

@@ -1,5 +1,6 @@
 """The commands on the updates of an app of one's own: `fedinv map`, `fedinv read` and `fedinv gate`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,46 @@ Example = Annotated[
     typer.Option(metavar="MODULE:NAME", help="A batch of the network's inputs.", show_default="made-up records"),
 ]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds of an attack on an update.", rich_help_panel=ENGINE)]
+TRAINING = "How clients train"
+"""Heading of the options on the clients' training."""
+LossName = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="LOSS",
+        help="cross-entropy, bce, bce-with-logits or mse, with keys, or app.task:loss.",
+        rich_help_panel=TRAINING,
+        show_default="cross-entropy, binary of one output",
+    ),
+]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="OPTIMIZER",
+        help="As sgd:lr=0.1,momentum=0.9, or app.task:optimizer.",
+        rich_help_panel=TRAINING,
+        show_default="one step of plain SGD of any length",
+    ),
+]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:NAME",
+        help="The app's own local training of a network and a loader, as app.task:train.",
+        rich_help_panel=TRAINING,
+        show_default=False,
+    ),
+]
+TrainWith = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="Values of its other parameters, and batch, the records of a local batch; as epochs=1,lr=0.1,batch=32.",
+        rich_help_panel=TRAINING,
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,10 +89,31 @@ def map_(
     app: Project = None,
     example: Example = None,
     update: Annotated[int, typer.Option(min=0, help="The update, in the order recorded.")] = 0,
+    loss: LossName = None,
+    optimizer: OptimizerName = None,
+    train: Train = None,
+    train_with: TrainWith = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page there.", rich_help_panel=OUTPUT, show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Map what an update tells, layer by layer: what feeds it, its rank, which attack applies and why others do not."""
-    found = api.leak_map(run, network, project=app, example=example, update=update)
+    found = api.leak_map(
+        run,
+        network,
+        project=app,
+        example=example,
+        update=update,
+        loss=loss,
+        optimizer=optimizer,
+        train=train,
+        train_with=train_with,
+    )
+    if html is not None:
+        from fedinv.report import app_page
+
+        app_page.write(html, app_page.Found(mapped=found))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -66,10 +128,31 @@ def read(
     app: Project = None,
     example: Example = None,
     seconds: Seconds = 30.0,
+    loss: LossName = None,
+    optimizer: OptimizerName = None,
+    train: Train = None,
+    train_with: TrainWith = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The true records, .csv or .npz, or app.task:mine: which claims were right.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the claims, the verdict and a page, report.html.",
+            rich_help_panel=OUTPUT,
+            show_default="the recording's, without a page",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read what a server could off each recorded update, and keep what verifies itself without the truth."""
-    found = _verdict(recording, network, app, example, seconds)
+    training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
+    found = _verdict(recording, network, app, example, seconds, training, truth, out)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -87,6 +170,10 @@ def gate(
     app: Project = None,
     example: Example = None,
     seconds: Seconds = 30.0,
+    loss: LossName = None,
+    optimizer: OptimizerName = None,
+    train: Train = None,
+    train_with: TrainWith = None,
     junit: Annotated[
         Path | None, typer.Option(help="Write JUnit XML there.", rich_help_panel=OUTPUT, show_default=False)
     ] = None,
@@ -97,7 +184,8 @@ def gate(
     from fedinv.results.app_verdict import refusal
     from fedinv.storage import files
 
-    found = _verdict(recording, network, app, example, seconds)
+    training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
+    found = _verdict(recording, network, app, example, seconds, training)
     refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit))]
     passed = bool(found.updates) and not refused
     if junit is not None:
@@ -114,11 +202,29 @@ def gate(
 
 
 def _verdict(
-    recording: str, network: str | None, app: Path | None, example: str | None, seconds: float
+    recording: str,
+    network: str | None,
+    app: Path | None,
+    example: str | None,
+    seconds: float,
+    training: Mapping[str, str | None],
+    truth: str | None = None,
+    out: Path | None = None,
 ) -> "AppVerdict":
     from fedinv.report.terminal import bars
 
     with bars(True) as steps:
         return api.attack_recording(
-            recording, network, project=app, example=example, seconds=seconds, progress=steps("attacks")
+            recording,
+            network,
+            project=app,
+            example=example,
+            seconds=seconds,
+            progress=steps("attacks"),
+            truth=truth,
+            out=out,
+            loss=training["loss"],
+            optimizer=training["optimizer"],
+            train=training["train"],
+            train_with=training["train_with"],
         )

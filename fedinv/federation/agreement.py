@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from fedinv.defense_terms import with_model_keys
 from fedinv.errors import RequestError, plain
@@ -205,6 +205,10 @@ class Server(Strict):
     """True: a malicious server sends weights at which one particular record, if a client holds it, makes the gradient
     overflow, which reveals its membership."""
 
+    deviations: tuple[SerializeAsAny[Mapping[str, Any]], ...] = ()
+    """Deviations of a malicious server from the protocol, each a table with a kind, carried out in the order listed;
+    none by default. `fedinv list deviations` names them."""
+
     @model_validator(mode="after")
     def _follows_the_protocol(self) -> "Server":
         if self.kind == "curious" and self.repeat > 1:
@@ -213,7 +217,19 @@ class Server(Strict):
             raise ValueError('unmask: a curious server follows the protocol, write kind = "malicious"')
         if self.kind == "curious" and self.overflow:
             raise ValueError('overflow: a curious server follows the protocol, write kind = "malicious"')
+        if self.kind == "curious" and self.deviations:
+            raise ValueError('deviations: a curious server follows the protocol, write kind = "malicious"')
         return self
+
+    @property
+    def short_forms(self) -> tuple[Mapping[str, Any], ...]:
+        """The tables of deviations that the keys stand for, but for one that is part of a protocol of messages."""
+        found: list[Mapping[str, Any]] = []
+        if self.repeat > 1:
+            found.append({"kind": "repeat", "times": self.repeat})
+        if self.overflow:
+            found.append({"kind": "overflow"})
+        return tuple(found)
 
 
 class Watch(Strict):

@@ -8,3 +8,5 @@ GONE = 1003
 """Error code recorded for a client whose node disconnected."""
 DROPPED = 1004
 """Error code of a client that drops out of a round because the scenario has it so (`federation.dropout`)."""
+REFUSED = 1005
+"""Error code of a reply that a site's policy keeps from leaving."""

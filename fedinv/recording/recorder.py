@@ -137,13 +137,17 @@ def values(record: Mapping[str, object]) -> Values:
 
 def round_of(message: Message) -> int | None:
     """The round that a message names, in a configuration or as its group; None where it names none."""
-    for record in message.content.values():
+    return named_round(message.content, message.metadata.group_id)
+
+
+def named_round(content: RecordDict, group: str) -> int | None:
+    """The round that a message's content or group names; None where neither does."""
+    for record in content.values():
         if isinstance(record, ConfigRecord):
             for key in ROUND_KEYS:
                 named = record.get(key)
                 if isinstance(named, int) and not isinstance(named, bool):
                     return named
-    group = message.metadata.group_id
     return int(group) if group.isdecimal() else None
 
 

@@ -14,9 +14,9 @@ def show_leak_map(found: LeakMap) -> None:
     console = Console()
     console.print(f"\n{found.headline}\n", style="bold", highlight=False, markup=False)
     console.print(table(HEADS, [_row(one, found.network) for one in found.layers], console.width))
-    console.print(f"\n{_behind(found)}", highlight=False, markup=False)
+    console.print(f"\n{behind(found)}", highlight=False, markup=False)
     for one in found.layers:
-        for line in _says(one):
+        for line in says(one):
             console.print(f"{one.name or found.network}: {line}", highlight=False, markup=False)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
@@ -29,7 +29,7 @@ def _row(one: LayerLeak, network: str) -> tuple[str, ...]:
     return one.name or network, one.kind, one.fed, one.gate, str(one.places), units, rank, told or "-"
 
 
-def _behind(found: LeakMap) -> str:
+def behind(found: LeakMap) -> str:
     """What is known of the number of records behind the update."""
     claimed = "the client reports none" if found.claimed is None else f"the client reports {found.claimed}"
     if found.records is None:
@@ -37,7 +37,7 @@ def _behind(found: LeakMap) -> str:
     return f"Records behind it: {found.records} or more, by the ranks; {claimed}."
 
 
-def _says(one: LayerLeak) -> list[str]:
+def says(one: LayerLeak) -> list[str]:
     """What a layer tells, and of attacks that do not apply why, those with the same reason together."""
     said = [one.tells] if one.tells else []
     said += [f"{kind} would read {what}" for kind, what in one.applies.items()]

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from fedinv.results.judged import Judged
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,3 +65,5 @@ class AppVerdict(_Record):
     """Layers of the network that no attack here applies to, of which nothing is known."""
     headline: str
     """The verdict in one sentence."""
+    judged: list[Judged] = []
+    """The claims against the truth, for each update whose records were given; empty where none were."""

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from fedinv.results.leak_map import LeakMap
     from fedinv.runs.gate import Answer
     from fedinv.runs.own_app import Given
+    from fedinv.task.foreign.training.losses import Objective
+    from fedinv.task.foreign.training.optimizer import MakeOptimizer
     from fedinv.task.schema import Schema
+
+Options = Mapping[str, Any]
+"""Values of a training's parameters, by name."""
 
 
 def leak_map(
@@ -23,12 +28,17 @@ def leak_map(
     project: str | Path | None = None,
     example: "str | Tensor | None" = None,
     update: int = 0,
+    loss: "str | Objective | None" = None,
+    optimizer: "str | MakeOptimizer | None" = None,
+    train: "str | Callable[..., Any] | None" = None,
+    train_with: str | Options | None = None,
 ) -> "LeakMap":
     """Map what one update tells, layer by layer, without the truth: what feeds a layer, its rank, which attack applies.
 
     `folder` is a recording or a run. A recording needs the network: a torch module, or where its factory is, as
     "app.task:Net", imported from the folder `project`, by default the current one. `example` is a batch of inputs, or
-    where one is; without it records are made up. `update` is the place of the update in the order recorded.
+    where one is; without it records are made up. `update` is the place of the update in the order recorded. What is
+    known of the clients' training may be given, see `attack_recording`.
 
     Raises RequestError for a network that cannot be had or that the arrays do not fit, naming which differ.
 
@@ -57,8 +67,10 @@ def leak_map(
     if not 0 <= update < len(targets):
         why = f"; {skipped[0]}" if skipped else ""
         raise RequestError(f"{folder}: holds {len(targets)} updates to map, there is no number {update}{why}")
-    given, target = _given(network, project, example), targets[update]
-    return maps.leak_map(maps.probe(given.network, target.exchange, given.example), target.client, target.claimed)
+    given = _given(network, project, example, training=(loss, optimizer, train, train_with))
+    target, how = targets[update], own_app.how_trained(given)
+    exchange = own_app.without_decay(target.exchange, given.network, how)
+    return maps.leak_map(maps.probe(given.network, exchange, given.example), target.client, target.claimed, how)
 
 
 def attack_recording(
@@ -69,14 +81,31 @@ def attack_recording(
     example: "str | Tensor | None" = None,
     seconds: float = 30.0,
     progress: Callable[[float], None] = lambda share: None,
+    truth: "str | Path | Tensor | None" = None,
+    out: str | Path | None = None,
+    loss: "str | Objective | None" = None,
+    optimizer: "str | MakeOptimizer | None" = None,
+    train: "str | Callable[..., Any] | None" = None,
+    train_with: str | Options | None = None,
 ) -> "AppVerdict":
     """Read what a server could read off the recorded updates of an app, and keep what verifies itself.
 
     Arguments are those of `leak_map`; `seconds` bounds the rounds of each attack on each update. Claims are verified
-    without the truth: trained on again they explain the update, or they pass checks that wrong records fail; others are
-    not kept. Records go to FOLDER/claims.npz, the verdict to FOLDER/verdict.json.
+    without the truth: trained on again they explain the update to 1 %, or, of a part of the records, each passes checks
+    that wrong ones fail; others are not kept. Records go to claims.npz, the verdict to verdict.json, in `out`, by
+    default in the recording's folder; with `out` there is a page of all of it too, report.html.
 
-    Raises RequestError as `leak_map` does.
+    `truth` are the records that were trained on, as the `records` of `probe`, with the label last; of several updates
+    it names the one of each record. The verdict then also says which claims were right, beside a guess (`judged`).
+
+    The training is described by `loss`, a function of outputs and targets or a name, as "cross-entropy" with keys
+    class_weights and label_smoothing, "bce", "bce-with-logits", "mse"; by `optimizer`, a function of parameters or a
+    name with torch's keys, as "sgd:lr=0.1,momentum=0.9"; or by `train`, the app's own local training of a network and a
+    loader, all as they are or as where they are, "app.task:train". `train_with` are values of its other parameters, and
+    `batch`, the records of a local batch, by default all; without `train` they are `epochs` and `batch`. Of what is not
+    given, cross-entropy is taken, binary of one output, and one step of plain SGD of any length.
+
+    Raises RequestError as `leak_map` does, and where the training cannot be had or does not fit the network.
 
     >>> import fedinv
     >>> fedinv.attack_recording("runs/nowhere", "app.task:Net")
@@ -85,13 +114,22 @@ def attack_recording(
     """
     from fedinv.recording import folder as recordings
     from fedinv.runs import own_app
+    from fedinv.runs.own_records import pages
+    from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
 
     place = paths.given(folder)
     recording = recordings.read(place)
-    given = _given(network, project, example, seconds)
-    verdict, claims = own_app.attacked(given, *own_app.targets(recording), progress)
-    own_app.write(place, verdict, claims)
+    given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
+    targets, skipped = own_app.targets(recording)
+    known = None if truth is None else truths.read(truth, given, len(targets), project)
+    verdict, claims = own_app.attacked(given, targets, skipped, progress)
+    if known is not None:
+        verdict = truths.held_against(verdict, given, targets, known, claims)
+    own_app.write(place if out is None else paths.folder(out), verdict, claims)
+    if out is not None:
+        mapped = pages.first_map(given, targets)
+        pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
     return verdict
 
 
@@ -141,15 +179,25 @@ def gate(
     return gates.GateMod(gates.Source(network, example, None if project is None else Path(project)), rule, known)
 
 
-def _given(network: Any, project: str | Path | None, example: Any, seconds: float = 30.0) -> "Given":
-    """The network and an example, loaded where they are named. Raises RequestError where there is none."""
+def _given(
+    network: Any,
+    project: str | Path | None,
+    example: Any,
+    seconds: float = 30.0,
+    training: tuple[Any, Any, Any, Any] = (None, None, None, None),
+) -> "Given":
+    """The network, an example and the training, loaded where they are named. Raises RequestError where there is none.
+
+    `training` are loss, optimizer, train and train's values.
+    """
     from fedinv.errors import RequestError
     from fedinv.runs.own_app import Given
     from fedinv.task.foreign import factory
+    from fedinv.task.foreign.training.training import read_training
 
     where = None if project is None else Path(project)
     if network is None:
         raise RequestError("--network: is needed for a recording, name what makes the network, as app.task:Net")
     made = factory.load_network(network, where) if isinstance(network, str) else network
     batch = factory.load_example(example, where) if isinstance(example, str) else example
-    return Given(made, batch, seconds=seconds)
+    return Given(made, batch, seconds, training=read_training(*training, project=where))

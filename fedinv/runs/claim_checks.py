@@ -40,6 +40,7 @@ def _wrong_claim(claim: Claim, schema: Schema) -> str | None:
         or (None if told is None else _wrong_labels(told, count, schema))
         or (None if claim.fields is None else _wrong_fields(claim.fields, count, schema, shares))
         or (None if claim.checked is None else _wrong_tensor("checked", claim.checked, torch.bool, (count,)))
+        or (None if claim.owners is None else _wrong_tensor("owners", claim.owners, torch.int64, (count,)))
         or _wrong_mismatch(claim.mismatch)
         or _wrong_notes(claim.notes)
     )

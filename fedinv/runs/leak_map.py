@@ -12,10 +12,14 @@ from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
+from fedinv.task.foreign.training.training import Repeatable
 from fedinv.task.foreign.update import LayerUpdate, layer_update
 
 CHANGES = 0.3
 """Norm, relative to what was sent, below which what came back is taken for a change and not for new weights."""
+
+UNREAD = "clients train with {}, whose steps are no sums of gradients: of what their updates tell nothing is known"
+"""Note where the optimizer is known and no attack reads its updates."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,21 @@ def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None)
     return Probed(network, exchange.round, aligned, sent, update, found)
 
 
-def leak_map(probed: Probed, client: int, claimed: int | None = None) -> LeakMap:
-    """The map of one update; `claimed` is the number of records that the client reports, where it does."""
+def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repeatable | None = None) -> LeakMap:
+    """The map of one update; `claimed` is the number of records that the client reports, where it does.
+
+    With `how` clients train known, what only holds for other trainings is not said: ranks bound nothing behind an
+    optimizer that rescales entries, and after several steps those of inputs that move with the weights do not.
+    """
     network, aligned, update = probed.network, probed.aligned, probed.update
     attacks = plugins.loaded("attacks")
     owners = dict(network.named_modules())
     measured = [layer_update(layer, probed.sent, update) for layer in probed.layers]
-    least = max((one.least for one in measured), default=0)
+    if how is not None and not how.steps.linear:
+        measured = [replace(one, alike=1.0) for one in measured]
+    steady = how is None or how.any_length or how.single(claimed or 1)
+    fixed = ("record", "affine of the record")
+    least = max((one.least for one in measured if steady or one.layer.fed in fixed), default=0)
     measured = [replace(one, records=least or claimed or 0) for one in measured]
     found = [
         _leak(one, _following(one, behind), attacks, _tells(one.layer, owners[one.layer.name], update))
@@ -69,6 +81,8 @@ def leak_map(probed: Probed, client: int, claimed: int | None = None) -> LeakMap
         notes.append(f"of {_few(aligned.unknown)} nothing is known: arrays that are not the network's")
     if aligned.missing:
         notes.append(f"not on the wire: {_few(aligned.missing)}")
+    if how is not None and not how.steps.linear:
+        notes.append(UNREAD.format(how.steps.kind))
     if random := random_parts(network):
         notes.append(f"training depends on chance: {_few(random)}")
     return LeakMap(

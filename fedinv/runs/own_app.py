@@ -19,13 +19,18 @@ from fedinv.recording import folder as recordings
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.runs import own_update
-from fedinv.runs.leak_map import Probed, leak_map, probe, update_of
+from fedinv.runs.leak_map import UNREAD, Probed, leak_map, probe, update_of
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
-from fedinv.task.foreign.layers import MADE_UP
+from fedinv.task.foreign.alignment import align
+from fedinv.task.foreign.layers import MADE_UP, made_up
 from fedinv.task.foreign.part import Part, last_part
+from fedinv.task.foreign.training.entry import Entry, entry
+from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training, fit
+from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
 from fedinv.task.models import build
+from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema
 
 INPUTS = {
@@ -62,6 +67,38 @@ class Given:
     """Share of an update's records, 0 to 1, above which the attacks on it end; None where they read all they can."""
     schema: Schema | None = None
     """What every record must fit, in the columns of the network's inputs; None where it is withheld."""
+    training: Training = UNKNOWN
+    """How clients train, as far as it is known."""
+
+    @property
+    def batch(self) -> Tensor:
+        """The example, or a made-up one. Raises RequestError where none fits the network."""
+        return made_up(self.network) if self.example is None else self.example
+
+
+def how_trained(given: Given) -> Repeatable | None:
+    """How clients train, fitted to the network; None where nothing is known of it and the usual loss does not fit.
+
+    Raises RequestError where what is known does not fit the network.
+    """
+    try:
+        return fit(given.training, given.network, given.batch)
+    except RequestError:
+        if given.training == UNKNOWN:
+            return None
+        raise
+
+
+def without_decay(exchange: Exchange, network: nn.Module, how: Repeatable | None) -> Exchange:
+    """An exchange without the change that known weight decay alone makes of weights: it is no record's."""
+    shrunk = 0.0 if how is None else how.shrunk(exchange.records)
+    if not shrunk:
+        return exchange
+    own = {
+        wire for name, wire in align(exchange.sent, network).names.items() if name in dict(network.named_parameters())
+    }
+    pulled = {n: t - shrunk * exchange.sent[n].float() if n in own else t for n, t in exchange.received.items()}
+    return replace(exchange, received=pulled)
 
 
 def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
@@ -89,11 +126,13 @@ def attacked(
 ) -> tuple[AppVerdict, dict[int, Claim]]:
     """The verdict on updates, and the verified claims by the update's place. Raises RequestError as `leak_map`."""
     verdicts, claims, unknown = list[UpdateVerdict](), dict[int, Claim](), dict[str, None]()
+    how = how_trained(given)
     for place, target in enumerate(found):
-        probed = probe(given.network, target.exchange, given.example)
-        mapped = leak_map(probed, target.client, target.claimed)
+        pulled = without_decay(target.exchange, given.network, how)
+        probed = probe(given.network, pulled, given.example)
+        mapped = leak_map(probed, target.client, target.claimed, how)
         unknown |= dict.fromkeys(f"{one.name or mapped.network} ({one.kind})" for one in mapped.layers if one.unknown)
-        verdict, claim = _read(given, target, probed, mapped)
+        verdict, claim = _read(given, how, target, probed, mapped)
         verdicts.append(verdict)
         if claim is not None:
             claims[place] = claim
@@ -105,34 +144,47 @@ def attacked(
     ), claims
 
 
-def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tuple[UpdateVerdict, Claim | None]:
+@dataclass(frozen=True)
+class _Attacked:
+    """A part of a network as it is attacked."""
+
+    part: Part
+    exchange: Exchange
+    """The part's weights and their changes by the names of the part's model, and the number of records looked for."""
+    how: Repeatable | None
+    """How clients train; None where it is not known at all."""
+    entry: Entry
+    seen: Observed
+
+
+def _read(
+    given: Given, how: Repeatable | None, target: Target, probed: Probed, mapped: LeakMap
+) -> tuple[UpdateVerdict, Claim | None]:
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
-    part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.sent.items()})
+    part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     claim, kind, notes, cut_short = None, "", list[str](), False
+    if how is not None and not how.steps.linear:
+        notes.append(UNREAD.format(how.steps.kind))
     if part is None:
         notes.append("the network does not end with linear layers on the wire that have biases")
     else:
-        named = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
-        row = next(one for one in mapped.layers if one.name == part.layers[0].name)
-        kinds, clock = (
-            [one for one in row.applies if one in own_update.in_turn()],
-            roles.load("server", "inversion.clock"),
-        )
-        notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         count = mapped.records or target.claimed or 1
-        exchange = Exchange(target.exchange.round, records=count, **named)
+        attacked = _attacked(given, how, target, probed, part, count)
+        row = next(one for one in mapped.layers if one.name == part.layers[0].name)
+        kinds = [one for one in row.applies if one in own_update.in_turn()]
+        clock = roles.load("server", "inversion.clock")
+        notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
         for one in kinds:
-            if claim is not None and len(claim.records) >= wanted:
-                break
             with clock.limited(given.seconds / len(kinds)):
-                found = _verified(given, part, exchange, one, wanted)
+                found, whole = _verified(given, attacked, one, wanted)
                 cut_short |= clock.over()
             notes += [f"{one}: {note}" for note in found.notes]
             if len(found.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found, one
-    labels = Counter() if claim is None or claim.labels is None else Counter(map(str, claim.labels.tolist()))
+            if whole or (claim is not None and len(claim.records) >= wanted):
+                break
     return UpdateVerdict(
         round=target.exchange.round,
         client=target.client,
@@ -142,7 +194,7 @@ def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tupl
         inputs=part.fed if part else "",
         attack=kind,
         verified=0 if claim is None else len(claim.records),
-        labels=dict(sorted(labels.items())),
+        labels=_labels(claim),
         mismatch=None if claim is None else claim.mismatch,
         cut_short=cut_short,
         seconds=time.process_time() - begun,
@@ -150,25 +202,99 @@ def _read(given: Given, target: Target, probed: Probed, mapped: LeakMap) -> tupl
     ), claim
 
 
-def _verified(given: Given, part: Part, exchange: Exchange, kind: str, wanted: int) -> Claim:
-    """What an attack claims and verifies, taking the update for one step of plain SGD of any length.
+def _labels(claim: Claim | None) -> dict[str, int]:
+    """Number of records by label; empty where labels are numbers or were not read."""
+    if claim is None or claim.labels is None or claim.labels.is_floating_point():
+        return {}
+    return dict(sorted(Counter(map(str, claim.labels.tolist())).items()))
 
-    A claim of all records is verified whole or not at all, by whether it explains the update, others record by record.
-    How many steps a client took is not known: an update of several is read as far as it looks like one of them.
+
+def _attacked(
+    given: Given, how: Repeatable | None, target: Target, probed: Probed, part: Part, count: int
+) -> _Attacked:
+    """A part of the network as it is attacked, with so many records looked for."""
+    renamed = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
+    names = [name for layer in part.layers for name in (layer.weight, layer.bias) if name is not None]
+    layer = None if part.fed == "record" else part.layers[0].name
+    seen = Observed(probed.sent, probed.aligned.take(target.exchange.received), probed.update)
+    exchange = Exchange(target.exchange.round, renamed["sent"], renamed["received"], count)
+    return _Attacked(part, exchange, how, entry(given.network, given.batch, layer, names), seen)
+
+
+def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tuple[Claim, bool]:
+    """What an attack claims and is verified, and whether that is a whole batch.
+
+    Claims are trained on again as the app would; of a claim that is not verified so, records count that pass the
+    attack's own checks, unless it holds all records, whose training refutes it. Where nothing is known of the training,
+    an update is taken for one step of plain SGD of any length: one of several is read as far as it looks like one.
     """
-    knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
-    if part.fed == "record":
-        knows = replace(knows, schema=given.schema)
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
-    limits = {"seconds": given.seconds, "fall_back": False, "enough": wanted if wanted < exchange.records else None}
+    enough = wanted if wanted < attacked.exchange.records else None
+    limits = {"seconds": given.seconds, "fall_back": False, "enough": enough}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
-    claim = own_update.invert(Observation((0,), (exchange,)), knows, attack, 0, lambda _: None)
-    left, good = _unexplained(claim, exchange, knows), claim.verified
-    if left is not None and len(claim.records) >= exchange.records:
-        good = torch.full_like(good, left <= EXPLAINS)
-    labels = None if claim.labels is None else claim.labels[good]
-    return Claim(claim.records[good], claim.confidence[good], labels, left, claim.notes)
+    best = Claim(torch.zeros(0, 1), torch.zeros(0))
+    for knows in _knowledge(given, attacked):
+        claim = own_update.invert(Observation((0,), (attacked.exchange,)), knows, attack, 0, lambda _: None)
+        notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
+        again = None
+        if attacked.how is not None and len(claim.records):
+            again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records)
+            notes = (*notes, again.note) if again.note else notes
+        if again is not None and again.verified:
+            good, whole = again.good, bool(again.good.all())
+            labels = None if again.labels is None else again.labels[good]
+            return Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes), whole
+        kept = _by_record(claim, again, attacked, knows)
+        best = replace(kept if len(kept.records) > len(best.records) else best, notes=notes)
+        if len(best.records) >= wanted:
+            break
+    return best, False
+
+
+def _knowledge(given: Given, attacked: _Attacked) -> list[Knowledge]:
+    """What attacks know: the network and the training, and then not the network, where they might misjudge by it."""
+    how, records = attacked.how, attacked.exchange.records
+    knows = Knowledge(
+        model=attacked.part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0
+    )
+    if attacked.part.fed == "record":
+        knows = replace(knows, schema=given.schema)
+    if how is not None and not how.any_length and not how.single(records):
+        knows = replace(
+            knows,
+            algorithm="fedavg",
+            lr=how.lr,
+            epochs=max(1, how.steps.count),
+            batch_size=how.training.batch or records,
+            momentum=how.steps.number("momentum"),
+            optimizer=Sgd(nesterov=bool(how.steps.settings.get("nesterov"))),
+        )
+    # without the network an attack compares nothing with it: neither other losses' slopes nor another order of batches
+    return [knows] if how is None or (how.like_chances and knows.lr is None) else [knows, replace(knows, model=None)]
+
+
+def _by_record(claim: Claim, again: Repeated | None, attacked: _Attacked, knows: Knowledge) -> Claim:
+    """The records of a claim that pass the attack's own checks; none of a whole batch that explains nothing."""
+    whole, good, labels = len(claim.records) >= attacked.exchange.records, claim.verified, claim.labels
+    left = None if again is None or math.isinf(again.mismatch) else again.mismatch
+    if again is None:
+        left = _unexplained(claim, attacked.exchange, knows)
+        if left is not None and whole:
+            good = torch.full_like(good, left <= EXPLAINS)
+    elif again.reordered:
+        good = torch.zeros_like(good) if claim.checked is None else claim.checked
+        labels = None if again.labels is None else again.labels[torch.cdist(claim.records, again.records).argmin(1)]
+    else:
+        # of a part of a batch only checks against the network tell, which an attack without it does not make
+        # the steps of a training of which nothing is said may be others than the one that was repeated
+        refuted = whole and not (attacked.how is not None and attacked.how.any_length and again.mismatch <= EXPLAINS)
+        unchecked = refuted or knows.model is None or claim.checked is None
+        good = torch.zeros_like(good) if unchecked or claim.checked is None else claim.checked
+        if attacked.how is not None and attacked.how.loss is not None and not attacked.how.like_chances:
+            labels = None
+    kept = None if labels is None else labels[good]
+    return Claim(claim.records[good], claim.confidence[good], kept, left, claim.notes)
 
 
 def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | None:

@@ -287,5 +287,6 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "defenses": (_is_defenses, 'a list of defenses, such as ["kind:key=value"]'),
     "auxiliary": (lambda value: isinstance(value, Sample), "a fedinv.attack.Sample"),
     "question": (lambda value: False, "left out: invert asks for records only"),
+    "deviations": (lambda value: False, "left out: what a server of a scenario did is said there"),
 }
 """For each field of Knowledge a check of its value, and the phrase that says what must be written."""

@@ -13,7 +13,7 @@ from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
-from fedinv.judge.truth import forget_files, held_out, population_of
+from fedinv.judge.truth import auxiliary, forget_files, held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs import provenance, sizes
 from fedinv.runs.attack_runner import ProgressBars
@@ -262,6 +262,9 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
         progress(min(1.0, replies / expected))  # a run that starts over gets more replies
 
     folder.root.mkdir(parents=True, exist_ok=True)
+    granted = auxiliary(scenario, run.people) if scenario.server.deviations else None
+    if granted is not None:
+        files.write_tensors(folder.auxiliary, {"records": granted.records, "labels": granted.labels})
     log(folder, "training", engine=engine, scenario=scenario.name)
     _engine(engine)(scenario, folder.root, on_reply, options)
     progress(1.0)

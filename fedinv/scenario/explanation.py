@@ -16,7 +16,9 @@ from fedinv.attack import Attack
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.errors import RequestError, nearest
+from fedinv.federation.agreement import Server
 from fedinv.scenario.descriptions import descriptions
+from fedinv.scenario.reading import GROUPS
 from fedinv.scenario.scenario import Scenario
 
 PAPER = re.compile(r"(?:(?<=[(\s])|^)((?:[A-Z][\w\u2019-]+(?:, | and | et al\. | ))+(?:19|20)\d\d[a-z]?(?:, [^);:]+)?)")
@@ -79,8 +81,8 @@ def explanation(name: str) -> Explanation:
     return _key(name)
 
 
-_GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "datasets")
-_WHAT = {"attacks": "an attack", "defenses": "a defense", "datasets": "a data set"}
+_GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "datasets", "deviations")
+_WHAT = {"attacks": "an attack", "defenses": "a defense", "datasets": "a data set", "deviations": "a deviation"}
 
 
 def _plugin(group: plugins.Group, kind: str, model: type[BaseModel]) -> Explanation:
@@ -182,10 +184,12 @@ def _others(depth: int) -> set[str]:
 
 
 def _tables(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
-    """The tables that a key may hold; for [data], [[attacks]] and [[defenses]] those of every plugin."""
-    group: dict[str, plugins.Group] = {"data": "datasets", "attacks": "attacks", "defenses": "defenses"}
-    if model is Scenario and key in group:
-        return [plugins.load(group[key], kind) for kind in plugins.available(group[key])]
+    """The tables that a key may hold; for those of plugins, as [[attacks]], every plugin's."""
+    holders = {"": Scenario, "server": Server}
+    for group, table, _ in GROUPS:
+        holder, _, last = table.rpartition(".")
+        if model is holders[holder] and key == last:
+            return [plugins.load(group, kind) for kind in plugins.available(group)]
     return list(_models(model.model_fields[key].annotation))
 
 

@@ -1,7 +1,7 @@
 """Reads a scenario from TOML and checks every key of it.
 
-The tables [data], [[defenses]] and [[attacks]] are discriminated unions over the plugins; only the plugins that a
-scenario names are imported.
+The tables [data], [[defenses]], [[attacks]] and [[server.deviations]] are discriminated unions over the plugins; only
+the plugins that a scenario names are imported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,21 @@ from pydantic import Field, ValidationError, create_model
 from fedinv import plugins
 from fedinv.blame import PluginError
 from fedinv.errors import RequestError, plain
+from fedinv.federation.agreement import Server
 from fedinv.scenario import descriptions
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
 
 MOST = 100
-"""Attacks, and defenses, that a scenario may list."""
+"""Attacks, defenses and deviations that a scenario may list, of each."""
+GROUPS: tuple[tuple[plugins.Group, str, str], ...] = (
+    ("datasets", "data", "source"),
+    ("defenses", "defenses", "kind"),
+    ("attacks", "attacks", "kind"),
+    ("deviations", "server.deviations", "kind"),
+)
+"""Each group of plugins, the table that names them, and the key of their kind."""
 
 
 def read(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -58,18 +66,23 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a scenario over all plugins that can be loaded, every key described, for editors."""
-    sources, defenses = tuple(plugins.loaded("datasets")), tuple(plugins.loaded("defenses"))
-    return descriptions.json_schema(_model(sources, defenses, tuple(plugins.loaded("attacks"))))
+    return descriptions.json_schema(_model(*(tuple(plugins.loaded(group)) for group, _, _ in GROUPS)))
 
 
 @lru_cache(maxsize=32)
-def _model(sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...]) -> type[Scenario]:
-    """A model of scenarios whose [data], [[defenses]] and [[attacks]] are unions of these plugins only."""
+def _model(
+    sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...], deviations: tuple[str, ...]
+) -> type[Scenario]:
+    """A model of scenarios whose tables of plugins are unions of these only."""
     fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
     if defenses:
         fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
     if attacks:
         fields["attacks"] = (tuple[_union("attacks", attacks), ...], ())  # type: ignore[misc]
+    if deviations:
+        union: Any = (tuple[_union("deviations", deviations), ...], ())  # type: ignore[misc]
+        server: Any = create_model("Server", __base__=Server, __doc__=Server.__doc__, deviations=union)
+        fields["server"] = (server, Server())
     return create_model("Scenario", __base__=Scenario, __doc__=Scenario.__doc__, **fields)
 
 
@@ -80,19 +93,16 @@ def _union(group: plugins.Group, kinds: tuple[str, ...]) -> Any:
     return Annotated[reduce(or_, classes), Field(discriminator="source" if group == "datasets" else "kind")]
 
 
-def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The plugins that a document names, each group sorted: sources, defenses, attacks.
+def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """The plugins that a document names, each group of GROUPS sorted.
 
     Raises RequestError, one line, naming the key of a plugin that is missing or unknown.
     """
     found: list[tuple[str, ...]] = []
-    groups: tuple[tuple[plugins.Group, str, str], ...] = (
-        ("datasets", "data", "source"),
-        ("defenses", "defenses", "kind"),
-        ("attacks", "attacks", "kind"),
-    )
-    for group, table, key in groups:
-        entries = document.get(table, [])
+    for group, table, key in GROUPS:
+        holder, _, last = table.rpartition(".")
+        within = document.get(holder, {}) if holder else document
+        entries = within.get(last, []) if isinstance(within, Mapping) else []
         if group == "datasets":
             if not isinstance(entries, Mapping):
                 raise RequestError("data: is missing, write a table [data] with a source")
@@ -111,4 +121,4 @@ def _kinds(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
                 raise RequestError(f"{at}.{key}: unknown {key} {plain(entry[key])!r}{other}")
             kinds[entry[key]] = None
         found.append(tuple(sorted(kinds)))
-    return found[0], found[1], found[2]
+    return tuple(found)

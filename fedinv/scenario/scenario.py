@@ -1,5 +1,6 @@
 """A scenario: one experiment's declaration, and what must hold between its tables."""
 
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import tomli_w
@@ -10,7 +11,9 @@ from fedinv.blame import blamed
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
+from fedinv.deviation import Deviation
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
+from fedinv.federation.knowledge import public_knowledge
 from fedinv.federation.strategies import FEDAVG
 from fedinv.federation.streams import hidden_seed
 from fedinv.federation.training import Participation, Training
@@ -125,10 +128,21 @@ class Scenario(Strict):
                 raise ValueError(f"defenses: {defense.kind!r}: {misfit}")
             if defense.averaged_only is not None and federation.strategy != FEDAVG:
                 raise ValueError(f'federation.strategy: {defense.kind!r} needs "fedavg": {defense.averaged_only}')
+        for deviation in self._deviations:
+            with blamed(f"deviation {deviation.kind!r}", type(deviation)):
+                misfit = deviation.misfit(self.model)
+            if misfit is not None:
+                raise ValueError(f"server.deviations: {deviation.kind!r}: {misfit}")
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")
         return self
+
+    @property
+    def _deviations(self) -> tuple[Deviation, ...]:
+        # where the server itself reads the table, they are not parsed yet
+        listed: tuple[object, ...] = self.server.deviations
+        return tuple(one for one in listed if isinstance(one, Deviation))
 
     @property
     def hidden(self) -> int:
@@ -172,25 +186,13 @@ class Scenario(Strict):
 
         The defenses are left out unless the attack is `adaptive` and the scenario grants that knowledge.
         """
-        knows, training = set(self.attacker.knows), self.training
-        lr, taken, rounds = "lr" in knows, self.participation(records), self.federation.rounds
-        lrs = tuple(training.round_lr(one, rounds) for one in range(1, rounds + 1))
-        return Knowledge(
-            model=self.model if "architecture" in knows else None,
-            loss=schema.loss if "loss" in knows else None,
-            schema=schema if "schema" in knows else None,
-            algorithm=training.algorithm,
-            lr=training.round_lr(round_, rounds) if lr else None,
-            momentum=training.momentum if lr else None,
-            weight_decay=training.weight_decay if lr else None,
-            optimizer=training.optimizer if lr else None,
-            proximal=training.proximal if lr else None,
-            schedule=training.local_schedule if lr else None,
-            round_lrs=lrs if lr and len(set(lrs)) > 1 else None,
-            class_weights=(training.weights or None) if "loss" in knows else None,
-            batch_size=training.batch_size if "batch-size" in knows else None,
-            epochs=training.epochs if "epochs" in knows else None,
-            defenses=tuple(_known(d, taken) for d in self.defenses) if adaptive and "defenses" in knows else None,
+        public = public_knowledge(self.model, self.training, self.federation, self.attacker, schema, round_)
+        told = adaptive and "defenses" in self.attacker.knows
+        taken = self.participation(records)
+        return replace(
+            public,
+            defenses=tuple(_known(d, taken) for d in self.defenses) if told else None,
+            deviations=self._deviations,
         )
 
     def to_toml(self) -> str:

@@ -19,6 +19,7 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     tensors |= {"labels": claim.labels} if claim.labels is not None else {}
     tensors |= {"fields": claim.fields} if claim.fields is not None else {}
     tensors |= {"checked": claim.checked} if claim.checked is not None else {}
+    tensors |= {"owners": claim.owners} if claim.owners is not None else {}
     files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch})
 
 
@@ -48,5 +49,6 @@ def read(path: Path) -> tuple[Claim | Answer, float]:
         notes=facts.notes,
         fields=tensors.get("fields"),
         checked=tensors.get("checked"),
+        owners=tensors.get("owners"),
     )
     return claim, facts.seconds

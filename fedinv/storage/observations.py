@@ -1,6 +1,7 @@
 """The wiretap's files: what the server sent and received, exactly as it crossed the wire.
 
-observations/round-001-sent.safetensors            the global model of a watched round
+observations/round-001-sent.safetensors            the weights that were sent in a watched round
+observations/round-001-sent-01.safetensors         others that a malicious server sent to some of its clients
 observations/round-001-client-0003.safetensors     one client's update
 observations/round-001-sum.safetensors             the sum of updates that secure aggregation lets the server use
 """
@@ -20,8 +21,14 @@ from fedinv.strict import Strict
 
 
 def write_sent(folder: Path, round_: int, weights: Mapping[str, Tensor]) -> None:
-    """Store the global model of a watched round."""
+    """Store the weights that were sent in a watched round; where clients got different ones, the global model."""
     files.write_tensors(folder / f"round-{round_:03}-sent.safetensors", weights, {"round": round_})
+
+
+def write_sent_to(folder: Path, round_: int, place: int, clients: Sequence[int], weights: Mapping[str, Tensor]) -> None:
+    """Store the weights that some clients of a watched round were sent, number `place` of its different ones."""
+    facts = {"round": round_, "clients": list(clients)}
+    files.write_tensors(folder / f"round-{round_:03}-sent-{place:02}.safetensors", weights, facts)
 
 
 def write_update(folder: Path, round_: int, clients: Sequence[int], records: int, update: Mapping[str, Tensor]) -> None:
@@ -42,10 +49,15 @@ class _Sent(Strict):
     round: int = Field(gt=0, lt=2**31)
 
 
-class _Received(_Sent):
-    """Facts of a file with an update."""
+class _SentTo(_Sent):
+    """Facts of a file with the weights that were sent to some clients."""
 
     clients: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+
+
+class _Received(_SentTo):
+    """Facts of a file with an update."""
+
     records: int = Field(gt=0, lt=2**53)
 
 
@@ -60,8 +72,9 @@ def read(folder: Path) -> tuple[Observation, ...]:
     for path in sorted(folder.glob("round-*-sent.safetensors")):
         weights, told = files.read_checked(path, _Sent)
         sent[told.round] = weights
+    sent_to = _sent_to(folder, sent)
     for path in sorted(folder.glob("round-*.safetensors")):
-        if path.name.endswith("-sent.safetensors"):
+        if "-sent" in path.name:
             continue
         update, facts = files.read_checked(path, _Received)
         if facts.round not in sent:
@@ -69,9 +82,24 @@ def read(folder: Path) -> tuple[Observation, ...]:
         check_weights(path, update, {name: tuple(tensor.shape) for name, tensor in sent[facts.round].items()})
         received = ring.from_ring(update, facts.records) if ring.is_ring(update) else update
         key = facts.clients if len(facts.clients) == 1 else ()
-        seen.setdefault(key, []).append(Exchange(facts.round, sent[facts.round], received, facts.records))
+        own, single = sent_to.get(facts.round, {}), len(facts.clients) == 1
+        weights = own.get(facts.clients[0], sent[facts.round]) if single else sent[facts.round]
+        others = {} if single or not own else {c: own.get(c, sent[facts.round]) for c in facts.clients}
+        seen.setdefault(key, []).append(Exchange(facts.round, weights, received, facts.records, others))
         found.append(Observation(facts.clients, tuple(seen[key])))
     return tuple(sorted(found, key=lambda o: (o.last.round, len(o.clients) > 1, o.clients)))
+
+
+def _sent_to(folder: Path, sent: Mapping[int, Mapping[str, Tensor]]) -> dict[int, dict[int, dict[str, Tensor]]]:
+    """The weights of clients that were sent their own, by round and client."""
+    found: dict[int, dict[int, dict[str, Tensor]]] = {}
+    for path in sorted(folder.glob("round-*-sent-*.safetensors")):
+        weights, facts = files.read_checked(path, _SentTo)
+        if facts.round not in sent:
+            raise files.damaged(path, ValueError(f"what was sent in its round {facts.round} is missing"))
+        check_weights(path, weights, {name: tuple(tensor.shape) for name, tensor in sent[facts.round].items()})
+        found.setdefault(facts.round, {}).update(dict.fromkeys(facts.clients, weights))
+    return found
 
 
 def check_weights(path: Path, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

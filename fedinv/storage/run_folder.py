@@ -1,7 +1,8 @@
 """The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
-scenario.toml secret provenance.json schema.json results.json records.parquet report.html log.jsonl plots/*.png
+scenario.toml secret provenance.json schema.json auxiliary.safetensors
+results.json records.parquet report.html log.jsonl plots/*.png
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,server-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -37,6 +38,11 @@ class RunFolder:
     def schema(self) -> Path:
         """The data dictionary that the server received, JSON."""
         return self.root / "schema.json"
+
+    @property
+    def auxiliary(self) -> Path:
+        """The records that the attacker was granted, safetensors; there only where a malicious server needs them."""
+        return self.root / "auxiliary.safetensors"
 
     @property
     def provenance(self) -> Path:

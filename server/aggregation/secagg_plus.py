@@ -35,10 +35,9 @@ from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
-from ..malicious import opened_secagg
 from ..messaging import ask
 from ..wiretap import first_line
-from . import Gathered, Summed, size
+from . import Gathered, Summed, opened_secagg, size
 
 
 def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: Agreement) -> Gathered:

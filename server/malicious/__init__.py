@@ -1,53 +1,119 @@
-"""Deviations of a malicious server from the protocol: one file each, named after its key in the [server] table.
-
-A file has one of these functions, or both; `setting` is the value that the scenario has under the key.
-
-weights(model, round_, setting) -> Weights                 the weights sent to all clients of a round
-next_model(sent, averaged, round_, setting) -> Weights     the global model after it; `averaged` is sent plus the mean
+"""Deviations of a malicious server from the protocol: one file each, named after its kind; see `fedinv.deviation`.
 
 A deviation that is part of a protocol of messages, as `unmask` is of SecAgg+'s, is carried out by that protocol's file
 in server/aggregation.
 """
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
-from fedinv.federation.agreement import Server
+from fedinv.attack import Exchange, Knowledge
+from fedinv.deviation import Deviation, Turn, Weights
+from fedinv.errors import RunError
+from fedinv.federation.agreement import Agreement, Server
+from fedinv.federation.streams import stream
 
-Weights = Mapping[str, Tensor]
-"""Weights by parameter name."""
-
-
-def weights(server: Server, model: Weights, round_: int) -> Weights:
-    """The weights sent to the clients of a round: `model` itself if the server follows the protocol."""
-    for deviation, setting in _deviations(server):
-        if hasattr(deviation, "weights"):
-            model = deviation.weights(model, round_, setting)
-    return model
+Look = Callable[[int], tuple[Exchange, ...]]
+"""Function that returns what a client sent back in earlier rounds."""
 
 
-def next_model(server: Server, sent: Weights, averaged: Weights, round_: int) -> Weights:
-    """The global model after a round in which `sent` was sent: `averaged` if the server follows the protocol."""
-    for deviation, setting in _deviations(server):
-        if hasattr(deviation, "next_model"):
-            averaged = deviation.next_model(sent, averaged, round_, setting)
-    return averaged
+@dataclass(frozen=True)
+class Planned:
+    """The weights of one round."""
+
+    model: Weights
+    """The global model before the round, which a server that follows the protocol sends to all."""
+    sent: Mapping[int, Weights]
+    """Weights that each client of the round is sent; where all are sent the same, the same mapping."""
+    deviations: tuple[Deviation, ...]
+    """Deviations of the round."""
+
+    @property
+    def base(self) -> Weights:
+        """What all clients were sent, where it was the same for all; else the global model."""
+        first = next(iter(self.sent.values()), self.model)
+        return first if all(one is first for one in self.sent.values()) else self.model
+
+    def next_model(self, averaged: Weights, round_: int) -> Weights:
+        """The global model after the round; `averaged` is `base` after the strategy's step."""
+        for deviation in self.deviations:
+            averaged = deviation.next_model(self.model, self.base, averaged, round_)
+        return averaged
 
 
-def _deviations(server: Server) -> Iterator[tuple[ModuleType, Any]]:
-    """Module and setting of each deviation that is on, which is one whose key has not its default value."""
-    for key, declared in type(server).model_fields.items():
-        setting = getattr(server, key)
-        if key in _stems() and setting != declared.default:
-            yield import_module(f".{key}", __name__), setting
+def deviations(server: Server) -> tuple[Deviation, ...]:
+    """The deviations of a [server] table, those that have a key of their own first."""
+    return tuple(_parse(table) for table in (*server.short_forms, *server.deviations))
+
+
+def plan(
+    agreement: Agreement, model: Weights, knows: Knowledge, round_: int, cohort: Sequence[int], look: Look
+) -> Planned:
+    """The weights that each client of a round is sent.
+
+    `look` gives what a client sent back in earlier rounds. Raises RunError where a deviation does not fit the network
+    or makes weights that are not its own.
+    """
+    watch = agreement.attacker.watch
+    active = tuple(one for one in deviations(agreement.server) if one.active(round_, watch.rounds))
+    sent: dict[int, Weights] = dict.fromkeys(cohort, model)
+    for place, one in enumerate(active):
+        made: dict[int, Weights] = {}
+        for client, before in sent.items():
+            first = next(iter(made), None)
+            if first is not None and type(one).alike and sent[first] is before:
+                made[client] = made[first]
+                continue
+            turn = Turn(
+                client, round_, tuple(cohort), tuple(cohort)[: watch.clients], look(client) if one.looks_back else ()
+            )
+            rng = stream(agreement.hidden, "deviation", place, one.kind, round_)
+            made[client] = _made(one, before, knows, turn, rng)
+        sent = made
+    return Planned(model, sent, active)
+
+
+def _made(deviation: Deviation, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
+    """The weights that a deviation makes, checked. Raises RunError naming it."""
+    name = f"server.deviations: {deviation.kind}"
+    try:
+        made = deviation.craft(sent, knows, turn, rng)
+    except ValueError as error:
+        raise RunError(f"{name}: {error}; the server does not deviate so") from error
+    shapes = {key: (tensor.shape, tensor.dtype) for key, tensor in sent.items()}
+    if {key: (tensor.shape, tensor.dtype) for key, tensor in made.items()} != shapes:
+        raise RunError(f"{name}: made weights that are not those of the network")
+    return made
+
+
+def _parse(table: Mapping[str, Any]) -> Deviation:
+    """The deviation that a table describes. Raises RunError where there is none of its kind."""
+    kind = str(table.get("kind"))
+    found = _classes().get(kind)
+    if found is None:
+        for entry in entry_points(group="fedinv.deviations", name=kind):
+            found = entry.load()
+    if found is None:
+        raise RunError(f"server.deviations: there is no deviation {kind!r}")
+    return found.model_validate(dict(table))
 
 
 @cache
-def _stems() -> frozenset[str]:
-    return frozenset(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+def _classes() -> Mapping[str, type[Deviation]]:
+    """The class of each built-in deviation by its kind."""
+    found: dict[str, type[Deviation]] = {}
+    for path in Path(__file__).parent.glob("[!_]*.py"):
+        module = import_module(f".{path.stem}", __name__)
+        kind = path.stem.replace("_", "-")
+        for _, one in inspect.getmembers(module, inspect.isclass):
+            if issubclass(one, Deviation) and one.model_fields["kind"].default == kind:
+                found[kind] = one
+    return found

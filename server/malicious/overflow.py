@@ -5,9 +5,14 @@ reveals that the record is in the batch.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from fedinv.attack import Knowledge
+from fedinv.deviation import Deviation, Turn, Weights
 
 HUGE = 1e19
 """Weight whose square is beyond float32's range."""
@@ -15,9 +20,29 @@ UNUSUAL = 5.0
 """Value of the first input, in standard deviations, above which a record's gradient overflows."""
 
 
-def weights(model: Mapping[str, Tensor], round_: int, setting: bool) -> dict[str, Tensor]:
-    """The weights to send in place of the global model, in every round."""
-    return overflowing(model)
+class Overflow(Deviation):
+    """Sends weights at which one unusual record overflows, in every round, and goes on from their average.
+
+    Threat model: a malicious server that asks whether one particular record takes part. Clients that check what they
+    are sent for size see it, and a defense that guards against values that are not finite leaves nothing to see.
+
+    Claims: no record; `fedinv audit` counts it.
+    """
+
+    kind: Literal["overflow"] = "overflow"
+    """Selects this deviation: one record's gradient overflows."""
+
+    def active(self, round_: int, watched: tuple[int, ...]) -> bool:
+        """Whether a round has such weights: each has."""
+        return True
+
+    def craft(self, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
+        """The weights with those of the first two layers replaced. Raises ValueError for a network without two."""
+        return overflowing(sent)
+
+    def next_model(self, before: Weights, sent: Weights, averaged: Weights, round_: int) -> Weights:
+        """The average, as if the weights that were sent were the model's."""
+        return averaged
 
 
 def overflowing(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,7 +54,7 @@ def overflowing(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     names = [name for name, tensor in weights.items() if tensor.ndim == 2]
     if len(names) < 2 or not all(name.endswith("weight") for name in names):
-        raise ValueError("server.overflow needs a network of at least two linear layers")
+        raise ValueError("needs a network of at least two linear layers")
     poisoned = {name: tensor.clone() for name, tensor in weights.items()}
     first, second = names[:2]
     bias = first.removesuffix("weight") + "bias"

@@ -1,12 +1,29 @@
 """Sends the same weights in several rounds, so that the noise of the updates can be averaged away."""
 
-from collections.abc import Mapping
+from typing import Literal
 
-from torch import Tensor
+from pydantic import Field
 
-Weights = Mapping[str, Tensor]
+from fedinv.deviation import Deviation, Weights
 
 
-def next_model(sent: Weights, averaged: Weights, round_: int, setting: int) -> Weights:
-    """The weights that were sent, until `setting` rounds have had them; then the last of them's average."""
-    return sent if round_ < setting else averaged
+class Repeat(Deviation):
+    """The first weights are sent again in every round, and what came back is kept for an attack that averages it.
+
+    Threat model: a malicious server that every client believes. Clients that compare the weights of two rounds see it.
+
+    Claims: nothing of its own; `line-up`, `dp-aware` and others read several rounds of the same weights.
+    """
+
+    kind: Literal["repeat"] = "repeat"
+    """Selects this deviation: the same weights again."""
+    times: int = Field(default=2, gt=1)
+    """Rounds, from the first, that have the same weights, 2 or more; training goes on from the last of them."""
+
+    def active(self, round_: int, watched: tuple[int, ...]) -> bool:
+        """Whether a round is one of the first `times`."""
+        return round_ <= self.times
+
+    def next_model(self, before: Weights, sent: Weights, averaged: Weights, round_: int) -> Weights:
+        """The weights that were sent, until all rounds had them; then the last of them's average."""
+        return sent if round_ < self.times else averaged

@@ -34,7 +34,7 @@ def shown(*arguments, code=0):
 def test_the_commands_are_these():
     assert (
         sorted(
-            ["run", "attack", "assess", "compare", "audit", "record", "import", "map", "read", "gate"]
+            ["run", "attack", "assess", "compare", "audit", "record", "import", "map", "read", "gate", "probe"]
             + ["up", "down", "report", "list", "explain"]
         )
         == COMMANDS

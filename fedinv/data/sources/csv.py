@@ -196,6 +196,12 @@ class Csv(Dataset):
         return np.argsort(np.argsort(first))[number.ravel()]
 
 
+def labeled_table(path: Path, label: str, delimiter: str) -> Table:
+    """The table of a file, its label a class and all other settings their defaults. Raises RequestError as `load`."""
+    settings = {"source": "csv", "path": path, "label": label, "delimiter": delimiter, "task": "classification"}
+    return Csv.model_validate(settings).load(0)
+
+
 def _instead(name: str, file: table_files.Columns) -> str:
     """What to write instead of a column's name that the file does not have; names that may be data are not listed."""
     if file.delimiter is not None:

@@ -54,26 +54,27 @@ def pictures(run: Run) -> tuple[Picture, ...]:
 
 def png(pixels: NDArray[Any], image: Image) -> bytes:
     """One image, pixels (pixels,) in the column's unit, as PNG: gray, or its first three channels as RGB."""
-    return _png((pixels - image.low) / (image.high - image.low), image.shape)
+    return shown((pixels - image.low) / (image.high - image.low), image.shape)
 
 
 def drawn(pair: Pair) -> tuple[str, str]:
     """The true and the claimed image of a pair, each as PNG, base64."""
     true, claimed = (
-        base64.b64encode(_png(np.asarray(values, np.float64), pair.shape)).decode()
+        base64.b64encode(shown(np.asarray(values, np.float64), pair.shape)).decode()
         for values in (pair.true, pair.claimed)
     )
     return true, claimed
 
 
-def _png(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
-    shown = np.clip(fractions, 0, 1).reshape(shape)
-    shown = shown[:3] if len(shown) >= 3 else shown[:1].repeat(3, 0)
+def shown(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
+    """One image of values from 0, black, to 1, as PNG; `shape` is (channels, down, across)."""
+    pixels = np.clip(fractions, 0, 1).reshape(shape)
+    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].repeat(3, 0)
     times = max(1, SIDE // max(shape[1:]))
     out = io.BytesIO()
     from matplotlib.image import imsave
 
-    imsave(out, shown.repeat(times, 1).repeat(times, 2).transpose(1, 2, 0), format="png")
+    imsave(out, pixels.repeat(times, 1).repeat(times, 2).transpose(1, 2, 0), format="png")
     return out.getvalue()
 
 

@@ -27,8 +27,8 @@ class Aligned:
     """Way in which names were matched; empty where they were the very same."""
 
     def take(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The arrays by the network's own names."""
-        return {own: arrays[name] for own, name in self.names.items()}
+        """The arrays by the network's own names, those that are there."""
+        return {own: arrays[name] for own, name in self.names.items() if name in arrays}
 
 
 def align(arrays: Mapping[str, Tensor], network: nn.Module) -> Aligned:

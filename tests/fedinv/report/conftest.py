@@ -1,5 +1,7 @@
 """A finished run's folder, made by the real judge from invented people and claims."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,17 @@ from fedinv.scenario.reading import loads
 from fedinv.storage import files
 from fedinv.task.columns import fit_categorical, fit_continuous
 from fedinv.task.schema import Schema
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed, and CI must look at the page")
+        pytest.skip("chromium is not installed")
+    return found
+
 
 SCENARIO = """\
 name = "clinic"

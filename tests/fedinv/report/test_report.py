@@ -1,6 +1,4 @@
-import os
 import re
-import shutil
 import subprocess
 import sys
 from html import escape, unescape
@@ -152,16 +150,6 @@ def test_importing_the_report_is_cheap():
     code = "import sys, fedinv.report; print(sorted({'matplotlib', 'pyarrow', 'jinja2', 'torch'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed, and CI must look at the page")
-        pytest.skip("chromium is not installed")
-    return found
 
 
 WIDTH = 400

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from fedinv import roles
-from fedinv.federation.agreement import Server
+from fedinv.attack import Knowledge
+from fedinv.errors import RunError
+from fedinv.federation.agreement import Agreement
 
 malicious = roles.load("server", "malicious")
 MODEL = {
@@ -14,21 +16,55 @@ MODEL = {
 AVERAGED = {name: 2 * tensor for name, tensor in MODEL.items()}
 
 
-@pytest.mark.parametrize("server", [Server(), Server(kind="malicious"), Server(kind="malicious", unmask=True)])
+def planned(round_, **server):
+    table = {"clients": 3, "rounds": 5}
+    agreement = Agreement.model_validate(
+        {
+            "name": "x",
+            "federation": table,
+            "training": {"algorithm": "fedsgd", "batch_size": 4, "lr": 0.1},
+            "server": server,
+        }
+    )
+    return malicious.plan(agreement, MODEL, Knowledge(), round_, (0, 1, 2), lambda client: ())
+
+
+@pytest.mark.parametrize("server", [{}, {"kind": "malicious"}, {"kind": "malicious", "unmask": True}])
 def test_what_is_not_switched_on_changes_nothing(server):
-    assert malicious.weights(server, MODEL, 1) is MODEL
-    assert malicious.next_model(server, MODEL, AVERAGED, 1) is AVERAGED
+    found = planned(1, **server)
+    assert all(weights is MODEL for weights in found.sent.values())
+    assert found.base is MODEL
+    assert found.next_model(AVERAGED, 1) is AVERAGED
 
 
-def test_the_first_weights_are_repeated_and_training_goes_on_from_the_last_of_these_rounds():
-    server = Server(kind="malicious", repeat=3)
-    followed = [malicious.next_model(server, MODEL, AVERAGED, round_) is MODEL for round_ in (1, 2, 3, 4)]
+@pytest.mark.parametrize("server", [{"repeat": 3}, {"deviations": [{"kind": "repeat", "times": 3}]}])
+def test_the_first_weights_are_repeated_and_training_goes_on_from_the_last_of_these_rounds(server):
+    followed = [planned(r, kind="malicious", **server).next_model(AVERAGED, r) is MODEL for r in (1, 2, 3, 4)]
     assert followed == [True, True, False, False]
 
 
 def test_deviations_add_up():
-    server = Server(kind="malicious", repeat=2, overflow=True)
-    sent = malicious.weights(server, MODEL, 1)
+    found = planned(1, kind="malicious", repeat=2, overflow=True)
+    sent = found.base
+    assert all(weights is sent for weights in found.sent.values())
     assert float(sent["0.weight"][0, 0]) > 1e18 and float(sent["0.weight"][1:].abs().sum()) == 0
     assert torch.equal(MODEL["0.weight"], torch.ones(3, 2))
-    assert malicious.next_model(server, sent, AVERAGED, 1) is sent
+
+
+def test_what_is_no_deviation_is_named():
+    with pytest.raises(RunError, match="there is no deviation 'cat'"):
+        planned(1, kind="malicious", deviations=[{"kind": "cat"}])
+
+
+def test_a_deviation_that_does_not_fit_says_why():
+    small = {"0.weight": torch.ones(2, 3), "0.bias": torch.ones(2)}
+    agreement = Agreement.model_validate(
+        {
+            "name": "x",
+            "federation": {"clients": 1, "rounds": 1},
+            "training": {"algorithm": "fedsgd", "batch_size": 4, "lr": 0.1},
+            "server": {"kind": "malicious", "deviations": [{"kind": "overflow"}]},
+        }
+    )
+    with pytest.raises(RunError, match="server.deviations: overflow: needs a network of at least two linear layers"):
+        malicious.plan(agreement, small, Knowledge(), 1, (0,), lambda client: ())

@@ -1,0 +1,78 @@
+"""The updates that a folder holds, a recording's or a run's, with the network and the form of its records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from fedinv.attack import Exchange
+from fedinv.errors import RequestError
+from fedinv.recording import folder as recordings
+from fedinv.runs.own_app import Given, Target, targets
+from fedinv.runs.own_records.files import Layout
+from fedinv.scenario.reading import read
+from fedinv.storage import files, observations
+from fedinv.storage.run_folder import RunFolder
+from fedinv.task.foreign.layers import MADE_UP, made_up
+from fedinv.task.models import build
+from fedinv.task.schema import Schema
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What a folder holds."""
+
+    network: nn.Module
+    """The network, at any weights."""
+    example: Tensor
+    """A batch of its inputs, made up or not."""
+    targets: tuple[Target, ...]
+    """Updates in the order recorded."""
+    skipped: tuple[str, ...]
+    """A line for each update or part of the folder that cannot be used."""
+    layout: Layout
+    """The form in which the network takes records."""
+
+
+def of_recording(folder: Path, given: Given) -> Updates:
+    """Updates of a recording. Raises RequestError where it cannot be read, or no made-up records fit the network."""
+    found, skipped = targets(recordings.read(folder))
+    example = made_up(given.network) if given.example is None else given.example
+    layout = Layout(tuple(example.shape[1:]), example.dtype)
+    return Updates(given.network, example, tuple(found), tuple(skipped), layout)
+
+
+def of_run(folder: Path) -> Updates:
+    """Updates that a run's server watched. Raises RequestError where it is no run, RunError where it is damaged."""
+    if not RunFolder(folder).scenario.is_file():
+        raise RequestError(f"{folder}: is neither a recording, as fedinv record makes, nor a run of fedinv's")
+    scenario = read(str(folder))
+    schema = files.read_model(Schema, RunFolder(folder).schema)
+    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+    found = [_target(one.last, one.clients) for one in observations.read(RunFolder(folder).observations)]
+    example = schema.draw(MADE_UP, np.random.default_rng(0)).reshape(MADE_UP, *schema.shape)
+    return Updates(network, example, tuple(found), (), Layout(schema.shape, schema=schema))
+
+
+def pick(updates: Updates, update: int | None, alone: bool) -> list[int]:
+    """Places of the updates to look at: all, or the one asked for.
+
+    Raises RequestError where there is no such update, or where only a single one makes sense and none is named.
+    """
+    count = len(updates.targets)
+    if update is not None:
+        if not 0 <= update < count:
+            why = f"; {updates.skipped[0]}" if updates.skipped else ""
+            raise RequestError(f"--update: there are {count} updates, and no number {update}{why}")
+        return [update]
+    if alone and count > 1:
+        raise RequestError(
+            f"--members: records are behind some updates only: name one of the {count} by --update, counted from 0"
+        )
+    return list(range(count))
+
+
+def _target(exchange: Exchange, clients: Sequence[int]) -> Target:
+    return Target(exchange, clients[0], exchange.records)
