@@ -30,6 +30,7 @@ NAMES = (
     "pricing",
     "dp",
     "seeds",
+    "kills",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 
