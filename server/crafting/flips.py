@@ -1,0 +1,146 @@
+"""Records read off the units that begin to fire at them, between two rounds of weights that differ by little.
+
+Where the biases of layer 2 move by `s` between two rounds, a unit k gains the records whose pre-activation the move
+carries over 0, and loses others; its row of the update changes by w_k e [h1(x), 1] of these, with the layer's inputs
+h1 and the error e at the outputs. All else changes smoothly, and by almost the same amount in each round: the median
+over the rounds is taken off. h1 is linear in x on the units of layer 1 that fire, so that x follows by least squares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedinv.attack import Exchange, Weights
+from fedinv.task.columns import Categorical
+from fedinv.task.schema import Schema
+
+from .dictionary import certified, snapped
+
+MISFIT = 2e-3
+"""Largest error of layer 1's outputs, by the record that was found, in units of the largest of them."""
+NEGATIVE = 0.02
+"""Negative output of layer 1, in units of the largest, by which a row is known to hold more than one record."""
+SLACK = 4e-3
+"""Error of a record that is believed: of a one-hot entry, or in standard deviations."""
+FIRING = 0.02
+"""Share of the largest output of layer 1 above which a unit certainly fires."""
+LEAST = 0.02
+"""Smallest gain of a unit that is looked at, in units of the largest that is usual."""
+PASSES = 12
+"""Passes over all gains at most, each without the records found before."""
+SAME = 0.05
+"""Standard deviations up to which two records with the same categories are one, read twice."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The change of layer 2's rows between rounds."""
+
+    gains: Tensor
+    """Change of each row and bias of the negative gradient, float64 (rounds - 1, units, inputs + 1)."""
+    biases: Tensor
+    """Biases of layer 2 that were sent in each round, float64 (rounds, units)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """k records with the error of each."""
+
+    records: Tensor
+    """Records, float64 (k, width)."""
+    errors: Tensor
+    """Error that each sent back through the last layer: probability of class 1 less the label, over the batch, (k,)."""
+
+
+def flips(exchanges: Sequence[Exchange], lr: float) -> Flips:
+    """The changes between consecutive rounds of one batch, without what changes alike in all rounds."""
+    rows = []
+    for one in exchanges:
+        weight, bias = list(one.received.values())[2:4]
+        rows.append(torch.cat([weight, bias[:, None]], 1).double() / -lr)
+    table = torch.stack(rows)
+    gains = table[1:] - table[:-1]
+    return Flips(gains - gains.median(0).values, torch.stack([list(one.sent.values())[3].double() for one in exchanges]))
+
+
+def read(found: Flips, schema: Schema, sent: Weights) -> Seen:
+    """The records behind the gains, by the weights that were sent; only those that the dictionary certifies."""
+    w1, b1, w2, _, w3, _ = (tensor.double() for tensor in sent.values())
+    back = w3[1] - w3[0]
+    left = found.gains.clone()
+    system = _Layer(w1, b1, *_sums(schema))
+    usual = float(left[:, :, -1].abs().flatten().topk(max(1, left[:, :, -1].numel() // 100)).values.median())
+    records, errors = torch.zeros(0, schema.width).double(), torch.zeros(0).double()
+    for _ in range(PASSES):
+        round_, unit = (left[:, :, -1].abs() > LEAST * usual).nonzero().T
+        rows = left[round_, unit]
+        solved, misfit = system.solve(rows[:, :-1] / rows[:, -1:])
+        good = (misfit < MISFIT) & certified(schema, solved, SLACK)
+        new, sizes = list[Tensor](), list[Tensor]()
+        for place in misfit.where(good, torch.inf).argsort()[: int(good.sum())].tolist():  # the most accurate first
+            row = snapped(schema, solved[place : place + 1])
+            known = torch.cat([records, *new])
+            if not bool(((known - row).abs().amax(1) < SAME).any()):
+                new.append(row)
+                sizes.append(_error(rows[place, -1], found.biases, back, round_[place], unit[place]))
+        if not new:
+            break
+        taken, error = torch.cat(new), torch.stack(sizes)
+        records, errors = torch.cat([records, taken]), torch.cat([errors, error])
+        outputs = torch.relu(taken @ w1.T + b1)
+        before = outputs @ w2.T
+        full = torch.cat([outputs, torch.ones(len(outputs), 1).double()], 1)
+        fires = (before + found.biases[:, None] > 0).double()  # (rounds, k, units)
+        change = (fires[1:] - fires[:-1]) * error[:, None] * back
+        left -= change.transpose(1, 2) @ full
+    return Seen(records, errors)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Layer 1 with the equations that hold for every record: its categories' entries sum to 1."""
+
+    weight: Tensor
+    bias: Tensor
+    sums: Tensor
+    ones: Tensor
+
+    def solve(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Records (n, width) with these outputs (n, units), and how badly they fit (n,)."""
+        found, misfit = list[Tensor](), list[Tensor]()
+        width = self.weight.shape[1]
+        none = torch.full((width,), torch.nan).double()
+        for one in outputs:
+            top = float(one.max())
+            fires = one > FIRING * top
+            few = int(fires.sum()) + len(self.sums) < width
+            if few or not bool(one.isfinite().all()) or float(one.min()) < -NEGATIVE * top:
+                found.append(none)
+                misfit.append(torch.tensor(torch.inf).double())
+                continue
+            left = torch.cat([self.weight[fires], self.sums])
+            right = torch.cat([(one - self.bias)[fires], self.ones])
+            record = torch.linalg.lstsq(left, right[:, None]).solution[:, 0]
+            found.append(record)
+            misfit.append((torch.relu(self.weight @ record + self.bias) - one).abs().max() / top)
+        if not found:
+            return torch.zeros(0, width).double(), torch.zeros(0).double()
+        return torch.stack(found), torch.stack(misfit)
+
+
+def _error(gain: Tensor, biases: Tensor, back: Tensor, round_: Tensor, unit: Tensor) -> Tensor:
+    """The error of a record that a unit gained, or lost, by the change of its row."""
+    return gain * (biases[round_ + 1, unit] - biases[round_, unit]).sign() / back[unit]
+
+
+def _sums(schema: Schema) -> tuple[Tensor, Tensor]:
+    rows = []
+    for column, where in zip(schema.columns, schema.slices, strict=True):
+        if isinstance(column, Categorical):
+            row = torch.zeros(schema.width).double()
+            row[where] = 1.0
+            rows.append(row)
+    table = torch.stack(rows) if rows else torch.zeros(0, schema.width).double()
+    return table, torch.ones(len(rows)).double()
