@@ -24,13 +24,16 @@ from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
 from .dictionary import bounds
-from .features import UNIT, Features, features
+from .features import Features, features
 from .quantiles import direction, quantiles, samples
 
 BLOCKED = 24.0
 """V: what a category that does not match takes off a feature, beyond the largest one."""
-PACKED = 64
-"""Largest packed code, plus 1: with larger ones a digit would be lost in float32 sums."""
+COARSE, FINE = 16, 64
+"""Codes that categories are packed into: few large steps, which rounding and noise leave apart, or, in narrow layers,
+as many as float32 sums allow, so that a copy takes fewer units."""
+ROOMY = 12
+"""Copies for which a layer must have room to be wide."""
 FIRST = 0.618
 """Probability of the first class at every record, at which errors of two classes have no small integer relation."""
 DEAD = -1e-6
@@ -57,7 +60,8 @@ class Scales:
     """Whether units of layer 2 fire in their slab alone, as local steps need; each then costs a unit of layer 1."""
 
 
-ONE_STEP = Scales(copies=1.0, projections=1e-3, gain=1e-2, sparse=False)
+ONE_STEP = Scales(copies=1.0, projections=1e-5, gain=1.0, sparse=False)
+"""Sizes for a step of length 1; for another one the gain is divided by it, so that a secure sum's integers hold it."""
 LOCAL_STEPS = Scales(copies=0.1, projections=0.03, gain=1e-5, sparse=True)
 
 
@@ -115,8 +119,9 @@ def layout(schema: Schema, widths: tuple[int, int], tables: int, scales: Scales,
 
     `rows` are the units of layer 2 that are used, all without it. Raises ValueError where a layer is too narrow.
     """
-    told = features(schema, PACKED)
-    count, (first, second) = len(told.low), widths
+    coarse, (first, second) = features(schema, COARSE), widths
+    told = coarse if first >= ROOMY * len(coarse.low) else features(schema, FINE)
+    count = len(told.low)
     used = rows or slice(0, second)
     room = used.stop - used.start
     if scales.sparse:  # as many cells as possible: slabs, each of which costs a unit of layer 1, times blocks
@@ -212,7 +217,7 @@ def sums(grid: Grid, update: Tensor, lr: float) -> list[Tensor]:
         if not grid.scales.sparse:
             own = torch.cat([own[:-1] - own[1:], own[-1:]])
         cells = own[:, : len(grid.blocks) * count].reshape(-1, count)
-        g = cells[:, -1:] / UNIT
+        g = cells[:, -1:] / grid.features.unit
         found.append(torch.cat([cells + g * grid.features.low, g], 1))
     return found
 
