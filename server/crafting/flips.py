@@ -26,8 +26,8 @@ SLACK = 4e-3
 """Error of a record that is believed: of a one-hot entry, or in standard deviations."""
 FIRING = 0.02
 """Share of the largest output of layer 1 above which a unit certainly fires."""
-LEAST = 0.02
-"""Smallest gain of a unit that is looked at, in units of the largest that is usual."""
+LEAST = 0.05
+"""Smallest error of a record that is looked at, as a share of the largest there can be."""
 PASSES = 12
 """Passes over all gains at most, each without the records found before."""
 SAME = 0.05
@@ -55,26 +55,31 @@ class Seen:
 
 
 def flips(exchanges: Sequence[Exchange], lr: float) -> Flips:
-    """The changes between consecutive rounds of one batch, without what changes alike in all rounds."""
+    """The changes between consecutive rounds of one batch, without what changes equally in all rounds."""
     rows = []
     for one in exchanges:
         weight, bias = list(one.received.values())[2:4]
         rows.append(torch.cat([weight, bias[:, None]], 1).double() / -lr)
     table = torch.stack(rows)
     gains = table[1:] - table[:-1]
-    return Flips(gains - gains.median(0).values, torch.stack([list(one.sent.values())[3].double() for one in exchanges]))
+    return Flips(
+        gains - gains.median(0).values, torch.stack([list(one.sent.values())[3].double() for one in exchanges])
+    )
 
 
-def read(found: Flips, schema: Schema, sent: Weights) -> Seen:
-    """The records behind the gains, by the weights that were sent; only those that the dictionary certifies."""
+def read(found: Flips, schema: Schema, sent: Weights, batch: int) -> Seen:
+    """The records behind the gains of a batch of so many; only those that the dictionary certifies.
+
+    `sent` are the weights of any of the rounds.
+    """
     w1, b1, w2, _, w3, _ = (tensor.double() for tensor in sent.values())
     back = w3[1] - w3[0]
     left = found.gains.clone()
     system = _Layer(w1, b1, *_sums(schema))
-    usual = float(left[:, :, -1].abs().flatten().topk(max(1, left[:, :, -1].numel() // 100)).values.median())
+    least = LEAST * back.abs() / batch
     records, errors = torch.zeros(0, schema.width).double(), torch.zeros(0).double()
     for _ in range(PASSES):
-        round_, unit = (left[:, :, -1].abs() > LEAST * usual).nonzero().T
+        round_, unit = (left[:, :, -1].abs() > least).nonzero().T
         rows = left[round_, unit]
         solved, misfit = system.solve(rows[:, :-1] / rows[:, -1:])
         good = (misfit < MISFIT) & certified(schema, solved, SLACK)

@@ -85,7 +85,7 @@ class Differential(Deviation):
         rounds = same_model(seen.exchanges, last.sent)
         if len(rounds) < FEWEST:
             return nothing(f"{len(rounds)} rounds of one model were watched, and {FEWEST} are needed", width)
-        found = flips.read(flips.flips(rounds, knows.lr or 1.0), knows.schema, last.sent)
+        found = flips.read(flips.flips(rounds, knows.lr or 1.0), knows.schema, last.sent, last.records)
         if not len(found.records):
             return nothing("no unit's change between rounds is that of a single record", width)
         sure = torch.ones(len(found.records), dtype=torch.bool)
