@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from fedinv.errors import RequestError
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
-from fedinv.runs.leak_map import probe
-from fedinv.runs.own_app import Target
+from fedinv.runs.own_apps.leak_map import probe
+from fedinv.runs.own_apps.reading import Target
 from fedinv.runs.own_records import files as given
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.updates import Updates

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedinv.attack import Exchange
 from fedinv.errors import RequestError
 from fedinv.recording import folder as recordings
-from fedinv.runs.own_app import Given, Target, targets
+from fedinv.runs.own_apps.reading import Given, Target, targets
 from fedinv.runs.own_records.files import Layout
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
