@@ -1,9 +1,10 @@
 """Records read off the units that begin to fire at them, between two rounds of weights that differ by little.
 
 Where the biases of layer 2 move by `s` between two rounds, a unit k gains the records whose pre-activation the move
-carries over 0, and loses others; its row of the update changes by w_k e [h1(x), 1] of these, with the layer's inputs
-h1 and the error e at the outputs. All else changes smoothly, and by almost the same amount in each round: the median
-over the rounds is taken off. h1 is linear in x on the units of layer 1 that fire, so that x follows by least squares.
+carries over 0, and loses others; its row of the update changes by e.w_k [h1(x), 1] of these, with the layer's inputs
+h1, the error e at the outputs, and the unit's weights w_k there. All else changes smoothly, and by almost the same
+amount in each round: the median over the rounds is taken off. h1 is linear in x on the units of layer 1 that fire, so
+that x follows by least squares.
 """
 
 from collections.abc import Sequence
@@ -46,12 +47,12 @@ class Flips:
 
 @dataclass(frozen=True)
 class Seen:
-    """k records with the error of each."""
+    """k records with their labels."""
 
     records: Tensor
     """Records, float64 (k, width)."""
-    errors: Tensor
-    """Error that each sent back through the last layer: probability of class 1 less the label, over the batch, (k,)."""
+    labels: Tensor
+    """Class of each, by the sign and size of its changes, int64 (k,)."""
 
 
 def flips(exchanges: Sequence[Exchange], lr: float) -> Flips:
@@ -72,35 +73,41 @@ def read(found: Flips, schema: Schema, sent: Weights, batch: int) -> Seen:
 
     `sent` are the weights of any of the rounds.
     """
-    w1, b1, w2, _, w3, _ = (tensor.double() for tensor in sent.values())
-    back = w3[1] - w3[0]
+    w1, b1, w2, b2, w3, b3 = (tensor.double() for tensor in sent.values())
     left = found.gains.clone()
     system = _Layer(w1, b1, *_sums(schema))
-    least = LEAST * back.abs() / batch
-    records, errors = torch.zeros(0, schema.width).double(), torch.zeros(0).double()
+    least = LEAST * (w3.amax(0) - w3.amin(0)) / batch
+    records, labels = torch.zeros(0, schema.width).double(), torch.zeros(0, dtype=torch.int64)
     for _ in range(PASSES):
         round_, unit = (left[:, :, -1].abs() > least).nonzero().T
         rows = left[round_, unit]
         solved, misfit = system.solve(rows[:, :-1] / rows[:, -1:])
         good = (misfit < MISFIT) & certified(schema, solved, SLACK)
-        new, sizes = list[Tensor](), list[Tensor]()
+        new, sizes, units = list[Tensor](), list[Tensor](), list[int]()
         for place in misfit.where(good, torch.inf).argsort()[: int(good.sum())].tolist():  # the most accurate first
             row = snapped(schema, solved[place : place + 1])
             known = torch.cat([records, *new])
             if not bool(((known - row).abs().amax(1) < SAME).any()):
                 new.append(row)
-                sizes.append(_error(rows[place, -1], found.biases, back, round_[place], unit[place]))
+                up = (found.biases[round_[place] + 1, unit[place]] - found.biases[round_[place], unit[place]]).sign()
+                sizes.append(rows[place, -1] * up)
+                units.append(int(unit[place]))
         if not new:
             break
-        taken, error = torch.cat(new), torch.stack(sizes)
-        records, errors = torch.cat([records, taken]), torch.cat([errors, error])
+        taken = torch.cat(new)
         outputs = torch.relu(taken @ w1.T + b1)
         before = outputs @ w2.T
+        # the error of each class that the record may have, of which one gives the unit's change
+        chances = torch.softmax(torch.relu(before + b2) @ w3.T + b3, 1)
+        errors = (chances[:, None] - torch.eye(len(b3)).double()) / batch  # (k, classes, outputs)
+        off = ((errors * w3.T[units][:, None]).sum(2) - torch.stack(sizes)[:, None]).abs()
+        label = off.argmin(1)
+        records, labels = torch.cat([records, taken]), torch.cat([labels, label])
         full = torch.cat([outputs, torch.ones(len(outputs), 1).double()], 1)
         fires = (before + found.biases[:, None] > 0).double()  # (rounds, k, units)
-        change = (fires[1:] - fires[:-1]) * error[:, None] * back
+        change = (fires[1:] - fires[:-1]) * (errors[torch.arange(len(label)), label] @ w3)
         left -= change.transpose(1, 2) @ full
-    return Seen(records, errors)
+    return Seen(records, labels)
 
 
 @dataclass(frozen=True)
@@ -133,11 +140,6 @@ class _Layer:
         if not found:
             return torch.zeros(0, width).double(), torch.zeros(0).double()
         return torch.stack(found), torch.stack(misfit)
-
-
-def _error(gain: Tensor, biases: Tensor, back: Tensor, round_: Tensor, unit: Tensor) -> Tensor:
-    """The error of a record that a unit gained, or lost, by the change of its row."""
-    return gain * (biases[round_ + 1, unit] - biases[round_, unit]).sign() / back[unit]
 
 
 def _sums(schema: Schema) -> tuple[Tensor, Tensor]:

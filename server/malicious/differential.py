@@ -29,7 +29,7 @@ class Differential(Deviation):
 
     Threat model: a malicious server that clients vet by the weights they get: these are an honest model's, and two
     rounds differ by no more than `shift` honest steps. All clients of a round are sent the same. It needs a perceptron
-    with two hidden layers and ReLU and two classes, the schema, rounds that the attacker watches, at least three, and
+    with two hidden layers and ReLU, classes, the schema, rounds that the attacker watches, at least three, and
     a client that trains with FedSGD on all of its records, so that its batch is the same in each. A secure sum is read
     as one large batch.
 
@@ -58,13 +58,13 @@ class Differential(Deviation):
     def craft(self, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
         """The weights as they are, but for the second layer's biases from the second round of this model on.
 
-        Raises ValueError where the schema is withheld or there are not two classes.
+        Raises ValueError where the schema is withheld or a number is predicted.
         """
         name = list(sent)[3]
         if knows.schema is None:
             raise ValueError("the schema is withheld, by which biases are chosen that hardly change the outputs")
-        if len(list(sent.values())[-1]) != 2:
-            raise ValueError("the network has not two outputs, one for each of two classes")
+        if len(list(sent.values())[-1]) < 2:
+            raise ValueError("the network has a single output, and classes are needed")
         before = same_model(turn.seen, sent)
         if not before:
             return sent
@@ -90,7 +90,7 @@ class Differential(Deviation):
             return nothing("no unit's change between rounds is that of a single record", width)
         sure = torch.ones(len(found.records), dtype=torch.bool)
         notes = () if len(sure) >= last.records else (f"{len(sure)} of {last.records} records recovered",)
-        return Claim(found.records.float(), sure.float(), (found.errors < 0).long(), None, notes, checked=sure)
+        return Claim(found.records.float(), sure.float(), found.labels, None, notes, checked=sure)
 
 
 def unreadable(last: Exchange, knows: Knowledge) -> str | None:
@@ -100,8 +100,8 @@ def unreadable(last: Exchange, knows: Knowledge) -> str | None:
         return "the schema is withheld, by which single records are known from sums"
     if len(last.sent) != 6 or len(matrices) != 3 or matrices[0].shape[1] != knows.schema.width:
         return "the network is no perceptron with two hidden layers over the schema's columns"
-    if len(matrices[-1]) != 2:
-        return "the network has not two outputs, one for each of two classes"
+    if len(matrices[-1]) < 2:
+        return "the network has a single output, and classes are needed"
     if knows.algorithm == "fedavg":
         return "clients take several local steps, whose changes hide those of single units"
     if {name: tensor.shape for name, tensor in last.received.items()} != {n: t.shape for n, t in last.sent.items()}:
@@ -121,9 +121,10 @@ def direction(sent: Weights, people: Tensor) -> Tensor:
     """A unit vector (units,) along which layer 2's biases move, while outputs at such people (n, width) hardly do."""
     w1, b1, w2, b2, w3, _ = (tensor.double() for tensor in sent.values())
     fires = (torch.relu(people @ w1.T + b1) @ w2.T + b2 > 0).double()
-    effect = fires * (w3[1] - w3[0])
-    _, along = torch.linalg.eigh(effect.T @ effect)  # the smallest effect first
+    effects = [fires * row for row in w3 - w3.mean(0)]
+    _, along = torch.linalg.eigh(sum(effect.T @ effect for effect in effects))  # the smallest effect first
     quiet = along[:, : len(along) - int(LOUD * len(along))].T
     # from equal moves of all units, which flip as many records each
-    move: Tensor = torch.ones(len(b2), dtype=torch.float64) @ quiet.T @ quiet
-    return move / move.norm()
+    move = torch.ones(len(b2), dtype=torch.float64) @ quiet.T @ quiet
+    unit: Tensor = move / move.norm()
+    return unit
