@@ -11,14 +11,14 @@ from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import wire
 from fedinv.federation.agreement import round_dropouts
-from fedinv.federation.reply_codes import DECLINED, DROPPED
+from fedinv.federation.reply_codes import DECLINED, DISTRUSTED, DROPPED
 from fedinv.federation.streams import stream
 from fedinv.privacy import ledger as ledgers
 from fedinv.scenario.reading import loads, read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
-from . import hooks
+from . import hooks, received
 from .training import job
 from .training.cohort import Cohort
 
@@ -80,12 +80,16 @@ def client_app(cohort: Cohort | None = None) -> ClientApp:
 def _train(message: Message, context: Context, cohort: Cohort | None) -> Message:
     """Train locally on the received model and reply with the update, local minus global.
 
-    A client that drops out of the round replies with the error DROPPED instead, and one whose privacy budget is spent
-    with DECLINED; neither is charged for the round.
+    A client that drops out of the round replies with the error DROPPED instead, one that was sent what cannot be
+    trained on with DISTRUSTED, and one whose privacy budget is spent with DECLINED; none is charged for the round.
     """
     (scenario, people), client = _setting(context), _client(context)
-    config = wire.record(message.content, "config", ConfigRecord)
-    round_ = int(config["round"])  # type: ignore[arg-type]
+    try:
+        asked = received.order(message.content)
+        arrays, _ = received.weights(message.content, scenario.model, people.schema.shape, people.schema.outputs)
+    except received.UnfitError as error:
+        return Message(Error(DISTRUSTED, f"refused the round: the server {error}"), reply_to=message)
+    round_ = asked.round
     if client in round_dropouts(scenario.federation, scenario.seed, round_):
         return Message(Error(DROPPED, "dropped out of the round, as the scenario has it"), reply_to=message)
     records = people.held(client)
@@ -95,10 +99,9 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
         return Message(Error(DECLINED, refused), reply_to=message)
-    arrays = wire.record(message.content, "arrays", ArrayRecord)
     update = None
     if cohort is not None:
-        update = cohort.update(client, round_, config["cohort"], arrays)  # type: ignore[arg-type]
+        update = cohort.update(client, round_, asked.cohort, arrays)
     if update is None:
         update = job.train(scenario, people, client, round_, wire.unpack(arrays))
     if events:
