@@ -30,6 +30,8 @@ class Order:
     """Number of the round, from 1."""
     cohort: tuple[int, ...]
     """Numbers of the round's clients, sorted."""
+    digests: tuple[str, ...] = ()
+    """Digest of the weights that each of them was sent, as clients publish it among themselves; empty without that."""
 
 
 def order(content: RecordDict) -> Order:
@@ -42,7 +44,10 @@ def order(content: RecordDict) -> Order:
     whole = isinstance(round_, int) and not isinstance(round_, bool) and round_ > 0
     if not whole or not isinstance(cohort, list) or not all(isinstance(one, int) for one in cohort):
         raise UnfitError("sent a round or a cohort that is not one of whole numbers")
-    return Order(cast(int, round_), tuple(cast(list[int], cohort)))
+    published = config.get("digests", [])
+    if not isinstance(published, list) or not all(isinstance(one, str) for one in published):
+        raise UnfitError("sent digests that are no texts")
+    return Order(cast(int, round_), tuple(cast(list[int], cohort)), tuple(cast(list[str], published)))
 
 
 def weights(

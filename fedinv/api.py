@@ -48,7 +48,7 @@ __all__ = [
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
-Group = Literal["scenarios", "attacks", "defenses", "datasets", "deviations"]
+Group = Literal["scenarios", "attacks", "defenses", "datasets", "deviations", "detectors"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 
@@ -366,7 +366,7 @@ def invert(
 
 
 def available(group: Group) -> dict[str, str]:
-    """List a group by name: "scenarios", "attacks", "defenses", "datasets" or "deviations".
+    """List a group by name: "scenarios", "attacks", "defenses", "datasets", "deviations" or "detectors".
 
     Returns a one-line summary by name, sorted; plugins of other packages are among them. Raises RequestError for
     another group, naming the nearest.

@@ -100,6 +100,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             seconds=progress.seconds,
             records=sum(people.holds.values()),
             left_out=list(progress.left_out),
+            vetting=list(read_vetting(run.folder.vetting).found),
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
