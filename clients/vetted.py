@@ -44,15 +44,15 @@ def findings(
     scenario: Scenario, people: Population, client: int, asked: Order, received: Weights, context: Context
 ) -> tuple[tuple[Finding, ...], Look]:
     """What the scenario's detectors find of the weights received, and what they had to look at."""
-    kept = _kept(context)
+    before = kept(context)
     inputs, labels = _batch(scenario, people, client, asked.round)
     look = Look(
         network=job.network(scenario, people, received),
         inputs=inputs,
         labels=labels,
-        earlier=_earlier(context),
-        rounds=max(1, asked.round - int(cast(int, kept.get("answered", 0)))),
-        step=wire.unpack(context.state.array_records[STEP]) if STEP in context.state.array_records else None,
+        earlier=earlier(context),
+        rounds=max(1, asked.round - int(cast(int, before.get("answered", 0)))),
+        step=step(context),
         digests=asked.digests,
     )
     found: list[Finding] = []
@@ -95,7 +95,7 @@ def rows_dropped(update: Update, received: Weights, look: Look, few: int) -> Upd
 
 def note(context: Context, round_: int, found: Sequence[Finding]) -> None:
     """Keep what was found in a round in the node's state."""
-    kept = dict(_kept(context))
+    state = dict(kept(context))
     looked = [(at, one) for at, one in enumerate(found) if one.score != NOTHING]
     lists: Mapping[str, list[int] | list[float]] = {
         "rounds": [round_ for _ in looked],
@@ -104,32 +104,39 @@ def note(context: Context, round_: int, found: Sequence[Finding]) -> None:
         "flags": [int(one.flagged) for _, one in looked],
     }
     for key, values in lists.items():
-        kept[key] = [*cast(list[float], kept.get(key, [])), *values]
-    context.state[STATE] = ConfigRecord(kept)
+        state[key] = [*cast(list[float], state.get(key, [])), *values]
+    context.state[STATE] = ConfigRecord(state)
 
 
-def remember(context: Context, round_: int, detectors: Sequence[Detector], received: Weights, step: Update) -> None:
+def remember(context: Context, round_: int, detectors: Sequence[Detector], received: Weights, taken: Update) -> None:
     """Keep the weights of a round that was answered, and the step taken on them, for detectors that look back."""
     most = max((one.remembers for one in detectors), default=0)
     if not most:
         return
-    for at, weights in reversed(list(enumerate([received, *_earlier(context)][:most]))):
+    for at, weights in reversed(list(enumerate([received, *earlier(context)][:most]))):
         context.state[f"{SENT}-{at}"] = wire.pack(weights)
-    context.state[STEP] = wire.pack(step)
-    context.state[STATE] = ConfigRecord({**_kept(context), "answered": round_})
+    context.state[STEP] = wire.pack(taken)
+    context.state[STATE] = ConfigRecord({**kept(context), "answered": round_})
 
 
 def reports(context: Context) -> ConfigRecord:
     """All that was found so far: lists of equal length of rounds, places among the detectors, scores and flags."""
-    kept = _kept(context)
-    return ConfigRecord({key: kept.get(key, []) for key in ("rounds", "detectors", "scores", "flags")})
+    state = kept(context)
+    return ConfigRecord({key: state.get(key, []) for key in ("rounds", "detectors", "scores", "flags")})
 
 
-def _kept(context: Context) -> ConfigRecord:
+def kept(context: Context) -> ConfigRecord:
+    """The node's record of what was found so far, and of the last round that was answered; empty before the first."""
     return wire.record(context.state, STATE, ConfigRecord) if STATE in context.state else ConfigRecord()
 
 
-def _earlier(context: Context) -> tuple[Weights, ...]:
+def step(context: Context) -> Weights | None:
+    """The client's own update in the last round that it answered; None before the first."""
+    return wire.unpack(wire.record(context.state, STEP, ArrayRecord)) if STEP in context.state else None
+
+
+def earlier(context: Context) -> tuple[Weights, ...]:
+    """Weights of the rounds that the client answered, the last first."""
     found: list[Weights] = []
     while (name := f"{SENT}-{len(found)}") in context.state:
         found.append(wire.unpack(wire.record(context.state, name, ArrayRecord)))

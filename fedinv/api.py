@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from fedinv.defend_mod import defend
+from fedinv.defend_mod import defend, vet
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
@@ -44,6 +44,7 @@ __all__ = [
     "run",
     "tap",
     "tap_mod",
+    "vet",
 ]
 
 Source = "Scenario | str | Path | Mapping[str, Any]"

@@ -1,7 +1,7 @@
 """The parts of received weights that detectors look at, and what a client's own records do in them."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +44,15 @@ def matrices(weights: Weights) -> list[Matrix]:
     found = []
     for name, tensor in weights.items():
         if tensor.ndim > 1:
-            bias = name.removesuffix("weight") + "bias"
-            found.append(Matrix(name, tensor.flatten(1), weights.get(bias)))
-    return found
+            found.append(Matrix(name, tensor.flatten(1), weights.get(_bias(name, list(weights)))))
+    return [one if one.bias is None or len(one.bias) == len(one.rows) else replace(one, bias=None) for one in found]
+
+
+def _bias(name: str, names: list[str]) -> str:
+    """The name of a layer's bias: the next one where names are positions, as of an app on NumPyClient."""
+    if name.endswith("weight"):
+        return name.removesuffix("weight") + "bias"
+    return names[min(names.index(name) + 1, len(names) - 1)]
 
 
 def firing(received: Weights, look: Look) -> list[Firing]:
@@ -106,14 +112,16 @@ def record_gradients(received: Weights, look: Look) -> list[Tensor]:
 def _norms(module: nn.Module, given: Tensor, signal: Tensor) -> Tensor:
     given, signal = given.double(), signal.double()
     if isinstance(module, nn.Linear) and given.ndim == 2:
-        return (given.square().sum(1) + 1).sqrt() * signal.norm(dim=1)
+        linear: Tensor = (given.square().sum(1) + 1).sqrt() * signal.norm(dim=1)
+        return linear
     if isinstance(module, nn.Conv2d) and module.groups == 1:
         patches = nn.functional.unfold(given, module.kernel_size, module.dilation, _padding(module), module.stride)
         weight = (signal.flatten(2) @ patches.transpose(1, 2)).flatten(1)
         return (weight.square().sum(1) + signal.flatten(2).sum(2).square().sum(1)).sqrt()
     # an upper bound, as places of one record add up
     flat = signal.flatten(1)
-    return flat.norm(dim=1) * given.flatten(1).norm(dim=1)
+    bound: Tensor = flat.norm(dim=1) * given.flatten(1).norm(dim=1)
+    return bound
 
 
 def _padding(module: nn.Conv2d) -> tuple[int, int]:

@@ -22,7 +22,7 @@ class DSnr(Detector):
 
     kind: Literal["d-snr"] = "d-snr"
     """Selects this detector: one record's share of the gradient."""
-    threshold: float = 10.0
+    threshold: float = 5.0
     """Score above which weights are flagged: the largest norm of a record's gradient over the sum of all others'."""
 
     def score(self, received: Weights, look: Look) -> float:

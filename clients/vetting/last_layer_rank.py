@@ -20,7 +20,7 @@ class LastLayerRank(Detector):
 
     kind: Literal["last-layer-rank"] = "last-layer-rank"
     """Selects this detector: a last layer of rank 1."""
-    threshold: float = 0.95
+    threshold: float = 0.999
     """Score above which weights are flagged: a share of the squared singular values, 0 to 1."""
 
     def score(self, received: Weights, look: Look) -> float:

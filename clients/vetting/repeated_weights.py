@@ -25,7 +25,7 @@ class RepeatedWeights(Detector):
 
     @property
     def remembers(self) -> int:
-        """As many rounds as are compared with."""
+        """The number of rounds that are compared with."""
         return self.rounds
 
     def score(self, received: Weights, look: Look) -> float:

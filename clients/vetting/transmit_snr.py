@@ -6,7 +6,7 @@ from fedinv.detector import NOTHING, Detector, Look, Weights
 
 from ._layers import matrices
 
-FEWEST = 8
+FEWEST = 16
 """Inputs of a unit below which honest weights may look so."""
 
 
@@ -14,14 +14,14 @@ class TransmitSnr(Detector):
     """Transmit signal-to-noise ratio: a first-layer unit's largest absolute weight over the sum of all its others'.
 
     Flags first layers that hand inputs on, one a unit or filter, as `grid` does; needs nothing but the weights, and
-    units of eight inputs or more.
+    units of sixteen inputs or more.
 
     Paper: Garov, Dimitrov, Jovanović and Vechev (2024), Hiding in plain sight, section 3.
     """
 
     kind: Literal["transmit-snr"] = "transmit-snr"
     """Selects this detector: units that copy an input."""
-    threshold: float = 1.0
+    threshold: float = 0.35
     """Score above which weights are flagged: a weight over the sum of all others of its unit."""
 
     def score(self, received: Weights, look: Look) -> float:

@@ -30,7 +30,7 @@ from fedinv.runs.headline import headline
 from fedinv.runs.price import spent
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
-from fedinv.storage.checkpoints import Charges, read_charges
+from fedinv.storage.checkpoints import Charges, read_charges, read_vetting
 from fedinv.version import __version__
 
 
