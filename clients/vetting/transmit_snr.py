@@ -13,8 +13,8 @@ FEWEST = 16
 class TransmitSnr(Detector):
     """Transmit signal-to-noise ratio: a first-layer unit's largest absolute weight over the sum of all its others'.
 
-    Flags first layers that hand inputs on, one a unit or filter, as `grid` does; needs nothing but the weights, and
-    units of sixteen inputs or more.
+    Flags first layers that hand inputs on, one a unit or filter; copies that also look at categories, as those of
+    `grid`, come near to it. Needs nothing but the weights, and units of sixteen inputs or more.
 
     Paper: Garov, Dimitrov, Jovanović and Vechev (2024), Hiding in plain sight, section 3.
     """

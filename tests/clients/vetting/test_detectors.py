@@ -14,7 +14,7 @@ from fedinv.task.models import Mlp, build, state
 
 KINDS = tuple(plugins.available("detectors"))
 BY_DEVIATION = {
-    "grid": {"row-cosines", "transmit-snr", "bias-size", "firing-rates", "last-layer-rank", "jump"},
+    "grid": {"row-cosines", "bias-size", "firing-rates", "last-layer-rank", "jump"},
     "blocks": {"broadcast-hash", "row-cosines", "last-layer-rank"},
     "inconsistency": {"broadcast-hash", "firing-rates", "bias-size"},
     "repeat": {"repeated-weights"},
@@ -63,8 +63,15 @@ def test_a_deviation_is_flagged_in_its_round_and_the_round_before_it_is_not(foun
     assert all(1 not in rounds for rounds in flagged.values())
 
 
-def test_every_detector_but_that_of_single_records_is_held_against_a_deviation():
-    assert set().union(*BY_DEVIATION.values()) == set(KINDS) - {"d-snr"}
+def test_every_detector_but_two_with_weights_of_their_own_below_is_held_against_a_deviation():
+    assert set().union(*BY_DEVIATION.values()) == set(KINDS) - {"d-snr", "transmit-snr"}
+
+
+def test_units_that_hand_on_one_input_each_are_flagged():
+    weights = {"0.weight": torch.eye(20) + 0.01, "0.bias": torch.zeros(20)}
+    detector = plugins.load("detectors", "transmit-snr")()
+    assert detector.score(weights, Look()) == pytest.approx(1.01 / 0.19, rel=1e-5)
+    assert detector.score(weights, Look()) > detector.threshold
 
 
 def test_weights_that_bring_out_one_record_of_a_batch_are_flagged_by_its_share_of_the_gradient():
