@@ -12,6 +12,7 @@ NAMES = (
     "engines",
     "foreign",
     "gate",
+    "malicious",
     "probing",
     "exact",
     "verified",
@@ -29,6 +30,7 @@ NAMES = (
     "pricing",
     "dp",
     "seeds",
+    "kills",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 

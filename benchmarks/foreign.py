@@ -1,4 +1,4 @@
-"""What is read off one step of a foreign network, without the truth: tables by SGD and Adam, images, by records."""
+"""What is read off a foreign network's update without the truth: by its records, and by how its app trains."""
 
 import numpy as np
 import torch
@@ -6,37 +6,14 @@ from torch import nn
 from torch.nn import functional
 
 from fedinv.attack import Exchange
-from fedinv.runs.own_app import Given, Target, attacked
+from fedinv.runs.own_apps.reading import Given, Target, attacked
+
+from . import foreign_apps
+from .foreign_networks import Images, Tabular
 
 SEEDS = range(10)
 RIGHT = 0.319
 """Largest error of a right record's inputs, in standard deviations of all of them."""
-
-
-class Tabular(nn.Module):
-    """The network of Flower's example fl-tabular: 14 inputs, one logit behind a sigmoid."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer1, self.layer2, self.output = nn.Linear(14, 128), nn.Linear(128, 64), nn.Linear(64, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Chances (n, 1) of records (n, 14)."""
-        return torch.sigmoid(self.output(torch.relu(self.layer2(torch.relu(self.layer1(x))))))
-
-
-class Images(nn.Module):
-    """The network of Flower's quickstart-pytorch: two convolutions, three linear layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.pool = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2)
-        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (n, 10) of images (n, 3, 32, 32)."""
-        x = self.pool(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
-        return self.fc3(functional.relu(self.fc2(functional.relu(self.fc1(x.flatten(1))))))  # type: ignore[no-any-return]
 
 
 def main() -> None:
@@ -47,6 +24,8 @@ def main() -> None:
             print(f"tabular, {name}, {records} records: {_tables(kind, lr, records)}", flush=True)
     for records in (4, 8):
         print(f"images, SGD, {records} records, features of fc1: {_images(records)}", flush=True)
+    for line in foreign_apps.lines():
+        print(line, flush=True)
 
 
 def _tables(kind: type[torch.optim.Optimizer], lr: float, records: int) -> str:

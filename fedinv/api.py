@@ -12,7 +12,7 @@ from fedinv.defend_mod import defend
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
-from fedinv.runs.app_calls import attack_recording, gate, leak_map
+from fedinv.runs.own_apps.calls import attack_recording, gate, leak_map
 from fedinv.runs.own_records.calls import probe
 
 if TYPE_CHECKING:

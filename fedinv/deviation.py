@@ -78,4 +78,4 @@ class Deviation(BaseModel):
 
     def claim(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """The records that are read off updates of the weights that it made; none where it only prepares others."""
-        return nothing(f"{self.kind} has no read-out of its own: another attack reads its updates")
+        return nothing(f"{self.kind} reads nothing of its own: its updates are for other attacks")

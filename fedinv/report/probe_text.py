@@ -50,5 +50,9 @@ def _percent(interval: tuple[float, float]) -> str:
 
 def _row(one: UpdateProbe, found: ProbeVerdict) -> tuple[str, ...]:
     layers = ", ".join(layer.name or found.network for layer in one.layers if layer.used) or "-"
-    counts = [text for at in one.at for text in (found_text(at, found.records), false_text(at, found.others))]
+    counts = [text for at in one.at for text in (found_text(at, found.records), _counted(at, found.others))]
     return (str(one.round), str(one.client), layers, *counts)
+
+
+def _counted(one: AtRate, others: int) -> str:
+    return "-" if one.false is None else f"{one.false} of {others}"

@@ -136,6 +136,11 @@ def show_run(results: Results, report: str) -> None:
             unverified = f"{found.claimed - found.verified} of {found.claimed} claimed records are unverified"
             said = f"{found.kind} ({found.variant}): {unverified}, the attacker cannot tell that they are right"
             console.print(said, markup=False, highlight=False)
+    for found in results.attacks:
+        if found.owned is not None:
+            whole = round((found.recovered.value or 0) * found.recovered.count)
+            said = f"of {whole} recovered records {found.owned} were traced to their client"
+            console.print(f"{found.kind} ({found.variant}): {said}", markup=False, highlight=False)
     if results.inferences:
         console.print(_inferences(results, console.width))
     left_out = results.federation.left_out

@@ -173,6 +173,9 @@ class AttackResult(_Record):
     """Share of people of whom every field was claimed right, within the tolerance, from any of their records."""
     exact: Rate
     """Share of people of whom every field was claimed right to 0.001 standard deviations."""
+    owned: int | None = None
+    """Number of recovered records that the attack also says to belong to the client that holds them; None where it does
+    not tell whose they are."""
     clients: list[ClientRate] = []
     """Counts by client, in order of their numbers, as a rate over all hides the client that is worst off; empty for
     sums."""

@@ -1,7 +1,7 @@
 """A grid of cells: category blocks in the first layer by slabs in the second, each with a sum of the records in it.
 
 Layer 1 copies a record's features once for each block; a copy is exactly 0 unless the record has the block's
-categories: relu(f(x) - low - V (k - matches)) with V beyond the largest feature and k categories to match. Further
+categories: relu(f(x) - low - V (k - matches)) with V beyond the feature's range and k categories to match. Further
 units carry projections w_t.x. Layer 2 fires above quantiles of these. Its weights on the copies are 0, so that they
 change nothing. Where D is the update of those weights, the row of slab s less that of slab s + 1 is, up to the step's
 length, the sum of g(x) [features - low] over the records of the slab in each block: m2 x J cells, in several tables,
@@ -24,13 +24,16 @@ from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
 from .dictionary import bounds
-from .features import UNIT, Features, features
+from .features import Features, features
 from .quantiles import direction, quantiles, samples
 
-BLOCKED = 24.0
-"""V: what a category that does not match takes off a feature, beyond the largest one."""
-PACKED = 64
-"""Largest packed code, plus 1: with larger ones a digit would be lost in float32 sums."""
+BEYOND = 1.0
+"""How much more than its range a category that does not match takes off a feature, standard deviations."""
+COARSE, FINE = 16, 64
+"""Codes that categories are packed into: few large steps, which rounding and noise leave apart, or, in narrow layers,
+as many as float32 sums allow, so that a copy takes fewer units."""
+ROOMY = 12
+"""Copies for which a layer must have room to be wide."""
 FIRST = 0.618
 """Probability of the first class at every record, at which errors of two classes have no small integer relation."""
 DEAD = -1e-6
@@ -53,12 +56,15 @@ class Scales:
     """Scale of the projections, and of the weights that read them."""
     gain: float
     """Weight of every unit of layer 2 in layer 3."""
+    height: float
+    """Twice the output of a unit of layer 2 at its knot, where units fire in their slab alone."""
     sparse: bool
     """Whether units of layer 2 fire in their slab alone, as local steps need; each then costs a unit of layer 1."""
 
 
-ONE_STEP = Scales(copies=1.0, projections=1e-3, gain=1e-2, sparse=False)
-LOCAL_STEPS = Scales(copies=0.1, projections=0.03, gain=1e-5, sparse=True)
+ONE_STEP = Scales(copies=1.0, projections=1e-5, gain=1.0, height=0.0, sparse=False)
+"""Sizes for a step of length 1; for another one the gain is divided by it, so that a secure sum's integers hold it."""
+LOCAL_STEPS = Scales(copies=0.1, projections=0.03, gain=1e-5, height=1e-5, sparse=True)
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,9 @@ def layout(schema: Schema, widths: tuple[int, int], tables: int, scales: Scales,
 
     `rows` are the units of layer 2 that are used, all without it. Raises ValueError where a layer is too narrow.
     """
-    told = features(schema, PACKED)
-    count, (first, second) = len(told.low), widths
+    coarse, (first, second) = features(schema, COARSE), widths
+    told = coarse if first >= ROOMY * len(coarse.low) else features(schema, FINE)
+    count = len(told.low)
     used = rows or slice(0, second)
     room = used.stop - used.start
     if scales.sparse:  # as many cells as possible: slabs, each of which costs a unit of layer 1, times blocks
@@ -170,11 +177,11 @@ def weights(grid: Grid, like: Weights) -> dict[str, Tensor]:
     b1.fill_(DEAD)
     b2.fill_(DEAD)
     told, scales = grid.features, grid.scales
-    count = len(told.low)
+    count, blocked = len(told.low), told.high - told.low + BEYOND
     for place, rows in enumerate(grid.blocks):
         at = slice(place * count, (place + 1) * count)
-        w1[at] = (scales.copies * (told.map + BLOCKED * rows.sum(0))).float()
-        b1[at] = (-scales.copies * (told.low + BLOCKED * len(rows))).float()
+        w1[at] = (scales.copies * (told.map + blocked[:, None] * rows.sum(0))).float()
+        b1[at] = (-scales.copies * (told.low + blocked * len(rows))).float()
     for table in grid.tables:
         (_hats if scales.sparse else _steps)(table, scales, (w1, b1, w2, b2))
     w3[0], w3[1] = -scales.gain, scales.gain
@@ -212,7 +219,7 @@ def sums(grid: Grid, update: Tensor, lr: float) -> list[Tensor]:
         if not grid.scales.sparse:
             own = torch.cat([own[:-1] - own[1:], own[-1:]])
         cells = own[:, : len(grid.blocks) * count].reshape(-1, count)
-        g = cells[:, -1:] / UNIT
+        g = cells[:, -1:] / grid.features.unit
         found.append(torch.cat([cells + g * grid.features.low, g], 1))
     return found
 
@@ -235,7 +242,7 @@ def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
     units = slice(table.first, table.first + size)
     w1[units] = (scales.projections * table.along).float()
     b1[units] = (-scales.projections * table.knots).float()
-    slope = scales.gain / scales.projections / (table.knots[1:] - table.knots[:-1])
+    slope = scales.height / scales.projections / (table.knots[1:] - table.knots[:-1])
     left, right = torch.cat([slope.new_zeros(1), slope]), torch.cat([slope, slope.new_zeros(1)])
     hats = slope.new_zeros(size, size)
     hats[at, at] = -(left + right)
@@ -243,8 +250,8 @@ def _hats(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:
     hats[at[:-1], at[1:]] = slope
     hats[0, 0], hats[-1, -1] = -slope[0], -slope[-1]
     w2[table.units, units] = hats.float()
-    b2[table.units] = -scales.gain / 2
-    b2[table.units.start] = scales.gain / 2
+    b2[table.units] = -scales.height / 2
+    b2[table.units.start] = scales.height / 2
 
 
 def _blocks(schema: Schema, most: int) -> tuple[Tensor, ...]:

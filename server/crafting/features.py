@@ -12,8 +12,8 @@ from fedinv.task.schema import Schema
 
 from .dictionary import bounds, whole
 
-UNIT = 1 / 16
-"""Size of one step of a packed code, so that codes are no larger than standardized numbers."""
+LARGEST = 4.0
+"""Largest packed code's size, so that codes are no larger than standardized numbers."""
 BELOW = 1e-3
 """How far below a number's smallest value its copy begins, in standard deviations, so that it is never 0."""
 
@@ -30,8 +30,12 @@ class Features:
     """Coefficients on the inputs, float64 (f, width)."""
     low: Tensor
     """Smallest value of each, (f,)."""
+    high: Tensor
+    """Largest value of each, (f,)."""
     packs: tuple[Pack | None, ...]
-    """Columns packed in each; None for a number, and empty for the last, which is UNIT in every record."""
+    """Columns packed in each; None for a number, and empty for the last, which is `unit` in every record."""
+    unit: float
+    """Size of one step of a packed code."""
 
     @cached_property
     def discrete(self) -> Tensor:
@@ -49,7 +53,7 @@ class Features:
             if pack is None:
                 found[:, self.map[i].bool()] = values[:, i : i + 1]
                 continue
-            code = (values[:, i] / UNIT).nan_to_num(0, 0, 0).clamp(-1, 1e6)
+            code = (values[:, i] / self.unit).nan_to_num(0, 0, 0).clamp(-1, 1e6)
             off = torch.maximum(off, (code - code.round()).abs())
             if not pack:
                 off = torch.maximum(off, (code - 1).abs())
@@ -72,26 +76,29 @@ def features(schema: Schema, most: int) -> Features:
     ]
     if not groups:
         raise ValueError("the schema has no categorical column, by which one record is told from several")
-    lowest, _ = bounds(schema)
-    rows, low, packs = list[Tensor](), list[float](), list[Pack | None]()
+    (lowest, highest), unit = bounds(schema), LARGEST / most
+    rows, low, high, packs = list[Tensor](), list[float](), list[float](), list[Pack | None]()
     for column, where in zip(schema.columns, schema.slices, strict=True):
         if not isinstance(column, Categorical):
             row = torch.zeros(schema.width, dtype=torch.float64)
             row[where] = 1.0
             rows.append(row)
             low.append(float(lowest[where.start]) - BELOW)
+            high.append(float(highest[where.start]))
             packs.append(None)
     for pack in _packed(groups, most):
         row, radix = torch.zeros(schema.width, dtype=torch.float64), 1
         for size, where in pack:
-            row[where] = radix * UNIT * torch.arange(size, dtype=torch.float64)
+            row[where] = radix * unit * torch.arange(size, dtype=torch.float64)
             radix *= size
         rows.append(row)
         low.append(0.0)
+        high.append(LARGEST)
         packs.append(pack)
     constant = torch.zeros(schema.width, dtype=torch.float64)
-    constant[groups[0][1]] = UNIT
-    return Features(schema, torch.stack([*rows, constant]), torch.tensor([*low, 0.0]).double(), (*packs, ()))
+    constant[groups[0][1]] = unit
+    ends = (torch.tensor([*low, 0.0]).double(), torch.tensor([*high, unit]).double())
+    return Features(schema, torch.stack([*rows, constant]), *ends, (*packs, ()), unit)
 
 
 def _packed(groups: list[tuple[int, slice]], most: int) -> list[Pack]:

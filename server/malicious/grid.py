@@ -1,5 +1,6 @@
 """Sorts the records of a whole secure sum into cells, and lists them as one lists an invertible Bloom lookup table."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,6 +14,9 @@ from fedinv.task.networks.perceptron import Mlp
 
 from ..crafting import cells, peeling
 from ..crafting.cells import LOCAL_STEPS, ONE_STEP, Grid, Scales
+
+LARGEST = 8.0
+"""Gain times the step's length: an update's largest entry is half of it, as much as Flower's SecAgg+ takes."""
 
 
 class CellGrid(Deviation):
@@ -67,7 +71,9 @@ def two_layers(model: AnyModel) -> str | None:
 
 def scales(knows: Knowledge) -> Scales:
     """Sizes of the weights that suit one step, or local steps."""
-    return ONE_STEP if knows.algorithm == "fedsgd" else LOCAL_STEPS
+    if knows.algorithm != "fedsgd":
+        return LOCAL_STEPS
+    return replace(ONE_STEP, gain=LARGEST / (knows.lr or 1.0))
 
 
 def laid_out(sent: Weights, knows: Knowledge, tables: int, rows: slice | None = None) -> Grid:

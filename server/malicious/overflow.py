@@ -21,7 +21,13 @@ UNUSUAL = 5.0
 
 
 class Overflow(Deviation):
-    """Sends weights at which one unusual record overflows, in every round, and goes on from their average."""
+    """Sends weights at which one unusual record overflows, in every round, and goes on from their average.
+
+    Threat model: a malicious server that asks whether one particular record takes part. Clients that check what they
+    are sent for size see it, and a defense that guards against values that are not finite leaves nothing to see.
+
+    Claims: no record; `fedinv audit` counts it.
+    """
 
     kind: Literal["overflow"] = "overflow"
     """Selects this deviation: one record's gradient overflows."""

@@ -8,7 +8,12 @@ from fedinv.deviation import Deviation, Weights
 
 
 class Repeat(Deviation):
-    """The first weights are sent again in every round, and what came back is kept for an attack that averages it."""
+    """The first weights are sent again in every round, and what came back is kept for an attack that averages it.
+
+    Threat model: a malicious server that every client believes. Clients that compare the weights of two rounds see it.
+
+    Claims: nothing of its own; `line-up`, `dp-aware` and others read several rounds of the same weights.
+    """
 
     kind: Literal["repeat"] = "repeat"
     """Selects this deviation: the same weights again."""

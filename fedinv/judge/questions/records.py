@@ -57,6 +57,7 @@ class Reconstruction:
             field_accuracy=self.rates.field_accuracy,
             recovered=self.rates.recovered,
             exact=self.rates.exact,
+            owned=_owned(self.verdicts, self.people),
             clients=clients,
             worst=worst_client(clients),
             images=self.rates.images,
@@ -72,6 +73,21 @@ class Reconstruction:
     def table(self, tried: Tried) -> pa.Table:
         """Return a row for every true record with its claim."""
         return record_table.table(tried, self.verdicts, self.people)
+
+
+def _owned(verdicts: Sequence[Verdict], people: Population) -> int | None:
+    """Number of recovered records whose claim names the client that holds them; None where no claim names any."""
+    named = [one for one in verdicts if one.case.claim.owners is not None]
+    if not named:
+        return None
+    holder = {int(row): client for client, rows in enumerate(people.shares) for row in rows}
+    right = 0
+    for one in named:
+        owners, found = one.case.claim.owners, one.match
+        assert owners is not None
+        for place in np.flatnonzero(found.recovered):
+            right += int(owners[int(found.claim[place])]) == holder[int(one.case.rows[place])]
+    return right
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:

@@ -49,8 +49,8 @@ def probe(
     4
     """
     from fedinv.recording import folder as recordings
-    from fedinv.runs.app_calls import _given
-    from fedinv.runs.own_app import Given
+    from fedinv.runs.own_apps.calls import _given
+    from fedinv.runs.own_apps.reading import Given
     from fedinv.runs.own_records import pages, updates
     from fedinv.runs.own_records import probe as probing
     from fedinv.storage import paths

@@ -13,8 +13,8 @@ from fedinv.report.plots.pictures import shown
 from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
-from fedinv.runs.leak_map import leak_map, probe
-from fedinv.runs.own_app import Given, Target, how_trained, without_decay
+from fedinv.runs.own_apps.leak_map import leak_map, probe
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, without_decay
 from fedinv.storage import files
 
 PAGE = "report.html"

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from fedinv.errors import RequestError
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
-from fedinv.runs.leak_map import probe
-from fedinv.runs.own_app import Target
+from fedinv.runs.own_apps.leak_map import probe
+from fedinv.runs.own_apps.reading import Target
 from fedinv.runs.own_records import files as given
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.updates import Updates
@@ -214,6 +214,9 @@ def _headline(asked: Asked, updates: Sequence[UpdateProbe]) -> str:
     if asked.members:
         share = f"{100 * (best.share or 0):.1f} %"
         return f"{best.found} of {total} members ({share}) are recognized in {where}, and at most {rate} of the others."
+    if not best.found:
+        what = where if len(updates) == 1 else f"any of {len(updates)} updates"
+        return f"None of {total} records stands out in {what} more than all but {rate} of the others do."
     most = f", of {len(updates)} updates the one with most" if len(updates) > 1 else ""
     return (
         f"{best.found} of {total} records stand out in {where}{most}, more than all but {rate} of the others do; by "

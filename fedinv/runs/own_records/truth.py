@@ -27,8 +27,8 @@ from fedinv.judge.verdict import Case, judge
 from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
-from fedinv.runs.leak_map import Probed, leak_map, probe
-from fedinv.runs.own_app import Given, Target, how_trained, without_decay
+from fedinv.runs.own_apps.leak_map import Probed, leak_map, probe
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, without_decay
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records

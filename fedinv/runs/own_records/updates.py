@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedinv.attack import Exchange
 from fedinv.errors import RequestError
 from fedinv.recording import folder as recordings
-from fedinv.runs.own_app import Given, Target, targets
+from fedinv.runs.own_apps.reading import Given, Target, targets
 from fedinv.runs.own_records.files import Layout
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
@@ -46,6 +46,8 @@ def of_recording(folder: Path, given: Given) -> Updates:
 
 def of_run(folder: Path) -> Updates:
     """Updates that a run's server watched. Raises RequestError where it is no run, RunError where it is damaged."""
+    if not RunFolder(folder).scenario.is_file():
+        raise RequestError(f"{folder}: is neither a recording, as fedinv record makes, nor a run of fedinv's")
     scenario = read(str(folder))
     schema = files.read_model(Schema, RunFolder(folder).schema)
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fedinv
@@ -30,7 +31,8 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def inline(tmp_path_factory):
-    """The recording of the engine in this process."""
+    """The recording of the engine in this process, with as many threads as the others: sums depend on it."""
+    torch.set_num_threads(1)
     return fedinv.record(APP, nodes=2, out=tmp_path_factory.mktemp("inline"))
 
 

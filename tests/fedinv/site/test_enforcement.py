@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedinv.engines.deployment import rehearsal
+from fedinv.engines.deployment import processes, rehearsal
 
 APP = Path(__file__).parents[2] / "apps/images"
 POLICY = f"""
@@ -44,7 +44,7 @@ def test_a_leaking_update_is_refused_a_noised_one_passes_and_the_run_ends(tmp_pa
     command = [sys.executable, "-c", "from fedinv.site.supernode import command; command()"]
     with superlink(at) as up:
         nodes = []
-        for number, (port, more) in enumerate(zip(rehearsal.free_ports(2), ("", NOISE), strict=True)):
+        for number, (port, more) in enumerate(zip(processes.free_ports(2), ("", NOISE), strict=True)):
             folder = tmp_path / f"site-{number}"
             folder.mkdir()
             (folder / "site.toml").write_text(POLICY + more)

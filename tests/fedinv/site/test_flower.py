@@ -57,7 +57,7 @@ def site(monkeypatch, task_identity):
     """A SuperNode's loop with its own store, between an app and a SuperLink that are lists."""
     store_factory = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=store_factory).state()
-    store, arrived, pushed, asked = store_factory.store(), [], {}, []
+    store, arrived, pushed, pulled = store_factory.store(), [], {}, []
     state.set_node_id(5)
     run = Run.create_empty(run_id=RUN)
     state.store_run(run)
@@ -66,13 +66,12 @@ def site(monkeypatch, task_identity):
         arrived.append((message, tree))
         return {one.object_id for one in iterate_object_tree(tree)}, "session"
 
-    def ask(value, kind="train"):
-        """The server's message, pulled by the loop; what the app then reads of it is gone from the store."""
+    def ask(value, kind="train", fetched=True):
+        """The server's message, pulled by the loop; what the app then fetches of it is gone from the store."""
         message = Message(content(value), 5, kind)
         message.metadata.__dict__["_run_id"] = RUN
         named(message)
         parts = {key: one.deflate() for key, one in get_all_nested_objects(message).items()}
-        asked.append(message)
         found = loop._pull_and_store_message(
             state=state,
             object_store=store,
@@ -80,12 +79,13 @@ def site(monkeypatch, task_identity):
             receive=lambda: (message, get_object_tree(message)),
             get_run=None,
             get_fab=None,
-            pull_object=lambda run_id, object_id: parts[object_id],
+            pull_object=lambda run_id, object_id: pulled.append(object_id) or parts[object_id],
             confirm_message_received=lambda run_id, message_id: None,
             trusted_entities=None,
         )
         assert found == RUN
-        store.delete(message.metadata.message_id)
+        if fetched:
+            store.delete(message.metadata.message_id)
         return message
 
     def reply(message):
@@ -106,7 +106,8 @@ def site(monkeypatch, task_identity):
         ((message, tree),) = arrived
         return message if message.has_error() else flower._inflated(tree.object_id, pushed)
 
-    return SimpleNamespace(ask=ask, reply=reply, install=install, received=received, arrived=arrived, pushed=pushed)
+    doing = {"ask": ask, "reply": reply, "install": install, "received": received}
+    return SimpleNamespace(**doing, arrived=arrived, pushed=pushed, pulled=pulled)
 
 
 def test_what_leaves_is_what_the_judge_made_and_nothing_of_the_app_s(site):
@@ -134,10 +135,12 @@ def test_what_leaves_is_what_the_judge_made_and_nothing_of_the_app_s(site):
 def test_parts_that_two_messages_share_are_known_of_the_second(site):
     seen = []
     site.install(lambda asked, reply: seen.append(asked.content) or content(0))
-    for kind in ("train", "evaluate"):
-        message = site.ask(1, kind)
-        site.reply(Message(content(2), reply_to=message))
-    assert [float(one["arrays"]["w"].numpy()[0]) for one in seen] == [1, 1]
+    site.ask(1, fetched=False)
+    site.pulled.clear()
+    second = site.ask(1, "evaluate")
+    assert len(site.pulled) == 1  # the message alone: its records were in the store already
+    site.reply(Message(content(2), reply_to=second))
+    assert [float(one["arrays"]["w"].numpy()[0]) for one in seen] == [1]
 
 
 def test_a_judge_that_raises_lets_an_error_through_and_never_the_update(site):

@@ -40,6 +40,10 @@ def test_order_and_padding_carry_nothing(sent, back, records):
     found = [vetted(Policy(), "train", sent, reply).records for reply in (one, other)]
     assert found[0].object_id == found[1].object_id
     assert list(found[0]["metrics"]) == ["num-examples", "num_examples"]
+    names = ["fitres.metrics", "evaluateres.metrics"]
+    for listed in (names, names[::-1]):
+        passed = vetted(Policy(), "train", sent, records(configs={name: {} for name in listed}))
+        assert list(passed.records) == sorted(names)
 
 
 @pytest.mark.parametrize(

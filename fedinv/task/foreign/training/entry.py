@@ -46,6 +46,11 @@ class Entry:
     names: Mapping[str, str]
     """Name in `module` of each parameter that claims are held against, by the network's own name."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether the module is the whole network, so that all of it can be trained again."""
+        return not isinstance(self.module, FromLayer)
+
     def inputs(self, claimed: Tensor) -> Tensor:
         """Claims (n, d) as inputs of the module."""
         return claimed.reshape(len(claimed), *self.shape)

@@ -31,7 +31,8 @@ def test_every_record_behind_a_step_is_found_and_no_other_beyond_the_rate(record
 def test_records_that_were_not_there_are_not_found(recorded):
     found = recorded.probe(records=recorded.others[:200], others=recorded.others[200:])
     assert found.updates[0].at[0].found <= 8
-    assert "of 200 records stand out" in found.headline
+    found = recorded.probe(records=recorded.others[:1], others=recorded.others[1:])
+    assert found.headline.startswith("None of 1 records stands out in the update of round 1, client 0")
 
 
 def test_a_mix_is_told_apart_record_by_record_in_the_score_file(recorded, tmp_path):
@@ -157,3 +158,5 @@ def test_a_recording_cut_short_and_a_network_that_cannot_be_had_are_one_line(rec
         recorded.probe(network="someone.task:Net")
     with pytest.raises(RequestError, match="--network: is needed for a recording"):
         recorded.probe(network=None)
+    with pytest.raises(RequestError, match="is neither a recording, as fedinv record makes, nor a run"):
+        fedinv.probe(tmp_path / "hospital", records=recorded.x, others=recorded.others)

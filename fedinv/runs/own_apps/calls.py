@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from fedinv.recording.mod import Mod
     from fedinv.results.app_verdict import AppVerdict
     from fedinv.results.leak_map import LeakMap
-    from fedinv.runs.gate import Answer
-    from fedinv.runs.own_app import Given
+    from fedinv.runs.own_apps.gate import Answer
+    from fedinv.runs.own_apps.reading import Given
     from fedinv.task.foreign.training.losses import Objective
     from fedinv.task.foreign.training.optimizer import MakeOptimizer
     from fedinv.task.schema import Schema
@@ -56,20 +56,20 @@ def leak_map(
     """
     from fedinv.errors import RequestError
     from fedinv.recording import folder as recordings
-    from fedinv.runs import leak_map as maps
-    from fedinv.runs import own_app
+    from fedinv.runs.own_apps import leak_map as maps
+    from fedinv.runs.own_apps import reading
     from fedinv.storage import paths
 
     place = paths.folder(folder)
     if not recordings.holds(place):
-        return own_app.map_of_run(place, update)
-    targets, skipped = own_app.targets(recordings.read(place))
+        return reading.map_of_run(place, update)
+    targets, skipped = reading.targets(recordings.read(place))
     if not 0 <= update < len(targets):
         why = f"; {skipped[0]}" if skipped else ""
         raise RequestError(f"{folder}: holds {len(targets)} updates to map, there is no number {update}{why}")
     given = _given(network, project, example, training=(loss, optimizer, train, train_with))
-    target, how = targets[update], own_app.how_trained(given)
-    exchange = own_app.without_decay(target.exchange, given.network, how)
+    target, how = targets[update], reading.how_trained(given)
+    exchange = reading.without_decay(target.exchange, given.network, how)
     return maps.leak_map(maps.probe(given.network, exchange, given.example), target.client, target.claimed, how)
 
 
@@ -113,7 +113,7 @@ def attack_recording(
     fedinv.errors.RequestError: ...
     """
     from fedinv.recording import folder as recordings
-    from fedinv.runs import own_app
+    from fedinv.runs.own_apps import reading
     from fedinv.runs.own_records import pages
     from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
@@ -121,12 +121,12 @@ def attack_recording(
     place = paths.given(folder)
     recording = recordings.read(place)
     given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
-    targets, skipped = own_app.targets(recording)
+    targets, skipped = reading.targets(recording)
     known = None if truth is None else truths.read(truth, given, len(targets), project)
-    verdict, claims = own_app.attacked(given, targets, skipped, progress)
+    verdict, claims = reading.attacked(given, targets, skipped, progress)
     if known is not None:
         verdict = truths.held_against(verdict, given, targets, known, claims)
-    own_app.write(place if out is None else paths.folder(out), verdict, claims)
+    reading.write(place if out is None else paths.folder(out), verdict, claims)
     if out is not None:
         mapped = pages.first_map(given, targets)
         pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
@@ -164,7 +164,7 @@ def gate(
     >>> app = ClientApp(mods=[fedinv.gate("app.task:Net", limit=0.01)])
     """
     from fedinv.errors import RequestError
-    from fedinv.runs import gate as gates
+    from fedinv.runs.own_apps import gate as gates
     from fedinv.runs.own_update import schema_of
 
     if not 0 <= limit <= 1:
@@ -191,7 +191,7 @@ def _given(
     `training` are loss, optimizer, train and train's values.
     """
     from fedinv.errors import RequestError
-    from fedinv.runs.own_app import Given
+    from fedinv.runs.own_apps.reading import Given
     from fedinv.task.foreign import factory
     from fedinv.task.foreign.training.training import read_training
 

@@ -19,8 +19,8 @@ from fedinv.recording import content
 from fedinv.recording.folder import COUNTS
 from fedinv.recording.recorder import round_of
 from fedinv.results.app_verdict import UpdateVerdict, refusal
-from fedinv.runs import own_app
-from fedinv.runs.leak_map import update_of
+from fedinv.runs.own_apps import reading
+from fedinv.runs.own_apps.leak_map import update_of
 from fedinv.task.foreign import factory
 from fedinv.task.foreign.encoded import schema_of_inputs
 from fedinv.task.schema import Schema
@@ -57,13 +57,13 @@ class Finding:
     """The attacks on it."""
 
 
-def judge(target: own_app.Target, given: own_app.Given, rule: Rule) -> Finding:
+def judge(target: reading.Target, given: reading.Given, rule: Rule) -> Finding:
     """Attack one update, until more of its records were read than may be or the time is over.
 
     Raises RequestError for an update that the network does not fit.
     """
     bounded = replace(given, seconds=rule.seconds, limit=rule.limit)
-    verdict, _ = own_app.attacked(bounded, [target], [], lambda share: None)
+    verdict, _ = reading.attacked(bounded, [target], [], lambda share: None)
     one = verdict.updates[0]
     reason = refusal(one, rule.limit)
     if not reason and not one.layer and rule.unknown == "refuse":
@@ -135,8 +135,8 @@ class GateMod:
         if not self._loaded:
             self._loaded.append(self._source.load())
         network, example = self._loaded[0]
-        target, schema = own_app.Target(exchange, 0, claimed), self._schema(context)
-        return judge(target, own_app.Given(network, example, schema=schema), self._rule).reason
+        target, schema = reading.Target(exchange, 0, claimed), self._schema(context)
+        return judge(target, reading.Given(network, example, schema=schema), self._rule).reason
 
     def _schema(self, context: Context) -> Schema | None:
         known = self._known

@@ -19,7 +19,7 @@ from fedinv.recording import folder as recordings
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.runs import own_update
-from fedinv.runs.leak_map import UNREAD, Probed, leak_map, probe, update_of
+from fedinv.runs.own_apps.leak_map import UNREAD, Probed, leak_map, probe, update_of
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
@@ -239,7 +239,7 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
         notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
         again = None
         if attacked.how is not None and len(claim.records):
-            again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records)
+            again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records, attacked.exchange.records)
             notes = (*notes, again.note) if again.note else notes
         if again is not None and again.verified:
             good, whole = again.good, bool(again.good.all())
