@@ -18,7 +18,7 @@ from fedinv.task.schema import Schema
 
 from . import cells, first_layer
 from .cells import Grid
-from .dictionary import certified, snapped
+from .dictionary import bounds, certified, snapped
 from .features import Features
 
 TIGHT = 4e-3
@@ -70,7 +70,7 @@ def inputs(schema: Schema) -> Features:
     """Features that are a record's inputs themselves."""
     width = schema.width
     eye = torch.eye(width, dtype=torch.float64)
-    return Features(schema, eye, torch.zeros(width, dtype=torch.float64), (None,) * width)
+    return Features(schema, eye, *bounds(schema), (None,) * width, 1.0)
 
 
 def layout(grid: Grid, layer: int, pair: tuple[Exchange, Exchange], knows: Knowledge) -> Layout:

@@ -13,8 +13,14 @@ from fedinv.task.networks.perceptron import Mlp
 
 from ..crafting import first_layer
 from ..crafting.cells import OUTSIDE
-from ..crafting.first_layer import PASSED, SENSITIVITY, Sums
+from ..crafting.first_layer import Sums
 from ..crafting.quantiles import direction, quantiles, samples
+
+MOVED = 2e-2
+"""Size of a sparse bin's error, in sizes of its row: with less, float32 loses digits of what local steps change; with
+more, they move the bin."""
+SMALL = 5e-3
+"""Size of a sparse bin's row: local steps connect each bin with all units that fire, by as much as these give."""
 
 
 class Imprint(Deviation):
@@ -85,14 +91,16 @@ def _two_sided(like: Weights, along: Tensor, edges: Tensor) -> dict[str, Tensor]
     """
     widths = (edges[1:] - edges[:-1]).clamp_min(1e-6)
     count = len(widths)
-    made = first_layer.constant_behind(like, along.expand(count, -1), -edges[:-1])
+    made = first_layer.constant_behind(like, SMALL * along.expand(count, -1), -SMALL * edges[:-1])
     _, _, weight, bias, last, last_bias = made.values()
     weight.zero_()
     at = torch.arange(count)
-    weight[at, at] = -(PASSED / widths).float()
-    bias.fill_(-PASSED)
-    bias[at] = PASSED
+    # with equal sizes in front of a unit and behind it, local steps change both by the same share, the least possible
+    size = SMALL * (MOVED * widths).sqrt()
+    weight[at, at] = -(size / (SMALL * widths)).float()
+    bias.fill_(-1.0)
+    bias[at] = size.float()
     strength = torch.zeros(last.shape[1])
-    strength[at] = -(SENSITIVITY * widths / PASSED).float()
+    strength[at] = -size.float()
     first_layer.last(last, last_bias, strength)
     return made

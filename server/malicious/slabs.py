@@ -18,6 +18,7 @@ from ..crafting.cells import ONE_STEP, OUTSIDE, Grid, Table
 from ..crafting.dictionary import bounds
 from ..crafting.quantiles import direction, quantiles, samples
 from ..crafting.rounds import Layout
+from .grid import scales
 
 SPREAD = 1.0
 """Standard deviation, over records, of the difference of logits in the second round of a layout."""
@@ -62,7 +63,7 @@ class Slabs(Deviation):
             weight = rounds.unknown(layouts, found, drawn).numpy()
             chosen = rng.choice(len(drawn), 10_000, p=weight / weight.sum())
             drawn = drawn[torch.from_numpy(chosen)]
-        grid = _empty(sent, schema)
+        grid = _empty(sent, schema, knows)
         if len(first_layer.layers(sent)) == 3:
             believed = replace(knows, auxiliary=Sample(drawn, torch.zeros(len(drawn))))
             return cells.weights(cells.aimed(grid, believed, rng), sent)
@@ -128,19 +129,19 @@ def _room(sent: Weights) -> int:
     return count
 
 
-def _empty(sent: Weights, schema: Schema) -> Grid:
+def _empty(sent: Weights, schema: Schema, knows: Knowledge) -> Grid:
     """The grid of one layout, without its projection."""
     stack, count = first_layer.layers(sent), _room(sent)
     if len(stack) == 3:
-        return cells.layout(schema, (len(stack[0][1]) - 1, len(stack[1][1]) - 1), 1, ONE_STEP)
+        return cells.layout(schema, (len(stack[0][1]) - 1, len(stack[1][1]) - 1), 1, scales(knows))
     none = torch.zeros(0, dtype=torch.float64)
     block = torch.zeros(0, schema.width, dtype=torch.float64)
     return Grid(rounds.inputs(schema), (block,), (Table(slice(0, count), 0, none, none, none),), ONE_STEP)
 
 
-def _filled(sent: Weights, schema: Schema) -> Grid:
+def _filled(sent: Weights, schema: Schema, knows: Knowledge) -> Grid:
     """The grid that weights hold."""
-    grid, stack = _empty(sent, schema), first_layer.layers(sent)
+    grid, stack = _empty(sent, schema, knows), first_layer.layers(sent)
     if len(stack) == 3:
         return cells.read_grid(grid, sent)
     (table,), (weight, bias) = grid.tables, stack[0]
@@ -201,7 +202,7 @@ def _layouts(pairs: Sequence[tuple[_Seen, _Seen]], knows: Knowledge, schema: Sch
     """The cells of each two rounds."""
     return [
         rounds.layout(
-            _filled(one.sent, schema),
+            _filled(one.sent, schema, knows),
             1 if len(first_layer.layers(one.sent)) == 3 else 0,
             (replace(one.exchange, sent=one.sent), replace(two.exchange, sent=two.sent)),
             knows,
