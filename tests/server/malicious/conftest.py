@@ -1,87 +1,82 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
-from fedinv import roles
-from fedinv.attack import Exchange, Knowledge
+from fedinv.attack import Exchange, Observation
+from fedinv.data.batches import local_batches
 from fedinv.deviation import Turn
-from fedinv.federation.training import Job, Training
-from fedinv.task.columns import Categorical, Continuous
-from fedinv.task.models import load
-from fedinv.task.networks.perceptron import Mlp
-from fedinv.task.schema import Schema
-
-plain_training = roles.load("clients", "training.plain_training").plain_training
+from fedinv.federation.streams import stream
+from fedinv.federation.training import Job
+from fedinv.judge.truth import population_of
+from fedinv.scenario.reading import read
+from fedinv.task.models import build, load, state
 
 
-def _category(name, size):
-    return Categorical(name=name, values=tuple(map(str, range(size))), frequencies=(1 / size,) * size)
+@dataclass(frozen=True)
+class Played:
+    """What a deviation sent and claimed, and the truth."""
 
+    exchanges: tuple
+    claim: object
+    records: torch.Tensor
+    labels: torch.Tensor
 
-def _number(name, *, integer):
-    return Continuous(name=name, mean=50, std=10, low=0, high=100, mode=50, integer=integer)
+    def recovered(self):
+        """Records recovered to every digit, and claims that are nobody's."""
+        if not len(self.claim.records):
+            return 0, 0
+        off = torch.cdist(self.claim.records.double(), self.records.double(), p=torch.inf)
+        return int((off.amin(0) < 1e-3).sum()), int((off.amin(1) > 1e-3).sum())
 
-
-SCHEMA = Schema(
-    columns=(
-        _number("age", integer=True),
-        _category("ward", 6),
-        _number("dose", integer=False),
-        _category("drug", 5),
-        _number("days", integer=True),
-        _number("level", integer=False),
-        _category("sex", 2),
-    ),
-    label="ill",
-    classes=("no", "yes"),
-)
-
-
-class Clinic:
-    """A client of `count` people, who trains honestly on whatever weights it is sent, all its people in each round."""
-
-    schema = SCHEMA
-
-    def __init__(self, count, *hidden, algorithm="fedsgd", epochs=1):
-        rng = np.random.default_rng(3)
-        people = SCHEMA.draw(count, rng)
-        for at in (0, 13):  # whole numbers
-            people[:, at] = ((people[:, at] * 10).round() / 10).clamp(-5, 5)
-        self.people, self.labels = people, torch.from_numpy(rng.integers(0, 2, count))
-        self.model = Mlp(hidden=hidden)
-        size = count if algorithm == "fedsgd" else 8
-        self.training = Training(algorithm, epochs, size, 0.05, 0.0, 0.0)
-        self.knows = Knowledge(
-            model=self.model, schema=SCHEMA, algorithm=algorithm, lr=0.05, batch_size=size, epochs=epochs
-        )
-
-    def blank(self):
-        widths = [SCHEMA.width, *self.model.hidden, 2]
-        shapes = [s for i in range(1, len(widths)) for s in ((widths[i], widths[i - 1]), (widths[i],))]
-        names = [f"{2 * (i // 2)}.{'bias' if i % 2 else 'weight'}" for i in range(len(shapes))]
-        return {name: torch.zeros(shape) for name, shape in zip(names, shapes, strict=True)}
-
-    def turn(self, round_=1, seen=()):
-        return Turn(0, round_, (0,), (0,), tuple(seen))
-
-    def answer(self, sent, round_=1):
-        network = load(self.model, SCHEMA.shape, 2, {name: tensor.clone() for name, tensor in sent.items()})
-        rng, count = np.random.default_rng(round_), len(self.people)
-        epochs = [rng.permutation(count) for _ in range(self.training.epochs)]
-        size = self.training.batch_size
-        batches = tuple(order[i : i + size] for order in epochs for i in range(0, count, size))
-        received = plain_training(Job(network, self.people, self.labels, batches, self.training, rng))
-        return Exchange(round_, sent, received, count)
-
-    def judged(self, claim):
-        """How many people a claim recovers to 0.001 standard deviations, and how many of its records are nobody's."""
-        off = torch.cdist(claim.records.double(), self.people.double(), p=torch.inf)
-        right = off <= 1e-3
-        if claim.labels is not None:
-            assert torch.equal(claim.labels[right.any(1)], self.labels[off.argmin(1)][right.any(1)])
-        return int(right.any(0).sum()), int((~right.any(1)).sum())
+    def labels_right(self):
+        off = torch.cdist(self.claim.records.double(), self.records.double(), p=torch.inf)
+        return bool((self.claim.labels == self.labels[off.argmin(1)]).all())
 
 
 @pytest.fixture(scope="session")
-def clinic():
-    return Clinic
+def play():
+    """Rounds of a deviation against clients of the hospital, of whom the mean update is seen, by their own training."""
+    from clients.training.plain_training import plain_training
+
+    def played(deviations, each=32, rounds=1, clients=1, hidden=(256, 256), change=None, **training):
+        table = {"algorithm": "fedsgd", "batch_size": each, "epochs": 1} | training
+        settings = [f"training.{key}={value!r}".replace("'", '"') for key, value in table.items()]
+        scenario = read(
+            "hospital",
+            [
+                "data.records=400",
+                "attacker.watch={rounds=[1],clients=1}",
+                f"federation.clients={max(2, clients)}",
+                f"training.records_per_client={each}",
+                f'model={{kind="mlp",hidden={list(hidden)}}}',
+                *settings,
+            ],
+        )
+        people, cohort = population_of(scenario), tuple(range(clients))
+        schema = people.schema
+        model = state(build(scenario.model, schema.shape, schema.outputs, 0))
+        knows = scenario.knowledge(schema, adaptive=True, records=each)
+        seen = ()
+        for round_ in range(1, rounds + 1):
+            sent = {name: tensor.clone() for name, tensor in model.items()}
+            for one in deviations:
+                turn = Turn(0, round_, cohort, (0,), seen if one.looks_back else ())
+                sent = one.craft(sent, knows, turn, np.random.default_rng(round_))
+            updates = []
+            for client in cohort:
+                share = people.shares[client]
+                network = load(scenario.model, schema.shape, schema.outputs, {n: t.clone() for n, t in sent.items()})
+                batches = local_batches(scenario.training.settings, len(share), "shuffle", 0, client, round_)
+                rng = stream(0, "training", client, round_)
+                job = Job(network, people.inputs[share], people.labels[share], batches, scenario.training.settings, rng)
+                updates.append(plain_training(job))
+            mean = {name: torch.stack([one[name] for one in updates]).mean(0) for name in sent}
+            received = mean if change is None else change(mean)
+            seen = (*seen, Exchange(round_, sent, received, each * clients))
+        rows = np.concatenate([people.shares[client] for client in cohort])
+        claim = deviations[-1].claim(Observation(cohort, seen), knows, np.random.default_rng(0), lambda share: None)
+        return Played(seen, claim, people.inputs[rows], people.labels[rows])
+
+    return played
