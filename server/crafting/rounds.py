@@ -51,7 +51,7 @@ class Layout:
     @property
     def unit(self) -> int:
         """Unit of the first slab, which fires at all records; all slabs have the same weights behind them."""
-        return self.grid.tables[0].units.start
+        return int(self.grid.tables[0].units.start)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _take_out(one: Layout, rest: Tensor, records: Tensor, labels: Tensor) -> Non
     (at,) = one.grid.cells(records)
     for turn in range(2):
         error = torch.zeros(len(records)).double()
-        for label in labels.unique().tolist():
+        for label in sorted(set(labels.tolist())):
             error = torch.where(labels == label, _error(one, turn, records, label), error)
         rest[turn].index_add_(0, at, -full * error[:, None])
 

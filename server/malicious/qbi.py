@@ -13,7 +13,7 @@ from fedinv.task.models import AnyModel
 
 from ..crafting import first_layer
 from ..crafting.quantiles import quantiles, samples
-from .trap_weights import alone
+from .trap_weights import DRAWN, alone
 
 LEAST = 0.1
 """Least standard deviation by which an input is standardized: a rare category would else decide by itself."""
@@ -54,7 +54,7 @@ class Qbi(Deviation):
             raise ValueError("the schema is withheld, or not that of the network's inputs, whose quantiles it needs")
         if many is None:
             raise ValueError("the batch size is withheld, write `records` in its place")
-        drawn = samples(schema, knows, rng)
+        drawn = samples(schema, knows, rng)[: max(DRAWN, 10 * many)]
         known = None if knows.auxiliary is None or not len(knows.auxiliary) else knows.auxiliary.records.double()
         redraws = 1 if known is None else self.redraws
         rows = torch.from_numpy(rng.standard_normal((count * redraws, width))) / drawn.std(0).clamp_min(LEAST)

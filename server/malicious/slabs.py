@@ -30,7 +30,7 @@ class Slabs(Deviation):
     Threat model: a malicious server that trains with the same client batch each round (fedsgd, all of a client's
     records). It needs the schema, the architecture and the learning rate. Odd rounds have a constant last layer, so
     that each record of a class sends one known error; even rounds repeat the slabs with another downstream direction,
-    in which a record's error is another known number. In two hidden layers slabs are cut by category blocks as in
+    in which a record's error is another known number. In two hidden layers category blocks divide slabs as in
     `grid`; in any other number they are units of the first.
 
     Claims: records of slabs whose two sums have rank 1, that the public dictionary certifies, and whose two errors are

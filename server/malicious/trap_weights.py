@@ -16,7 +16,7 @@ from ..crafting.first_layer import Sums
 from ..crafting.quantiles import samples
 
 DRAWN = 4000
-"""Records, at most, by which the size of positive weights is set."""
+"""Records drawn from the schema by which rows are set, unless batches are large."""
 
 
 class TrapWeights(Deviation):
@@ -54,7 +54,7 @@ class TrapWeights(Deviation):
         if many is None:
             raise ValueError("the batch size is withheld, write `records` in its place")
         low = bounds(schema)[0]
-        above = samples(schema, knows, rng)[:DRAWN] - low
+        above = samples(schema, knows, rng)[: max(DRAWN, 10 * many)] - low
         size = torch.from_numpy(np.abs(rng.standard_normal((count, width))))
         order = torch.from_numpy(rng.permuted(np.tile(np.arange(width), (count, 1)), axis=1))
         negative = order < (width + 1) // 2
