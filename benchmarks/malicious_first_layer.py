@@ -57,11 +57,12 @@ def row(kind: str, case: Case, seeds: Sequence[int], auxiliary: int = 0, sparse:
     assert isinstance(deviation, Deviation)
     found = [over_rounds(deviation, case, seed, auxiliary) for seed in seeds]
     right, of, false = (sum(getattr(one, what) for one in found) for what in ("right", "of", "false"))
+    how = f"FedAvg {case.epochs}" if case.epochs else "FedSGD"
     alone = f", formula {case.each * (1 - 1 / case.width) ** (case.each - 1):.1f}" if kind == "imprint" else ""
     print(
         f"  {kind}{' sparse' if sparse else ''}{f', {auxiliary} auxiliary' if auxiliary else ''}, {case.table}, "
         f"{' x '.join([str(case.width)] * case.layers)} units, {case.each} records, "
-        f"{f'FedAvg {case.epochs}' if case.epochs else 'FedSGD'}, {case.rounds} round(s): mean {right / len(found):.1f} "
+        f"{how}, {case.rounds} round(s): mean {right / len(found):.1f} "
         f"of {case.each} to every digit ({100 * right / of:.1f} %, least {min(one.right for one in found)}{alone}), "
         f"{sum(one.near for one in found) / len(found):.1f} within tolerance, false {false}; "
         f"{np.median([one.seconds for one in found]):.2f} CPU s",
