@@ -28,13 +28,12 @@ class Imprint(Deviation):
 
     Threat model: a malicious server that sends all clients the same weights, of the agreed architecture. It needs the
     schema for the quantiles, with images too; auxiliary records make the bins more even. Of n records in K bins,
-    n (1 - 1/K)^(n - 1) are alone where bins are even, section 4.2.
+    n (1 - 1/K)^(n - 1) are alone where bins are even.
 
     Claims: the record of each bin, where the public dictionary or its coefficient shows that it is one.
 
     Paper: Fowl, Geiping, Czaja, Goldblum and Goldstein (2022), Robbing the Fed: Directly obtaining private data in
-    federated learning with modified models, section 4, equations 2 to 4; sparse: section 4.4. Their module in front of
-    the network is the first layer here, whose direction is random, as means of one-hot records tie.
+    federated learning with modified models, section 4, dense and sparse variants. Their module in front of the network is the first layer here, whose direction is random, as means of one-hot records tie.
     """
 
     kind: Literal["imprint"] = "imprint"

@@ -25,12 +25,12 @@ class Qbi(Deviation):
     Threat model: a malicious server that sends all clients the same weights, of the agreed architecture, whose rows are
     as random as those of a new network; its biases are large. It needs the schema: on standardized inputs the quantile
     is the paper's Phi^-1(1 - 1/n) sqrt(d), and categories have others. With auxiliary records rows are chosen, not only
-    biases: PAIRS, algorithm 2.
+    biases: the paper's PAIRS.
 
     Claims: the record of each unit that fires at one alone, where the public dictionary or its coefficient shows it.
 
-    Paper: Nowak, Gruber, Möllering and others (2024), QBI: Quantile-based bias initialization for efficient private
-    data reconstruction in federated learning, section 4, equation 5.
+    Paper: Nowak et al. (2024), QBI: Quantile-based bias initialization for efficient private data reconstruction in
+    federated learning, arXiv 2406.18745.
     """
 
     kind: Literal["qbi"] = "qbi"

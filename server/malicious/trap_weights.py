@@ -29,7 +29,7 @@ class TrapWeights(Deviation):
     Claims: the record of each unit that fires at one alone, where the public dictionary or its coefficient shows it.
 
     Paper: Boenisch, Dziedzic, Schuster, Shamsabadi, Shumailov and Papernot (2023), When the curious abandon honesty:
-    federated learning is not private, section 5.2, algorithm 1; the quotient is their equation 3.
+    federated learning is not private, arXiv 2112.02918, on trap weights.
     """
 
     kind: Literal["trap-weights"] = "trap-weights"
