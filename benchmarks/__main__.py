@@ -13,6 +13,7 @@ NAMES = (
     "foreign",
     "gate",
     "malicious",
+    "malicious_first_layer",
     "probing",
     "exact",
     "verified",
