@@ -14,7 +14,7 @@ class BiasSize(Detector):
     the weights, and a layer with biases.
 
     Constructions: Fowl et al. (2022), section 4, and Wen et al. (2022), Fishing for user data in large-batch federated
-    learning via gradient magnification, section 3.
+    learning via gradient magnification.
     """
 
     kind: Literal["bias-size"] = "bias-size"

@@ -15,7 +15,7 @@ class BroadcastHash(Detector):
     others, a board, and a round trip more. A client whose own digest is not among them counts all as different.
 
     Paper: Pasquini, Francati and Ateniese (2022), Eluding secure aggregation in federated learning via model
-    inconsistency, section 6, proposes it.
+    inconsistency: the attack that this answers.
     """
 
     kind: Literal["broadcast-hash"] = "broadcast-hash"

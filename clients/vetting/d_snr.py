@@ -17,7 +17,7 @@ class DSnr(Detector):
     of the client's, with labels, and the network.
 
     Paper: Garov, Dimitrov, Jovanović and Vechev (2024), Hiding in plain sight: disguising data stealing attacks in
-    federated learning, section 3.
+    federated learning.
     """
 
     kind: Literal["d-snr"] = "d-snr"

@@ -1,4 +1,4 @@
-"""Units fire on other shares of the client's records than those of an honest network."""
+"""Most units of a layer fire on none or hardly any of the client's records."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class FiringRates(Detector):
     batch, as `qbi` and the outer bins of `imprint` do. It needs four records of the client's, and the network.
 
     Construction: Nowak et al. (2024), QBI: Quantile-based bias initialization for efficient private data reconstruction
-    in federated learning, section 4.
+    in federated learning.
     """
 
     kind: Literal["firing-rates"] = "firing-rates"

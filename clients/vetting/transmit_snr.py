@@ -16,7 +16,8 @@ class TransmitSnr(Detector):
     Flags first layers that hand inputs on, one a unit or filter; copies that also look at categories, as those of
     `grid`, come near to it. Needs nothing but the weights, and units of sixteen inputs or more.
 
-    Paper: Garov, Dimitrov, Jovanović and Vechev (2024), Hiding in plain sight, section 3.
+    Paper: Garov, Dimitrov, Jovanović and Vechev (2024), Hiding in plain sight: disguising data stealing attacks in
+    federated learning.
     """
 
     kind: Literal["transmit-snr"] = "transmit-snr"
