@@ -8,7 +8,7 @@ between tables, so those of a cell's known records are fitted to it, by the feat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ UNUSUAL = 1.5
 """Factor by which a record's error may differ from the others of its class; they differ by 8 % after five epochs."""
 UNEQUAL = 1.05
 """The same after a single step, where errors of a class are equal but for rounding and a secure sum's quantization."""
-SAME = 100.0
-"""Steps of a standard deviation in which two records are one."""
+SAME = 0.01
+"""Largest difference of two inputs, in standard deviations, at which two records are one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class _State:
     tried: list[dict[int, int]]
     records: Tensor
     errors: Tensor
-    known: set[tuple[int, ...]] = field(default_factory=set)
 
     def usual(self, errors: Tensor, factor: float) -> Tensor:
         """Whether errors (n,) are, up to a factor, as large as the others of their sign, bool (n,).
@@ -110,12 +109,12 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
     factor = UNUSUAL if grid.scales.sparse else UNEQUAL
 
     def take(records: Tensor, coefficients: Tensor) -> None:
-        for record, coefficient in zip(records, coefficients, strict=True):
-            key = tuple((record * SAME).round().int().tolist())
-            if key not in state.known:
-                state.known.add(key)
-                rows.append(record)
-                errors.append(coefficient)
+        seen = torch.cat([state.records, *rows])
+        new = ~(torch.cdist(records, seen, p=torch.inf) < SAME).any(1)
+        # of those that are the same the first
+        new &= ~(torch.cdist(records, records, p=torch.inf) < SAME).tril(-1).any(1)
+        rows.append(records[new])
+        errors.append(coefficients[new])
 
     for table, rest in enumerate(state.rest):
         members, tried = state.members[table], state.tried[table]
@@ -136,8 +135,7 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
             settled = _settled(grid, state.raw[table][cell], state.records[members[cell]], record, floor)
             if settled is not None and int(grid.cells(settled[0])[table]) == cell and state.usual(settled[1], factor):
                 take(*settled)
-    none = state.errors[:0]
-    return (torch.stack(rows), torch.stack(errors)) if rows else (none, none)
+    return torch.cat([state.records[:0], *rows]), torch.cat([state.errors[:0], *errors])
 
 
 def _settled(grid: Grid, cell: Tensor, others: Tensor, new: Tensor, floor: float) -> tuple[Tensor, Tensor] | None:
