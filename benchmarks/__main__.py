@@ -18,6 +18,7 @@ NAMES = (
     "verified",
     "adult",
     "grid",
+    "malicious_rounds",
     "large",
     "guess",
     "coverage",

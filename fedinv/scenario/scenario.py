@@ -133,6 +133,12 @@ class Scenario(Strict):
                 misfit = deviation.misfit(self.model)
             if misfit is not None:
                 raise ValueError(f"server.deviations: {deviation.kind!r}: {misfit}")
+            asks = deviation.asks
+            if asks and not self.attacker.auxiliary and all(attack.asks != asks for attack in self.attacks):
+                raise ValueError(
+                    f"server.deviations: {deviation.kind!r}: there is nobody to ask about, list an attack on {asks} or "
+                    "grant attacker.auxiliary"
+                )
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")
