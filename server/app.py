@@ -21,11 +21,11 @@ from fedinv.federation.agreement import Agreement
 from fedinv.federation.knowledge import public_knowledge
 from fedinv.privacy import ledger as ledgers
 from fedinv.storage import documents, files, lock
-from fedinv.storage.checkpoints import Charges, read_progress, write_charges
+from fedinv.storage.checkpoints import Charges, read_progress, write_charges, write_vetting
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
 
-from . import aggregation, registration
+from . import aggregation, registration, vetting
 from .aggregation import Gathered
 from .strategy import LeftOut, WiretapFedAvg
 
@@ -90,6 +90,9 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
         )
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
+    if agreement.vetting:
+        asking = [nodes[client] for client in sorted(asked) if client in nodes]
+        write_vetting(folder.vetting, vetting.collected(grid, asking, agreement.vetting))
     write_charges(folder.ledger, charged)
 
 
