@@ -19,6 +19,7 @@ NAMES = (
     "verified",
     "adult",
     "grid",
+    "malicious_rounds",
     "large",
     "guess",
     "coverage",

@@ -137,6 +137,12 @@ class Scenario(Strict):
                 misfit = deviation.misfit(self.model)
             if misfit is not None:
                 raise ValueError(f"server.deviations: {deviation.kind!r}: {misfit}")
+            asks = deviation.asks
+            if asks and not self.attacker.auxiliary and all(attack.asks != asks for attack in self.attacks):
+                raise ValueError(
+                    f"server.deviations: {deviation.kind!r}: there is nobody to ask about, list an attack on {asks} or "
+                    "grant attacker.auxiliary"
+                )
         if self.model.no_own_gradients is not None and any(one.action == "clip" for one in self.vetting):
             raise ValueError(
                 f'vetting: "clip" clips each record\'s own gradient, and {self.model.no_own_gradients}: choose another '
