@@ -13,11 +13,13 @@ NAMES = (
     "foreign",
     "gate",
     "malicious",
+    "malicious_first_layer",
     "probing",
     "exact",
     "verified",
     "adult",
     "grid",
+    "malicious_rounds",
     "large",
     "guess",
     "coverage",
@@ -30,6 +32,7 @@ NAMES = (
     "pricing",
     "dp",
     "seeds",
+    "kills",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 

@@ -49,6 +49,10 @@ class Case:
     epochs: int = 0
     """Local epochs in batches of 8; 0 for one step on all of a client's records."""
     sum: Sum = "plain"
+    layers: int = 2
+    """Hidden layers, of `width` units each."""
+    rounds: int = 1
+    """Rounds that the attacker watches."""
 
     def scenario(self, seed: int) -> Scenario:
         """The federation as a scenario."""
@@ -59,8 +63,8 @@ class Case:
                 f"seed={seed}",
                 f"data.records={max(2000, self.clients * self.each + 200)}",
                 'data.partition={kind="iid"}',
-                f'model={{kind="mlp",hidden=[{self.width},{self.width}]}}',
-                f"federation={{clients={self.clients},rounds=1}}",
+                f'model={{kind="mlp",hidden={[self.width] * self.layers}}}',
+                f"federation={{clients={self.clients},rounds={self.rounds}}}",
                 f'training={{algorithm="{algorithm}",epochs={max(1, self.epochs)},lr=0.05,'
                 f"batch_size={8 if self.epochs else self.each},records_per_client={self.each}}}",
                 "attacker.watch={rounds=[1],clients=1}",
@@ -145,7 +149,7 @@ def one_round(deviation: Deviation, case: Case, seed: int) -> Read:
         turn = Turn(client, 1, cohort, cohort[:1])
         sent[client] = deviation.craft(base, knows, turn, stream(seed, "crafting"))
     crafting = time.process_time() - begun
-    updates = [_trained(scenario, people, client, sent[client]) for client in cohort]
+    updates = [trained(scenario, people, client, sent[client]) for client in cohort]
     count = sum(len(people.shares[client]) for client in cohort)
     received = _summed(updates, case.sum, stream(seed, "rounding"))
     different = {} if type(deviation).alike else sent
@@ -154,17 +158,18 @@ def one_round(deviation: Deviation, case: Case, seed: int) -> Read:
     claim = deviation.claim(Observation(cohort, (last,)), knows, stream(seed, "reading"), lambda _: None)
     seconds = crafting + time.process_time() - begun
     target = cohort[:1] if deviation.kind == "inconsistency" else cohort
-    return _counted(claim, people, target, seconds)
+    return counted(claim, people, target, seconds)
 
 
-def _trained(scenario: Scenario, people: Population, client: int, sent: Weights) -> Mapping[str, Tensor]:
+def trained(scenario: Scenario, people: Population, client: int, sent: Weights) -> Mapping[str, Tensor]:
+    """A client's update of its first round."""
     schema, share, training = people.table.schema, people.shares[client], scenario.training.settings
     network = load(scenario.model, schema.shape, schema.outputs, {name: t.clone() for name, t in sent.items()})
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, 1)
     rng = stream(scenario.seed, "training", client, 1)
     job = Job(network, people.inputs[share], people.labels[share], batches, training, rng)
-    trained: Mapping[str, Tensor] = roles.load("clients", "training.plain_training").plain_training(job)
-    return trained
+    update: Mapping[str, Tensor] = roles.load("clients", "training.plain_training").plain_training(job)
+    return update
 
 
 def _summed(updates: Sequence[Mapping[str, Tensor]], how: Sum, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -183,7 +188,8 @@ def _summed(updates: Sequence[Mapping[str, Tensor]], how: Sum, rng: np.random.Ge
     return {name: torch.stack([u[name].double() for u in updates]).mean(0).float() for name in updates[0]}
 
 
-def _counted(claim: Claim, people: Population, clients: Sequence[int], seconds: float) -> Read:
+def counted(claim: Claim, people: Population, clients: Sequence[int], seconds: float) -> Read:
+    """A claim held against the records of some clients."""
     truth = torch.cat([people.inputs[people.shares[client]] for client in clients]).double()
     holders = torch.cat([torch.full((len(people.shares[client]),), client) for client in clients])
     if not len(claim.records):

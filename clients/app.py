@@ -11,16 +11,18 @@ from fedinv.data.population import Population
 from fedinv.defense import CallNext, Carrying, Defense, Sending
 from fedinv.federation import wire
 from fedinv.federation.agreement import round_dropouts
-from fedinv.federation.reply_codes import DECLINED, DROPPED
+from fedinv.federation.reply_codes import DECLINED, DISTRUSTED, DROPPED
 from fedinv.federation.streams import stream
 from fedinv.privacy import ledger as ledgers
 from fedinv.scenario.reading import loads, read
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.schema import Schema
 
-from . import hooks
+from . import hooks, received, vetted
 from .training import job
+from .training.clipped_training import clipped_training
 from .training.cohort import Cohort
+from .training.plain_training import plain_training
 
 
 def protect(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
@@ -74,18 +76,23 @@ def client_app(cohort: Cohort | None = None) -> ClientApp:
     made.train(mods=[carry, protect])(partial(_train, cohort=cohort))
     made.query("register")(_register)
     made.query("ledger")(_ledger_of)
+    made.query("vetting")(_vetting_of)
     return made
 
 
 def _train(message: Message, context: Context, cohort: Cohort | None) -> Message:
     """Train locally on the received model and reply with the update, local minus global.
 
-    A client that drops out of the round replies with the error DROPPED instead, and one whose privacy budget is spent
-    with DECLINED; neither is charged for the round.
+    A client that drops out of the round replies with the error DROPPED instead, one that was sent what cannot be
+    trained on with DISTRUSTED, and one whose privacy budget is spent with DECLINED; none is charged for the round.
     """
     (scenario, people), client = _setting(context), _client(context)
-    config = wire.record(message.content, "config", ConfigRecord)
-    round_ = int(config["round"])  # type: ignore[arg-type]
+    try:
+        asked = received.order(message.content)
+        arrays, _ = received.weights(message.content, scenario.model, people.schema.shape, people.schema.outputs)
+    except received.UnfitError as error:
+        return Message(Error(DISTRUSTED, f"refused the round: the server {error}"), reply_to=message)
+    round_ = asked.round
     if client in round_dropouts(scenario.federation, scenario.seed, round_):
         return Message(Error(DROPPED, "dropped out of the round, as the scenario has it"), reply_to=message)
     records = people.held(client)
@@ -95,12 +102,24 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     refused = ledgers.overspent(ledger, events)
     if refused is not None:
         return Message(Error(DECLINED, refused), reply_to=message)
-    arrays = wire.record(message.content, "arrays", ArrayRecord)
+    decided = vetted.Vetted()
+    if scenario.vetting:
+        sent = wire.unpack(arrays)
+        found, look = vetted.findings(scenario, people, client, asked, sent, context)
+        vetted.note(context, round_, found)
+        decided = vetted.decided(found)
+    if decided.refusal is not None:
+        return Message(Error(DISTRUSTED, decided.refusal), reply_to=message)
     update = None
-    if cohort is not None:
-        update = cohort.update(client, round_, config["cohort"], arrays)  # type: ignore[arg-type]
+    if cohort is not None and decided.clip is None:
+        update = cohort.update(client, round_, asked.cohort, arrays)
     if update is None:
-        update = job.train(scenario, people, client, round_, wire.unpack(arrays))
+        run = plain_training if decided.clip is None else clipped_training(decided.clip)
+        update = job.train(scenario, people, client, round_, wire.unpack(arrays), run)
+    if scenario.vetting:
+        vetted.remember(context, round_, scenario.vetting, sent, update)
+        if decided.few is not None:
+            update = vetted.rows_dropped(update, sent, look, decided.few)
     if events:
         context.state["fedinv"] = ConfigRecord({"ledger": ledgers.write(ledgers.charge(ledger, events))})
     examples = records if scenario.training.algorithm == "fedavg" else min(scenario.training.batch_size, records)
@@ -128,6 +147,11 @@ def _ledger_of(message: Message, context: Context) -> Message:
             charged = ledgers.charge(charged, [replace(e, steps=e.steps * scenario.federation.rounds) for e in once])
     events = ledgers.write(charged)
     return Message(RecordDict({"ledger": ConfigRecord({"events": events})}), reply_to=message)
+
+
+def _vetting_of(message: Message, context: Context) -> Message:
+    """Reply with what this client's detectors found of the weights that it was sent, over all rounds."""
+    return Message(RecordDict({"vetting": vetted.reports(context)}), reply_to=message)
 
 
 @lru_cache(maxsize=8)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         run,
         tap,
         tap_mod,
+        vet,
     )
     from fedinv.attack import Claim
     from fedinv.errors import RequestError, RunError
@@ -75,6 +76,7 @@ __all__ = [
     "run",
     "tap",
     "tap_mod",
+    "vet",
 ]
 
 _ELSEWHERE = {

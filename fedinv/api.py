@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from fedinv.defend_mod import defend
+from fedinv.defend_mod import defend, vet
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
 from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
@@ -44,11 +44,12 @@ __all__ = [
     "run",
     "tap",
     "tap_mod",
+    "vet",
 ]
 
 Source = "Scenario | str | Path | Mapping[str, Any]"
 """A scenario, or what `load` makes one of."""
-Group = Literal["scenarios", "attacks", "defenses", "datasets", "deviations"]
+Group = Literal["scenarios", "attacks", "defenses", "datasets", "deviations", "detectors"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 
@@ -366,7 +367,7 @@ def invert(
 
 
 def available(group: Group) -> dict[str, str]:
-    """List a group by name: "scenarios", "attacks", "defenses", "datasets" or "deviations".
+    """List a group by name: "scenarios", "attacks", "defenses", "datasets", "deviations" or "detectors".
 
     Returns a one-line summary by name, sorted; plugins of other packages are among them. Raises RequestError for
     another group, naming the nearest.

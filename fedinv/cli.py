@@ -370,7 +370,7 @@ def list_(
         str,
         typer.Argument(
             metavar="GROUP",
-            help="scenarios, attacks, defenses, datasets or deviations.",
+            help="scenarios, attacks, defenses, datasets, deviations or detectors.",
             autocompletion=lambda incomplete: [g for g in api.GROUPS if g.startswith(incomplete)],
         ),
     ],

@@ -1,14 +1,16 @@
-"""One of fedinv's defenses as a Flower mod for a ClientApp of your own, the same from a checkout and from the wheel."""
+"""fedinv's defenses and detectors as Flower mods for a ClientApp of your own, from a checkout as from the wheel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedinv.errors import RequestError, nearest
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
+    from torch import Tensor, nn
 
     from fedinv.defense import Defense
+    from fedinv.detector import Detector
 
     Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 
@@ -52,6 +54,54 @@ def defend(
     return as_mod(defense_of(defense), seed=seed, rounds=rounds, record=record, sends=sends, buffers=buffers)
 
 
+def vet(
+    detectors: "Sequence[Detector | str | Mapping[str, Any]]",
+    *,
+    network: "nn.Module | None" = None,
+    own: "tuple[Tensor, Tensor] | Callable[[Context], tuple[Tensor, Tensor]] | None" = None,
+) -> "Mod":
+    """A Flower mod that looks at the weights that a ClientApp is sent, before it trains on them.
+
+    detectors: Detectors, their kinds, their tables as ``{"kind": "row-cosines", "action": "refuse"}``, or those in
+        short as ``"row-cosines:action=refuse"``; `fedinv list detectors` names them. What is flagged is a line in
+        Flower's log; with the action "refuse" the server gets an error reply of one line, and the app does not train.
+    network: the app's network; without it detectors see the weights alone.
+    own: inputs (n, ...) and labels (n,) of the site's own records, or what gives them for Flower's Context; without
+        them, detectors that look at what the records do say nothing.
+
+    Weights that are not finite, or none at all, are refused whatever is listed. Raises RequestError for an unknown
+    detector or setting, and for an action that a mod cannot carry out.
+
+    >>> from flwr.clientapp import ClientApp
+    >>> app = ClientApp(mods=[vet(["row-cosines:action=refuse", "bias-size"])])
+    """
+    from fedinv import roles
+
+    as_mod: Callable[..., Mod] = roles.load("clients", "vet_mod").as_mod
+    return as_mod([_detector(one) for one in detectors], network, own)
+
+
+def _detector(written: "Detector | str | Mapping[str, Any]") -> "Detector":
+    """A detector from itself, its table, or a text. Raises RequestError naming the nearest right kind or setting."""
+    from pydantic import ValidationError
+
+    from fedinv import plugins
+    from fedinv.detector import Detector
+    from fedinv.scenario.mistakes import explain
+
+    if isinstance(written, Detector):
+        return written
+    document = _table(written, "detector") if isinstance(written, str) else dict(written)
+    kind = str(document.get("kind"))
+    model = plugins.load("detectors", kind)
+    try:
+        found = model.model_validate(document)
+    except ValidationError as error:
+        raise RequestError(f"detector {kind}: {explain(error, model, document)}") from None
+    assert isinstance(found, Detector)
+    return found
+
+
 def defense_of(written: "Defense | str | Mapping[str, Any]") -> "Defense":
     """A defense from itself, its table, or a text such as ``top-k:keep=0.1``.
 
@@ -79,15 +129,15 @@ def defense_of(written: "Defense | str | Mapping[str, Any]") -> "Defense":
     return found
 
 
-def _table(text: str) -> dict[str, Any]:
+def _table(text: str, what: str = "defense") -> dict[str, Any]:
     from fedinv.storage.documents import override
 
     if "+" in text:
-        raise RequestError(f"defense {text!r}: a mod is one defense, write a mod for each")
+        raise RequestError(f"{what} {text!r}: a mod is one defense, write a mod for each")
     kind, *settings = text.split(":")
     document: dict[str, Any] = {"kind": kind.strip()}
     for setting in settings:
         if "=" not in setting:
-            raise RequestError(f"defense {text!r}: {setting!r} is no setting, write {kind}:key=value")
+            raise RequestError(f"{what} {text!r}: {setting!r} is no setting, write {kind}:key=value")
         override(document, setting)
     return document

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fedinv.attack import Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Asks, Claim, Exchange, Knowledge, Observation, Progress, nothing
 from fedinv.task.models import AnyModel
 
 Weights = Mapping[str, Tensor]
@@ -50,6 +50,8 @@ class Deviation(BaseModel):
     """True: all clients of a round are sent the same weights, so that they have nothing to compare."""
     looks_back: ClassVar[bool] = False
     """True: what came back in earlier rounds is given to `craft`."""
+    asks: ClassVar[Asks | None] = None
+    """Question whose people are given to `craft`, in `knows.question`, where an attack of the scenario is asked it."""
 
     def misfit(self, model: AnyModel) -> str | None:
         """The reason why it cannot be carried out on a model, as a clause; None where it can."""

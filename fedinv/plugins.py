@@ -1,4 +1,4 @@
-"""Finds attacks, defenses, data sets and deviations: each built-in one is a file named after its kind.
+"""Finds attacks, defenses, data sets, deviations and detectors: each built-in one is a file named after its kind.
 
 Listing reads the built-in files' docstrings and imports none of them; loading imports the one that is asked for.
 Plugins of others come by the entry point groups ``fedinv.attacks`` and the like, named after the group. One
@@ -23,13 +23,14 @@ from fedinv import roles
 from fedinv.blame import file_of, one_line, place
 from fedinv.errors import RequestError, nearest
 
-Group = Literal["attacks", "defenses", "datasets", "deviations"]
+Group = Literal["attacks", "defenses", "datasets", "deviations", "detectors"]
 
 _BASES: Mapping[Group, tuple[str, str]] = {
     "attacks": ("fedinv.attack", "Attack"),
     "defenses": ("fedinv.defense", "Defense"),
     "datasets": ("fedinv.data.dataset", "Dataset"),
     "deviations": ("fedinv.deviation", "Deviation"),
+    "detectors": ("fedinv.detector", "Detector"),
 }
 """Module and name of the class that each plugin of a group derives from; imported when a plugin is loaded."""
 _HOMES: Mapping[Group, tuple[Literal["server", "clients"] | None, str]] = {
@@ -37,6 +38,7 @@ _HOMES: Mapping[Group, tuple[Literal["server", "clients"] | None, str]] = {
     "defenses": ("clients", "defenses"),
     "datasets": (None, "data/sources"),
     "deviations": ("server", "malicious"),
+    "detectors": ("clients", "vetting"),
 }
 """Role and folder of each group's built-in files; without a role a folder of this package."""
 

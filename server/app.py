@@ -14,18 +14,18 @@ import tomli_w
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedinv.attack import Knowledge, Sample
+from fedinv.attack import Knowledge, Question, Sample
 from fedinv.errors import EndedError
 from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.knowledge import public_knowledge
 from fedinv.privacy import ledger as ledgers
 from fedinv.storage import documents, files, lock
-from fedinv.storage.checkpoints import Charges, read_progress, write_charges
+from fedinv.storage.checkpoints import Charges, read_progress, write_charges, write_vetting
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.models import build, state
 
-from . import aggregation, registration
+from . import aggregation, registration, vetting
 from .aggregation import Gathered
 from .strategy import LeftOut, WiretapFedAvg
 
@@ -57,13 +57,13 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
     there = registration.register(grid, agreement.federation.clients)
     schema, nodes = there.schema, there.nodes
     files.write(folder.schema, schema.model_dump_json(indent=2) + "\n")
-    granted = _granted(folder)
+    granted, people = _sample(folder.auxiliary), _sample(folder.asked)
 
     def knows(round_: int) -> Knowledge:
         public = public_knowledge(
             agreement.model, agreement.training, agreement.federation, agreement.attacker, schema, round_
         )
-        return replace(public, auxiliary=granted)
+        return replace(public, auxiliary=granted, question=None if people is None else Question(people=people))
 
     strategy = WiretapFedAvg(
         agreement=agreement, nodes=nodes, folder=folder.observations, absent=there.absent, knows=knows
@@ -90,14 +90,17 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
         )
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
+    if agreement.vetting:
+        asking = [nodes[client] for client in sorted(asked) if client in nodes]
+        write_vetting(folder.vetting, vetting.collected(grid, asking, agreement.vetting))
     write_charges(folder.ledger, charged)
 
 
-def _granted(folder: RunFolder) -> Sample | None:
-    """The records of the same population that the attacker was granted, where the run's folder has them."""
-    if not folder.auxiliary.is_file():
+def _sample(path: Path) -> Sample | None:
+    """The records in a file of the run's folder that a malicious server has, where it is there."""
+    if not path.is_file():
         return None
-    tensors, _ = files.read_tensors(folder.auxiliary)
+    tensors, _ = files.read_tensors(path)
     return Sample(tensors["records"], tensors["labels"])
 
 

@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedinv.attack import Exchange, Knowledge
+from fedinv.detector import digest
 from fedinv.federation import ring, wire
 from fedinv.federation.agreement import Agreement, round_clients, round_senders
 from fedinv.storage import observations
@@ -74,6 +75,10 @@ class WiretapFedAvg(Strategy):
         self._planned = planned
         self.wiretap.sent(server_round, planned.base, planned.sent)
         told = ConfigRecord({**config, "round": server_round, "cohort": list(cohort)})
+        if self.agreement.vetting:
+            # stands in for the clients' own channel: what each would publish of what it is really sent
+            made = {id(weights): digest(weights) for weights in planned.sent.values()}
+            told["digests"] = [made[id(planned.sent[client])] for client in cohort]
         packed = {id(model): arrays}  # clients that are sent the same share one record
         messages = []
         for client in cohort:

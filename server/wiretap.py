@@ -11,7 +11,7 @@ from torch import Tensor
 from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.agreement import Watch
-from fedinv.federation.reply_codes import DECLINED, DROPPED, GONE, HALTED
+from fedinv.federation.reply_codes import DECLINED, DISTRUSTED, DROPPED, GONE, HALTED
 from fedinv.storage import observations
 
 Weights = Mapping[str, Tensor]
@@ -108,7 +108,7 @@ def _error(reply: Message) -> str:
     reason = first_line(reply.error.reason)
     if reply.error.code == DECLINED:
         return f"declined: {reason}"
-    return reason if reply.error.code in (HALTED, GONE, DROPPED) else f"raised an error: {reason}"
+    return reason if reply.error.code in (HALTED, GONE, DROPPED, DISTRUSTED) else f"raised an error: {reason}"
 
 
 def first_line(reason: str | None) -> str:

@@ -35,10 +35,20 @@ def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor
     return load(scenario.model, schema.shape, schema.outputs, weights)
 
 
-def train(scenario: Scenario, people: Population, client: int, round_: int, weights: Mapping[str, Tensor]) -> Update:
-    """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`."""
+def train(
+    scenario: Scenario,
+    people: Population,
+    client: int,
+    round_: int,
+    weights: Mapping[str, Tensor],
+    undefended: LocalTraining = plain_training,
+) -> Update:
+    """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`.
+
+    `undefended` is the local training that the defenses wrap.
+    """
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
-    run: LocalTraining = plain_training
+    run = undefended
     for defense in scenario.defenses:
         if type(defense).wrap_training is not Defense.wrap_training:
             run = hooks.wrapped_training(defense, run)

@@ -24,6 +24,8 @@ NAMELESS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
 """Names by which pandas shows and writes a column without a name, such as its index."""
 LARGEST_FILE = 2**31 - 2
 """Largest size of a file in bytes, unpacked."""
+MOST_CELLS = 50_000_000
+"""Largest number of a table's cells: each becomes a text of some 60 bytes, so that more would not fit into 4 GiB."""
 DELIMITERS = (",", ";", "\t", "|")
 """Characters that may separate the cells of a row."""
 _NUMBER = re.compile(r"[<>]?=?\s*[+-]?(\d[\d.,' ]*|[.,]\d+)\s*[%€$£]?")
@@ -138,7 +140,9 @@ def _parquet(path: Path, content: bytes) -> Columns:
     from pyarrow import compute, parquet
 
     try:
-        table = parquet.read_table(pa.BufferReader(content))
+        file = parquet.ParquetFile(pa.BufferReader(content))
+        _refuse_large(path, file.metadata.num_rows, file.metadata.num_columns)
+        table = file.read()
     except (pa.ArrowException, OSError):
         raise RequestError(f"{path}: is a damaged Parquet file: is it cut off?") from None
     if table.num_rows < 1:
@@ -180,17 +184,26 @@ def _header(path: Path, content: bytes, delimiter: str) -> list[str]:
             f"{len(header)} of them"
         )
     _once(path, header)
+    _refuse_large(path, content.count(b"\n"), len(header))
     return header
 
 
 def _once(path: Path, names: Sequence[str]) -> None:
+    first = dict[str, int]()
     for position, name in enumerate(names):
-        if name and name in names[:position]:
-            first, times = list(names).index(name) + 1, list(names).count(name)
+        if name and first.setdefault(name, position) != position:
             raise RequestError(
-                f"{path}: the name of column {first} occurs {times} times, at column {position + 1} too, rename all "
-                "but one: is the first row a header?"
+                f"{path}: the name of column {first[name] + 1} occurs {names.count(name)} times, at column "
+                f"{position + 1} too, rename all but one: is the first row a header?"
             )
+
+
+def _refuse_large(path: Path, rows: int, columns: int) -> None:
+    """Raise RequestError for a table that would not fit into memory, before it is read."""
+    if rows * columns > MOST_CELLS:
+        raise RequestError(
+            f"{path}: {rows} rows of {columns} columns are more than {MOST_CELLS} cells, take a part of them"
+        )
 
 
 def _value(text: str) -> bool:

@@ -274,6 +274,9 @@ class Agreement(BaseModel):
     attacker: Attacker = Attacker()
     defenses: tuple[Mapping[str, Any], ...] = ()
     """Defenses as the scenario writes them: the server carries out its part of some."""
+    vetting: tuple[Mapping[str, Any], ...] = ()
+    """Detectors of the clients, as the scenario writes them: with any, clients compare digests of what they were
+    sent."""
 
     @model_validator(mode="before")
     @classmethod

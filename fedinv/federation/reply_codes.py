@@ -10,3 +10,5 @@ DROPPED = 1004
 """Error code of a client that drops out of a round because the scenario has it so (`federation.dropout`)."""
 REFUSED = 1005
 """Error code of a reply that a site's policy keeps from leaving."""
+DISTRUSTED = 1006
+"""Error code of a client that refuses a round because of what the server sent it."""

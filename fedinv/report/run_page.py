@@ -29,6 +29,7 @@ from fedinv.results.wording import (
     percent,
     unit_text,
     unlearned,
+    vetting_text,
     worst_text,
 )
 from fedinv.scenario.reading import read
@@ -50,6 +51,7 @@ KNOWN = {
 def page(run: Run, drawn: Mapping[str, bytes]) -> str:
     """The whole report as HTML; `drawn` are its plots by name, PNG."""
     filters = {
+        "vetting": vetting_text,
         "percent": _percent,
         "rate": rate,
         "interval": _interval,

@@ -32,6 +32,7 @@ from fedinv.results.wording import (
     spread_text,
     unit_text,
     unlearned,
+    vetting_text,
     worst_text,
 )
 
@@ -148,6 +149,8 @@ def show_run(results: Results, report: str) -> None:
         console.print(f"left out: client {one.client} in round {one.round} {one.reason}", markup=False)
     if len(left_out) > SHOWN:
         console.print(f"left out: {len(left_out) - SHOWN} more, see results.json", markup=False)
+    if (vetting := vetting_text(results.federation.vetting)) is not None:
+        console.print(f"vetting: {vetting}", markup=False, highlight=False)
     if results.federation.trained.startswith("one by one"):
         console.print(f"clients were trained {results.federation.trained}", markup=False)
     for note in results.notes:

@@ -322,6 +322,23 @@ class LeftOutClient(_Record):
     """Reason why the reply was left out."""
 
 
+class VettedRound(_Record):
+    """What one detector of the clients found in a round."""
+
+    detector: str
+    """Kind of the detector."""
+    action: str
+    """What a client does with weights that it flags: report, refuse, clip or drop-rows."""
+    round: int
+    """Round, counted from 1."""
+    looked: int
+    """Clients whose detector had what it looks at."""
+    flagged: int
+    """Clients whose detector flagged the weights."""
+    highest: float
+    """Largest score of any client; above the detector's threshold where it was flagged."""
+
+
 class FederationResult(_Record):
     """Size and costs of the training."""
 
@@ -339,6 +356,9 @@ class FederationResult(_Record):
     """Number of records that all clients hold together."""
     left_out: list[LeftOutClient] = []
     """Replies that were left out, by round."""
+    vetting: list[VettedRound] = []
+    """What the clients' detectors found of the weights that they were sent, by detector and round; those without
+    anything to look at are left out."""
     trained: str = ""
     """Way of local training, where the engine has several; else empty."""
 

@@ -1,14 +1,16 @@
 """Numbers of results as readers see them: percentages, counts, epsilons and units."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedinv.results.comparison import Worst
 from fedinv.results.replication import Spread
-from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility
+from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility, VettedRound
 
 NOT_MEASURABLE = "not measurable"
 """Words for a value that is None: there was nothing to judge."""
+VETTED = 4
+"""Findings of clients' detectors that are written out in one line."""
 
 
 def hits(rate: Rate) -> int:
@@ -40,6 +42,31 @@ def by_reason(reasons: Mapping[str, str]) -> list[str]:
     for name, why in reasons.items():
         found.setdefault(why, []).append(name)
     return [f"{', '.join(names)}: {why}" for why, names in found.items()]
+
+
+def vetting_text(found: Sequence[VettedRound]) -> str | None:
+    """What the clients' detectors found, as one line: each that flagged weights, and how many flagged none.
+
+    None where no detector looked.
+    """
+    if not found:
+        return None
+    kinds = dict.fromkeys(one.detector for one in found)
+    flagged = [one for one in found if one.flagged]
+    said = [
+        f"{one.detector} flagged the weights sent to {one.flagged} of {one.looked} clients in round {one.round} "
+        f"({one.action})"
+        for one in flagged[:VETTED]
+    ]
+    if len(flagged) > VETTED:
+        said.append(f"{len(flagged) - VETTED} more, see results.json")
+    quiet = len(kinds) - len({one.detector for one in flagged})
+    if quiet:
+        others = (
+            f"{quiet} other{'' if quiet == 1 else 's'}" if flagged else f"{quiet} detector{'' if quiet == 1 else 's'}"
+        )
+        said.append(f"{others} flagged nothing")
+    return "; ".join(said)
 
 
 def percent(share: float | None) -> str:

@@ -30,7 +30,7 @@ from fedinv.runs.headline import headline
 from fedinv.runs.price import spent
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
-from fedinv.storage.checkpoints import Charges, read_charges
+from fedinv.storage.checkpoints import Charges, read_charges, read_vetting
 from fedinv.version import __version__
 
 
@@ -100,6 +100,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             seconds=progress.seconds,
             records=sum(people.holds.values()),
             left_out=list(progress.left_out),
+            vetting=list(read_vetting(run.folder.vetting).found),
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,

@@ -16,6 +16,7 @@ from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import auxiliary, forget_files, held_out, population_of
 from fedinv.results.run import Results
 from fedinv.runs import provenance, sizes
+from fedinv.runs.asked import asked
 from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun, with_secret
 from fedinv.runs.evaluation import evaluate
@@ -265,6 +266,9 @@ def _train(run: TrainedRun, engine: str, progress: Progress, options: Options) -
     granted = auxiliary(scenario, run.people) if scenario.server.deviations else None
     if granted is not None:
         files.write_tensors(folder.auxiliary, {"records": granted.records, "labels": granted.labels})
+    people = asked(scenario, run.people) if scenario.server.deviations else None
+    if people is not None:
+        files.write_tensors(folder.asked, {"records": people.records, "labels": people.labels})
     log(folder, "training", engine=engine, scenario=scenario.name)
     _engine(engine)(scenario, folder.root, on_reply, options)
     progress(1.0)

@@ -81,8 +81,14 @@ def explanation(name: str) -> Explanation:
     return _key(name)
 
 
-_GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "datasets", "deviations")
-_WHAT = {"attacks": "an attack", "defenses": "a defense", "datasets": "a data set", "deviations": "a deviation"}
+_GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "datasets", "deviations", "detectors")
+_WHAT = {
+    "attacks": "an attack",
+    "defenses": "a defense",
+    "datasets": "a data set",
+    "deviations": "a deviation",
+    "detectors": "a detector",
+}
 
 
 def _plugin(group: plugins.Group, kind: str, model: type[BaseModel]) -> Explanation:

@@ -1,7 +1,7 @@
 """Reads a scenario from TOML and checks every key of it.
 
-The tables [data], [[defenses]], [[attacks]] and [[server.deviations]] are discriminated unions over the plugins; only
-the plugins that a scenario names are imported.
+The tables [data], [[defenses]], [[attacks]], [[server.deviations]] and [[vetting]] are discriminated unions over the
+plugins; only the plugins that a scenario names are imported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,13 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.storage import documents
 
 MOST = 100
-"""Attacks, defenses and deviations that a scenario may list, of each."""
+"""Attacks, defenses, deviations and detectors that a scenario may list, of each."""
 GROUPS: tuple[tuple[plugins.Group, str, str], ...] = (
     ("datasets", "data", "source"),
     ("defenses", "defenses", "kind"),
     ("attacks", "attacks", "kind"),
     ("deviations", "server.deviations", "kind"),
+    ("detectors", "vetting", "kind"),
 )
 """Each group of plugins, the table that names them, and the key of their kind."""
 
@@ -71,7 +72,11 @@ def json_schema() -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _model(
-    sources: tuple[str, ...], defenses: tuple[str, ...], attacks: tuple[str, ...], deviations: tuple[str, ...]
+    sources: tuple[str, ...],
+    defenses: tuple[str, ...],
+    attacks: tuple[str, ...],
+    deviations: tuple[str, ...],
+    detectors: tuple[str, ...],
 ) -> type[Scenario]:
     """A model of scenarios whose tables of plugins are unions of these only."""
     fields: dict[str, Any] = {"data": (_union("datasets", sources), ...)}
@@ -79,6 +84,8 @@ def _model(
         fields["defenses"] = (tuple[_union("defenses", defenses), ...], ())  # type: ignore[misc]
     if attacks:
         fields["attacks"] = (tuple[_union("attacks", attacks), ...], ())  # type: ignore[misc]
+    if detectors:
+        fields["vetting"] = (tuple[_union("detectors", detectors), ...], ())  # type: ignore[misc]
     if deviations:
         union: Any = (tuple[_union("deviations", deviations), ...], ())  # type: ignore[misc]
         server: Any = create_model("Server", __base__=Server, __doc__=Server.__doc__, deviations=union)

@@ -11,6 +11,7 @@ from fedinv.blame import blamed
 from fedinv.data.dataset import Dataset
 from fedinv.defense import Defense
 from fedinv.defense_terms import model_keys, with_model_keys
+from fedinv.detector import Detector
 from fedinv.deviation import Deviation
 from fedinv.federation.agreement import Attacker, Federation, Server, TrainingTable
 from fedinv.federation.knowledge import public_knowledge
@@ -64,6 +65,9 @@ class Scenario(Strict):
     """How a client trains in a round."""
     defenses: tuple[SerializeAsAny[Defense], ...] = ()
     """Defenses that are on, in the order in which clients apply them; none by default."""
+    vetting: tuple[SerializeAsAny[Detector], ...] = ()
+    """Detectors by which each client looks at the weights that it was sent before it answers, and what it does where
+    one flags them; none by default. `fedinv list detectors` names them."""
     server: Server = Server()
     """Whether the server follows the protocol, and how it deviates."""
     attacker: Attacker = Attacker()
@@ -133,6 +137,17 @@ class Scenario(Strict):
                 misfit = deviation.misfit(self.model)
             if misfit is not None:
                 raise ValueError(f"server.deviations: {deviation.kind!r}: {misfit}")
+            asks = deviation.asks
+            if asks and not self.attacker.auxiliary and all(attack.asks != asks for attack in self.attacks):
+                raise ValueError(
+                    f"server.deviations: {deviation.kind!r}: there is nobody to ask about, list an attack on {asks} or "
+                    "grant attacker.auxiliary"
+                )
+        if self.model.no_own_gradients is not None and any(one.action == "clip" for one in self.vetting):
+            raise ValueError(
+                f'vetting: "clip" clips each record\'s own gradient, and {self.model.no_own_gradients}: choose another '
+                "action"
+            )
         refusal = stacking(self.defenses)
         if refusal is not None:
             raise ValueError(f"defenses: {refusal}")
@@ -170,12 +185,12 @@ class Scenario(Strict):
         )
 
     def undefended(self) -> Self:
-        """The same federation without defenses, without PRECODE's bottleneck, and without a server that unmasks."""
+        """The same federation without defenses, vetting, PRECODE's bottleneck, and a server that unmasks."""
         server = self.server.model_copy(update={"unmask": False})
         keys = {key for defense in self.defenses for key in model_keys(defense.model_dump())}
         fields = type(self.model).model_fields
         model = self.model.model_copy(update={key: fields[key].get_default() for key in keys})
-        return self.model_copy(update={"defenses": (), "server": server, "model": model})
+        return self.model_copy(update={"defenses": (), "vetting": (), "server": server, "model": model})
 
     def local_training(self, round_: int) -> Training:
         """The settings of local training in a round, counted from 1."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fedinv.privacy.events import PrivacyEvent
-from fedinv.results.run import LeftOutClient
+from fedinv.results.run import LeftOutClient, VettedRound
 from fedinv.storage import files
 from fedinv.storage.run_folder import RunFolder
 from fedinv.strict import Strict
@@ -43,6 +43,13 @@ class Charges(Strict):
         return {client: [vars(event) for event in events] for client, events in self.clients.items()}
 
 
+class Vetting(Strict):
+    """What the clients' detectors found of the weights that were sent."""
+
+    found: tuple[VettedRound, ...] = ()
+    """Detectors in the order of the scenario, each round by round."""
+
+
 def read_progress(folder: RunFolder, rounds: int) -> Progress | None:
     """How far the training of so many rounds came; None where no round was finished.
 
@@ -54,6 +61,16 @@ def read_progress(folder: RunFolder, rounds: int) -> Progress | None:
     if found.round > rounds:
         raise files.damaged(folder.progress, ValueError(f"round {found.round} of {rounds}"))
     return found
+
+
+def write_vetting(path: Path, found: Vetting) -> None:
+    """Write what the clients' detectors found. Raises RunError naming the file."""
+    files.write_json(path, found.model_dump(mode="json"))
+
+
+def read_vetting(path: Path) -> Vetting:
+    """What the clients' detectors found; nothing where there is no such file. Raises RunError for a damaged one."""
+    return files.read_model(Vetting, path) if path.is_file() else Vetting()
 
 
 def write_charges(path: Path, charges: Charges) -> None:

@@ -1,8 +1,8 @@
 """The paths of all files in a run's folder, and in that of a comparison, a replication, an assessment or an audit.
 
 runs/<scenario>-<n>/
-scenario.toml secret provenance.json schema.json auxiliary.safetensors
-results.json records.parquet report.html log.jsonl plots/*.png
+scenario.toml secret provenance.json schema.json auxiliary.safetensors asked.safetensors
+results.json records.parquet report.html log.jsonl plots/*.png vetting.json
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,server-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -43,6 +43,11 @@ class RunFolder:
     def auxiliary(self) -> Path:
         """The records that the attacker was granted, safetensors; there only where a malicious server needs them."""
         return self.root / "auxiliary.safetensors"
+
+    @property
+    def asked(self) -> Path:
+        """The people whom a malicious server asks about while it trains, safetensors; there only where it does."""
+        return self.root / "asked.safetensors"
 
     @property
     def provenance(self) -> Path:
@@ -88,6 +93,11 @@ class RunFolder:
     def ledger(self) -> Path:
         """The privacy events charged to each client, JSON; written last in a training: a run that has it is trained."""
         return self.root / "ledger.json"
+
+    @property
+    def vetting(self) -> Path:
+        """What the clients' detectors found of the weights that were sent, JSON; only where the scenario has any."""
+        return self.root / "vetting.json"
 
     @property
     def checkpoint(self) -> Path:

@@ -1,12 +1,13 @@
 """Spreads the runs of assessments and comparisons over processes."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import Pipe, connection, get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,7 +28,8 @@ class Pool(Generic[Key]):
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
         """Queue a module's function, to run where a process is free."""
-        self._running[self._executor.submit(function, *arguments)] = key
+        with _deaf():
+            self._running[self._executor.submit(function, *arguments)] = key
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
         """Yield each task's key and its result, or the RequestError or RunError that it raised, as tasks finish.
@@ -55,15 +57,28 @@ class Workers:
     """Address, HOST:PORT, of a Ray cluster all of whose CPUs are used instead; None: this machine."""
 
 
-def _end_with_parent() -> None:
-    """End this process at once when the one that started it has ended, however it was killed: its lock is then gone."""
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, or each would print where it was: only the one that waits hears it.
+
+    A process inherits the signals that are blocked from the thread that starts it. Here one is heard a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(work: connection.Connection) -> None:
+    """End this process at once when the study that started it has ended, however that was: its lock is then gone."""
     parent = parent_process()
-    if parent is not None:
-        Thread(target=_wait_for, args=(parent.sentinel,), daemon=True).start()
+    watched = [work] if parent is None else [work, parent.sentinel]
+    Thread(target=_wait_for, args=(watched,), daemon=True).start()
 
 
-def _wait_for(sentinel: int) -> None:
-    connection.wait([sentinel])
+def _wait_for(watched: list[Any]) -> None:
+    connection.wait(watched)
     os._exit(1)
 
 
@@ -84,7 +99,12 @@ def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Clust
             yield work
         return
     processes = max(1, min(workers.jobs or os.cpu_count() or 1, tasks))
-    with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as executor:
+    mine, theirs = Pipe()
+    with (
+        closing(theirs),
+        closing(mine),
+        ProcessPoolExecutor(processes, get_context("spawn"), _end_with, (theirs,)) as executor,
+    ):
         try:
             yield Pool(executor)
         except BrokenProcessPool as error:
@@ -94,4 +114,5 @@ def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Clust
             ) from error
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
+            mine.close()  # which ends the processes
             raise

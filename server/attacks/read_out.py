@@ -1,4 +1,4 @@
-"""Reads updates of weights that a malicious server made, in the way that each deviation was made for."""
+"""Reads the updates of weights that a malicious server made."""
 
 from typing import ClassVar, Literal
 

@@ -1,7 +1,7 @@
 """A grid of cells: category blocks in the first layer by slabs in the second, each with a sum of the records in it.
 
 Layer 1 copies a record's features once for each block; a copy is exactly 0 unless the record has the block's
-categories: relu(f(x) - low - V (k - matches)) with V beyond the largest feature and k categories to match. Further
+categories: relu(f(x) - low - V (k - matches)) with V beyond the feature's range and k categories to match. Further
 units carry projections w_t.x. Layer 2 fires above quantiles of these. Its weights on the copies are 0, so that they
 change nothing. Where D is the update of those weights, the row of slab s less that of slab s + 1 is, up to the step's
 length, the sum of g(x) [features - low] over the records of the slab in each block: m2 x J cells, in several tables,
@@ -27,8 +27,8 @@ from .dictionary import bounds
 from .features import Features, features
 from .quantiles import direction, quantiles, samples
 
-BLOCKED = 24.0
-"""V: what a category that does not match takes off a feature, beyond the largest one."""
+BEYOND = 1.0
+"""How much more than its range a category that does not match takes off a feature, standard deviations."""
 COARSE, FINE = 16, 64
 """Codes that categories are packed into: few large steps, which rounding and noise leave apart, or, in narrow layers,
 as many as float32 sums allow, so that a copy takes fewer units."""
@@ -177,11 +177,11 @@ def weights(grid: Grid, like: Weights) -> dict[str, Tensor]:
     b1.fill_(DEAD)
     b2.fill_(DEAD)
     told, scales = grid.features, grid.scales
-    count = len(told.low)
+    count, blocked = len(told.low), told.high - told.low + BEYOND
     for place, rows in enumerate(grid.blocks):
         at = slice(place * count, (place + 1) * count)
-        w1[at] = (scales.copies * (told.map + BLOCKED * rows.sum(0))).float()
-        b1[at] = (-scales.copies * (told.low + BLOCKED * len(rows))).float()
+        w1[at] = (scales.copies * (told.map + blocked[:, None] * rows.sum(0))).float()
+        b1[at] = (-scales.copies * (told.low + blocked * len(rows))).float()
     for table in grid.tables:
         (_hats if scales.sparse else _steps)(table, scales, (w1, b1, w2, b2))
     w3[0], w3[1] = -scales.gain, scales.gain

@@ -30,6 +30,8 @@ class Features:
     """Coefficients on the inputs, float64 (f, width)."""
     low: Tensor
     """Smallest value of each, (f,)."""
+    high: Tensor
+    """Largest value of each, (f,)."""
     packs: tuple[Pack | None, ...]
     """Columns packed in each; None for a number, and empty for the last, which is `unit` in every record."""
     unit: float
@@ -74,14 +76,15 @@ def features(schema: Schema, most: int) -> Features:
     ]
     if not groups:
         raise ValueError("the schema has no categorical column, by which one record is told from several")
-    (lowest, _), unit = bounds(schema), LARGEST / most
-    rows, low, packs = list[Tensor](), list[float](), list[Pack | None]()
+    (lowest, highest), unit = bounds(schema), LARGEST / most
+    rows, low, high, packs = list[Tensor](), list[float](), list[float](), list[Pack | None]()
     for column, where in zip(schema.columns, schema.slices, strict=True):
         if not isinstance(column, Categorical):
             row = torch.zeros(schema.width, dtype=torch.float64)
             row[where] = 1.0
             rows.append(row)
             low.append(float(lowest[where.start]) - BELOW)
+            high.append(float(highest[where.start]))
             packs.append(None)
     for pack in _packed(groups, most):
         row, radix = torch.zeros(schema.width, dtype=torch.float64), 1
@@ -90,10 +93,12 @@ def features(schema: Schema, most: int) -> Features:
             radix *= size
         rows.append(row)
         low.append(0.0)
+        high.append(LARGEST)
         packs.append(pack)
     constant = torch.zeros(schema.width, dtype=torch.float64)
     constant[groups[0][1]] = unit
-    return Features(schema, torch.stack([*rows, constant]), torch.tensor([*low, 0.0]).double(), (*packs, ()), unit)
+    ends = (torch.tensor([*low, 0.0]).double(), torch.tensor([*high, unit]).double())
+    return Features(schema, torch.stack([*rows, constant]), *ends, (*packs, ()), unit)
 
 
 def _packed(groups: list[tuple[int, slice]], most: int) -> list[Pack]:

@@ -8,7 +8,7 @@ between tables, so those of a cell's known records are fitted to it, by the feat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,8 +28,10 @@ SPARE = 4
 """Equations that a cell has beyond its unknown coefficients at least."""
 UNUSUAL = 1.5
 """Factor by which a record's error may differ from the others of its class; they differ by 8 % after five epochs."""
-SAME = 100.0
-"""Steps of a standard deviation in which two records are one."""
+UNEQUAL = 1.05
+"""The same after a single step, where errors of a class are equal but for rounding and a secure sum's quantization."""
+SAME = 0.01
+"""Largest difference of two inputs, in standard deviations, at which two records are one."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,22 @@ class _State:
     tried: list[dict[int, int]]
     records: Tensor
     errors: Tensor
-    known: set[tuple[int, ...]] = field(default_factory=set)
 
-    def usual(self, error: Tensor) -> bool:
-        """Whether an error (1,) is about as large as the known ones of its sign: records of a class send the same."""
-        same = self.errors[self.errors * error > 0].abs()
-        if not len(same):
-            return True
-        middle = float(same.median())
-        return middle / UNUSUAL < float(error.abs()) < middle * UNUSUAL
+    def usual(self, errors: Tensor, factor: float) -> Tensor:
+        """Whether errors (n,) are, up to a factor, as large as the others of their sign, bool (n,).
+
+        Records of a class send the same error, so that a mixture of several is found out by its own. The others are
+        those of the known records; as long as there are none, of those that are asked about.
+        """
+        good = torch.ones_like(errors, dtype=torch.bool)
+        for sign in (1.0, -1.0):
+            mine = errors * sign > 0
+            known = self.errors[self.errors * sign > 0]
+            others = (known if len(known) else errors[mine]).abs()
+            if len(others):
+                ratio = errors.abs() / others.median()
+                good &= ~mine | ((ratio < factor) & (ratio > 1 / factor))
+        return good
 
 
 def peel(grid: Grid, cells: Sequence[Tensor]) -> Listed:
@@ -97,14 +106,15 @@ def _floor(cells: Sequence[Tensor]) -> float:
 def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
     """Records that some cell holds beside those known in it, with their coefficients; none twice."""
     schema, rows, errors = grid.features.schema, list[Tensor](), list[Tensor]()
+    factor = UNUSUAL if grid.scales.sparse else UNEQUAL
 
     def take(records: Tensor, coefficients: Tensor) -> None:
-        for record, coefficient in zip(records, coefficients, strict=True):
-            key = tuple((record * SAME).round().int().tolist())
-            if key not in state.known:
-                state.known.add(key)
-                rows.append(record)
-                errors.append(coefficient)
+        seen = torch.cat([state.records, *rows])
+        new = ~(torch.cdist(records, seen, p=torch.inf) < SAME).any(1)
+        # of those that are the same the first
+        new &= ~(torch.cdist(records, records, p=torch.inf) < SAME).tril(-1).any(1)
+        rows.append(records[new])
+        errors.append(coefficients[new])
 
     for table, rest in enumerate(state.rest):
         members, tried = state.members[table], state.tried[table]
@@ -118,14 +128,14 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
         alone = single & certified(schema, records, TIGHT) & (off < WHOLE)
         # a record that is not of this cell is a mixture that looks like one
         alone &= grid.near(snapped(schema, records), table, at)
+        alone[alone.clone()] = state.usual(rest[at[alone], -1], factor)
         take(snapped(schema, records[alone]), rest[at[alone], -1])
         beside = ~single & certified(schema, records, LOOSE) & (off < LOOSE)
         for cell, record in zip(at[beside].tolist(), snapped(schema, records[beside]), strict=True):
             settled = _settled(grid, state.raw[table][cell], state.records[members[cell]], record, floor)
-            if settled is not None and int(grid.cells(settled[0])[table]) == cell and state.usual(settled[1]):
+            if settled is not None and int(grid.cells(settled[0])[table]) == cell and state.usual(settled[1], factor):
                 take(*settled)
-    none = state.errors[:0]
-    return (torch.stack(rows), torch.stack(errors)) if rows else (none, none)
+    return torch.cat([state.records[:0], *rows]), torch.cat([state.errors[:0], *errors])
 
 
 def _settled(grid: Grid, cell: Tensor, others: Tensor, new: Tensor, floor: float) -> tuple[Tensor, Tensor] | None:

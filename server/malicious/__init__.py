@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedinv.attack import Exchange, Knowledge
 from fedinv.deviation import Deviation, Turn, Weights
@@ -76,9 +77,15 @@ def plan(
                 client, round_, tuple(cohort), tuple(cohort)[: watch.clients], look(client) if one.looks_back else ()
             )
             rng = stream(agreement.hidden, "deviation", place, one.kind, round_)
-            made[client] = _made(one, before, knows, turn, rng)
+            crafted = _made(one, before, knows, turn, rng)
+            # clients that are sent equal weights are sent the same, which are packed and stored once
+            made[client] = next((other for other in made.values() if _equal(other, crafted)), crafted)
         sent = made
     return Planned(model, sent, active)
+
+
+def _equal(one: Weights, other: Weights) -> bool:
+    return all(one[name] is tensor or torch.equal(one[name], tensor) for name, tensor in other.items())
 
 
 def _made(deviation: Deviation, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:

@@ -1,4 +1,4 @@
-"""Gives each client slabs of its own, so that one secure sum keeps clients apart."""
+"""Keeps clients apart in one secure sum."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Sorts the records of a whole secure sum into cells, and lists them as one lists an invertible Bloom lookup table."""
+"""Lists the records of a whole secure sum out of cells."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Sends all clients but one weights at which nothing is learned, so that a secure sum is that one's update."""
+"""Makes a secure sum the update of one client alone."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal

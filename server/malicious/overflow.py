@@ -1,4 +1,4 @@
-"""Weights of a malicious server at which one unusual record's gradient overflows, and no other record's.
+"""Makes one unusual record's gradient overflow.
 
 Clipping turns a gradient that is not finite into NaN, so that the client's update is NaN whatever the noise, and
 reveals that the record is in the batch.

@@ -1,4 +1,4 @@
-"""Sends the same weights in several rounds, so that the noise of the updates can be averaged away."""
+"""Sends the same weights again, so that noise averages out."""
 
 from typing import Literal
 

@@ -135,7 +135,8 @@ class Csv(Dataset):
         if not specs:
             raise RequestError(f"{self.path}: no column is left to train on beside the label {self.label!r}")
         person = self._people(cells)
-        beside = [name for name in cells if name not in {self.label, *(spec.name for spec in specs)}]
+        trained_on = {self.label, *(spec.name for spec in specs)}
+        beside = [name for name in cells if name not in trained_on]
         return Table(
             schema=Schema(columns=specs, label=self.label, classes=predicted.classes, target=predicted.target),
             columns={spec.name: kept[spec.name].values for spec in specs},

@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from fedinv.data import table_files
 from fedinv.data.sources.csv import Csv
 from fedinv.errors import RequestError
 from fedinv.task.columns import Categorical, Continuous
@@ -450,3 +451,19 @@ def test_no_cell_is_ever_quoted(load, content, keys):
         load(content, **{"identify": ()} | keys)
     said = str(caught.value).replace("Zuckmayr", "")
     assert not [cell for cell in (*SECRET, "1e200", "lb") if cell in said]
+
+
+def test_a_table_beyond_memory_is_refused_before_it_is_read(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    wide, long = tmp_path / "wide.csv", tmp_path / "long.parquet"
+    wide.write_text(",".join(f"c{i}" for i in range(100_000)) + "\n" * 600)
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 600, pa.int32()), pa.array(["x"]))
+    parquet.write_table(pa.table({f"c{i}": column for i in range(2)}), long)
+    with pytest.raises(RequestError, match="600 rows of 100000 columns are more than 50000000 cells"):
+        table_files.read(wide, ",")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_files, "MOST_CELLS", 1000)
+        with pytest.raises(RequestError, match="600 rows of 2 columns are more than 1000 cells"):
+            table_files.read(long, ",")

@@ -1,0 +1,98 @@
+"""Random rows of the first layer whose bias makes each unit fire at one record of a batch, on average."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedinv.attack import Claim, Knowledge, Observation, Progress
+from fedinv.deviation import Deviation, Turn, Weights
+from fedinv.task.models import AnyModel
+
+from ..crafting import first_layer
+from ..crafting.quantiles import quantiles, samples
+from .trap_weights import DRAWN, alone
+
+LEAST = 0.1
+"""Least standard deviation by which an input is standardized: a rare category would else decide by itself."""
+
+
+class Qbi(Deviation):
+    """Random rows with the bias at the quantile 1 - 1/n of what a row gives, n records a batch.
+
+    Threat model: a malicious server that sends all clients the same weights, of the agreed architecture, whose rows are
+    as random as those of a new network; its biases are large. It needs the schema: on standardized inputs the quantile
+    is the paper's Phi^-1(1 - 1/n) sqrt(d), and categories have others. With auxiliary records rows are chosen, not only
+    biases: the paper's PAIRS.
+
+    Claims: the record of each unit that fires at one alone, where the public dictionary or its coefficient shows it.
+
+    Paper: Nowak et al. (2024), QBI: Quantile-based bias initialization for efficient private data reconstruction in
+    federated learning, arXiv 2406.18745.
+    """
+
+    kind: Literal["qbi"] = "qbi"
+    """Selects this deviation: random rows, biases by quantiles."""
+    records: int | None = Field(default=None, gt=1)
+    """Records of an update that are reckoned with, 2 or more. Default: the batch size."""
+    redraws: int = Field(default=8, ge=1, le=64)
+    """Rows drawn for each that is sent, 1 to 64, of which PAIRS chooses by the auxiliary records; without any, or with
+    1, the first ones are sent."""
+    alike: ClassVar[bool] = True
+
+    def misfit(self, model: AnyModel) -> str | None:
+        """Why the network does not begin with a linear layer and ReLU; None where it does."""
+        return first_layer.no_relu(model)
+
+    def craft(self, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
+        """The rows. Raises ValueError where the schema is withheld, or how many records are reckoned with."""
+        count, width = first_layer.layers(sent)[0][0].shape
+        schema, many = knows.schema, self.records or knows.batch_size
+        if schema is None or schema.width != width:
+            raise ValueError("the schema is withheld, or not that of the network's inputs, whose quantiles it needs")
+        if many is None:
+            raise ValueError("the batch size is withheld, write `records` in its place")
+        drawn = samples(schema, knows, rng)[: max(DRAWN, 10 * many)]
+        known = None if knows.auxiliary is None or not len(knows.auxiliary) else knows.auxiliary.records.double()
+        redraws = 1 if known is None else self.redraws
+        rows = torch.from_numpy(rng.standard_normal((count * redraws, width))) / drawn.std(0).clamp_min(LEAST)
+        rows /= rows.norm(dim=1, keepdim=True)
+        level = np.array([1 - min(0.5, 1 / many)])
+        biases = -torch.cat([quantiles(along, level) for along in (drawn @ rows.T).T])
+        if known is not None and redraws > 1:
+            chosen = pairs(known @ rows.T + biases, (count, many), rng)
+            rows, biases = rows[chosen], biases[chosen]
+        return first_layer.constant_behind(sent, rows, biases)
+
+    def claim(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
+        """The record of each unit that fired at one alone."""
+        return alone(seen, knows)
+
+
+def pairs(values: Tensor, wanted: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """Positions of rows, by what they give auxiliary records (a, rows): `wanted` are how many, and a batch's records.
+
+    Of each batch of auxiliary records a row must fire at exactly one, and another record for each row as long as there
+    are such rows; then any row that fires at one, and at last those that are left.
+    """
+    count, size = wanted
+    records = len(values)
+    batches = np.array_split(rng.permutation(records), max(1, records // size))
+    fires = values > 0
+    covered: dict[int, int] = {}
+    chosen = list[int]()
+    single = [(fires[torch.from_numpy(batch)].sum(0) == 1, torch.from_numpy(batch)) for batch in batches]
+    share = torch.stack([one for one, _ in single]).double().mean(0)
+    order = (share + 1e-6 * torch.from_numpy(rng.random(values.shape[1]))).argsort(descending=True).tolist()
+    first = fires.double().argmax(0).tolist()
+    for times in range(1, values.shape[1] + 1):
+        if len(chosen) >= count:
+            break
+        taken = set(chosen)
+        for row in order:
+            if len(chosen) < count and row not in taken and covered.get(first[row], 0) < times:
+                covered[first[row]] = covered.get(first[row], 0) + 1
+                chosen.append(row)
+    return torch.tensor(chosen[:count])
