@@ -12,7 +12,7 @@ import fedinv
 from fedinv import plugins, roles
 from fedinv.task.models import AnyModel
 
-ORDINARY = {"csv", "digits", "dropout", "exact", "labels", "line-up", "membership", "property", "sign"}
+ORDINARY = {"csv", "digits", "dropout", "exact", "labels", "line-up", "membership", "module", "property", "sign"}
 """Kinds that are words of their own, too: names of questions, of rates, of file endings, of keys."""
 PLUGINS = {
     kind

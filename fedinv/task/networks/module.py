@@ -66,7 +66,7 @@ class Module(Architecture):
     def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of `as_perceptron`; as they are where the network is none."""
         found = _perceptron(self)
-        if isinstance(found, str):
+        if isinstance(found, str) or not weights:
             return dict(weights)
         own = {name.partition(".")[2]: tensor for name, tensor in weights.items()}  # without the place in `layers`
         wanted = [name for layer in found.layers for name in (layer.weight, layer.bias) if name in own]

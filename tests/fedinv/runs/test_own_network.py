@@ -80,4 +80,4 @@ def test_of_another_network_attacks_on_perceptrons_say_why_they_are_not_run(tiny
     for claim in claimed(made, made.scenario.attacks[0]):
         assert len(claim.records) == 0
         assert claim.notes[0].startswith(why)
-    assert "exact" in map_of_run(made.folder.root, 0).layers[0].applies
+    assert "row-space" in map_of_run(made.folder.root, 0).layers[0].applies
