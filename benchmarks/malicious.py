@@ -61,7 +61,7 @@ class Case:
             self.table,
             [
                 f"seed={seed}",
-                f"data.records={max(2000, self.clients * self.each + 200)}",
+                f"data.records={max(2000, self.clients * self.each * 5 // 4 + 200)}",
                 'data.partition={kind="iid"}',
                 f'model={{kind="mlp",hidden={[self.width] * self.layers}}}',
                 f"federation={{clients={self.clients},rounds={self.rounds}}}",
