@@ -1,4 +1,4 @@
-"""One record's gradient outweighs those of all others of the client's batch."""
+"""One record's gradient outweighs all others of the batch."""
 
 from typing import Literal
 

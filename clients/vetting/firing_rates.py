@@ -1,4 +1,4 @@
-"""Most units of a layer fire on none or hardly any of the client's records."""
+"""Most units of a layer fire on hardly any own record."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The model went further since the last round than clients' training takes it."""
+"""The model went further than clients' training takes it."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The last layer's rows are multiples of one another, so that all records send the same signal back."""
+"""The last layer's rows are multiples of one another."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Decides whether people are in an update, or in a sum of many, by units that fire at their records alone."""
+"""Decides whether people are in an update, or in a sum of many."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Sends weights whose units fire at one person's record each, so that an update says who is in it."""
+"""Makes units that fire at one person each: who is there?"""
 
 from typing import ClassVar, Literal
 

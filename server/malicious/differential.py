@@ -1,4 +1,4 @@
-"""Sends honest weights again and again, with the second layer's biases moved by less than an honest step."""
+"""Sends honest weights again with biases moved by less than a step."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal

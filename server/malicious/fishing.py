@@ -1,4 +1,4 @@
-"""Silences all records of a batch but those of a class, or those that stand out along a direction."""
+"""Silences all records of a batch but a few."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal

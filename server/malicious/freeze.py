@@ -1,4 +1,4 @@
-"""Sends the network with all layers scaled down, so that local steps hardly move it and FedAvg reads as one step."""
+"""Scales layers down, so that FedAvg reads as one step."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Sorts records into bins along one direction in the first layer, so that each record alone in its bin can be read."""
+"""Sorts records into bins along one direction of the first layer."""
 
 from typing import ClassVar, Literal
 

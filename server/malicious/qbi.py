@@ -1,4 +1,4 @@
-"""Random rows of the first layer whose bias makes each unit fire at one record of a batch, on average."""
+"""Random rows whose bias lets one record of a batch fire a unit."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Refines slabs over rounds in which the same records are trained on, and claims only what it can prove."""
+"""Refines slabs over rounds, and claims only what it can prove."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

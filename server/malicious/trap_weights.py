@@ -1,4 +1,4 @@
-"""Rows of the first layer that are half negative, so that few records make their unit fire."""
+"""Half-negative rows of the first layer, which few records fire."""
 
 from typing import ClassVar, Literal
 
