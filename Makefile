@@ -29,8 +29,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: install    ## run the hospital scenario and say where its report is
 	@$(BIN)/fedinv run hospital
 
+# one more than there are cores: some tests wait for daemons
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 test: install    ## run all tests
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 FUZZ ?= 10
 fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do; SEED=.. as before

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,21 @@ watch = { rounds = [1, 2], clients = 2 }
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, so that none is alone at the end while the other workers have nothing to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the slow tests on every worker: they mostly wait, while the other workers compute.
+
+    pytest-xdist hands each worker a run of a quarter of its share first, so that the slow tests are put at the beginning
+    of each of these runs in turn.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    others = iter([item for item in items if item.get_closest_marker("slow") is None])
+    first = len(items) // workers // 4
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        mine = slow[worker::workers]
+        ordered += [*mine, *islice(others, max(0, first - len(mine)))]
+    items[:] = [*ordered, *others]
 
 
 @pytest.fixture(autouse=True)
