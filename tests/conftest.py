@@ -57,8 +57,8 @@ watch = { rounds = [1, 2], clients = 2 }
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the slow tests on every worker: they mostly wait, while the other workers compute.
 
-    pytest-xdist hands each worker a run of a quarter of its share first: the slow tests are put at the beginning of each
-    of these runs in turn.
+    pytest-xdist hands each worker a run of a quarter of its share first: slow tests are put at the beginning of each of
+    these runs in turn.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
