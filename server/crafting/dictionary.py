@@ -44,6 +44,15 @@ def snapped(schema: Schema, records: Tensor) -> Tensor:
     return rows
 
 
+def fresh(rows: Tensor, known: Tensor, same: float) -> Tensor:
+    """Which rows (n, width) are neither among the known ones (k, width) nor equal to a row before them, bool (n,).
+
+    Rows are equal where all inputs differ by less than `same`.
+    """
+    new = ~(torch.cdist(rows, known, p=torch.inf) < same).any(1)
+    return new & ~(torch.cdist(rows, rows, p=torch.inf) < same).tril(-1).any(1)
+
+
 def bounds(schema: Schema) -> tuple[Tensor, Tensor]:
     """Smallest and largest value of each input, float64 (width,) each."""
     low, high = torch.zeros(schema.width, dtype=torch.float64), torch.ones(schema.width, dtype=torch.float64)

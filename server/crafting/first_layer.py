@@ -44,6 +44,20 @@ def no_relu(model: AnyModel) -> str | None:
     return None
 
 
+def reckoned(sent: Weights, knows: Knowledge, records: int | None, needs: str) -> tuple[Schema, int]:
+    """The schema, of whose inputs a deviation needs something, and the number of records that it reckons with.
+
+    `records` is the number that a scenario gives, without which it is the batch size. Raises ValueError where the
+    schema is withheld or of other inputs, or the number is not known.
+    """
+    schema, many = knows.schema, records or knows.batch_size
+    if schema is None or schema.width != layers(sent)[0][0].shape[1]:
+        raise ValueError(f"the schema is withheld, or not that of the network's inputs, whose {needs} it needs")
+    if many is None:
+        raise ValueError("the batch size is withheld, write `records` in its place")
+    return schema, many
+
+
 def layers(weights: Weights) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each layer, float64. Raises ValueError for a network that is not made of linear layers."""
     tensors = [tensor.double() for tensor in weights.values()]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .cells import Grid
-from .dictionary import certified, snapped
+from .dictionary import certified, fresh, snapped
 
 LOOSE = 0.15
 """Error of a record that may stand in a cell with others before their coefficients are fitted."""
@@ -109,10 +109,7 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
     factor = UNUSUAL if grid.scales.sparse else UNEQUAL
 
     def take(records: Tensor, coefficients: Tensor) -> None:
-        seen = torch.cat([state.records, *rows])
-        new = ~(torch.cdist(records, seen, p=torch.inf) < SAME).any(1)
-        # of those that are the same the first
-        new &= ~(torch.cdist(records, records, p=torch.inf) < SAME).tril(-1).any(1)
+        new = fresh(records, torch.cat([state.records, *rows]), SAME)
         rows.append(records[new])
         errors.append(coefficients[new])
 

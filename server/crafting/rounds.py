@@ -18,7 +18,7 @@ from fedinv.task.schema import Schema
 
 from . import cells, first_layer
 from .cells import Grid
-from .dictionary import bounds, certified, snapped
+from .dictionary import bounds, certified, fresh, snapped
 from .features import Features
 
 TIGHT = 4e-3
@@ -94,8 +94,8 @@ def certify(layouts: Sequence[Layout], width: int, classes: int) -> Found:
         new, of = records[:0], labels[:0]
         for place, one in enumerate(layouts):
             rows, classes_of = _alone(one, rest[place], classes)
-            fresh = _fresh(rows, torch.cat([records, new]))
-            new, of = torch.cat([new, rows[fresh]]), torch.cat([of, classes_of[fresh]])
+            unseen = fresh(rows, torch.cat([records, new]), SAME)
+            new, of = torch.cat([new, rows[unseen]]), torch.cat([of, classes_of[unseen]])
         if not len(new):
             break
         for place, one in enumerate(layouts):
@@ -143,15 +143,6 @@ def _alone(one: Layout, rest: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         labels[fits] = label
     good &= labels >= 0
     return records[good], labels[good]
-
-
-def _fresh(rows: Tensor, known: Tensor) -> Tensor:
-    """Which rows are neither among the known ones nor equal to a row before them, bool (n,)."""
-    fresh = torch.ones(len(rows), dtype=torch.bool)
-    if len(known):
-        fresh = torch.cdist(rows, known, p=torch.inf).amin(1) > SAME
-    close = torch.cdist(rows, rows, p=torch.inf) <= SAME
-    return fresh & ~close.tril(-1).any(1)
 
 
 def _take_out(one: Layout, rest: Tensor, records: Tensor, labels: Tensor) -> None:

@@ -48,11 +48,7 @@ class TrapWeights(Deviation):
     def craft(self, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
         """The rows. Raises ValueError where the schema is withheld, or how many records are reckoned with."""
         count, width = first_layer.layers(sent)[0][0].shape
-        schema, many = knows.schema, self.records or knows.batch_size
-        if schema is None or schema.width != width:
-            raise ValueError("the schema is withheld, or not that of the network's inputs, whose ranges it needs")
-        if many is None:
-            raise ValueError("the batch size is withheld, write `records` in its place")
+        schema, many = first_layer.reckoned(sent, knows, self.records, "ranges")
         low = bounds(schema)[0]
         above = samples(schema, knows, rng)[: max(DRAWN, 10 * many)] - low
         size = torch.from_numpy(np.abs(rng.standard_normal((count, width))))

@@ -111,11 +111,12 @@ class GateMod:
         # an app may change its own message
         sent = {name: tensor.clone() for name, tensor in _tensors(message).items()}
         reply = call_next(message, context)
-        if reply.has_error() or not _tensors(reply):
+        returned = {} if reply.has_error() else _tensors(reply)
+        if not returned:
             return reply
         try:
             with self._lock:
-                reason = self._reason(sent, round_of(message), reply, context)
+                reason = self._reason((sent, returned), round_of(message), _claimed(reply), context)
         except RequestError as error:
             reason = str(error)
         except Exception as error:  # a gate that fails stays shut
@@ -125,11 +126,17 @@ class GateMod:
         LOG.warning("fedinv gate: refused: %s", reason)
         return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"fedinv gate: {reason}"), reply_to=message)
 
-    def _reason(self, sent: Mapping[str, Tensor], round_: int | None, reply: Message, context: Context) -> str:
-        returned = _tensors(reply)
+    def _reason(
+        self,
+        arrays: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+        round_: int | None,
+        claimed: int | None,
+        context: Context,
+    ) -> str:
+        """Why what came back for what was sent, the two `arrays`, may not leave; empty where it may."""
+        sent, returned = arrays
         if odd := [name for name, tensor in returned.items() if not bool(tensor.isfinite().all())]:
             return f"{odd[0]!r} holds values that are not finite"
-        claimed = _claimed(reply)
         update = update_of(sent, returned)
         exchange = Exchange(max(1, round_ or 1), sent, update, max(1, claimed or 1))
         if not self._loaded:
