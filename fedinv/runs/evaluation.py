@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Literal
 
@@ -53,6 +54,16 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
     files.write_json(run.folder.results, results.model_dump(mode="json"))  # last: a run that has it is finished
     done(1.0)
     return results
+
+
+def judged_last(run: TrainedRun, attack: Attack) -> AttackResult | InferenceResult | None:
+    """Judge an attack that knows the defenses on each target's last watched round, whose earlier ones it has too.
+
+    None where there was no observation to attack. Nothing is written but the claims.
+    """
+    plan = replace([*plans(run.scenario, attack)][-1], last_only=True)
+    tried, finding = _tried(run, plan, lambda _: None)
+    return None if finding is None else finding.result(tried, None)
 
 
 def _judged(
