@@ -97,6 +97,7 @@ def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried
 def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
     scenario, people, utility = run.scenario, run.people, _utility(run)
     ledger, progress = read_charges(run.folder.ledger), run.progress
+    vetted = list(read_vetting(run.folder.vetting).found)
     privacy = spent(scenario, ledger.clients, progress.left_out)
     return Results(
         scenario=scenario.name,
@@ -111,7 +112,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             seconds=progress.seconds,
             records=sum(people.holds.values()),
             left_out=list(progress.left_out),
-            vetting=list(read_vetting(run.folder.vetting).found),
+            vetting=vetted,
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
@@ -119,7 +120,9 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
         attacks=attacks,
         inferences=inferences,
         notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario), *_silent(ledger)],
-        headline=headline(scenario, attacks, privacy, utility, scenario.data.people, scenario.data.parties, inferences),
+        headline=headline(
+            scenario, attacks, privacy, utility, scenario.data.people, scenario.data.parties, inferences, vetted
+        ),
     )
 
 

@@ -106,12 +106,12 @@ def _weakened(crafted: Weights, honest: Weights, deviation: Deviation) -> Weight
 
     All of them where it goes the whole way. The first two tensors are the first layer's weights and biases.
     """
-    made = dict(crafted)
+    made = crafted
     if deviation.units < 1:
-        made = dict(honest)
+        made = part = dict(honest)
         for name in list(honest)[:2]:
             count = max(1, round(deviation.units * len(honest[name])))
-            made[name] = torch.cat([crafted[name][:count], honest[name][count:]])
+            part[name] = torch.cat([crafted[name][:count], honest[name][count:]])
     if deviation.strength < 1:
         made = {name: torch.lerp(honest[name], tensor, deviation.strength) for name, tensor in made.items()}
     return made
