@@ -30,6 +30,7 @@ hidden = [32, 16]
 [federation]
 clients = 3
 rounds = %d
+round_seconds = 40
 [training]
 algorithm = "fedavg"
 records_per_client = 6
