@@ -289,7 +289,7 @@ def _wait(ready: Callable[[], bool], there: Deployment, at: Path, what: str) -> 
 
 
 def _are_up(at: Path, there: Deployment, ports: Mapping[int, int], clients: int) -> bool:
-    """Whether so many SuperNodes are online; the SuperLink is asked, a second each time, once those on `ports` listen."""
+    """Whether so many SuperNodes are online; the SuperLink is asked, for a second, once those on `ports` listen."""
     listen = all(processes.serves(there.nodes[number].pid, port) for number, port in ports.items())
     return listen and _online(at) >= clients
 
