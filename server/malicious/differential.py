@@ -37,9 +37,10 @@ class Differential(Deviation):
 
     Claims: records at which a unit of the second layer began to fire, or ceased to, alone between two rounds, with
     labels. Each is certified by the public dictionary, and is verified where the network that was sent reproduces the
-    change by it and its numbers are known to 0.001 standard deviations (`server.crafting.certificates`). The biases move along directions in which likely records'
-    outputs hardly change, so that errors stay the same. Records are missed where first layers are narrower than about
-    twice the inputs' free numbers, as layer 1's outputs then do not fix the record.
+    change by it and its numbers are known to 0.001 standard deviations (`server.crafting.certificates`). The biases
+    move along directions in which likely records' outputs hardly change, so that errors stay the same. Records are
+    missed where first layers are narrower than about twice the inputs' free numbers, as layer 1's outputs then do not
+    fix the record.
 
     Fails behind noise and on batches that differ from round to round. Shows as equal weights in consecutive rounds.
 
