@@ -66,6 +66,9 @@ class Deviation(BaseModel):
     )
     """Settings, each a table of keys, by which somebody who knows the clients' detectors may keep below their
     thresholds: a duel tries them."""
+    unmasks: ClassVar[bool] = False
+    """True: single updates behind secure aggregation are opened, by messages that the defense's protocol sends; the
+    scenario must list a defense that can be opened so."""
     asks: ClassVar[Asks | None] = None
     """Question whose people are given to `craft`, in `knows.question`, where an attack of the scenario is asked it."""
 
