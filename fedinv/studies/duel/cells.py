@@ -32,6 +32,8 @@ from fedinv.task.optimizers import CONSTANT
 
 WATCHED = 4
 """Clients whose updates are read in a run with a deviation, at most; all clients' detectors score what they get."""
+LONGEST = 10
+"""Rounds, at most, in which a server deviates whose deviation takes several."""
 
 
 class Found(Strict):
@@ -79,7 +81,7 @@ def crafted(
     """
     made = [parsed(table) for table in tables]
     several = any(type(one).looks_back or type(one).takes_rounds for one in made)
-    last = scenario.federation.rounds
+    last = min(scenario.federation.rounds, LONGEST)
     watched = list(range(1, last + 1)) if several else [round_]
     # a training that changes with the number of its rounds is not stopped early
     short = not scenario.defenses and scenario.training.schedule == CONSTANT
