@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fedinv
-from fedinv.report.duel_text import share_text
+from fedinv.report.duel.text import share_text
 from fedinv.results.duel import COMBINED, Duel
 from fedinv.results.wording import hits, percent
 

@@ -258,7 +258,7 @@ def duel(
     >>> found.results.deviations, found.results.honest
     (['overflow'], (5, 5))
     """
-    from fedinv.report import duel_page as page
+    from fedinv.report.duel import page
     from fedinv.report.terminal import bars
     from fedinv.storage.lock import locked
     from fedinv.studies.duel import contestants

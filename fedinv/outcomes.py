@@ -224,7 +224,7 @@ class Duel:
         A pandas DataFrame where pandas is installed, a pyarrow Table otherwise. Shares are between 0 and 1; null where
         too few honest messages state the false-alarm rate.
         """
-        from fedinv.report.duel_page import lines
+        from fedinv.report.duel.page import lines
         from fedinv.report.frames import frame
 
         return frame(list(lines(self.results)))

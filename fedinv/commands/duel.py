@@ -70,7 +70,7 @@ def duel(
     as_json: AsJson = False,
 ) -> None:
     """Pit a malicious server against clients that vet weights: who sees what, and who gets past."""
-    from fedinv.report.duel_text import show_duel
+    from fedinv.report.duel.text import show_duel
 
     try:
         found = api.duel(

@@ -95,7 +95,7 @@ class Evasion(_Record):
     deviation: str
     """Deviation in short syntax, without what it changes to evade."""
     how: str
-    """What it changes, such as "units=0.05"; "round 1" where it deviates before clients have anything to compare."""
+    """Changed setting, such as "units=0.05"; "round 1" where the server deviates before clients can compare."""
     recovered: Rate
     """Share of records with every field right."""
     flagged: Share

@@ -8,7 +8,7 @@ from fedinv.report.plots.run_plots import WIDTH, png
 from fedinv.results.duel import COMBINED, Duel
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Colors of the deviations' curves, told apart by the color-blind (Okabe and Ito)."""
+"""Colors of the deviations' curves, which the color-blind can distinguish (Okabe and Ito)."""
 MARKS = "osD^vPX"
 """Marks of the deviations' points."""
 

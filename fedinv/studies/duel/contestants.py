@@ -25,7 +25,7 @@ class Contestant:
     name: str
     """Text that names them on a command line and in tables."""
     tables: tuple[Mapping[str, Any], ...]
-    """Their tables, as a scenario's [[server.deviations]]."""
+    """Tables of these deviations, as a scenario's [[server.deviations]]."""
 
     def evasions(self) -> Iterator[tuple[str, tuple[Mapping[str, Any], ...]]]:
         """What is changed to evade detectors, in words, and the changed tables; the first deviation is the one."""

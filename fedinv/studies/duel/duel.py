@@ -48,9 +48,9 @@ class Plan:
     scenario: Scenario
     """Scenario whose server, vetting, attacks and watch are replaced."""
     contestants: Sequence[Contestant]
-    """Deviations."""
+    """Deviations, each of which is tried against all detectors."""
     detectors: Sequence[Detector]
-    """Detectors."""
+    """Detectors that score every message."""
     repetitions: int = 10
     """Number of honest trainings that are reported on, and as many others that set thresholds."""
     adaptive: bool = True
@@ -140,7 +140,8 @@ def _first(plan: Plan) -> dict[Key, Cell | str]:
     for one in plan.contestants:
         for seed, round_ in [tried for side in sides for tried in plan.tried_with(side)]:
             found[Key(one.name, PLAIN, seed)] = _cell(plan, seed, one.tables, round_)
-    for seed in [seed for side in sides for seed in side]:
+    fit = any(isinstance(cell, Cell) for cell in found.values())
+    for seed in [seed for side in sides for seed in side if fit]:
         found[Key("", PLAIN, seed)] = cells.honest(plan.scenario, plan.detectors, seed)
     return found
 

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from fedinv import cli
 from fedinv.errors import RequestError
-from fedinv.report import duel_page, duel_text
+from fedinv.report.duel import page as duel_page
+from fedinv.report.duel import text as duel_text
 from fedinv.results.duel import COMBINED
 from fedinv.scenario.reading import loads
 from fedinv.studies.duel import duel as dueling

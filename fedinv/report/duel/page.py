@@ -56,7 +56,7 @@ def write(found: Duel, folder: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fedinv.report.duel_text import share_text
+    from fedinv.report.duel.text import share_text
     from fedinv.report.plots import duel_plots
 
     place = StudyFolder(folder)
