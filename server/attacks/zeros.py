@@ -1,4 +1,4 @@
-"""Reads records from which entries of an update moved, and which moved alike; behind any optimizer."""
+"""Reads records from which entries of an update moved, and which moved equally; behind any optimizer."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -12,11 +12,11 @@ from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion import clock
-from ..inversion.support.reading import SupportBudget, read_support
+from ..inversion.support.reading import SupportBudget, Work, read_support
 
 
 class Zeros(Attack):
-    """Categories from the entries that moved, and moved alike; numbers from the units; both through the optimizer.
+    """Categories from the entries that moved, and moved equally; numbers from the units; both through the optimizer.
 
     Threat model: an honest-but-curious server with one update of one client. It needs the architecture (a perceptron
     with ReLU), the schema with at least one categorical column, the learning rate with the optimizer, and the epochs
@@ -28,7 +28,7 @@ class Zeros(Attack):
     Derivation. At each local step entry (j, i) of the first layer, of unit j and one-hot input i, has the gradient
     sum of d_rj over the records r of category i at which j is active. (1) Where there is none, every gradient is zero
     and the entry rests. (2) Entries of a unit with the same set of such records have the same gradients, and move
-    alike to the last bits, whatever the optimizer makes of them. A class of entries that moved alike therefore is the
+    equally to the last bits, whatever the optimizer makes of them. A class of entries that moved equally therefore is the
     set of categories that one set of records shares; two classes that share a column stand for sets without a common
     record; and a record can have a unit active only if its entries there moved and no two of their classes share a
     column. Classes that name several columns are completed to tuples column by column, as what a record has must be
@@ -40,7 +40,7 @@ class Zeros(Attack):
     optimizer's unrolled steps fits all numbers to what float32 keeps of the update (`support.fit`).
 
     Unique where each record is alone at some units, by three columns or more, and half-spaces outnumber the numbers.
-    Fails where entries neither rest nor move alike: activations other than ReLU, decay that the optimizer mixes into
+    Fails where entries neither rest nor move equally: activations other than ReLU, decay that the optimizer mixes into
     the gradients (Adam's weight_decay, the proximal term), noise, quantized or masked updates, dropout; where all
     columns are numbers; and where most units are active at many records of every category, as in large batches at
     narrow layers.
@@ -50,7 +50,7 @@ class Zeros(Attack):
     """
 
     kind: Literal["zeros"] = "zeros"
-    """Selects this attack: the entries that moved, and moved alike."""
+    """Selects this attack: the entries that moved, and moved equally."""
     adapts_to: ClassVar[frozenset[str]] = answered("masks")
     tried_in_turn: ClassVar[int | None] = 25
     assessed_with: ClassVar[Mapping[str, Any] | None] = {}
@@ -75,7 +75,7 @@ class Zeros(Attack):
         budget = SupportBudget(self.entries, self.iterations, self.most_records)
         try:
             with clock.limited(self.seconds):
-                claim = read_support(last, against.requires, against.distortion(last), budget, rng, progress)
+                claim = read_support(last, against.requires, against.distortion(last), budget, Work(rng, progress))
         except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
             width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
             claim = nothing(str(reason), width)

@@ -20,7 +20,7 @@ SWEEPS = 4
 
 
 def cover(entries: Entries, admits: Tensor, tuples: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """At most `count` of the tuples (k, g), greedily those that explain most, their numbers, and the units admitted.
+    """The tuples, at most `count` of (k, g), that greedily explain most, their numbers, and the units admitted.
 
     A tuple explains the entries of its categories that moved at units which are active at it.
     """

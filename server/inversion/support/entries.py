@@ -1,4 +1,4 @@
-"""Reads the entries of a first layer's update one by one: which moved, and which moved alike.
+"""Reads the entries of a first layer's update one by one: which moved, and which moved equally.
 
 Entry (j, i) of the first layer, unit j and one-hot input i, has at every local step the gradient sum of d_rj over the
 records r of category i at which unit j is active, d_rj being the slope at the unit. An optimizer that works entry by
@@ -26,10 +26,10 @@ from ..local_training import local_steps
 ULP = 2.0**-23
 """Spacing of float32 numbers, relative to them, at most."""
 SPACINGS = 1.5
-"""Two entries moved alike if they differ by at most this many spacings of the weights' float32 numbers times the root
+"""Two entries moved equally if they differ by at most this many spacings of the weights' float32 numbers times the root
 of the number of steps, each of which rounds."""
 RELATIVE = 3e-7
-"""The same in relation to the changes themselves, which are computed in float32."""
+"""Distance up to which two changes are equal, relative to them, as they are computed in float32."""
 MOVES = 0.004
 """Change of a unit's pre-activation over one local step of an adaptive optimizer at learning rate 0.001, relative to
 the length of the unit's weights, up to which signs at the sent weights are not held against a record. It grows with the
@@ -37,7 +37,7 @@ root of the number of steps and with the learning rate."""
 AROUND = 30.0
 """Rooms on each side of an entry's size within which the entries of all units are counted."""
 COINCIDENCES = 0.05
-"""Entries of a unit that are expected within an entry's room by chance, from which on being alike says nothing."""
+"""Entries of a unit that are expected within an entry's room by chance, from which on being equal says nothing."""
 LARGEST = 2**27
 """Most numbers in a table of all pairs of categories at all units."""
 
@@ -49,7 +49,7 @@ class Entries:
     weight: Tensor
     """Weight of the first layer as sent, (h, d)."""
     bias: Tensor
-    """Its bias, (h,)."""
+    """Bias of the first layer as sent, (h,)."""
     categories: Tensor
     """Inputs of the one-hot columns, int64 (c,)."""
     group: Tensor
@@ -66,8 +66,8 @@ class Entries:
     """Entries that moved, bool (h, c)."""
     resting: Tensor
     """Entries that no record reached, bool (h, c); neither this nor moved where the entry was withheld."""
-    alike: Tensor
-    """Pairs of entries of a unit that moved alike, bool (h, c, c); of an entry and itself where it moved."""
+    equal: Tensor
+    """Pairs of entries of a unit that moved equally, bool (h, c, c); of an entry and itself where it moved."""
     margin: Tensor
     """Distance of a pre-activation from zero, in its own unit, up to which its sign may have changed in training,
     (h,)."""
@@ -100,7 +100,7 @@ def read_entries(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor
     """Read the first layer of an exchange; `known` (h, d) are the entries that tell of the gradient, None for all.
 
     Raises ValueError, in the words of a note, where the layer is none of a table with categorical columns, or where the
-    optimizer's own change of an entry without gradient cannot be told from one with.
+    optimizer's own change of an entry without gradient cannot be separated from one with.
     """
     (weight, change), (bias, _) = [(last.sent[n].double(), last.received[n].double()) for n in list(last.sent)[:2]]
     if weight.ndim != 2 or weight.shape[1] != schema.width:
@@ -137,7 +137,7 @@ def read_entries(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor
         high=torch.tensor([(c.high - c.mean) / c.std for _, c in numbers], dtype=torch.float64),
         moved=moved,
         resting=resting,
-        alike=_alike(change, room, moved, group),
+        equal=_equal(change, room, moved, group),
         margin=drift * length,
     )
 
@@ -160,11 +160,11 @@ def idle(weight: Tensor, knows: Knowledge, steps: int) -> Tensor:
     return at[0] - weight
 
 
-def _alike(change: Tensor, room: Tensor, moved: Tensor, group: Tensor) -> Tensor:
-    """Which entries of a unit moved alike: neighbors in size within their room, and all that they link.
+def _equal(change: Tensor, room: Tensor, moved: Tensor, group: Tensor) -> Tensor:
+    """Which entries of a unit moved equally: neighbors in size within their room, and all that they link.
 
-    Two categories of a column cannot have the same records: entries among which two are of a column are alike by
-    coincidence, and none of them counts as alike. Nor do those of a size that so many entries have that coincidences
+    Two categories of a column cannot have the same records: entries among which two are of a column are equal by
+    coincidence, and none of them counts as equal. Nor do those of a size that so many entries have that coincidences
     are to be expected, as where one step of an adaptive optimizer is the learning rate to the last digits.
     """
     order = change.argsort(1)

@@ -20,9 +20,12 @@ LENGTHS = (1.0, 0.4, 0.1)
 """Multiples of a Gauss-Newton step that are tried."""
 FLOOR = 0.3
 """Quantile of the residuals, in standard deviations of rounding, at which the fit has arrived."""
+ARRIVED = 3.0
+"""Quantile of the residuals at which a fit that no step improves has arrived: what is left is rounding."""
 ABRUPT = 0.05
-"""Change of a number, in standard deviations, within which an entry must not change by more than ABRUPTLY residuals."""
+"""Change of a number, in standard deviations, within which an entry that counts changes by ABRUPTLY scales at most."""
 ABRUPTLY = 300.0
+"""Largest change of an entry, in scales of the residuals, over ABRUPT of a number; others are about to change sign."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Entry:
     at: tuple[Tensor, ...]
     """Position (unit, input) of the entries of each layer, int64 (p_l, 2)."""
     observed: Tensor
-    """Their changes, (p,)."""
+    """Changes of the entries, (p,)."""
     spread: Tensor
     """Standard deviation of rounding in each, (p,)."""
 
@@ -137,8 +140,7 @@ def fit(
         progress(done / iterations)
         if best is None:
             quantiles.pop(0)
-            if not quantiles:
-                quantiles = list(QUANTILES[-1:])
+            if not quantiles or scale < ARRIVED:
                 break
             continue
         change = float((best[0] - x).abs().max())
@@ -152,12 +154,20 @@ TINY_DAMPING = 1e-300
 """Keeps the equations solvable where no entry depends on any number."""
 
 
-def pick(moved: list[Tensor], most: int, numbers: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Positions of entries of the first two layers that moved, at most `most` of each: of numbers' columns first."""
+def pick(
+    moved: list[Tensor], most: int, numbers: Tensor, generator: torch.Generator, *, best: bool
+) -> tuple[Tensor, ...]:
+    """Positions of entries of the first two layers that moved, at most `most` of each: of numbers' columns first.
+
+    With `best` those that moved least, of which a single step's gradients are known best; else drawn.
+    """
     chosen = []
     for k, one in enumerate(moved[:2]):
         at = one.nonzero()
-        at = at[torch.randperm(len(at), generator=generator)]
+        order = torch.randperm(len(at), generator=generator)
+        if best:
+            order = one[at[:, 0], at[:, 1]].abs().argsort(stable=True)
+        at = at[order]
         if k == 0:
             own = (at[:, 1:] == numbers).any(1)
             at = torch.cat([at[own][: most // 2], at[~own], at[own][most // 2 :]])

@@ -12,7 +12,6 @@ from .entries import Entries
 
 RIDGE = 0.02
 """Precision of the prior of each number: standard normal numbers are drawn to zero by this much."""
-ALONE = (0.3, 0.1)
 TEMPERATURES = (0.3, 0.2, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.03)
 """Widths of the logistic slope, in lengths of the units' weights, one after the other."""
 STRIDE = 0.5
@@ -40,13 +39,18 @@ def numbers_alone(entries: Entries, tuples: Tensor, admitted: Tensor, steps: int
 
 def needed(entries: Entries, tuples: Tensor, numbers: Tensor, admitted: Tensor) -> Tensor:
     """Units (k, h) that must be active at each of a batch's records: of those that explain a class, the likeliest."""
-    hot = torch.zeros(len(tuples), len(entries.group)).scatter_(1, tuples, 1.0)
-    explains = (entries.alike.float() @ (1 - hot).T == 0) & (hot.T > 0) & entries.moved[:, :, None]
-    explains &= admitted.T[:, None]
+    explains = explaining(entries, tuples, admitted)
     height = (entries.units(tuples, numbers) / entries.length).T[:, None]
     best = torch.where(explains, height, -torch.inf).max(2)
     chosen = torch.nn.functional.one_hot(best.indices, len(tuples)) * best.values.isfinite()[:, :, None]
     return chosen.any(1).T
+
+
+def explaining(entries: Entries, tuples: Tensor, admitted: Tensor) -> Tensor:
+    """Records that may be behind each entry that moved, bool (h, c, k): those that have all categories of its class."""
+    hot = torch.zeros(len(tuples), len(entries.group)).scatter_(1, tuples, 1.0)
+    explains = (entries.equal.float() @ (1 - hot).T == 0) & (hot.T > 0) & entries.moved[:, :, None]
+    return explains & admitted.T[:, None]
 
 
 def numbers_together(entries: Entries, tuples: Tensor, numbers: Tensor, admitted: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def decoded(last: Exchange, knows: Knowledge, plain: Mapping[str, Tensor]) -> di
     """The update that one step of plain SGD at the same learning rate would have sent, float32 by parameter.
 
     `plain` is the change of each parameter by decay alone. The first two layers are smoothed to the rank that the
-    records leave them. Raises ValueError where magnitudes are not told.
+    records leave them. Raises ValueError where magnitudes are not revealed.
     """
     step = first_step(knows.descent)
     found = {name: step.gradient(tensor.double() - plain[name]) for name, tensor in last.received.items()}

@@ -102,10 +102,16 @@ def response(descent: LocalDescent, gradients: Tensor, weights: Tensor) -> Tenso
     nudge = NUDGE * gradients.abs().amax(0).clamp_min(TINY)
     rows = gradients[:, None].repeat(1, count + 1, 1)  # (step, changed step or none, entry)
     rows[torch.arange(count), torch.arange(count)] += nudge
-    begun = weights.repeat(count + 1, 1)
-    at, memory = begun, Memory()
-    for gradient, lr in zip(rows, descent.lrs(count), strict=True):
+    moved = moves(descent, rows, weights)
+    return (moved[:-1] - moved[-1]) / nudge
+
+
+def moves(descent: LocalDescent, gradients: Tensor, weights: Tensor) -> Tensor:
+    """The changes (..., p) that entries of weights (p,) make under gradients (T, ..., p)."""
+    begun = weights.expand(gradients.shape[1:])
+    at, moved, memory = begun, torch.zeros_like(begun), Memory()
+    for gradient, lr in zip(gradients, descent.lrs(len(gradients)), strict=True):
         direction, memory = descent.direction([gradient], [at], [begun], memory)
-        at = at - lr * direction[0]
-    # relative to the change without: weights are far larger than what they change by
-    return (at[:-1] - at[-1]) / nudge
+        moved = moved - lr * direction[0]
+        at = begun + moved
+    return moved

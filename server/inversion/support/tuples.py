@@ -1,6 +1,6 @@
-"""Finds records' tuples of categories from the entries that moved alike.
+"""Finds records' tuples of categories from the entries that moved equally.
 
-At a unit the entries that moved alike form classes, each the categories of one set of records among those at which the
+At a unit the entries that moved equally form classes, each the categories of one set of records among those at which the
 unit is active. Two classes that share a column (by different categories of it) stand for sets without a common record.
 So a record of categories t can have the unit active only if all entries of t moved and no two of their classes share a
 column: then the unit `admits` t. A class that names several columns is a partial tuple, and the other columns are read
@@ -41,8 +41,8 @@ class Tuples:
 def admitting(entries: Entries) -> Tensor:
     """Pairs of entries of a unit that one record may have, both active there, bool (h, c, c)."""
     columns = torch.nn.functional.one_hot(entries.group, entries.groups).float()
-    named = (entries.alike.float() @ columns > 0).float()
-    share = (named @ named.mT > 0) & ~entries.alike
+    named = (entries.equal.float() @ columns > 0).float()
+    share = (named @ named.mT > 0) & ~entries.equal
     possible = ~entries.resting
     return possible[:, :, None] & possible[:, None, :] & ~share
 
@@ -74,8 +74,8 @@ def find_tuples(entries: Entries, admits: Tensor) -> Tuples:
 
 def _seeds(entries: Entries) -> dict[tuple[int, ...], int]:
     """The classes that name LEAST columns or more, and the number of units at which each is found."""
-    first = entries.alike.double().argmax(2) == torch.arange(len(entries.group))  # one row for each class
-    rows = entries.alike[first & (entries.alike.sum(2) >= min(LEAST, entries.groups))]
+    first = entries.equal.double().argmax(2) == torch.arange(len(entries.group))  # one row for each class
+    rows = entries.equal[first & (entries.equal.sum(2) >= min(LEAST, entries.groups))]
     kinds, counts = torch.unique(rows, dim=0, return_counts=True)
     return {tuple(k.nonzero()[:, 0].tolist()): int(n) for k, n in zip(kinds, counts, strict=True)}
 
@@ -84,16 +84,16 @@ def _completed(entries: Entries, admits: Tensor, base: Tensor, seed: list[int]) 
     """A seed's other columns, the surest first; and the sum of the choices' margins.
 
     Of a column the category is chosen that is most probable given how often each one is admitted where the seed's
-    entries moved alike: a record's own always is, any other by chance as often as its entries move at all.
+    entries moved equally: a record's own always is, any other by chance as often as its entries move at all.
     """
-    units = entries.alike[:, seed[0]][:, seed].all(1)
+    units = entries.equal[:, seed[0]][:, seed].all(1)
     admitted_here = admits[units][:, :, seed].all(2)
-    alike_here = entries.alike[units][:, seed[0]]
+    equal_here = entries.equal[units][:, seed[0]]
     chosen = {int(entries.group[i]): i for i in seed}
     prior, total = (entries.frequencies + 1e-3).log(), 0.0
     while len(chosen) < entries.groups:
         passes, n = admitted_here.double().mean(0).nan_to_num(), len(admitted_here)
-        odds = prior + n * ((1 - passes) * math.log(SLIP) - passes * base.log()) + 2.0 * alike_here.sum(0)
+        odds = prior + n * ((1 - passes) * math.log(SLIP) - passes * base.log()) + 2.0 * equal_here.sum(0)
         best = (0, 0, -math.inf)
         for column in range(entries.groups):
             if column in chosen:
@@ -108,6 +108,6 @@ def _completed(entries: Entries, admits: Tensor, base: Tensor, seed: list[int]) 
         kept = admitted_here[:, category]
         if bool(kept.any()):
             admitted_here = admitted_here[kept] & admits[units.nonzero()[:, 0][kept]][:, :, category]
-            alike_here = alike_here[kept]
+            equal_here = equal_here[kept]
             units = torch.zeros_like(units).index_fill(0, units.nonzero()[:, 0][kept], True)
     return tuple(chosen[g] for g in range(entries.groups)), total

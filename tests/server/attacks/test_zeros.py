@@ -101,7 +101,7 @@ def test_local_epochs_of_any_optimizer_give_up_every_record(optimizer, training)
     [
         (lambda t: t * 0, "zero"),
         (lambda t: t * float("nan"), "not finite"),
-        (lambda t: t + 1e-5 * torch.randn(t.shape, generator=torch.Generator().manual_seed(1)), "alike"),
+        (lambda t: t + 1e-5 * torch.randn(t.shape, generator=torch.Generator().manual_seed(1)), "equally"),
     ],
 )
 def test_updates_that_say_nothing_are_named(change, says):
