@@ -33,6 +33,7 @@ NAMES = (
     "dp",
     "seeds",
     "kills",
+    "hostile",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 
