@@ -28,10 +28,10 @@ class Zeros(Attack):
     Derivation. At each local step entry (j, i) of the first layer, of unit j and one-hot input i, has the gradient
     sum of d_rj over the records r of category i at which j is active. (1) Where there is none, every gradient is zero
     and the entry rests. (2) Entries of a unit with the same set of such records have the same gradients, and move
-    equally to the last bits, whatever the optimizer makes of them. A class of entries that moved equally therefore is the
-    set of categories that one set of records shares; two classes that share a column stand for sets without a common
-    record; and a record can have a unit active only if its entries there moved and no two of their classes share a
-    column. Classes that name several columns are completed to tuples column by column, as what a record has must be
+    equally to the last bits, whatever the optimizer makes of them. A class of entries that moved equally therefore is
+    the set of categories that one set of records shares; two classes that share a column stand for sets without a
+    common record; and a record can have a unit active only if its entries there moved and no two of their classes share
+    a column. Classes that name several columns are completed to tuples column by column, as what a record has must be
     admitted wherever the class comes back (`support.tuples`). Tuples that explain what moved are chosen greedily
     (`support.cover`). (3) A unit that does not admit a tuple is inactive at the record, one with a class that no other
     record explains is active: half-spaces, in whose middle the numbers lie (`support.half_spaces`). (4) Labels are

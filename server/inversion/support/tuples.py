@@ -1,10 +1,10 @@
 """Finds records' tuples of categories from the entries that moved equally.
 
-At a unit the entries that moved equally form classes, each the categories of one set of records among those at which the
-unit is active. Two classes that share a column (by different categories of it) stand for sets without a common record.
-So a record of categories t can have the unit active only if all entries of t moved and no two of their classes share a
-column: then the unit `admits` t. A class that names several columns is a partial tuple, and the other columns are read
-off the units where that class comes back: whatever the record has must be admitted there at every one of them.
+At a unit the entries that moved equally form classes, each the categories of one set of records among those at which
+the unit is active. Two classes that share a column (by different categories of it) stand for sets without a common
+record. So a record of categories t can have the unit active only if all entries of t moved and no two of their classes
+share a column: then the unit `admits` t. A class that names several columns is a partial tuple, and the other columns
+are read off the units where that class comes back: whatever the record has must be admitted at every one of them.
 """
 
 import math
