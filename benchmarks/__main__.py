@@ -27,6 +27,7 @@ NAMES = (
     "matching",
     "unrolled",
     "sign",
+    "zeros",
     "breaching",
     "lineup",
     "audit",
