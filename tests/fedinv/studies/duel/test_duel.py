@@ -111,7 +111,7 @@ def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, caps
 def test_a_second_duel_runs_only_what_is_new(found, home, same_process):
     cells = home / ".cells"
     before = {path: path.stat().st_mtime_ns for path in cells.glob("*/found.json")}
-    assert len(before) == 2 + 2 * 2 + 6
+    assert len(before) == 2 + 2 * 2 + len(found.evasions) - 1
     with same_process():
         again = dueling.duel(planned(deviations=(*DEVIATIONS, "repeat")), home / "two", Workers(1), lambda *_: None)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -125,7 +125,7 @@ def test_progress_names_what_runs_and_ends_at_one(found, under_way):
     assert under_way[0][1] == "qbi seed 3"
     assert shares[-1] == 1
     assert shares == sorted(shares)
-    assert "qbi strength=0.03 seed 3" in {name for _, name in under_way}
+    assert all(name.endswith(("seed 3", "seed 4")) for _, name in under_way[:-1] if name)
 
 
 def test_what_does_not_fit_is_named_with_its_reason_and_not_tried(home, same_process):
