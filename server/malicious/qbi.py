@@ -42,8 +42,8 @@ class Qbi(Deviation):
     """True: a record that is read is taken out of the rows of all units that fire at it, which leaves others alone
     there. False: only units that fire at one record are read, as in the paper."""
     fires: float | None = Field(default=None, gt=0, le=64)
-    """Records at which a unit fires on average, above 0 and up to 64. Default: 3 where clients take a single step and
-    records are eliminated; else 1, as in the paper."""
+    """Records at which a unit fires on average, above 0 and up to 64. Default: 3 where clients take a single step,
+    records are eliminated and are no more than units; else 1, as in the paper."""
     redraws: int = Field(default=8, ge=1, le=64)
     """Rows drawn for each that is sent, 1 to 64, of which PAIRS chooses by the auxiliary records; without any, with 1,
     or where units fire at more than one record, the first ones are sent."""
@@ -59,7 +59,7 @@ class Qbi(Deviation):
         schema, many = first_layer.reckoned(sent, knows, self.records, "quantiles")
         drawn = samples(schema, knows, rng)[: max(DRAWN, 10 * many)]
         known = None if knows.auxiliary is None or not len(knows.auxiliary) else knows.auxiliary.records.double()
-        fires = often(self.fires, self.eliminate, knows)
+        fires = often(self.fires, self.eliminate and many <= count, knows)
         # PAIRS chooses rows that fire at a single record
         redraws = 1 if known is None or fires > 1 else self.redraws
         rows = torch.from_numpy(rng.standard_normal((count * redraws, width))) / drawn.std(0).clamp_min(LEAST)

@@ -48,8 +48,8 @@ class TrapWeights(Deviation):
     """True: a record that is read is taken out of the rows of all units that fire at it, which leaves others alone
     there. False: only units that fire at one record are read, as in the paper."""
     fires: float | None = Field(default=None, gt=0, le=64)
-    """Records at which a unit fires on average, above 0 and up to 64. Default: 3 where clients take a single step and
-    records are eliminated; else 1, as in the paper."""
+    """Records at which a unit fires on average, above 0 and up to 64. Default: 3 where clients take a single step,
+    records are eliminated and are no more than units; else 1, as in the paper."""
     alike: ClassVar[bool] = True
 
     def misfit(self, model: AnyModel) -> str | None:
@@ -69,7 +69,7 @@ class TrapWeights(Deviation):
         if self.scaling is None:
             plus, minus = above @ (size * ~negative).T, above @ (size * negative).T
             ratio = (minus / plus.clamp_min(1e-9)).clamp_max(1e3)
-            scale = ratio.quantile(min(0.5, often(self.fires, self.eliminate, knows) / many), dim=0)
+            scale = ratio.quantile(min(0.5, often(self.fires, self.eliminate and many <= count, knows) / many), dim=0)
         rows = torch.where(negative, -size, scale[:, None] * size)
         return first_layer.constant_behind(sent, rows, -(rows @ low))
 
