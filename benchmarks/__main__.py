@@ -26,6 +26,7 @@ NAMES = (
     "matching",
     "unrolled",
     "sign",
+    "zeros",
     "breaching",
     "lineup",
     "audit",
