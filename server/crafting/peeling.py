@@ -3,9 +3,9 @@
 A cell that holds one record alone gives it, as sum and coefficient are both known: g [x, 1]. What is found is taken out
 of its cell in every other table, which may leave one record alone there, and so on (Goodrich and Mitzenmacher 2011,
 section 3, for keys). A cell is believed only where the public dictionary certifies the record: a mixture of two has
-fractions in each category or whole number in which they differ. After a single step a record's coefficient is one of a few
-numbers that the server can compute; after local steps coefficients differ a little between tables, so those of a cell's
-known records are fitted to it, by the features that are known exactly.
+fractions in each category or whole number in which they differ. After a single step a record's coefficient is one of a
+few numbers that the server can compute; after local steps coefficients differ a little between tables, so those of a
+cell's known records are fitted to it, by the features that are known exactly.
 """
 
 from collections.abc import Sequence
