@@ -29,10 +29,11 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: install    ## run the hospital scenario and say where its report is
 	@$(BIN)/fedinv run hospital
 
-# one more than there are cores: some tests wait for daemons
+# one more than there are cores: some tests wait for daemons; byte code is kept, as the commands that tests start would
+# otherwise compile every module anew
 WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 test: install    ## run all tests
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 FUZZ ?= 10
 fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do; SEED=.. as before

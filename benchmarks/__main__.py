@@ -26,6 +26,7 @@ NAMES = (
     "matching",
     "unrolled",
     "sign",
+    "zeros",
     "breaching",
     "lineup",
     "audit",
@@ -33,6 +34,7 @@ NAMES = (
     "dp",
     "seeds",
     "kills",
+    "hostile",
 )
 """Every benchmark, by the name of its module, in the order of a full run."""
 

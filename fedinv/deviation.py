@@ -50,6 +50,9 @@ class Deviation(BaseModel):
     """True: all clients of a round are sent the same weights, so that they have nothing to compare."""
     looks_back: ClassVar[bool] = False
     """True: what came back in earlier rounds is given to `craft`."""
+    unmasks: ClassVar[bool] = False
+    """True: single updates behind secure aggregation are opened, by messages that the defense's protocol sends; the
+    scenario must list a defense that can be opened so."""
     asks: ClassVar[Asks | None] = None
     """Question whose people are given to `craft`, in `knows.question`, where an attack of the scenario is asked it."""
 

@@ -9,10 +9,12 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -85,13 +87,25 @@ def available(group: Group) -> Mapping[str, Plugin]:
     for path in _folder(group).rglob("[!_]*.py"):
         kind = path.stem.replace("_", "-")
         found[kind] = Plugin(group, kind, path)
-    for entry in sorted(entry_points(group=f"fedinv.{group}"), key=lambda entry: (_owner(entry), entry.value)):
+    for entry in sorted(_offered(group), key=lambda entry: (_owner(entry), entry.value)):
         first = found.get(entry.name)
         if first is None:
             found[entry.name] = Plugin(group, entry.name, entry)
         else:
             found[entry.name] = Plugin(group, entry.name, first.origin, (*first.rivals, entry))
     return dict(sorted(found.items()))
+
+
+def _offered(group: Group) -> EntryPoints:
+    """What other packages offer, read anew where a folder that modules are imported from has changed."""
+    stamps = [Path(folder or ".").stat().st_mtime_ns if Path(folder or ".").is_dir() else 0 for folder in sys.path]
+    return _entry_points(group, tuple(sys.path), tuple(stamps))
+
+
+@lru_cache(maxsize=16)
+def _entry_points(group: Group, folders: tuple[str, ...], stamps: tuple[int, ...]) -> EntryPoints:
+    """The entry points of a group of what is installed in these folders, last changed at these times."""
+    return entry_points(group=f"fedinv.{group}")
 
 
 def listing(group: Group) -> dict[str, str]:

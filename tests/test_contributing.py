@@ -34,7 +34,7 @@ def test_the_guides_attack_works():
     schema = Schema(columns=(column,), label="y", classes=("a", "b"))
     weights = {"0.weight": torch.zeros(1, 1)}
     seen = Observation((0,), (Exchange(1, weights, weights, 3),))
-    claim = example("zeros")().run(seen, Knowledge(schema=schema), np.random.default_rng(0), lambda _: None)
+    claim = example("average")().run(seen, Knowledge(schema=schema), np.random.default_rng(0), lambda _: None)
     assert claim.records.tolist() == [[0.5]] * 3
 
 
@@ -47,14 +47,14 @@ def test_a_plugin_of_another_package_is_found_and_run(tiny, tmp_path, monkeypatc
     package = tmp_path / "other"
     (package / "other-1.0.dist-info").mkdir(parents=True)
     (package / "other-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
-    entries = "[fedinv.attacks]\nzeros = other_zeros:Zeros\n[fedinv.defenses]\nhalf = other_half:Half\n"
+    entries = "[fedinv.attacks]\naverage = other_average:Average\n[fedinv.defenses]\nhalf = other_half:Half\n"
     (package / "other-1.0.dist-info/entry_points.txt").write_text(entries)
-    for kind in ("zeros", "half"):
+    for kind in ("average", "half"):
         (code,) = [b for b in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if f'Literal["{kind}"]' in b]
         (package / f"other_{kind}.py").write_text(re.sub(r"^ {3}", "", code, flags=re.M))
     monkeypatch.syspath_prepend(str(package))
-    assert plugins.available("attacks")["zeros"].summary == "from other"
-    scenario = loads(tiny + '[[defenses]]\nkind = "half"\n[[attacks]]\nkind = "zeros"\nconfidence = 0.3\n')
+    assert plugins.available("attacks")["average"].summary == "from other"
+    scenario = loads(tiny + '[[defenses]]\nkind = "half"\n[[attacks]]\nkind = "average"\nconfidence = 0.3\n')
     (plan,) = attack_runner.plans(scenario, scenario.attacks[0])
     assert plan.attack.confidence == 0.3
     assert scenario.defenses[0].kind == "half"

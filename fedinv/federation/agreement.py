@@ -199,7 +199,8 @@ class Server(Strict):
     replies away; training goes on from the last of them. 1 does not deviate."""
     unmask: bool = False
     """True: a malicious server reveals each update behind secagg-plus. It tells all clients that their neighbors are
-    present and that they dropped out, and receives the shares of both secrets. Clients with check_lists refuse."""
+    present and that they dropped out, and receives the shares of both secrets. Clients with check_lists refuse. Short
+    for the deviation of that name."""
 
     overflow: bool = False
     """True: a malicious server sends weights at which one particular record, if a client holds it, makes the gradient
@@ -223,12 +224,14 @@ class Server(Strict):
 
     @property
     def short_forms(self) -> tuple[Mapping[str, Any], ...]:
-        """The tables of deviations that the keys stand for, but for one that is part of a protocol of messages."""
+        """The tables of deviations that the keys stand for."""
         found: list[Mapping[str, Any]] = []
         if self.repeat > 1:
             found.append({"kind": "repeat", "times": self.repeat})
         if self.overflow:
             found.append({"kind": "overflow"})
+        if self.unmask:
+            found.append({"kind": "unmask"})
         return tuple(found)
 
 

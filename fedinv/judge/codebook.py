@@ -51,49 +51,54 @@ class Layout:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def agreement(self, claimed: Array, true: Array) -> Array:
-        """Right fields of each of k claimed records against each of n true ones, (k, n); a table's only."""
-        found: Array = claimed[:, self._one_hot] @ true[:, self._one_hot].T
+        """Right fields of each of k claimed records against each of n true ones, (..., k, n); a table's only."""
+        found: Array = claimed[..., self._one_hot] @ true[..., self._one_hot].swapaxes(-1, -2)
         for at in self.numbers:
-            found += np.abs(claimed[:, at, None] - true[None, :, at]) <= self.tolerance
+            found += np.abs(claimed[..., :, None, at] - true[..., None, :, at]) <= self.tolerance
         return found
 
     def matched(self, claimed: Array, true: Array) -> NDArray[np.int64]:
-        """Position of the true record (k,) that each of k claimed ones is matched with, of as many true ones."""
+        """Position of the true record that each claimed one is matched with, (b, n), in b batches (b, n, width).
+
+        The claimed records are one batch (n, width) for all of them, or one for each.
+        """
         from scipy.optimize import linear_sum_assignment
         from scipy.spatial.distance import cdist
 
         if self.schema.image is not None:
-            return np.asarray(linear_sum_assignment(cdist(claimed, true, "sqeuclidean"))[1])
-        return np.asarray(linear_sum_assignment(self.agreement(claimed, true), maximize=True)[1])
+            pairs = zip(np.broadcast_to(claimed, true.shape), true, strict=True)
+            return np.stack([linear_sum_assignment(cdist(ours, theirs, "sqeuclidean"))[1] for ours, theirs in pairs])
+        common = self.agreement(claimed, true)
+        return np.stack([linear_sum_assignment(one, maximize=True)[1] for one in common])
 
     def right(self, claimed: Array, true: Array) -> NDArray[np.bool_]:
-        """Whether each field of claimed records is that of the true record in the same row, (n, fields)."""
+        """Whether each field of claimed records is that of the true record in the same row, (..., n, fields)."""
         if self.schema.image is not None:
             return np.asarray(np.abs(claimed - true) <= self.tolerance)
-        kinds = [(claimed[:, at] * true[:, at]).sum(1) > 0.5 for at in self.categories]
-        near = [np.abs(claimed[:, at] - true[:, at]) <= self.tolerance for at in self.numbers]
-        return np.stack([*kinds, *near], 1)
+        kinds = [(claimed[..., at] * true[..., at]).sum(-1) > 0.5 for at in self.categories]
+        near = [np.abs(claimed[..., at] - true[..., at]) <= self.tolerance for at in self.numbers]
+        return np.stack([*kinds, *near], -1)
 
     def valid(self, records: Array) -> Array:
-        """The records as the judge reads them: clamped, rounded, one category each."""
+        """The records (..., width) as the judge reads them: clamped, rounded, one category each."""
         found = np.array(records, np.float32)
         for column, at in zip(self.schema.columns, self.schema.slices, strict=True):
             if isinstance(column, Categorical):
-                found[:, at] = np.eye(column.width, dtype=np.float32)[found[:, at].argmax(1)]
+                found[..., at] = np.eye(column.width, dtype=np.float32)[found[..., at].argmax(-1)]
             else:
-                values = np.clip(found[:, at] * column.std + column.mean, column.low, column.high)
+                values = np.clip(found[..., at] * column.std + column.mean, column.low, column.high)
                 values = np.round(values) if isinstance(column, Continuous) and column.integer else values
-                found[:, at] = (values - column.mean) / column.std
+                found[..., at] = (values - column.mean) / column.std
         return found
 
 
-def batches(people: Array, size: int, rng: np.random.Generator, sampled: int = SAMPLED) -> list[Array]:
-    """Draw batches of `size` people (size, width): `sampled` people altogether, within the numbers of BATCHES.
+def batches(people: Array, size: int, rng: np.random.Generator, sampled: int = SAMPLED) -> Array:
+    """Draw batches of `size` people (b, size, width): `sampled` people altogether, within the numbers of BATCHES.
 
     People repeat within a batch only where there are fewer than `size`.
     """
     count = int(np.clip(sampled // size, *BATCHES))
-    return [people[rng.choice(len(people), size, replace=len(people) < size)] for _ in range(count)]
+    return people[np.stack([rng.choice(len(people), size, replace=len(people) < size) for _ in range(count)])]
 
 
 def fitted(start: Array, people: Array, layout: Layout, rng: np.random.Generator) -> Array:
@@ -104,8 +109,8 @@ def fitted(start: Array, people: Array, layout: Layout, rng: np.random.Generator
     batch, useful = start.copy(), np.zeros(len(start))
     for _ in range(ROUNDS):
         drawn = batches(people, len(start), rng)
-        held = np.stack([one[layout.matched(batch, one)] for one in drawn])
-        useful = np.mean([layout.right(batch, one).mean(1) for one in held], axis=0)
+        held = np.take_along_axis(drawn, layout.matched(batch, drawn)[..., None], axis=1)
+        useful = layout.right(batch, held).mean(axis=(0, 2))
         batch = layout.valid(center(held, layout))
     return np.ascontiguousarray(batch[np.argsort(-useful, kind="stable")])
 

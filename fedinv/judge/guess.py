@@ -210,31 +210,30 @@ def _of_auxiliary(layout: Layout, size: int, known: Array, rng: np.random.Genera
     return {MODES: best, LEARNED: Guess(LEARNED, _repeated(fitted(start, known, layout, rng)), random=False)}
 
 
-def _tried(guess: Guess, drawn: Sequence[Array], layout: Layout, rng: np.random.Generator) -> _Tried:
-    """What a guess is worth on batches of people, each (n, width)."""
-    fields, whole = [], []
-    for people in drawn:
-        claimed = layout.valid(guess.make(len(people), rng).numpy())
-        people = people[layout.matched(claimed, people)]
-        right = layout.right(claimed, people)
-        fields.append(right.mean())
-        whole.append(right.all(1).mean())
-    return _Tried(guess, float(np.mean(fields)), float(np.mean(whole)))
+def _tried(guess: Guess, drawn: Array, layout: Layout, rng: np.random.Generator) -> _Tried:
+    """What a guess is worth on b batches of people (b, n, width)."""
+    made = [guess.make(drawn.shape[1], rng).numpy() for _ in drawn] if guess.random else guess.make(drawn.shape[1], rng)
+    claimed = layout.valid(np.asarray(made))
+    people = np.take_along_axis(drawn, layout.matched(claimed, drawn)[..., None], axis=1)
+    right = layout.right(claimed, people)
+    return _Tried(guess, float(right.mean()), float(right.all(-1).mean()))
 
 
 def _sharpened(schema: Schema, power: float, spread: float) -> Callable[[int, np.random.Generator], Tensor]:
     """Draws categories from frequencies to a power, and numbers around their densest region."""
+    passed = []
+    for column in schema.columns:
+        shares = np.asarray(column.frequencies) ** power if isinstance(column, Categorical) else np.ones(1)
+        passed.append(np.cumsum(shares / shares.sum())[:-1])
 
     def make(count: int, rng: np.random.Generator) -> Tensor:
-        parts = []
-        for column in schema.columns:
+        made = np.zeros((count, schema.width), np.float32)
+        for column, at, below in zip(schema.columns, schema.slices, passed, strict=True):
             if isinstance(column, Categorical):
-                shares = np.asarray(column.frequencies) ** power
-                parts.append(np.eye(column.width)[rng.choice(column.width, count, p=shares / shares.sum())])
+                made[np.arange(count), at.start + np.searchsorted(below, rng.random(count), "right")] = 1
             elif isinstance(column, Continuous):
-                near = column.guess[0] + spread * rng.standard_normal(count)
-                parts.append(_clipped(column, near)[:, None])
-        return torch.from_numpy(np.concatenate(parts, 1)).float()
+                made[:, at.start] = _clipped(column, column.guess[0] + spread * rng.standard_normal(count))
+        return torch.from_numpy(made)
 
     return make
 

@@ -3,7 +3,7 @@
 import math
 
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr, ndtri
 
 STEEPEST = 1e4
 """Distance in standard deviations beyond which epsilon, then above 10^7, is given as infinite."""
@@ -19,9 +19,9 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     def excess(epsilon: float) -> float:
         # the second term as an exponent: its factors overflow and vanish
-        return float(norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)) - delta)
+        return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)) - delta)
 
     if mu <= 0 or excess(0.0) <= 0:
         return 0.0
-    highest = mu**2 / 2 + mu * float(norm.isf(delta))  # where the first term alone is delta
+    highest = mu**2 / 2 - mu * float(ndtri(delta))  # where the first term alone is delta
     return float(brentq(excess, 0.0, highest + 1e-9, xtol=1e-10)) * (1 + 1e-12) + 1e-10

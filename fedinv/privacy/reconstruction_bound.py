@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from fedinv.privacy.accountants import FAINTEST, ROUGH_POINTS, grid, losses
 from fedinv.privacy.events import PrivacyEvent
@@ -37,7 +37,7 @@ def reconstruction_bound(
     if not runs or kappa == 1:
         return kappa
     apart = math.sqrt(sum(count for _, count in runs)) / noise_multiplier
-    highest = float(norm.cdf(norm.ppf(kappa) + apart))  # as if nothing were sampled, which is never better
+    highest = float(ndtr(ndtri(kappa) + apart))  # as if nothing were sampled, which is never better
     events = [
         PrivacyEvent(noise_multiplier, min(1.0, rate), count, 0.0, "example", "add-or-remove-one", "")
         for rate, count in runs

@@ -22,11 +22,11 @@ def clopper_pearson(hits: float, trials: float, level: float = LEVEL) -> Interva
     """Exact binomial interval of a share (Clopper and Pearson 1934), also of effective trials; (0, 1) without any."""
     if trials == 0:
         return 0.0, 1.0
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, hits, trials - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
+    low = float(betaincinv(hits, trials - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, trials - hits, 1 - tail)) if hits < trials else 1.0
     return low, high
 
 
@@ -52,12 +52,12 @@ def share_interval(
         return (floor + (1 - floor) * low if one.mean > 0.5 else low), high
     if one.clusters <= 1:
         return 0.0, 1.0
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     rarer = _between(values if one.mean < 0.5 else 1 - values, clusters, weights).totals
     holding = float(rarer.sum() ** 2 / np.square(rarer).sum())
     variance = (holding * one.variance + ALIKE * one.apart / one.clusters) / (holding + ALIKE)
-    few, many = student.ppf(0.5 + LEVEL / 2, one.clusters - 1), student.ppf(0.5 + LEVEL / 2, 1e9)
+    few, many = stdtrit(one.clusters - 1, 0.5 + LEVEL / 2), stdtrit(1e9, 0.5 + LEVEL / 2)
     trials = max(one.clusters, spread / variance * float(many / few) ** 2) if variance > 0 else len(values)
     return clopper_pearson(one.mean * trials, trials)
 
@@ -77,9 +77,9 @@ def mean_interval(
     if len(values) < 2:
         return bounds
     one = _between(values, clusters, weights)
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    half = float(student.ppf(0.5 + LEVEL / 2, one.clusters - 1)) * one.variance**0.5
+    half = float(stdtrit(one.clusters - 1, 0.5 + LEVEL / 2)) * one.variance**0.5
     return max(bounds[0], one.mean - half), min(bounds[1], one.mean + half)
 
 

@@ -40,10 +40,10 @@ class Spread(_Record):
         sd = interval = None
         mean = fmean(there)
         if len(there) > 1:
-            from scipy.stats import t as student
+            from scipy.special import stdtrit
 
             sd = stdev(there)
-            half = float(student.ppf(0.975, len(there) - 1)) * sd / math.sqrt(len(there))
+            half = float(stdtrit(len(there) - 1, 0.975)) * sd / math.sqrt(len(there))
             interval = mean - half, mean + half
         return cls(mean=mean, sd=sd, ci95=interval, low=min(there), high=max(there), values=list(values))
 

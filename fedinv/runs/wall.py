@@ -10,7 +10,7 @@ Python cannot prevent. What clients drew is hidden apart: it follows from the ru
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
@@ -36,6 +36,12 @@ def is_visible(name: str) -> bool:
 
     Modules of other packages can, except those that provide data sets or defenses.
     """
+    return _is_visible(name, _other_sources(tuple(sys.path)))
+
+
+@cache
+def _is_visible(name: str, others: tuple[str, ...]) -> bool:
+    """The same, where these modules of other packages provide data sets or defenses; asked of thousands of modules."""
     role, _, rest = name.removeprefix("fedinv._roles.").partition(".")
     if role == "server":
         return not rest or rest.partition(".")[0] in ATTACK_CODE
@@ -43,7 +49,7 @@ def is_visible(name: str) -> bool:
         return False
     if name.startswith("fedinv."):
         return name == "fedinv._roles" or name.split(".")[1] in ALLOWED
-    return not any(name == other or name.startswith(f"{other}.") for other in _other_sources(tuple(sys.path)))
+    return not any(name == other or name.startswith(f"{other}.") for other in others)
 
 
 class _Guard(MetaPathFinder):
@@ -58,7 +64,8 @@ class _Guard(MetaPathFinder):
 @contextmanager
 def wall() -> Iterator[None]:
     """Hide every module that is not visible, even one imported before, until the block ends."""
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if not is_visible(name)}
+    others = _other_sources(tuple(sys.path))
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if not _is_visible(name, others)}
     attributes = [
         (sys.modules[parent], child, module)
         for name, module in hidden.items()

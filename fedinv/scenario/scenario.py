@@ -110,9 +110,12 @@ class Scenario(Strict):
             )
         if federation.participants < 2 and any(defense.secure_aggregation for defense in self.defenses):
             raise ValueError("federation.clients: secure aggregation needs at least two clients in a round, not 1")
-        if self.server.unmask and not any(defense.can_be_unmasked for defense in self.defenses):
+        opening = [f"deviations: {one.kind!r}" for one in self._deviations if type(one).unmasks]
+        if self.server.unmask:
+            opening.insert(0, "unmask")
+        if opening and not any(defense.can_be_unmasked for defense in self.defenses):
             raise ValueError(
-                "server.unmask: there is nothing to unmask, list a defense that can be: "
+                f"server.{opening[0]}: there is nothing to unmask, list a defense that can be: "
                 f"{offered(lambda defense: defense.can_be_unmasked)}"
             )
         if self.model.images and not self.data.images:
@@ -186,7 +189,9 @@ class Scenario(Strict):
 
     def undefended(self) -> Self:
         """The same federation without defenses, vetting, PRECODE's bottleneck, and a server that unmasks."""
-        server = self.server.model_copy(update={"unmask": False})
+        listed: tuple[object, ...] = self.server.deviations
+        kept = tuple(one for one in listed if not (isinstance(one, Deviation) and type(one).unmasks))
+        server = self.server.model_copy(update={"unmask": False, "deviations": kept})
         keys = {key for defense in self.defenses for key in model_keys(defense.model_dump())}
         fields = type(self.model).model_fields
         model = self.model.model_copy(update={key: fields[key].get_default() for key in keys})

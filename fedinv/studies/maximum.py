@@ -6,8 +6,7 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import AttackResult, Interval
@@ -76,7 +75,7 @@ def _band(table: NDArray[np.float64], tail: float) -> tuple[float, float, float]
     drawn = np.random.default_rng(SEED).integers(table.shape[1], size=(RESAMPLES, table.shape[1]))
     value, again = _leakage(table.sum(1)), _leakage(table[:, drawn].sum(2))
     free = table.shape[1] - 1
-    wide = np.sqrt(table.shape[1] / free) * student.ppf(1 - tail, free) / norm.ppf(1 - tail)
+    wide = np.sqrt(table.shape[1] / free) * stdtrit(free, 1 - tail) / ndtri(1 - tail)
     down = np.quantile((again - value[:, None]).max(0), 1 - tail)
     up = np.quantile((value[:, None] - again).max(0), 1 - tail)
     return float(value.max()), float(wide * max(0.0, down)), float(wide * max(0.0, up))
@@ -91,5 +90,5 @@ def _leakage(summed: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def widened(value: float, interval: Interval, attacks: int) -> Interval:
     """A 95 % interval widened so that as many of them hold together with 95 % (Bonferroni)."""
-    times = float(norm.ppf(1 - 0.025 / attacks) / norm.ppf(0.975))
+    times = float(ndtri(1 - 0.025 / attacks) / ndtri(0.975))
     return value - times * (value - interval[0]), min(1.0, value + times * (interval[1] - value))

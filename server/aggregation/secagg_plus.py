@@ -35,6 +35,7 @@ from fedinv.federation import wire
 from fedinv.federation.agreement import Agreement
 from fedinv.federation.reply_codes import HALTED
 
+from .. import malicious
 from ..messaging import ask
 from ..wiretap import first_line
 from . import Gathered, Summed, opened_secagg, size
@@ -49,7 +50,9 @@ def gather(grid: Grid, messages: Sequence[Message], timeout: float, agreement: A
     agreed = terms(agreement.defense("secagg-plus") or {})
     tap = _Tap(grid, {message.metadata.dst_node_id: message for message in messages}, timeout)
     arguments = _arguments(agreed, len(messages), agreement.training.heaviest)
-    problem = tap.run(_Opening(tap, **arguments) if agreement.server.unmask else _Workflow(**arguments))
+    active = malicious.active(agreement, tap.round)
+    opening = any(type(deviation).unmasks for deviation in active)
+    problem = tap.run(_Opening(tap, **arguments) if opening else _Workflow(**arguments))
     halted = "" if tap.mean is not None else _halted(tap, agreed, problem)
     replies = {node: Message(Error(HALTED, halted), reply_to=tap.asked[node]) for node in tap.there if halted}
     return Gathered(list((replies | tap.failed | tap.seen()).values()), Summed(tap.mean, halted, tap.bytes_up))

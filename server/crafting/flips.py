@@ -4,16 +4,18 @@ Where the biases of layer 2 move by `s` between two rounds, a unit k gains the r
 carries over 0, and loses others; its row of the update changes by e.w_k [h1(x), 1] of these, with the layer's inputs
 h1, the error e at the outputs, and the unit's weights w_k there. All else changes smoothly, and by almost the same
 amount in each round: the median over the rounds is taken off. h1 is linear in x on the units of layer 1 that fire, so
-that x follows by least squares.
+that x follows by least squares. What a record that was found contributes to each row of each round is computed through
+the network that was sent and taken out before the next pass, also as it changes smoothly.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from fedinv.attack import Exchange, Weights
+from fedinv.attack import Exchange
 from fedinv.task.columns import Categorical
 from fedinv.task.schema import Schema
 
@@ -33,81 +35,131 @@ PASSES = 12
 """Passes over all gains at most, each without the records found before."""
 SAME = 0.05
 """Standard deviations up to which two records with the same categories are one, read twice."""
+OTHER = 0.05
+"""Relative distance of a change from that of every class at the claimed record, beyond which the record is left in."""
 
 
 @dataclass(frozen=True)
-class Flips:
-    """The change of layer 2's rows between rounds."""
+class Rounds:
+    """What came back of one batch in rounds that differ by the biases of layer 2."""
 
-    gains: Tensor
-    """Change of each row and bias of the negative gradient, float64 (rounds - 1, units, inputs + 1)."""
+    rows: Tensor
+    """Row and bias of each unit of layer 2 of the negative gradient, float64 (rounds, units, inputs + 1)."""
     biases: Tensor
     """Biases of layer 2 that were sent in each round, float64 (rounds, units)."""
+    sent: tuple[Tensor, ...]
+    """The six tensors of the network, float64; the biases of layer 2 are those of any of the rounds."""
+    batch: int
+    """Number of records that the update is the mean over."""
+
+    @cached_property
+    def least(self) -> Tensor:
+        """Smallest change of a unit's bias that is looked at, (units,)."""
+        w3 = self.sent[4]
+        return LEAST * (w3.amax(0) - w3.amin(0)) / self.batch
+
+    def outputs(self, records: Tensor) -> Tensor:
+        """[h1(x), 1] of records (k, width), (k, inputs + 1)."""
+        hidden = torch.relu(records @ self.sent[0].T + self.sent[1])
+        return torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
+
+    def errors(self, records: Tensor, labels: Tensor) -> Tensor:
+        """Error e.w_k that records (k, width) of these classes send to each unit, 0 where it does not fire.
+
+        Of each round, (rounds, k, units).
+        """
+        _, _, w2, _, w3, b3 = self.sent
+        before = self.outputs(records)[:, :-1] @ w2.T + self.biases[:, None]
+        off = torch.softmax(torch.relu(before) @ w3.T + b3, 2) - torch.eye(len(b3)).double()[labels]
+        return (off @ w3) / self.batch * (before > 0)
+
+    def steps(self, records: Tensor, round_: Tensor, unit: Tensor) -> Tensor:
+        """Change of a unit's bias when it begins, or ceases, to fire at a record behind a round, (k, classes)."""
+        _, _, w2, _, w3, b3 = self.sent
+        before = self.outputs(records)[:, :-1] @ w2.T + self.biases[round_]
+        off = torch.softmax(torch.relu(before) @ w3.T + b3, 1)[:, None] - torch.eye(len(b3)).double()
+        up = (self.biases[round_ + 1, unit] - self.biases[round_, unit]).sign()
+        return (off * w3.T[unit][:, None]).sum(2) / self.batch * up[:, None]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Listed:
     """k records with their labels."""
 
     records: Tensor
     """Records, float64 (k, width)."""
     labels: Tensor
     """Class of each, by the sign and size of its changes, int64 (k,)."""
+    known: Tensor
+    """Which records' changes are those of their class, so that they are taken out of all rows, bool (k,)."""
+
+    def only(self, which: Tensor) -> "Listed":
+        """Some of the records."""
+        return Listed(self.records[which], self.labels[which], self.known[which])
 
 
-def flips(exchanges: Sequence[Exchange], lr: float) -> Flips:
-    """The changes between consecutive rounds of one batch, without what changes equally in all rounds."""
+def rounds(exchanges: Sequence[Exchange], lr: float) -> Rounds:
+    """The rows of layer 2 in rounds in which the same weights were sent, but for its biases."""
     rows = []
     for one in exchanges:
         weight, bias = list(one.received.values())[2:4]
         rows.append(torch.cat([weight, bias[:, None]], 1).double() / -lr)
-    table = torch.stack(rows)
-    gains = table[1:] - table[:-1]
-    return Flips(
-        gains - gains.median(0).values, torch.stack([list(one.sent.values())[3].double() for one in exchanges])
-    )
+    biases = torch.stack([list(one.sent.values())[3].double() for one in exchanges])
+    sent = tuple(tensor.double() for tensor in exchanges[-1].sent.values())
+    return Rounds(torch.stack(rows), biases, sent, exchanges[-1].records)
 
 
-def read(found: Flips, schema: Schema, sent: Weights, batch: int) -> Seen:
-    """The records behind the gains of a batch of so many; only those that the dictionary certifies.
+def changes(seen: Rounds, found: Listed) -> tuple[Tensor, Tensor]:
+    """What changes in the rows between rounds beside the known records, and what these sent.
 
-    `sent` are the weights of any of the rounds.
+    The first is (rounds - 1, units, inputs + 1), without what changes equally in all rounds. The second is each known
+    record's coefficient of [h1(x), 1] in the rows of each round, (rounds, known, units).
     """
-    w1, b1, w2, b2, w3, b3 = (tensor.double() for tensor in sent.values())
-    left = found.gains.clone()
-    system = _Layer(w1, b1, *_sums(schema))
-    least = LEAST * (w3.amax(0) - w3.amin(0)) / batch
-    records, labels = torch.zeros(0, schema.width).double(), torch.zeros(0, dtype=torch.int64)
+    some = found.only(found.known)
+    own = seen.errors(some.records, some.labels)
+    left = seen.rows - own.transpose(1, 2) @ seen.outputs(some.records)
+    left = left[1:] - left[:-1]
+    return left - left.median(0).values, own
+
+
+def listed(seen: Rounds, schema: Schema, found: Listed | None = None) -> Listed:
+    """The records behind the changes between rounds; only those that the dictionary certifies.
+
+    `found` are those that are known already, which come first.
+    """
+    system = _Layer(seen.sent[0], seen.sent[1], *_sums(schema))
+    if found is None:
+        none = torch.zeros(0, dtype=torch.int64)
+        found = Listed(torch.zeros(0, schema.width).double(), none, none.bool())
     for _ in range(PASSES):
-        round_, unit = (left[:, :, -1].abs() > least).nonzero().T
+        left, _ = changes(seen, found)
+        round_, unit = (left[:, :, -1].abs() > seen.least).nonzero().T
         rows = left[round_, unit]
         solved, misfit = system.solve(rows[:, :-1] / rows[:, -1:])
         good = (misfit < MISFIT) & certified(schema, solved, SLACK)
-        new, sizes, units = list[Tensor](), list[Tensor](), list[int]()
+        new, places = list[Tensor](), list[int]()
         for place in misfit.where(good, torch.inf).argsort()[: int(good.sum())].tolist():  # the most accurate first
             row = snapped(schema, solved[place : place + 1])
-            known = torch.cat([records, *new])
-            if not bool(((known - row).abs().amax(1) < SAME).any()):
+            if not bool(((torch.cat([found.records, *new]) - row).abs().amax(1) < SAME).any()):
                 new.append(row)
-                up = (found.biases[round_[place] + 1, unit[place]] - found.biases[round_[place], unit[place]]).sign()
-                sizes.append(rows[place, -1] * up)
-                units.append(int(unit[place]))
+                places.append(place)
         if not new:
             break
-        taken = torch.cat(new)
-        outputs = torch.relu(taken @ w1.T + b1)
-        before = outputs @ w2.T
-        # the error of each class that the record may have, of which one gives the unit's change
-        chances = torch.softmax(torch.relu(before + b2) @ w3.T + b3, 1)
-        errors = (chances[:, None] - torch.eye(len(b3)).double()) / batch  # (k, classes, outputs)
-        off = ((errors * w3.T[units][:, None]).sum(2) - torch.stack(sizes)[:, None]).abs()
-        label = off.argmin(1)
-        records, labels = torch.cat([records, taken]), torch.cat([labels, label])
-        full = torch.cat([outputs, torch.ones(len(outputs), 1).double()], 1)
-        fires = (before + found.biases[:, None] > 0).double()  # (rounds, k, units)
-        change = (fires[1:] - fires[:-1]) * (errors[torch.arange(len(label)), label] @ w3)
-        left -= change.transpose(1, 2) @ full
-    return Seen(records, labels)
+        taken = _labeled(seen, torch.cat(new), round_[places], unit[places], rows[places, -1])
+        found = Listed(
+            torch.cat([found.records, taken.records]),
+            torch.cat([found.labels, taken.labels]),
+            torch.cat([found.known, taken.known]),
+        )
+        if not bool(taken.known.any()):
+            break
+    return found
+
+
+def _labeled(seen: Rounds, records: Tensor, round_: Tensor, unit: Tensor, sizes: Tensor) -> Listed:
+    """The records with the class whose error is nearest to the change of a unit's bias after a round, each (k,)."""
+    off = (seen.steps(records, round_, unit) / sizes[:, None] - 1).abs()
+    return Listed(records, off.argmin(1), off.amin(1) < OTHER)
 
 
 @dataclass(frozen=True)

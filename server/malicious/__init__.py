@@ -1,7 +1,7 @@
 """Deviations of a malicious server from the protocol: one file each, named after its kind; see `fedinv.deviation`.
 
-A deviation that is part of a protocol of messages, as `unmask` is of SecAgg+'s, is carried out by that protocol's file
-in server/aggregation.
+A deviation whose messages are part of a protocol, as `unmask` has SecAgg+'s, is carried out by that protocol's file in
+server/aggregation.
 """
 
 import inspect
@@ -55,6 +55,11 @@ def deviations(server: Server) -> tuple[Deviation, ...]:
     return tuple(_parse(table) for table in (*server.short_forms, *server.deviations))
 
 
+def active(agreement: Agreement, round_: int) -> tuple[Deviation, ...]:
+    """The deviations that are carried out in a round."""
+    return tuple(one for one in deviations(agreement.server) if one.active(round_, agreement.attacker.watch.rounds))
+
+
 def plan(
     agreement: Agreement, model: Weights, knows: Knowledge, round_: int, cohort: Sequence[int], look: Look
 ) -> Planned:
@@ -64,9 +69,9 @@ def plan(
     or makes weights that are not its own.
     """
     watch = agreement.attacker.watch
-    active = tuple(one for one in deviations(agreement.server) if one.active(round_, watch.rounds))
+    carried_out = active(agreement, round_)
     sent: dict[int, Weights] = dict.fromkeys(cohort, model)
-    for place, one in enumerate(active):
+    for place, one in enumerate(carried_out):
         made: dict[int, Weights] = {}
         for client, before in sent.items():
             first = next(iter(made), None)
@@ -81,7 +86,7 @@ def plan(
             # clients that are sent equal weights are sent the same, which are packed and stored once
             made[client] = next((other for other in made.values() if _equal(other, crafted)), crafted)
         sent = made
-    return Planned(model, sent, active)
+    return Planned(model, sent, carried_out)
 
 
 def _equal(one: Weights, other: Weights) -> bool:

@@ -12,7 +12,7 @@ from fedinv.attack import Claim, Exchange, Knowledge, Observation, Progress, not
 from fedinv.deviation import Deviation, Turn, Weights
 from fedinv.task.models import AnyModel
 
-from ..crafting import flips
+from ..crafting import certificates, flips
 from ..crafting.quantiles import samples
 from .grid import two_layers
 
@@ -20,6 +20,8 @@ DRAWN = 4000
 """Records drawn from the public marginals, or auxiliary ones, at which the outputs must hardly change."""
 LOUD = 0.5
 """Share of the directions in which the biases do not move, as the outputs change most along them."""
+UNSURE = 0.5
+"""Confidence in a record that the dictionary certifies, and the network does not."""
 FEWEST = 3
 """Smallest number of rounds: what changes smoothly is the median of the changes between them."""
 
@@ -34,9 +36,11 @@ class Differential(Deviation):
     as one large batch.
 
     Claims: records at which a unit of the second layer began to fire, or ceased to, alone between two rounds, with
-    labels; each is certified by the public dictionary. The biases move along directions in which likely records'
-    outputs hardly change, so that errors stay the same. Records are missed where first layers are narrower than about
-    twice the inputs' free numbers, as layer 1's outputs then do not fix the record.
+    labels. Each is certified by the public dictionary, and is verified where the network that was sent reproduces the
+    change by it and its numbers are known to 0.001 standard deviations (`server.crafting.certificates`). The biases
+    move along directions in which likely records' outputs hardly change, so that errors stay the same. Records are
+    missed where first layers are narrower than about twice the inputs' free numbers, as layer 1's outputs then do not
+    fix the record.
 
     Fails behind noise and on batches that differ from round to round. Shows as equal weights in consecutive rounds.
 
@@ -85,12 +89,12 @@ class Differential(Deviation):
         rounds = same_model(seen.exchanges, last.sent)
         if len(rounds) < FEWEST:
             return nothing(f"{len(rounds)} rounds of one model were watched, and {FEWEST} are needed", width)
-        found = flips.read(flips.flips(rounds, knows.lr or 1.0), knows.schema, last.sent, last.records)
+        batch = flips.rounds(rounds, knows.lr or 1.0)
+        found, sure = certificates.read(batch, knows.schema)
         if not len(found.records):
             return nothing("no unit's change between rounds is that of a single record", width)
-        sure = torch.ones(len(found.records), dtype=torch.bool)
         notes = () if len(sure) >= last.records else (f"{len(sure)} of {last.records} records recovered",)
-        return Claim(found.records.float(), sure.float(), found.labels, None, notes, checked=sure)
+        return Claim(found.records.float(), torch.where(sure, 1.0, UNSURE), found.labels, None, notes, checked=sure)
 
 
 def unreadable(last: Exchange, knows: Knowledge) -> str | None:

@@ -169,15 +169,18 @@ def fedinv(python, folder, *arguments):
 
 
 @pytest.mark.slow
-def test_the_wheel_is_what_is_imported_there(python, tmp_path):
+def test_the_packages_plugins_are_listed_and_run_and_its_broken_one_harms_nothing(python, tmp_path):
+    # one test, as each worker that runs one of several would build the wheels anew
     command = [str(python), "-c", "import fedinv; print(fedinv.__file__)"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
     assert Path(found).is_relative_to(python.parents[1])
+    for group, kind in (("attacks", "average"), ("defenses", "share"), ("datasets", "pool")):
+        listed_beside_the_built_in_ones(python, tmp_path, group, kind)
+    a_scenario_with_all_three_runs_to_its_verdict(python, tmp_path)
+    the_broken_one_is_one_line_and_harms_nothing(python, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("group", "kind"), [("attacks", "average"), ("defenses", "share"), ("datasets", "pool")])
-def test_the_packages_plugins_are_listed_beside_the_built_in_ones(python, tmp_path, group, kind):
+def listed_beside_the_built_in_ones(python, tmp_path, group, kind):
     done = fedinv(python, tmp_path, "list", group, "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
@@ -185,8 +188,7 @@ def test_the_packages_plugins_are_listed_beside_the_built_in_ones(python, tmp_pa
     assert len([row for row in rows.values() if not row.startswith(("from ", "cannot"))]) >= 5
 
 
-@pytest.mark.slow
-def test_a_scenario_with_all_three_runs_to_its_verdict(python, tmp_path):
+def a_scenario_with_all_three_runs_to_its_verdict(python, tmp_path):
     (tmp_path / "pool.toml").write_text(SCENARIO)
     done = fedinv(python, tmp_path, "run", "pool.toml", "--out", "run")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -201,8 +203,7 @@ def test_a_scenario_with_all_three_runs_to_its_verdict(python, tmp_path):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-@pytest.mark.slow
-def test_the_packages_broken_plugin_is_one_line_and_harms_nothing(python, tmp_path):
+def the_broken_one_is_one_line_and_harms_nothing(python, tmp_path):
     listed = fedinv(python, tmp_path, "list", "attacks")
     assert listed.returncode == 0, listed.stderr
     (row,) = [line for line in listed.stdout.splitlines() if line.startswith("broken ")]

@@ -88,7 +88,7 @@ def renamed(reply, message):
 
 
 def crowded(reply, message):
-    packed(reply).__dict__["_data"].update({f"z{i}": Array(np.zeros(1)) for i in range(20_000)})
+    packed(reply).__dict__["_data"].update(dict.fromkeys((f"z{i}" for i in range(20_000)), Array(np.zeros(1))))
     return reply
 
 

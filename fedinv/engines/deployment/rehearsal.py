@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,19 +113,20 @@ def more(at: Path, there: Deployment, clients: int, tell: Tell) -> Deployment:
         keys = [certificates.write_node(_keys(at), f"node-{number}") for number in missing]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda key: flower(at, "supernode", "register", f"{key}.pub", NAME), keys))
-    for number, port in zip(missing, processes.free_ports(len(missing)), strict=True):
+    ports = dict(zip(missing, processes.free_ports(len(missing)), strict=True))
+    for number, port in ports.items():
         node = _supernode(at, there, number, clients, port)
         there = _note(at, there.model_copy(update={"nodes": (*there.nodes, node)}))
     for left in reversed(range(TRIES)):
         try:
-            _wait(lambda: _online(at) >= clients, there, at, "all SuperNodes", every=1.0)
+            _wait(partial(_are_up, at, there, ports, clients), there, at, "all SuperNodes")
             break
         except _PortTakenError as taken:
             if not left or taken.process not in there.nodes:
                 raise
             at_fault = there.nodes.index(taken.process)
-            (port,) = processes.free_ports(1)
-            node = _supernode(at, there, at_fault, clients, port)
+            (ports[at_fault],) = processes.free_ports(1)
+            node = _supernode(at, there, at_fault, clients, ports[at_fault])
             nodes = (*there.nodes[:at_fault], node, *there.nodes[at_fault + 1 :])
             there = _note(at, there.model_copy(update={"nodes": nodes}))
     return there
@@ -237,10 +239,8 @@ def _start(at: Path, what: str, command: Sequence[str]) -> Process:
             start_new_session=True,
         )
     threading.Thread(target=started.wait, daemon=True).start()  # else it stays a zombie while this process runs
-    began = processes.began(started.pid)
-    if began is None:
-        raise RunError(f"the {what} ended at once: see {at / 'logs'}")
-    return Process(what=what, pid=started.pid, began=began)
+    # one that ended at once is no process that runs, and whoever waits for it says why
+    return Process(what=what, pid=started.pid, began=processes.began(started.pid) or 0)
 
 
 def _log(at: Path, what: str) -> Path:
@@ -267,7 +267,7 @@ def _note(at: Path, deployment: Deployment) -> Deployment:
     return deployment
 
 
-def _wait(ready: Callable[[], bool], there: Deployment, at: Path, what: str, every: float = 0.1) -> None:
+def _wait(ready: Callable[[], bool], there: Deployment, at: Path, what: str) -> None:
     """Wait until the processes of a deployment are ready, `what` naming them.
 
     Raises _PortTakenError or another RunError when one of them ends, RunError when they take too long.
@@ -285,7 +285,13 @@ def _wait(ready: Callable[[], bool], there: Deployment, at: Path, what: str, eve
             return
         if time.monotonic() > deadline:
             raise RunError(f"{what} did not come up within {seconds:.0f} s: see {at / 'logs'}")
-        time.sleep(every)
+        time.sleep(0.1)
+
+
+def _are_up(at: Path, there: Deployment, ports: Mapping[int, int], clients: int) -> bool:
+    """Whether so many SuperNodes are online; the SuperLink is asked, for a second, once those on `ports` listen."""
+    listen = all(processes.serves(there.nodes[number].pid, port) for number, port in ports.items())
+    return listen and _online(at) >= clients
 
 
 def _online(at: Path) -> int:

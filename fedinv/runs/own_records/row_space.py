@@ -128,7 +128,8 @@ def layer_inputs(network: nn.Module, records: Tensor, names: Sequence[str]) -> d
 def _linear(module: nn.Module) -> bool:
     """Whether a module is a linear map of its inputs, or of patches of them that can be taken out."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        filled = module.padding_mode in ("reflect", "replicate", "circular")
+        return module.groups == 1 and not filled and not isinstance(module.padding, str)
     return isinstance(module, nn.Linear)
 
 

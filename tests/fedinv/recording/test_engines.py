@@ -106,6 +106,8 @@ def test_on_supernodes(inline, tmp_path, until):
             (state,) = rehearsal.flower(at, "list", "--run-id", str(begun["run-id"]), rehearsal.NAME)["runs"]
             return str(state["status"]).startswith("finished")
 
+        # asking costs a second each time, so the log is looked at first
+        until(lambda: "Finished task" in (at / "logs/superlink.log").read_text(), "the app of the server ends")
         until(ended, "the run ends")
     finally:
         rehearsal.down(at)

@@ -16,6 +16,7 @@ from fedinv.storage import files, observations
 SECAGG = '[[defenses]]\nkind = "secagg-plus"\n'
 MASKING = '[[defenses]]\nkind = "masking"\n'
 OPENING = '[server]\nkind = "malicious"\nunmask = true\n'
+OPENING_TABLE = '[server]\nkind = "malicious"\n[[server.deviations]]\nkind = "unmask"\n'
 
 
 @pytest.fixture
@@ -183,9 +184,10 @@ def test_no_secret_of_a_round_stays_with_a_client(six, tmp_path, monkeypatch):
     assert not any(RECORD_KEY_STATE in kept for kept in states[-1].values())
 
 
-def test_a_server_that_lists_everybody_twice_opens_every_update(six, tmp_path):
+@pytest.mark.parametrize("opening", [OPENING, OPENING_TABLE])
+def test_a_server_that_lists_everybody_twice_opens_every_update(six, tmp_path, opening):
     inline.train(loads(six), tmp_path / "plain")
-    inline.train(loads(six + OPENING + SECAGG), tmp_path / "opened")
+    inline.train(loads(six + opening + SECAGG), tmp_path / "opened")
     plain, opened = singles(tmp_path / "plain"), singles(tmp_path / "opened")
     assert sorted(opened) == list(range(6))
     assert all(distance(plain[c].received, opened[c].received) < 2e-5 for c in plain)
@@ -203,9 +205,22 @@ def test_clients_that_look_at_the_lists_refuse_to_open(six, tmp_path):
 def test_only_a_malicious_server_opens(tiny):
     with pytest.raises(RequestError, match="unmask.*malicious"):
         loads(tiny + "[server]\nunmask = true\n" + SECAGG)
-    with pytest.raises(RequestError, match="nothing to unmask.*: secagg-plus$"):
-        loads(tiny + OPENING)
+    for key, opening in (("unmask", OPENING), ("deviations: 'unmask'", OPENING_TABLE)):
+        with pytest.raises(RequestError, match=f"server.{key}: .*nothing to unmask.*: secagg-plus$"):
+            loads(tiny + opening)
     assert not loads(tiny + OPENING + SECAGG).undefended().server.unmask
+    assert not loads(tiny + OPENING_TABLE + SECAGG).undefended().server.deviations
+
+
+def test_updates_are_opened_in_the_rounds_that_are_named_alone(six, tmp_path):
+    text = six.replace("rounds = 1\n", "rounds = 2\n").replace(
+        "rounds = [1], clients = 6", "rounds = [1, 2], clients = 6"
+    )
+    inline.train(loads(text + OPENING_TABLE + "rounds = [2]\n" + SECAGG), tmp_path)
+    seen = [one.last for one in observations.read(tmp_path / "observations") if len(one.clients) == 1]
+    masked = [(one.round, float(one.received["0.weight"].abs().max()) > 100) for one in seen]
+    assert sorted(masked) == [(1, True)] * 6 + [(2, False)] * 6
+    assert distance(seen[0].sent, seen[-1].sent) > 0  # training goes on
 
 
 @pytest.mark.parametrize("spoil", ["shape", "range", "none"])

@@ -22,6 +22,7 @@ class Played:
     claim: object
     records: torch.Tensor
     labels: torch.Tensor
+    schema: object
 
     def recovered(self):
         """Records recovered to every digit, and claims that are nobody's."""
@@ -77,6 +78,6 @@ def play():
             seen = (*seen, Exchange(round_, sent, received, each * clients))
         rows = np.concatenate([people.shares[client] for client in cohort])
         claim = deviations[-1].claim(Observation(cohort, seen), knows, np.random.default_rng(0), lambda share: None)
-        return Played(seen, claim, people.inputs[rows], people.labels[rows])
+        return Played(seen, claim, people.inputs[rows], people.labels[rows], schema)
 
     return played

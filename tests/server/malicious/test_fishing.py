@@ -3,6 +3,8 @@ import torch
 
 from fedinv.attack import Knowledge
 from fedinv.deviation import Turn
+from fedinv.runs import run
+from fedinv.scenario.reading import read
 from fedinv.task.networks.perceptron import Mlp
 from server.malicious.fishing import Fishing, left_in, window_of
 
@@ -60,3 +62,11 @@ def test_an_update_of_zeros_holds_nothing(play):
     found = play([Fishing()], each=16, change=lambda up: {n: torch.zeros_like(t) for n, t in up.items()})
     assert len(found.claim.records) == 0
     assert found.claim.notes
+
+
+def test_the_shipped_scenario_reads_single_records_of_whole_batches(tmp_path):
+    small = ["data.records=600", "training.batch_size=200", "model.hidden=[200, 200]", "federation.rounds=4"]
+    scenario = read("hospital-fishing", [*small, "attacker.watch={rounds=[1,2,3,4],clients=1}"])
+    (found,) = run.run(scenario, run.open_folder(scenario, tmp_path / "run")).attacks
+    assert found.exact.ci95[0] > found.exact.prior == 0
+    assert found.claimed == found.verified

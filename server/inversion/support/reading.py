@@ -1,0 +1,271 @@
+"""Claims the records behind an update of any optimizer that works entry by entry."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedinv.attack import Claim, Exchange, Knowledge, Progress
+from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.optimizers import SGD
+from fedinv.task.schema import Schema
+
+from .. import clock
+from ..distortion import Distortion
+from ..evidence import unusable
+from ..local_training import known_network, local_steps
+from ..matching.optimize import part
+from ..row_space.reading import read_records
+from ..row_space.search import SpanBudget
+from .cover import cover, labels_by_sign
+from .entries import Entries, idle, lossless, read_entries
+from .fit import Entry, fit, pick
+from .half_spaces import explaining, numbers_together
+from .magnitudes import ROUNDING, decoded
+from .replay import Course, joined, passed, replay
+from .schedule import batch_sizes, next_schedule
+from .tuples import admitted, admitting, find_tuples
+
+RESIDUE = 3e-6
+"""Noise that a smoothed gradient is said to have, relative to its root mean square: enough for the search to accept
+what is not exact."""
+REPEATED = 0.2
+"""Mismatch up to which a claim, trained on again, explains an update, so that all its records count as verified.
+
+Where a single record of 8 to 32 is drawn from the marginals instead, 0.23 to 0.78 is left after a step or five epochs
+of Adam, where half of them are, 0.74 or more (hospital, `python -m benchmarks zeros`)."""
+ALTERNATIONS = 12
+"""Rounds, at most, in which the order of batches and the numbers are found in turn."""
+STRIDES = 5
+"""Gauss-Newton steps between two searches for the order of batches."""
+PRECISE = 4
+"""Factor on the number of entries after a single step, of which each costs less and says less."""
+SPANS = 20.0
+"""Seconds of computing of the search in the spans of a single step's gradient."""
+HALF_ULP = 2.0**-25
+"""Standard deviation of rounding a weight to float32, relative to it, about."""
+
+
+@dataclass(frozen=True)
+class SupportBudget:
+    """Limits of the search."""
+
+    entries: int = 3000
+    """Entries of each of the first two layers to which numbers are fitted."""
+    iterations: int = 30
+    """Gauss-Newton steps of the fit at most."""
+    most_records: int = 128
+    """Records of the largest batch that is attacked."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Records before their numbers are fitted."""
+
+    records: Tensor
+    """Float64 (k, d)."""
+    labels: Tensor
+    """Classes, int64 (k,)."""
+    idle: list[Tensor]
+    """Changes by decay alone, by layer."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Random numbers for the search, and how far it has come."""
+
+    rng: np.random.Generator
+    progress: Progress
+
+
+def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget, work: Work) -> Claim:
+    """Claim records with labels. Raises ValueError, in the words of a note, where nothing can be claimed."""
+    schema = _applies(last, knows, distortion, budget)
+    entries = read_entries(last, knows, schema, _known(last, distortion))
+    steps = local_steps(knows, last.records) or 1
+    plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
+    found = None
+    if steps == 1 and lossless(last) and distortion.masks is None:
+        found = _by_magnitude(last, knows, plain, replace(work, progress=part(work.progress, 0, 0.5)))
+    if found is None or len(found.records) < last.records:
+        other = _by_classes(entries, last, knows, plain)
+        found = other if found is None or len(other.records) > len(found.records) else found
+    return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
+
+
+def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget) -> Schema:
+    """The schema, where the attack can be run. Raises ValueError with the reason where it cannot."""
+    model, reason = knows.model, unusable(last)
+    if reason is not None:
+        raise ValueError(reason)
+    if not isinstance(model, Mlp) or model.bottleneck or model.activation != "relu":
+        raise ValueError(
+            "the architecture is withheld, or is no perceptron behind whose first layer a ReLU leaves exact zeros"
+        )
+    if knows.schema is None:
+        raise ValueError("the schema is withheld: which inputs are categories is not known")
+    if knows.lr is None:
+        raise ValueError("the learning rate is withheld, and with it the optimizer")
+    if knows.loss != "cross-entropy":
+        raise ValueError("the label is a number, and labels are found here for classes only")
+    if local_steps(knows, last.records) is None:
+        raise ValueError("epochs and batch size are withheld: the number of local steps is not known")
+    if not 1 <= last.records <= budget.most_records:
+        raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
+    if distortion.spread:
+        raise ValueError("noise or rounding on each entry leaves none at rest and no two equal")
+    if knows.proximal and local_steps(knows, last.records) != 1:
+        raise ValueError("the proximal term pulls each weight by its own distance: no two entries move equally")
+    known_network(model, last.sent, knows.schema)
+    return knows.schema
+
+
+def _known(last: Exchange, distortion: Distortion) -> Tensor | None:
+    """Entries (h, d) of the first layer that tell of the gradient; None for all."""
+    return None if distortion.masks is None else distortion.masks[next(iter(last.sent))]
+
+
+def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], work: Work) -> Found | None:
+    """The records found in the spans of a single step's gradient; None where magnitudes are not told."""
+    try:
+        update = decoded(last, knows, plain)
+    except ValueError:
+        return None
+    as_sgd = replace(knows, optimizer=SGD, momentum=0.0, weight_decay=0.0, proximal=0.0)
+    first = next(iter(update.values()))
+    noise = RESIDUE * float(first.double().square().mean().sqrt())
+    claim = read_records(
+        replace(last, received=update), as_sgd, noise, SpanBudget(seconds=SPANS), work.rng, work.progress
+    )
+    if not len(claim.records) or claim.labels is None:
+        return None
+    return Found(claim.records.double(), claim.labels, joined(plain))
+
+
+def _by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor]) -> Found:
+    """The records found from the entries that moved equally. Raises ValueError where there is none."""
+    admits = admitting(entries)
+    found = find_tuples(entries, admits)
+    tuples, numbers, may = cover(entries, admits, found.tuples, last.records)
+    if not len(tuples):
+        raise ValueError(
+            "no entries of the first layer's update moved equally in a way that names a record: none rest, or too many "
+            "records have each unit active"
+        )
+    numbers = numbers_together(entries, tuples, numbers, may)
+    records = entries.records(tuples, numbers)
+    start, change = joined(last.sent), joined({n: t.double() - plain[n] for n, t in last.received.items()})
+    weights = _class_weights(knows, start)
+    rows = torch.arange(len(records))
+    slopes = torch.stack(
+        [passed(start, records, torch.full_like(rows, y), weights, rows).slopes[0] for y in range(len(weights))]
+    )
+    with_bias = torch.cat([records, torch.ones_like(records[:, :1])], 1)
+    labels = labels_by_sign(change[0], with_bias, slopes, entries.units(tuples, numbers) > 0)
+    return Found(records, labels, joined(plain))
+
+
+def _class_weights(knows: Knowledge, start: list[Tensor]) -> Tensor:
+    weights = torch.tensor(knows.class_weights) if knows.class_weights else torch.ones(len(start[-1]))
+    return weights.double()
+
+
+def _fitted(
+    found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
+) -> Claim:
+    """The claim of the records found, fitted where all of the batch are known."""
+    records, notes = found.records, list(found.notes)
+    start, change = joined(last.sent), joined(last.received)
+    whole, left = len(records) == last.records, None
+    if whole:
+        sizes = [last.records] if knows.algorithm == "fedsgd" else batch_sizes(last.records, knows.batch_size or 1)
+        steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
+        course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
+        problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
+        try:
+            course, records = _trained_again(problem, records, budget, work)
+        except ValueError as reason:
+            notes.append(str(reason))
+        with clock.finishing():
+            left = _mismatch(course, records, change)
+    else:
+        notes.append(
+            f"{len(records)} of {last.records} records found: numbers are read off the units alone, as a fit needs all"
+        )
+    explained = left is not None and left <= REPEATED
+    if whole and not explained:
+        notes.append("the training, repeated on the records, does not explain the update: some are wrong")
+    confidence = torch.full((len(records),), 0.99 if explained else 0.5)
+    checked = torch.full((len(records),), explained, dtype=torch.bool)
+    return Claim(records.float(), confidence, found.labels, left, tuple(notes), checked=checked)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What records are fitted to."""
+
+    entries: Entries
+    course: Course
+    """The client's training, but for the batches where there are several in an epoch."""
+    change: list[Tensor]
+    """The update by layer, (outputs, inputs + 1)."""
+    sizes: list[int]
+    """Sizes of the batches of an epoch."""
+    lossless: bool
+    """Whether the update is a product, not a difference of float32 weights."""
+    idle: list[Tensor]
+    """Changes by decay alone, by layer."""
+
+    def sampled(self, most: int, generator: torch.Generator) -> Entry:
+        """Entries to fit to, at most `most` of each layer: those that moved; of one step those known best."""
+        moved = [c - i for c, i in zip(self.change, self.idle, strict=True)]
+        return self.observed(pick(moved, most, self.entries.numbers, generator, best=self.lossless))
+
+    def observed(self, at: tuple[Tensor, ...]) -> Entry:
+        """The entries at these positions with their changes and what float32 leaves unknown of them."""
+        entry = Entry(at, torch.zeros(0), torch.zeros(0))
+        change, size = entry.of(self.change), entry.of(self.course.start).abs()
+        spread = ROUNDING * change.abs() / 2
+        if not self.lossless:
+            spread = spread + HALF_ULP * (size + change.abs()) * len(self.course.steps) ** 0.5
+        return Entry(at, change, spread.clamp_min(1e-30))
+
+
+def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> tuple[Course, Tensor]:
+    """The client's course, and the records with numbers fitted to it. Raises ValueError where orders are too many."""
+    entries, course = problem.entries, problem.course
+    generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
+    bounds = (entries.low, entries.high)
+    most = budget.entries * (PRECISE if problem.lossless else 1)
+    if len(problem.sizes) > 1:
+        moved = entries.moved.nonzero()
+        entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
+        sole = _sole(entries, records)
+        for k in range(ALTERNATIONS):
+            before = course.steps
+            for _ in range(2):
+                course = next_schedule(course, entry, sole, records, problem.sizes, generator)
+            sampled = problem.sampled(budget.entries, generator)
+            records = fit(course, sampled, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
+            work.progress(k / ALTERNATIONS)
+            same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
+            if clock.over() or (same and _mismatch(course, records, problem.change) < REPEATED / 2):
+                break
+    sampled = problem.sampled(most, generator)
+    return course, fit(course, sampled, records, entries.numbers, bounds, budget.iterations, work.progress).records
+
+
+def _sole(entries: Entries, records: Tensor) -> Tensor:
+    """The record that alone reaches each entry that moved, int64 (p,); -1 where several may."""
+    tuples = torch.stack([r[entries.categories].nonzero()[:, 0] for r in records])
+    explains = explaining(entries, tuples, admitted(admitting(entries), tuples))
+    return torch.where(explains.sum(2) == 1, explains.long().argmax(2), -1)[entries.moved]
+
+
+def _mismatch(course: Course, records: Tensor, change: list[Tensor]) -> float:
+    """Distance of the update that a training makes from the one that was seen, relative to its norm."""
+    again = replay(course, records)[1]
+    apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
+    return float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5)

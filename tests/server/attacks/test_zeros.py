@@ -1,0 +1,132 @@
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from clients.training.plain_training import plain_training
+from fedinv.attack import Exchange, Knowledge, Observation
+from fedinv.data.sources.hospital import Hospital
+from fedinv.federation.training import Job, Training
+from fedinv.judge.matching import match
+from fedinv.task.models import Mlp, build, state
+from fedinv.task.optimizers import SGD, Adam, AdamW, RmsProp
+from server.attacks.zeros import Zeros
+
+MODEL = Mlp(hidden=(256, 128))
+ADAM = Adam()
+
+
+@cache
+def _people():
+    table = Hospital(source="hospital", records=200).load(7)
+    return table.schema, table.schema.encode(table.columns), torch.from_numpy(np.asarray(table.labels, np.int64))
+
+
+@cache
+def _see(n, epochs=1, size=None, optimizer=ADAM, seed=1, model=MODEL, **training):
+    """The update of n records after epochs by `size`, or after one step, with all knowledge, and the records."""
+    schema, inputs, labels = _people()
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(inputs))[:n]
+    network = build(model, schema.shape, schema.outputs, seed)
+    sent = {name: tensor.clone() for name, tensor in state(network).items()}
+    size = size or n
+    order = [rng.permutation(n) for _ in range(epochs)]
+    batches = tuple(one[i : i + size] for one in order for i in range(0, n, size))
+    settings = Training("fedavg", epochs, size, training.pop("lr", 1e-3), optimizer=optimizer, **training)
+    received = plain_training(Job(network, inputs[rows], labels[rows], batches, settings, rng))
+    knows = Knowledge(
+        model=model,
+        loss="cross-entropy",
+        schema=schema,
+        algorithm="fedavg",
+        lr=settings.lr,
+        batch_size=size,
+        epochs=epochs,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        optimizer=optimizer,
+        proximal=settings.proximal,
+    )
+    return Observation((0,), (Exchange(1, sent, received, n),)), knows, inputs[rows], labels[rows]
+
+
+def _run(seen, knows, **settings):
+    return Zeros(**settings).run(seen, knows, np.random.default_rng(0), lambda _: None)
+
+
+def _judged(claim, x):
+    schema = _people()[0]
+    return match(claim.records, schema.decode(x), schema, 0.319)
+
+
+def _changed(seen, change):
+    received = {name: change(tensor) for name, tensor in seen.last.received.items()}
+    return Observation((0,), (replace(seen.last, received=received),))
+
+
+@pytest.mark.parametrize("optimizer", [ADAM, AdamW(), RmsProp()], ids=lambda one: one.kind)
+def test_one_adaptive_step_gives_up_every_record_and_label_to_every_digit(optimizer):
+    seen, knows, x, y = _see(8, optimizer=optimizer, weight_decay=0.01 if optimizer.kind == "adamw" else 0.0)
+    claim = _run(seen, knows)
+    found = _judged(claim, x)
+    assert found.exact.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "training"),
+    [
+        (ADAM, {}),
+        (AdamW(), {"weight_decay": 0.01}),
+        (RmsProp(), {}),
+        (SGD, {"momentum": 0.9, "lr": 0.01}),
+    ],
+    ids=["adam", "adamw", "rmsprop", "momentum"],
+)
+def test_local_epochs_of_any_optimizer_give_up_every_record(optimizer, training):
+    seen, knows, x, y = _see(6, epochs=4, optimizer=optimizer, **training)
+    claim = _run(seen, knows)
+    found = _judged(claim, x)
+    assert found.recovered.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t * 0, "zero"),
+        (lambda t: t * float("nan"), "not finite"),
+        (lambda t: t + 1e-5 * torch.randn(t.shape, generator=torch.Generator().manual_seed(1)), "equally"),
+    ],
+)
+def test_updates_that_say_nothing_are_named(change, says):
+    seen, knows, _, _ = _see(6, epochs=4)
+    claim = _run(_changed(seen, change), knows)
+    assert not len(claim.records)
+    assert says in claim.notes[0]
+
+
+def test_what_it_needs_is_named():
+    seen, knows, _, _ = _see(6, epochs=4)
+    for less, says in (
+        ({"model": None}, "ReLU"),
+        ({"model": Mlp(hidden=(256, 128), activation="gelu")}, "ReLU"),
+        ({"schema": None}, "schema"),
+        ({"lr": None}, "learning rate"),
+        ({"epochs": None}, "epochs"),
+        ({"loss": "squared-error"}, "number"),
+    ):
+        claim = _run(seen, replace(knows, **less))
+        assert not len(claim.records)
+        assert says in claim.notes[0]
+
+
+def test_the_same_arguments_give_the_same_claim():
+    seen, knows, _, _ = _see(6, epochs=4)
+    first, second = _run(seen, knows), _run(seen, knows)
+    assert torch.equal(first.records, second.records)
