@@ -1,4 +1,4 @@
-"""Reads records off which entries rest or move equally, behind any optimizer."""
+"""Reads records off the entries that rest, or move equally."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
