@@ -1,4 +1,4 @@
-"""Reads records from which entries of an update moved, and which moved equally; behind any optimizer."""
+"""Reads records off which entries rest or move equally, behind any optimizer."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
