@@ -12,8 +12,9 @@ from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
 
 from .. import clock
-from ..distortion import Distortion
+from ..distortion import UNDISTORTED, Distortion
 from ..evidence import unusable
+from ..exact.validity import snap
 from ..local_training import known_network, local_steps
 from ..matching.optimize import part
 from ..row_space.reading import read_records
@@ -93,6 +94,22 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
         other = _by_classes(entries, last, knows, plain)
         found = other if found is None or len(other.records) > len(found.records) else found
     return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
+
+
+def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
+    """A claim of a whole batch with numbers fitted through the optimizer's unrolled steps, and its mismatch.
+
+    Raises ValueError, in the words of a note, where the training cannot be unrolled.
+    """
+    budget = SupportBudget(iterations=iterations)
+    schema = _applies(last, knows, UNDISTORTED, budget)
+    if claim.labels is None or len(claim.records) != last.records:
+        raise ValueError("training is unrolled on whole batches with labels only")
+    entries = read_entries(last, knows, schema)
+    steps = local_steps(knows, last.records) or 1
+    plain = joined({name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()})
+    valid = snap(schema, claim.records.double())
+    return _fitted(Found(valid, claim.labels, plain), entries, last, knows, budget, work)
 
 
 def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget) -> Schema:
