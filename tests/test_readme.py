@@ -63,3 +63,22 @@ def test_the_benchmarks_that_are_named_are_there():
     named = {name for page in pages for names in re.findall(r"-m benchmarks ([a-z ]+)", page) for name in names.split()}
     assert named <= set(NAMES)
     assert "simulation" in named
+
+
+def _anchors(page):
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_every_link_to_a_file_or_a_heading_leads_there():
+    root = Path(__file__).parents[1]
+    links = 0
+    for page in [*root.glob("*.md"), *(root / "docs").glob("**/*.md")]:
+        for to in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if not to.startswith(("https://", "http://", "mailto:")):
+                path, _, anchor = to.partition("#")
+                target = page.parent / path if path else page
+                assert target.exists(), f"{page.name}: {to}"
+                assert not anchor or target.suffix != ".md" or anchor in _anchors(target), f"{page.name}: {to}"
+                links += 1
+    assert links > 20
