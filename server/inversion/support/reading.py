@@ -196,7 +196,9 @@ def _fitted(
     records, notes = found.records, list(found.notes)
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
-    if whole:
+    if only_signs(change):
+        notes.append("the update has signs and no sizes: numbers are read off the units alone")
+    elif whole:
         sizes = [last.records] if knows.algorithm == "fedsgd" else batch_sizes(last.records, knows.batch_size or 1)
         steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
         course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
@@ -212,7 +214,7 @@ def _fitted(
             f"{len(records)} of {last.records} records found: numbers are read off the units alone, as a fit needs all"
         )
     explained = left is not None and left <= REPEATED
-    if whole and not explained:
+    if left is not None and not explained:
         notes.append("the training, repeated on the records, does not explain the update: some are wrong")
     confidence = torch.full((len(records),), 0.99 if explained else 0.5)
     checked = torch.full((len(records),), explained, dtype=torch.bool)
@@ -279,6 +281,11 @@ def _sole(entries: Entries, records: Tensor) -> Tensor:
     tuples = torch.stack([r[entries.categories].nonzero()[:, 0] for r in records])
     explains = explaining(entries, tuples, admitted(admitting(entries), tuples))
     return torch.where(explains.sum(2) == 1, explains.long().argmax(2), -1)[entries.moved]
+
+
+def only_signs(change: list[Tensor]) -> bool:
+    """Whether all entries of a layer's update that moved are of one size, to the last bit."""
+    return any(len(torch.unique(layer[:, :-1][layer[:, :-1] != 0].abs())) == 1 for layer in change)
 
 
 def _mismatch(course: Course, records: Tensor, change: list[Tensor]) -> float:
