@@ -18,8 +18,9 @@ from fedinv.task.foreign.training.verification import Observed, repeated
 
 from .foreign_networks import Images, Tabular
 
-VICTIMS = 100
-"""Victims of each app, a seed each."""
+SEEDS = range(1000, 1100)
+"""A victim of each app a seed, none of which anything was tuned on."""
+VICTIMS = len(SEEDS)
 RIGHT = 0.01
 """Largest error of a right record's inputs, in standard deviations of all of them."""
 TARGET = 0.01
@@ -180,7 +181,7 @@ APPS = (
 def lines() -> Iterator[str]:
     """A line for each app: victims whose records, number and labels are all right, and false claims of any kind."""
     for app in APPS:
-        found = np.array([_victim(app, seed) for seed in range(VICTIMS)])
+        found = np.array([_victim(app, seed) for seed in SEEDS])
         verified, false, mislabeled, whole, strange, short, left, seconds = found.T
         yield (
             f"{app.name}, {app.records} records: whole batches with all labels {int(whole.sum())} of {VICTIMS}, "

@@ -94,10 +94,21 @@ def import_(
     round_: Annotated[
         int, typer.Option("--round", min=1, help="The round that the files are of.", rich_help_panel="Import")
     ] = 1,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Which of the arrays sent a client's are, in its file's order.",
+            rich_help_panel="Import",
+            show_default="by name or shape",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a recording of files: what a server sent, and what clients sent back."""
-    _show(api.import_files(sent, received, out=out, round=round_, records=records), as_json, out)
+    """Make a recording of files: what a server sent, and what clients sent back, all of it or a part alone."""
+    listed = None if names is None else [name.strip() for name in names.split(",")]
+    found = api.import_files(sent, received, out=out, round=round_, records=records, names=listed)
+    _show(found, as_json, out)
 
 
 def _show(found: "Recording", as_json: bool, out: Path | None) -> None:

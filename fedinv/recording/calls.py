@@ -122,12 +122,15 @@ def import_files(
     out: str | Path,
     round: int = 1,
     records: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> "Recording":
     """Make a recording of files: the arrays that a server sent, and those that each client sent back.
 
     Files may be .safetensors, .npz, or what torch.save wrote of a state_dict, also within a checkpoint; nothing in them
     is run. Clients are numbered from 0 in the order of their files, and may all be said to have reported `records`
-    examples. Another round goes into the same folder by another `round`.
+    examples. They may have sent a part of the arrays alone, as a head's; where their files have no names, or others,
+    `names` says which of the arrays sent they are, in the files' order. Another round goes into the same folder by
+    another `round`.
 
     Raises RequestError naming the file: for one that would run code or holds no arrays, and for one whose arrays are
     not those that were sent, with the names that differ.
@@ -142,7 +145,7 @@ def import_files(
     """
     from fedinv.recording import files
 
-    return files.record(sent, received, out, round, records)
+    return files.record(sent, received, out, round, records, names)
 
 
 def open_recording(folder: str | Path) -> "Recording":

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fedinv.errors import RequestError, plain
+from fedinv.errors import RequestError, nearest, plain
 from fedinv.recording import content
 from fedinv.recording import folder as reading
 from fedinv.recording.folder import Recording
@@ -57,12 +57,18 @@ def load(path: str | Path) -> dict[str, Tensor]:
 
 
 def record(
-    sent: str | Path, received: Sequence[str | Path], out: str | Path, round_: int = 1, records: int | None = None
+    sent: str | Path,
+    received: Sequence[str | Path],
+    out: str | Path,
+    round_: int = 1,
+    records: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Recording:
     """Write what a server sent and what each client returned as one round of a recording; returns the whole recording.
 
     Clients are numbered from 0 in the order of their files. `records` is the number of examples that each of them
-    reports. Every file is read before anything is written; a folder that holds other rounds gets this one too. Raises
+    reports, `names` those of a client's arrays among the ones sent, where its file has none or others. Every file is
+    read before anything is written; a folder that holds other rounds gets this one too. Raises
     RequestError for a file that cannot be used, or whose arrays are not those that were sent.
     """
     if not received:
@@ -73,7 +79,7 @@ def record(
         raise RequestError(f"--records: must be a whole number from 1, not {records}")
     folder = paths.folder(out).absolute()
     base = load(sent)
-    returned = [_fitting(path, load(path), base, sent) for path in received]
+    returned = [_fitting(path, load(path), base, sent, names) for path in received]
     writer = Writer(folder)
     if reading.holds(folder):
         writer.check("files")
@@ -173,24 +179,81 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 def _fitting(
-    path: str | Path, found: dict[str, Tensor], base: Mapping[str, Tensor], sent: str | Path
+    path: str | Path,
+    found: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    sent: str | Path,
+    names: Sequence[str] | None,
 ) -> dict[str, Tensor]:
-    """A client's arrays under the names sent. Raises RequestError naming those that differ."""
-    nameless = list(found) == [str(number) for number in range(len(found))]
-    if nameless and [t.shape for t in found.values()] == [t.shape for t in base.values()]:
-        return dict(zip(base, found.values(), strict=True))
-    if lacks := [name for name in base if name not in found]:
-        extra = [name for name in found if name not in base]
-        beside = f", and has {_listed(extra)}" if extra else ""
-        raise RequestError(f"{path}: lacks {_listed(lacks)} of {sent}{beside}: is it of another model?")
+    """A client's arrays, all or those of a part alone as of a head, under the names sent, in the order sent.
+
+    Names may lack, or have, what a wrapper puts before them; a list without names fits by its shapes, or by `names`.
+    Raises RequestError naming those that differ.
+    """
+    if names is not None:
+        own = _by_list(path, found, base, sent, names)
+    elif list(found) == [str(number) for number in range(len(found))]:
+        own = _by_shapes(path, found, base, sent)
+    else:
+        own = _by_name(path, found, base, sent)
+    for name, theirs in own.items():
+        if found[theirs].shape != base[name].shape:
+            shape, wanted = tuple(found[theirs].shape), tuple(base[name].shape)
+            raise RequestError(f"{path}: {plain(theirs)} has shape {shape}, and {wanted} in {sent}")
+    return {name: found[own[name]] for name in base if name in own}
+
+
+def _by_list(
+    path: str | Path, found: Mapping[str, Tensor], base: Mapping[str, Tensor], sent: str | Path, names: Sequence[str]
+) -> dict[str, str]:
+    """Name in the client's file by the name sent, as a list of names has it."""
+    if unknown := [name for name in names if name not in base]:
+        near = nearest(unknown[0], list(base))
+        raise RequestError(f"--names: {plain(unknown[0])} is no array of {sent}{near}")
+    if len(set(names)) != len(found) or len(names) != len(found):
+        raise RequestError(
+            f"--names: are {len(names)}, and {path} has {len(found)} arrays: name each once, in its order"
+        )
+    return dict(zip(names, found, strict=True))
+
+
+def _by_shapes(
+    path: str | Path, found: Mapping[str, Tensor], base: Mapping[str, Tensor], sent: str | Path
+) -> dict[str, str]:
+    """The same for a list without names: it is all arrays, or the only ones in a row that have its shapes."""
+    order, shapes = list(base), [tensor.shape for tensor in found.values()]
+    if len(order) == len(shapes):
+        return dict(zip(order, found, strict=True))
+    starts = [
+        start
+        for start in range(len(order) - len(shapes) + 1)
+        if all(base[order[start + place]].shape == shape for place, shape in enumerate(shapes))
+    ]
+    if len(starts) == 1:
+        return dict(zip(order[starts[0] :], found, strict=False))
+    what = f"fit in {len(starts)} places of" if starts else "are no arrays in a row of"
+    shown = f"{', '.join(str(tuple(one)) for one in shapes[:3])}{' and others' if len(shapes) > 3 else ''}"
+    raise RequestError(
+        f"{path}: a list of {len(shapes)} arrays without names, whose shapes {shown} {what} {sent}: say which they "
+        f"are, as --names {','.join(plain(name, 60) for name in order[-min(2, len(order)) :])}"
+    )
+
+
+def _by_name(
+    path: str | Path, found: Mapping[str, Tensor], base: Mapping[str, Tensor], sent: str | Path
+) -> dict[str, str]:
+    """The same by names, of which one may be the end of the other."""
+    if not any(name in base for name in found):
+        ends = {
+            own: [name for name in base if f".{name}".endswith(f".{own}") or own.endswith(f".{name}")] for own in found
+        }
+        if all(len(one) == 1 for one in ends.values()) and len({one[0] for one in ends.values()}) == len(found):
+            return {one[0]: own for own, one in ends.items()}
     if extra := [name for name in found if name not in base]:
-        raise RequestError(f"{path}: has {_listed(extra)}, which {sent} lacks: is it of another model?")
-    for name, tensor in base.items():
-        if found[name].shape != tensor.shape:
-            raise RequestError(
-                f"{path}: {plain(name)} has shape {tuple(found[name].shape)}, and {tuple(tensor.shape)} in {sent}"
-            )
-    return {name: found[name] for name in base}
+        lacks = [name for name in base if name not in found]
+        beside = f" lacks {_listed(lacks)} of {sent}, and" if lacks else ""
+        raise RequestError(f"{path}:{beside} has {_listed(extra)}, which {sent} lacks: is it of another model?")
+    return {name: name for name in found}
 
 
 def _listed(names: Sequence[str]) -> str:

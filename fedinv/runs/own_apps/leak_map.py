@@ -11,7 +11,7 @@ from fedinv.attack import Attack, Exchange
 from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
-from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, random_parts
+from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, norms_frozen, random_parts
 from fedinv.task.foreign.training.training import Repeatable
 from fedinv.task.foreign.update import LayerUpdate, layer_update
 
@@ -50,7 +50,7 @@ def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict({**before, **sent})
     try:
-        found = layers(network, made_up(network) if example is None else example)
+        found = layers(network, made_up(network) if example is None else example, norms_frozen(network, update))
     finally:
         network.load_state_dict(before)
     return Probed(network, exchange.round, aligned, sent, update, found)
@@ -79,6 +79,8 @@ def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repea
     notes = [aligned.note] if aligned.note else []
     if aligned.unknown:
         notes.append(f"of {_few(aligned.unknown)} nothing is known: arrays that are not the network's")
+    if lacks := tuple(name for name in aligned.names if name not in update):
+        notes.append(f"did not come back: {_few(lacks)}")
     if aligned.missing:
         notes.append(f"not on the wire: {_few(aligned.missing)}")
     if how is not None and not how.steps.linear and not any(one.applies for one in found):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedinv import plugins, roles
-from fedinv.attack import EXPLAINS, Claim, Exchange, Knowledge, Observation
+from fedinv.attack import EXPLAINS, Attack, Claim, Exchange, Knowledge, Observation
 from fedinv.errors import RequestError
 from fedinv.recording import folder as recordings
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
@@ -23,10 +23,12 @@ from fedinv.runs.own_apps.leak_map import UNREAD, Probed, leak_map, probe, updat
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
+from fedinv.task.foreign.affine import Undo, undo
 from fedinv.task.foreign.alignment import align
-from fedinv.task.foreign.layers import MADE_UP, made_up
+from fedinv.task.foreign.layers import MADE_UP, Fed, made_up
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.foreign.training.entry import Entry, entry
+from fedinv.task.foreign.training.remainder import remainder
 from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training, fit
 from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
 from fedinv.task.models import build
@@ -164,6 +166,7 @@ def _read(
     begun = time.process_time()
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     claim, kind, notes, cut_short = None, "", list[str](), False
+    fed: Fed | None = None if part is None else part.fed
     if how is not None and not how.steps.linear and not any(one.applies for one in mapped.layers):
         notes.append(UNREAD.format(how.steps.kind))
     if part is None:
@@ -185,13 +188,18 @@ def _read(
                 claim, kind = found, one
             if whole or (claim is not None and len(claim.records) >= wanted):
                 break
+        back = undone(given, probed, part)
+        if back is not None:
+            own = None if claim is None else back.records(claim.records)
+            if claim is None or own is not None:
+                fed, claim = "record", None if claim is None or own is None else replace(claim, records=own)
     return UpdateVerdict(
         round=target.exchange.round,
         client=target.client,
         claimed=target.claimed,
         least=mapped.records,
         layer=part.layers[0].name if part else "",
-        inputs=part.fed if part else "",
+        inputs=fed or "",
         attack=kind,
         verified=0 if claim is None else len(claim.records),
         labels=_labels(claim),
@@ -200,6 +208,13 @@ def _read(
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
+
+
+def undone(given: Given, probed: Probed, part: Part) -> Undo | None:
+    """What takes claims of a part's inputs back to records in the app's own units; None for records and features."""
+    if part.fed != "affine of the record":
+        return None
+    return undo(given.network, probed.sent, part.layers[0].name, given.batch)
 
 
 def _labels(claim: Claim | None) -> dict[str, int]:
@@ -225,8 +240,9 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
     """What an attack claims and is verified, and whether that is a whole batch.
 
     Claims are trained on again as the app would; of a claim that is not verified so, records count that pass the
-    attack's own checks, unless it holds all records, whose training refutes it. Where nothing is known of the training,
-    an update is taken for one step of plain SGD of any length: one of several is read as far as it looks like one.
+    attack's own checks, unless it holds all records, whose training refutes it, or leaves more of the update than the
+    missing ones can make. Where nothing is known of the training, an update is taken for one step of plain SGD of
+    any length: one of several is read as far as it looks like one.
     """
     attack = plugins.loaded("attacks")[kind](kind=kind)
     fields = type(attack).model_fields
@@ -246,6 +262,12 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
             labels = None if again.labels is None else again.labels[good]
             return Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes), whole
         kept = _by_record(claim, again, attacked, knows)
+        if 0 < len(kept.records) < wanted:
+            kept, whole = _completed(kept, attack, attacked, knows)
+            if whole:
+                return replace(kept, notes=notes), True
+        else:
+            kept = replace(kept, labels=None)
         best = replace(kept if len(kept.records) > len(best.records) else best, notes=notes)
         if len(best.records) >= wanted:
             break
@@ -284,7 +306,6 @@ def _by_record(claim: Claim, again: Repeated | None, attacked: _Attacked, knows:
             good = torch.full_like(good, left <= EXPLAINS)
     elif again.reordered:
         good = torch.zeros_like(good) if claim.checked is None else claim.checked
-        labels = None if again.labels is None else again.labels[torch.cdist(claim.records, again.records).argmin(1)]
     else:
         # of a part of a batch only checks against the network tell, which an attack without it does not make
         # the steps of a training of which nothing is said may be others than the one that was repeated
@@ -295,6 +316,32 @@ def _by_record(claim: Claim, again: Repeated | None, attacked: _Attacked, knows:
             labels = None
     kept = None if labels is None else labels[good]
     return Claim(claim.records[good], claim.confidence[good], kept, left, claim.notes)
+
+
+def _completed(claim: Claim, attack: Attack, attacked: _Attacked, knows: Knowledge) -> tuple[Claim, bool]:
+    """A claim of a part of a batch with the others, where they can be read, and whether it is then whole.
+
+    What right records with right labels leave of one step is the step of the missing ones, few as they are: where more
+    is left nothing is claimed. Labels are kept only where this can be found out.
+    """
+    how, total = attacked.how, attacked.exchange.records
+    bare, missing = replace(claim, labels=None), total - len(claim.records)
+    if how is None or claim.labels is None or not missing or not how.single(total):
+        return bare, False
+    left = remainder(attacked.entry, how, attacked.seen, claim.records, claim.labels, missing)
+    if left is None:
+        return bare, False
+    if not left.holds:
+        return Claim(torch.zeros(0, 1), torch.zeros(0)), False
+    sent, update = attacked.part.rename(attacked.seen.sent, left.update)
+    seen = Observation((0,), (Exchange(attacked.exchange.round, sent, update, missing),))
+    rest = own_update.invert(seen, knows, attack, 0, lambda _: None)
+    if len(rest.records):
+        records = torch.cat([claim.records, rest.records])
+        again = repeated(attacked.entry, how, attacked.seen, records, total)
+        if again.whole and len(again.records) == total:
+            return Claim(again.records, torch.ones(total), again.labels, again.mismatch), True
+    return replace(claim, labels=left.labels), False
 
 
 def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | None:

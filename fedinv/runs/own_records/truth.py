@@ -24,11 +24,11 @@ from fedinv.data.table import Table
 from fedinv.errors import RequestError
 from fedinv.judge.guess import CONSTANT, Guess, Guesses
 from fedinv.judge.verdict import Case, judge
-from fedinv.results.app_verdict import AppVerdict
+from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
 from fedinv.runs.own_apps.leak_map import Probed, leak_map, probe
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, without_decay
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, undone, without_decay
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records
@@ -104,14 +104,18 @@ def held_against(
     for place, target in enumerate(targets):
         records = truth.of(place)
         if len(records):
-            found.append(
-                _judged(given, target, truth, records, claims.get(place), place, verdict.updates[place].attack)
-            )
+            found.append(_judged(given, target, truth, records, claims.get(place), place, verdict.updates[place]))
     return verdict.model_copy(update={"judged": found})
 
 
 def _judged(
-    given: Given, target: Target, truth: Truth, records: Records, verified: Claim | None, place: int, kind: str
+    given: Given,
+    target: Target,
+    truth: Truth,
+    records: Records,
+    verified: Claim | None,
+    place: int,
+    read: UpdateVerdict,
 ) -> Judged:
     pulled = without_decay(target.exchange, given.network, how_trained(given))
     probed = probe(given.network, pulled, given.example)
@@ -122,8 +126,8 @@ def _judged(
         round=target.exchange.round,
         client=target.client,
         records=len(records),
-        inputs=part.fed if part else "",
-        attack=kind,
+        inputs=read.inputs,
+        attack=read.attack,
         claimed=sure,
         right=0,
         verified=sure,
@@ -136,13 +140,16 @@ def _judged(
     )
     if part is None:
         return empty.model_copy(update={"notes": [*empty.notes, "no layer of the network can be attacked"]})
-    claim, attack = verified, kind
+    claim, attack, of_records = verified, read.attack, read.inputs == "record"
     if sure < len(records):
         other, other_kind = _claimed(given, part, probed, target, len(records))
+        if of_records and (back := undone(given, probed, part)) is not None and len(other.records):
+            own = back.records(other.records)
+            other = Claim(torch.zeros(0, 1), torch.zeros(0)) if own is None else replace(other, records=own)
         if len(other.records) > sure:
             claim, attack = other, other_kind
-    truly = _true(probed, part, records, truth.schema)
-    notes = [*empty.notes, *([] if part.fed == "record" else [f"judged are the {part.fed} that enter the layer"])]
+    truly = _true(probed, None if of_records else part, records, truth.schema)
+    notes = [*empty.notes, *([] if of_records else [f"judged are the {part.fed} that enter the layer"])]
     result = empty.model_copy(update={"notes": notes, "attack": attack})
     return _compared(result, truly, claim, verified)
 
@@ -214,15 +221,16 @@ def _claimed(given: Given, part: Part, probed: Probed, target: Target, count: in
     return best, kind
 
 
-def _true(probed: Probed, part: Part, records: Records, schema: Schema | None) -> _True:
+def _true(probed: Probed, part: Part | None, records: Records, schema: Schema | None) -> _True:
+    """The records, or what they feed into a part of the network."""
     inputs = records.inputs.flatten(1).double()
-    if part.fed != "record":
+    if part is not None:
         schema = None
         inputs = row_space.inputs_of(probed.network, probed.sent, part.layers[0].name, records.inputs).double()
     labels, labeled = _labels(records)
     center, scale = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     if schema is None:
-        shape = tuple(records.inputs.shape[1:]) if part.fed == "record" else (inputs.shape[1],)
+        shape = tuple(records.inputs.shape[1:]) if part is None else (inputs.shape[1],)
         schema = _schema(inputs, shape, tuple(map(str, range(max(2, int(labels.max()) + 1)))))
         # an image has one mean and deviation for all of its inputs
         center, scale = (

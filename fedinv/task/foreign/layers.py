@@ -96,15 +96,15 @@ def _shapes(network: nn.Module) -> Iterator[tuple[tuple[int, ...], int]]:
     yield from (((one.in_features,), 0) for one in network.modules() if isinstance(one, nn.Linear))
 
 
-def layers(network: nn.Module, example: Tensor) -> tuple[Layer, ...]:
+def layers(network: nn.Module, example: Tensor, frozen: bool = False) -> tuple[Layer, ...]:
     """Every module that holds parameters, in the order in which it runs, then those that did not run.
 
     `example` (n, ...) is a batch of records, made up or not; the network and torch's generators are left as they were.
-    Batch normalizations run as in training, so that what they mix is seen. Raises RequestError where the network does
-    not accept the example.
+    Batch normalizations run as in training, so that what they mix is seen, unless clients train with them `frozen`, in
+    evaluation mode. Raises RequestError where the network does not accept the example.
     """
     owners = dict(network.named_modules())
-    with _untouched(network):
+    with _untouched(network, frozen):
         plain = _run(network, example, slopes=True)
         linear = [name for name in plain if isinstance(owners[name], nn.Linear)]
         last, moved = max(linear, key=lambda name: plain[name].order, default=None), dict[str, tuple[Tensor, Tensor]]()
@@ -129,12 +129,19 @@ def layers(network: nn.Module, example: Tensor) -> tuple[Layer, ...]:
                 activation=_activation(seen, linear, name, plain),
             )
         )
-        mixed = mixed or isinstance(owners[name], BatchNorm)
+        mixed = mixed or (isinstance(owners[name], BatchNorm) and not frozen)
     for name, module in _holders(network):
         if name not in plain:
             weight, bias = _parameters(name, module)
             found.append(Layer(name, type(module).__name__, weight, bias, "unknown", "unknown", 1, mixed=False))
     return tuple(found)
+
+
+def norms_frozen(network: nn.Module, update: Mapping[str, Tensor]) -> bool:
+    """Whether clients trained with all batch normalizations in evaluation mode: their means came back unchanged."""
+    owners = [f"{name}." if name else "" for name, one in network.named_modules() if isinstance(one, BatchNorm)]
+    means = [update.get(f"{stem}running_mean") for stem in owners]
+    return len(means) > 0 and all(one is not None and not bool(one.any()) for one in means)
 
 
 def random_parts(network: nn.Module) -> tuple[str, ...]:
@@ -268,14 +275,17 @@ def _places(module: nn.Module, seen: _Seen, records: int) -> int:
 
 
 @contextmanager
-def _untouched(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, but its batch normalizations in training; all of it is put back afterwards."""
+def _untouched(network: nn.Module, frozen: bool = False) -> Iterator[None]:
+    """The network in evaluation mode, but its batch normalizations in training unless they are `frozen`.
+
+    All of it is put back afterwards.
+    """
     modes = {name: module.training for name, module in network.named_modules()}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     network.eval().requires_grad_(True)
     for module in network.modules():
-        if isinstance(module, BatchNorm):
+        if isinstance(module, BatchNorm) and not frozen:
             module.train()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -153,8 +153,11 @@ def test_a_list_gets_the_names_that_were_sent(net):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"a": (2,), "c": (1,)}, "back.npz: lacks b of sent.npz, and has c: is it of another model?"),
-        ({"a": (2,)}, "back.npz: lacks b of sent.npz: is it"),
+        (
+            {"a": (2,), "c": (1,)},
+            "back.npz: lacks b of sent.npz, and has c, which sent.npz lacks: is it of another model?",
+        ),
+        ({"c": (2,)}, "back.npz: lacks a, b of sent.npz, and has c, which sent.npz lacks: is it"),
         (
             {"a": (2,), "b": (1,), **{f"x{i}": (1,) for i in range(5)}},
             "has x0, x1, x2 and 2 more, which sent.npz lacks",
@@ -169,6 +172,64 @@ def test_arrays_that_are_not_those_sent_are_named_before_anything_is_written(tmp
     with pytest.raises(RequestError, match=words):
         fedinv.import_files("sent.npz", ["good.npz", "back.npz"], out="run")
     assert not (tmp_path / "run").exists()
+
+
+SENT = {"body.weight": (3, 2), "body.bias": (3,), "head.weight": (2, 3), "head.bias": (2,)}
+
+
+def saved(path, shapes):
+    """A file with arrays of these shapes, by name or, of a list, without names."""
+    if isinstance(shapes, dict):
+        np.savez(path, **{name: np.ones(shape) for name, shape in shapes.items()})
+    else:
+        np.savez(path, *(np.ones(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("back", "names", "came"),
+    [
+        ({"head.bias": (2,), "head.weight": (2, 3)}, None, ["head.weight", "head.bias"]),
+        ({"module.head.weight": (2, 3), "module.head.bias": (2,)}, None, ["head.weight", "head.bias"]),
+        ({"body.weight": (3, 2), "head.bias": (2,)}, None, ["body.weight", "head.bias"]),
+        ([(2, 3), (2,)], None, ["head.weight", "head.bias"]),
+        ([(2,), (3, 2)], ["head.bias", "body.weight"], ["body.weight", "head.bias"]),
+        ({"x": (2,)}, ["head.bias"], ["head.bias"]),
+    ],
+)
+def test_a_part_of_the_arrays_gets_the_names_that_were_sent(back, names, came):
+    saved("sent.npz", SENT)
+    saved("back.npz", back)
+    (update,) = fedinv.import_files("sent.npz", ["back.npz"], out="run", names=names).updates
+    assert list(update.received) == came
+    assert list(update.sent) == list(SENT)
+
+
+@pytest.mark.parametrize(
+    ("back", "names", "words"),
+    [
+        (
+            [(2,), (2, 3)],
+            None,
+            r"a list of 2 .* shapes \(2,\), \(2, 3\) are no arrays in a row .* --names head.weight,head",
+        ),
+        ([(3, 3)], ["head.weight"], r"back.npz: 0 has shape \(3, 3\), and \(2, 3\) in sent.npz"),
+        ([(2, 3)], ["head.weigth"], "--names: head.weigth is no array of sent.npz .did you mean 'head.weight'"),
+        ([(2, 3), (2,)], ["head.weight"], "--names: are 1, and back.npz has 2 arrays"),
+        ({"weight": (2, 3)}, None, "has weight, which sent.npz lacks"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused_with_the_names_that_differ(back, names, words):
+    saved("sent.npz", SENT)
+    saved("back.npz", back)
+    with pytest.raises(RequestError, match=words):
+        fedinv.import_files("sent.npz", ["back.npz"], out="run", names=names)
+
+
+def test_a_list_that_fits_in_two_places_is_refused():
+    saved("sent.npz", {"a": (2,), "b": (2,), "c": (2,)})
+    saved("back.npz", [(2,)])
+    with pytest.raises(RequestError, match="fit in 3 places of sent.npz"):
+        fedinv.import_files("sent.npz", ["back.npz"], out="run")
 
 
 @pytest.mark.parametrize(

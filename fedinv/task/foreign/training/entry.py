@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedinv.task.foreign.layers import BatchNorm
+
 
 class FromLayer(nn.Module):
     """A network that is given a layer's inputs (n, d): what lies before the layer runs on made-up records for nothing.
@@ -20,6 +22,14 @@ class FromLayer(nn.Module):
         self.network = network
         self.layer = layer
         self.example = example[:1]
+
+    def train(self, mode: bool = True) -> "FromLayer":
+        """Set the mode, but of batch normalizations, which lie before the layer: a made-up record has no statistics."""
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, BatchNorm):
+                module.eval()
+        return self
 
     def forward(self, inputs: Tensor) -> Any:
         """The network's outputs on records whose layer has these inputs."""

@@ -38,16 +38,16 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def network():
+def network(seed=0):
     from importlib import import_module
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return import_module("ownapp.task").Net()
 
 
-def recorded(project, make, records=16):
+def recorded(project, make, records=16, seed=0):
     """A recording of one step of `make`(parameters), an optimizer, on made-up records; the records, too."""
-    net = network()
+    net = network(seed)
     x, y = torch.randn(records, 14), (torch.rand(records, 1) > 0.5).float()
     sent = {name: tensor.clone().numpy() for name, tensor in net.state_dict().items()}
     optimizer = make(net.parameters())
@@ -80,6 +80,19 @@ def test_a_whole_batch_is_read_off_a_step_of_sgd_whatever_the_client_reports(pro
     assert float(apart.amin(1).max()) < 1e-3
     assert len(set(apart.argmin(1).tolist())) == 16
     assert json.loads((folder / "verdict.json").read_text()) == found.model_dump(mode="json")
+
+
+def test_a_batch_read_in_part_is_completed_with_every_label_right(project):
+    # of this batch the attack reads 31 of 32 records, one with a wrong label
+    folder, x, y = recorded(project, sgd, records=32, seed=63)
+    (one,) = fedinv.attack_recording(folder, "ownapp.task:Net", project=project).updates
+    assert (one.verified, one.mismatch < 1e-3) == (32, True)
+    with np.load(folder / "claims.npz") as claims:
+        apart = torch.cdist(torch.from_numpy(claims["update-0-records"]), x, p=torch.inf)
+        labels = torch.from_numpy(claims["update-0-labels"])
+    places = apart.argmin(1)
+    assert sorted(places.tolist()) == list(range(32))
+    assert torch.equal(labels.float(), y[places, 0])
 
 
 def test_an_app_that_sends_the_change_itself_is_read_as_well(project):

@@ -89,13 +89,13 @@ def steps(net, x, y):
     trained.train(net, [{"x": x, "y": y}], 4, 0.05)
 
 
-def read_back(folder, x):
+def read_back(folder, x, error=1e-2):
     """Claims' records matched to the true ones, whether every one is right, and the labels in their order."""
     with np.load(folder / "claims.npz") as claims:
         apart = torch.cdist(torch.from_numpy(claims["update-0-records"]), x, p=torch.inf)
         labels = torch.from_numpy(claims["update-0-labels"]) if "update-0-labels" in claims.files else None
     places = apart.argmin(1)
-    assert float(apart.amin(1).max()) < 1e-2
+    assert float(apart.amin(1).max()) < error
     return places, labels
 
 
@@ -164,3 +164,68 @@ def test_what_does_not_fit_the_network_is_one_line(project):
         for call in (fedinv.attack_recording, fedinv.leak_map):
             with pytest.raises(RequestError, match=said):
                 call(folder, "trained:Net", project=project, **options)
+
+
+class Bytes(nn.Module):
+    """Divides by 255 inside of the network, then normalizes by statistics that are never trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(14)
+        self.first, self.second, self.out = nn.Linear(14, 128), nn.Linear(128, 64), nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(self.norm(x / 255)))
+        return self.out(torch.relu(self.second(x)))
+
+
+def stepped(project, net, x, y, frozen=()):
+    """The recording of one step of SGD in evaluation mode, and the arrays that came back."""
+    net.eval()
+    for one in frozen:
+        one.requires_grad_(False)
+    sent = {name: tensor.clone().numpy() for name, tensor in net.state_dict().items()}
+    optimizer = torch.optim.SGD([one for one in net.parameters() if one.requires_grad], lr=0.1)
+    nn.functional.cross_entropy(net(x), y).backward()
+    optimizer.step()
+    back = {name: tensor.detach().numpy() for name, tensor in net.state_dict().items()}
+    np.savez(project / "sent.npz", **sent)
+    np.savez(project / "back.npz", **back)
+    fedinv.import_files(project / "sent.npz", [project / "back.npz"], out=project / "rec")
+    return project / "rec", back
+
+
+def test_records_come_out_in_the_units_of_the_app(project):
+    torch.manual_seed(0)
+    net, x, y = Bytes(), 255 * torch.rand(10, 14), torch.randint(0, 3, (10,))
+    with torch.no_grad():
+        net.norm.running_mean.fill_(0.5)
+        net.norm.running_var.fill_(1 / 12)
+    folder, _ = stepped(project, net, x, y)
+    np.savez(project / "truth.npz", records=x.numpy(), labels=y.numpy())
+    found = fedinv.attack_recording(folder, net, optimizer="sgd:lr=0.1", truth=project / "truth.npz")
+    (one,), (judged,) = found.updates, found.judged
+    assert (one.verified, one.inputs, one.layer) == (10, "record", "first")
+    places, labels = read_back(folder, x, error=1.0)
+    assert torch.equal(labels, y[places])
+    assert (judged.inputs, judged.right, judged.verified_right, judged.labels_right) == ("record", 10, 10, 10)
+
+
+def test_a_head_that_alone_comes_back_is_read_by_what_feeds_it(project):
+    import trained
+
+    torch.manual_seed(0)
+    net, x, y = trained.Net(), torch.randn(6, 14), torch.randint(0, 3, (6,))
+    with torch.no_grad():
+        features = torch.relu(net.first(x))
+    _, back = stepped(project, net, x, y, list(net.first.parameters()))
+    np.savez(project / "head.npz", **{f"module.{name}": back[name] for name in back if not name.startswith("first")})
+    fedinv.import_files(project / "sent.npz", [project / "head.npz"], out=project / "head")
+    where = {"network": "trained:Net", "project": project}
+    assert any(
+        "did not come back: first.weight, first.bias" in one for one in fedinv.leak_map(project / "head", **where).notes
+    )
+    (one,) = fedinv.attack_recording(project / "head", **where, optimizer="sgd:lr=0.1").updates
+    assert (one.layer, one.inputs, one.verified) == ("second", "features", 6)
+    places, labels = read_back(project / "head", features)
+    assert torch.equal(labels, y[places])

@@ -1,0 +1,64 @@
+"""What known records leave of a step is the step of the missing ones, by which their labels are verified."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedinv.task.foreign.training.entry import entry
+from fedinv.task.foreign.training.remainder import remainder
+from fedinv.task.foreign.training.training import fit, read_training
+from fedinv.task.foreign.training.verification import Observed
+
+
+@pytest.fixture(scope="module")
+def step():
+    """Records, labels, and what is left of one step on all of them by how many are missing and what is claimed."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
+    x, y = torch.randn(9, 6), torch.randint(0, 3, (9,))
+
+    def update(rows):
+        network.zero_grad()
+        functional.cross_entropy(network(x[rows]), y[rows], reduction="sum").backward()
+        return {name: -0.1 / len(x) * one.grad for name, one in network.named_parameters()}
+
+    whole = update(list(range(9)))
+    sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    how = fit(read_training(), network, x)
+    start, seen = entry(network, x, None, list(sent)), Observed(sent, whole, whole)
+
+    def left(records, labels, missing):
+        return remainder(start, how, seen, records, labels, missing)
+
+    return x, y, update, left
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_right_labels_leave_the_update_of_the_missing_records(step, missing):
+    x, y, update, left = step
+    found = left(x[missing:], y[missing:], missing)
+    assert found.holds
+    for name, tensor in update(list(range(missing))).items():
+        assert torch.allclose(found.update[name], tensor, atol=1e-4 * float(tensor.abs().max()))
+
+
+def test_a_wrong_label_is_put_right(step):
+    x, y, _, left = step
+    wrong = y[1:].clone()
+    wrong[3] = (wrong[3] + 1) % 3
+    found = left(x[1:], wrong, 1)
+    assert found.holds
+    assert torch.equal(found.labels, y[1:])
+
+
+def test_a_record_that_was_not_there_verifies_no_label(step):
+    x, y, _, left = step
+    strange = x[1:].clone()
+    strange[0] += 1
+    assert not left(strange, y[1:], 1).holds
+
+
+def test_more_missing_records_than_the_layers_have_ranks_verify_nothing(step):
+    x, y, _, left = step
+    assert left(x[8:], y[8:], 64) is None
