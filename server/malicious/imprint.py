@@ -34,7 +34,7 @@ class Imprint(Deviation):
     Claims: the record of each bin, where the public dictionary or its coefficient shows that it is one.
 
     Paper: Fowl, Geiping, Czaja, Goldblum and Goldstein (2022), Robbing the Fed: Directly obtaining private data in
-    federated learning with modified models, section 4, dense and sparse variants. Their module in front of the
+    federated learning with modified models, dense and sparse variants. Their module in front of the
     network is the first layer here, whose direction is random, as means of one-hot records tie.
     """
 
