@@ -72,7 +72,11 @@ def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key"
         opponents=opponents,
         evasions=evasions,
         not_tried=_not_tried(plan, plain, refused),
-        failed={f"{key.deviation}, {key.how}, seed {key.seed}": why for key, why in refused.items() if key.how},
+        failed={
+            f"{key.deviation}, {key.how}, seed {key.seed}": why
+            for key, why in refused.items()
+            if key.how and key.deviation in plain
+        },
         recommendation="",
     )
     return duel.model_copy(update={"recommendation": advice(duel)})
