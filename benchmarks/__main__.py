@@ -20,6 +20,7 @@ NAMES = (
     "adult",
     "grid",
     "malicious_rounds",
+    "detectors",
     "large",
     "guess",
     "coverage",

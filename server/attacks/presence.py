@@ -33,6 +33,7 @@ class Presence(Attack):
     kind: Literal["presence"] = "presence"
     """Selects this attack: who is in an update of canaries."""
     last_only: ClassVar[bool] = True
+    reads_deviations: ClassVar[bool] = True
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:

@@ -1,6 +1,7 @@
 """Sorts records into bins along one direction of the first layer."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ class Imprint(Deviation):
     """True: a unit changes by the records of its own bin alone, so that several local steps (fedavg) leave bins apart.
     Needs two hidden layers; the second ends each bin. False: the records above a bin's lower end change its unit."""
     alike: ClassVar[bool] = True
+    over_steps: ClassVar[Mapping[str, Any]] = {"sparse": True}
 
     def misfit(self, model: AnyModel) -> str | None:
         """Why the network does not begin with a linear layer and ReLU, or has no second one for sparse bins."""
