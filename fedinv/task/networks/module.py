@@ -63,6 +63,13 @@ class Module(Architecture):
         found = _perceptron(self)
         return found if isinstance(found, str) else None
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The Python files of the factory's package, and those that lie beside it in the project's folder."""
+        project = Path(self.project)
+        package = project / self.factory.partition(":")[0].partition(".")[0]
+        return tuple(sorted({*project.glob("*.py"), *package.rglob("*.py")}))
+
     def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of `as_perceptron`; as they are where the network is none."""
         found = _perceptron(self)
