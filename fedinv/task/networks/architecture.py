@@ -43,6 +43,14 @@ class Architecture(BaseModel):
         return None
 
     @property
+    def sizes(self) -> tuple[Shape, int] | None:
+        """Shape of a record and number of outputs, where only running the network says them; None elsewhere.
+
+        Raises ValueError where it cannot be run.
+        """
+        return None
+
+    @property
     def sources(self) -> tuple[Path, ...]:
         """Files of code of the user's own that make the network; none for a model that is built here."""
         return ()
