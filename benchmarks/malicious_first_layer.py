@@ -35,6 +35,7 @@ def main() -> None:
             for each in (64, 256):
                 one_step(Case(table, width, 1, each), seeds)
             row("imprint", Case(table, width, 1, 64, layers=1), seeds)
+            row("qbi", Case(table, width, 1, 64, layers=1), seeds)
         for each in (64, 256):
             row("imprint", Case(table, 512, 1, each, epochs=5), seeds)
             row("imprint", Case(table, 512, 1, each, epochs=5), seeds, sparse=True)
@@ -44,23 +45,25 @@ def main() -> None:
 
 
 def one_step(case: Case, seeds: Sequence[int]) -> None:
-    """Print what each deviation of one round reads."""
-    for kind in ("imprint", "trap-weights", "qbi"):
-        for auxiliary in (0, AUXILIARY):
+    """Print what each deviation of one round reads; of two of them as their papers read, and by elimination."""
+    for auxiliary in (0, AUXILIARY):
+        row("imprint", case, seeds, auxiliary)
+        for kind in ("trap-weights", "qbi"):
+            row(kind, case, seeds, auxiliary, eliminate=False)
             row(kind, case, seeds, auxiliary)
 
 
-def row(kind: str, case: Case, seeds: Sequence[int], auxiliary: int = 0, sparse: bool = False) -> None:
+def row(kind: str, case: Case, seeds: Sequence[int], auxiliary: int = 0, **settings: bool) -> None:
     """Print what a deviation reads, over the seeds."""
-    table = {"kind": kind, "sparse": True} if sparse else {"kind": kind}
-    deviation = plugins.load("deviations", kind).model_validate(table)
+    deviation = plugins.load("deviations", kind).model_validate({"kind": kind, **settings})
     assert isinstance(deviation, Deviation)
     found = [over_rounds(deviation, case, seed, auxiliary) for seed in seeds]
     right, of, false = (sum(getattr(one, what) for one in found) for what in ("right", "of", "false"))
     how = f"FedAvg {case.epochs}" if case.epochs else "FedSGD"
     alone = f", formula {case.each * (1 - 1 / case.width) ** (case.each - 1):.1f}" if kind == "imprint" else ""
+    said = "".join(f" {key}={value}" for key, value in settings.items())
     print(
-        f"  {kind}{' sparse' if sparse else ''}{f', {auxiliary} auxiliary' if auxiliary else ''}, {case.table}, "
+        f"  {kind}{said}{f', {auxiliary} auxiliary' if auxiliary else ''}, {case.table}, "
         f"{' x '.join([str(case.width)] * case.layers)} units, {case.each} records, "
         f"{how}, {case.rounds} round(s): mean {right / len(found):.1f} "
         f"of {case.each} to every digit ({100 * right / of:.1f} %, least {min(one.right for one in found)}{alone}), "

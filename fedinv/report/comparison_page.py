@@ -82,7 +82,6 @@ def write(found: Comparison, folder: Path) -> Path:
     import pyarrow.parquet as pq
 
     place = StudyFolder(folder)
-    files.write_json(place.comparison("json"), found.model_dump(mode="json"))
     text = io.StringIO()
     sheet = csv.DictWriter(text, COLUMNS)
     sheet.writeheader()
@@ -106,6 +105,8 @@ def write(found: Comparison, folder: Path) -> Path:
     }
     page = rendered("comparison.html.j2", filters, values)
     files.write(place.comparison("html"), page)
+    # last: where it is, so is all else, wherever a stop comes
+    files.write_json(place.comparison("json"), found.model_dump(mode="json"))
     return place.comparison("html")
 
 

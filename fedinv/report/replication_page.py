@@ -15,8 +15,9 @@ def write(found: Replication, folder: Path) -> Path:
     from fedinv.report.plots.replication_plot import dots
 
     place = StudyFolder(folder)
-    files.write_json(place.replication("json"), found.model_dump(mode="json"))
     picture = base64.b64encode(dots(found)).decode() if found.measures else None
     page = rendered("replication.html.j2", {"spread": spread_text}, {"found": found, "picture": picture})
     files.write(place.replication("html"), page)
+    # last: where it is, so is its page, wherever a stop comes
+    files.write_json(place.replication("json"), found.model_dump(mode="json"))
     return place.replication("html")

@@ -29,9 +29,9 @@ from .quantiles import direction, quantiles, samples
 
 BEYOND = 1.0
 """How much more than its range a category that does not match takes off a feature, standard deviations."""
-COARSE, FINE = 16, 64
+COARSE, FINE = 16, 256
 """Codes that categories are packed into: few large steps, which rounding and noise leave apart, or, in narrow layers,
-as many as float32 sums allow, so that a copy takes fewer units."""
+many, with whole numbers of few values among them, so that a copy takes fewer units."""
 ROOMY = 12
 """Copies for which a layer must have room to be wide."""
 FIRST = 0.618
@@ -122,7 +122,7 @@ def layout(schema: Schema, widths: tuple[int, int], tables: int, scales: Scales,
     `rows` are the units of layer 2 that are used, all without it. Raises ValueError where a layer is too narrow.
     """
     coarse, (first, second) = features(schema, COARSE), widths
-    told = coarse if first >= ROOMY * len(coarse.low) else features(schema, FINE)
+    told = coarse if first >= ROOMY * len(coarse.low) else features(schema, FINE, numbers=not scales.sparse)
     count = len(told.low)
     used = rows or slice(0, second)
     room = used.stop - used.start
@@ -222,6 +222,16 @@ def sums(grid: Grid, update: Tensor, lr: float) -> list[Tensor]:
         g = cells[:, -1:] / grid.features.unit
         found.append(torch.cat([cells + g * grid.features.low, g], 1))
     return found
+
+
+def errors(grid: Grid, sent: Weights, records: int) -> Tensor:
+    """Error g that a record of each class sends to units of layer 2 that fire, as a mean over so many records has it.
+
+    The logits are the last bias at every record.
+    """
+    *_, w3, b3 = (tensor.double() for tensor in sent.values())
+    column = w3[:, grid.tables[0].units.start]
+    return (torch.softmax(b3, 0) @ column - column) / records
 
 
 def _steps(table: Table, scales: Scales, into: Sequence[Tensor]) -> None:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import ceil, floor, prod
 
 import torch
 from torch import Tensor
 
-from fedinv.task.columns import Categorical
+from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.schema import Schema
 
 from .dictionary import bounds, whole
@@ -17,8 +17,27 @@ LARGEST = 4.0
 BELOW = 1e-3
 """How far below a number's smallest value its copy begins, in standard deviations, so that it is never 0."""
 
-Pack = tuple[tuple[int, slice], ...]
-"""Categorical columns whose values are the digits of one code: number of values and inputs of each, lowest first."""
+
+@dataclass(frozen=True)
+class Digit:
+    """A column whose values are a digit of a code."""
+
+    size: int
+    """Number of values."""
+    where: slice
+    """Inputs of the column: one a value, or a single one for whole numbers."""
+    column: Continuous | None
+    """The column of whole numbers, whose lowest is the digit 0; None for a category."""
+
+    def of(self, digits: Tensor) -> Tensor:
+        """The column's inputs by its digit (n,), (n, inputs)."""
+        if self.column is None:
+            return torch.nn.functional.one_hot(digits, self.size)
+        return ((digits + lowest(self.column) - self.column.mean) / self.column.std)[:, None]
+
+
+Pack = tuple[Digit, ...]
+"""Columns whose values are the digits of one code, lowest first."""
 
 
 @dataclass(frozen=True)
@@ -59,55 +78,76 @@ class Features:
                 off = torch.maximum(off, (code - 1).abs())
                 continue
             digits = code.round().clamp_min(0).long()
-            for size, where in pack:
-                found[:, where] = torch.nn.functional.one_hot(digits % size, size).to(values.dtype)
-                digits = digits // size
+            for digit in pack:
+                found[:, digit.where] = digit.of(digits % digit.size).to(values.dtype)
+                digits = digits // digit.size
             off = off + digits.clamp_max(1)  # a code beyond the largest
         return found, off
 
 
-def features(schema: Schema, most: int) -> Features:
+def features(schema: Schema, most: int, numbers: bool = False) -> Features:
     """The features of a schema's records: a number each, categories packed into codes below `most`, and a constant.
 
-    Raises ValueError where the schema has no categorical column, of which the constant is made.
+    With `numbers` whole numbers of few values are packed too. Raises ValueError where the schema has no categorical
+    column, of which the constant is made.
     """
-    groups = [
-        (c.width, where) for c, where in zip(schema.columns, schema.slices, strict=True) if isinstance(c, Categorical)
-    ]
-    if not groups:
+    columns = list(zip(schema.columns, schema.slices, strict=True))
+    digits = [_digit(column, where) for column, where in columns]
+    packed = [one for one in digits if one and one.size <= most and (numbers or one.column is None)]
+    ones = next((where for column, where in columns if isinstance(column, Categorical)), None)
+    if ones is None:
         raise ValueError("the schema has no categorical column, by which one record is told from several")
-    (lowest, highest), unit = bounds(schema), LARGEST / most
+    (smallest, largest), unit = bounds(schema), LARGEST / most
     rows, low, high, packs = list[Tensor](), list[float](), list[float](), list[Pack | None]()
-    for column, where in zip(schema.columns, schema.slices, strict=True):
-        if not isinstance(column, Categorical):
+    for column, where in columns:
+        if not isinstance(column, Categorical) and all(one.where != where for one in packed):
             row = torch.zeros(schema.width, dtype=torch.float64)
             row[where] = 1.0
             rows.append(row)
-            low.append(float(lowest[where.start]) - BELOW)
-            high.append(float(highest[where.start]))
+            low.append(float(smallest[where.start]) - BELOW)
+            high.append(float(largest[where.start]))
             packs.append(None)
-    for pack in _packed(groups, most):
+    for pack in _packed(packed, most):
         row, radix = torch.zeros(schema.width, dtype=torch.float64), 1
-        for size, where in pack:
-            row[where] = radix * unit * torch.arange(size, dtype=torch.float64)
-            radix *= size
+        for digit in pack:
+            step = radix * unit
+            if digit.column is None:
+                row[digit.where] += step * torch.arange(digit.size, dtype=torch.float64)
+            else:  # one category's entries add up to 1
+                row[digit.where] += step * digit.column.std
+                row[ones] += step * (digit.column.mean - lowest(digit.column))
+            radix *= digit.size
         rows.append(row)
         low.append(0.0)
         high.append(LARGEST)
         packs.append(pack)
     constant = torch.zeros(schema.width, dtype=torch.float64)
-    constant[groups[0][1]] = unit
+    constant[ones] = unit
     ends = (torch.tensor([*low, 0.0]).double(), torch.tensor([*high, unit]).double())
     return Features(schema, torch.stack([*rows, constant]), *ends, (*packs, ()), unit)
 
 
-def _packed(groups: list[tuple[int, slice]], most: int) -> list[Pack]:
+def lowest(column: Continuous) -> int:
+    """Smallest whole number of a column."""
+    return ceil(column.low)
+
+
+def _digit(column: object, where: slice) -> Digit | None:
+    """A column as a digit of a code; None where its values are not finitely many."""
+    if isinstance(column, Categorical):
+        return Digit(column.width, where, None)
+    if isinstance(column, Continuous) and whole(column):
+        return Digit(floor(column.high) - lowest(column) + 1, where, column)
+    return None
+
+
+def _packed(digits: list[Digit], most: int) -> list[Pack]:
     """The columns in as few codes below `most` as fit, the widest first."""
-    found: list[list[tuple[int, slice]]] = []
-    for size, where in sorted(groups, key=lambda group: -group[0]):
-        fitting = [pack for pack in found if prod(one for one, _ in pack) * size <= most]
+    found: list[list[Digit]] = []
+    for one in sorted(digits, key=lambda digit: -digit.size):
+        fitting = [pack for pack in found if prod(other.size for other in pack) * one.size <= most]
         if fitting:
-            fitting[0].append((size, where))
+            fitting[0].append(one)
         else:
-            found.append([(size, where)])
+            found.append([one])
     return [tuple(pack) for pack in found]

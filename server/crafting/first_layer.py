@@ -143,17 +143,38 @@ class Sums:
     """Unit of the first layer whose error each sum has, int64 (k,)."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """k records, each of which was alone in a sum."""
+
+    records: Tensor
+    """Records, float64 (k, d)."""
+    labels: Tensor
+    """Class of each, int64 (k,)."""
+    sure: Tensor
+    """Which of them a check certifies, bool (k,)."""
+
+
 def singles(sums: Sums, last_: Exchange, knows: Knowledge) -> Claim:
+    """The claim of the records of those sums that are of one record each, see `alone`."""
+    return claimed(alone(sums, last_, knows, floor(sums)), last_, knows)
+
+
+def floor(sums: Sums) -> float:
+    """Size of a coefficient below which a sum counts as empty."""
+    size = sums.rows[:, -1].abs()
+    return (SILENT * float(size.quantile(0.9)) or 1e-9 * float(size.max())) if len(size) else 0.0
+
+
+def alone(sums: Sums, last_: Exchange, knows: Knowledge, least: float) -> Found:
     """The records of those sums that are of one record each, by the data dictionary and by their coefficient.
 
     The public dictionary decides where it can; a record's error is a known number of each class besides, after a
-    single step, and no mixture has it. What neither can check is claimed, but not as verified.
+    single step, and no mixture has it. What neither can check is found, but not sure. Sums with a coefficient of at
+    most `least` count as empty.
     """
     schema, width = knows.schema, sums.rows.shape[1] - 1
-    size = sums.rows[:, -1].abs()
-    floor = SILENT * float(size.quantile(0.9)) if len(size) else 0.0
-    floor = floor or 1e-9 * float(size.max()) if len(size) else 0.0
-    at = (size > floor).nonzero()[:, 0]
+    at = (sums.rows[:, -1].abs() > least).nonzero()[:, 0]
     coefficients = sums.rows[at, -1]
     found = sums.rows[at, :-1] / coefficients[:, None]
     good = found.isfinite().all(1)
@@ -167,17 +188,24 @@ def singles(sums: Sums, last_: Exchange, knows: Knowledge) -> Claim:
         sure = torch.ones_like(good)
     found, sure, labels = found[good], sure[good], labels[good]
     keep = _distinct(found)
-    if not len(keep):
-        return nothing("no unit holds a record by itself", width)
+    return Found(found[keep], labels[keep], sure[keep])
+
+
+def claimed(found: Found, last_: Exchange, knows: Knowledge) -> Claim:
+    """The claim of records that were found."""
+    if not len(found.records):
+        return nothing("no unit holds a record by itself", found.records.shape[1])
     classes = layers(last_.sent)[-1][0].shape[0]
-    notes = () if len(keep) >= last_.records else (f"{len(keep)} of {last_.records} records recovered",)
+    notes = (
+        () if len(found.records) >= last_.records else (f"{len(found.records)} of {last_.records} records recovered",)
+    )
     return Claim(
-        found[keep].float(),
-        sure[keep].float() * 0.5 + 0.5,
-        labels[keep] if classes == 2 or (predicts(last_, knows) and classes > 2) else None,
+        found.records.float(),
+        found.sure.float() * 0.5 + 0.5,
+        found.labels if classes == 2 or (predicts(last_, knows) and classes > 2) else None,
         None,
         notes,
-        checked=sure[keep],
+        checked=found.sure,
     )
 
 

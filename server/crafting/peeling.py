@@ -3,8 +3,9 @@
 A cell that holds one record alone gives it, as sum and coefficient are both known: g [x, 1]. What is found is taken out
 of its cell in every other table, which may leave one record alone there, and so on (Goodrich and Mitzenmacher 2011,
 section 3, for keys). A cell is believed only where the public dictionary certifies the record: a mixture of two has
-fractions in each category or whole number in which they differ. After local steps coefficients differ a little
-between tables, so those of a cell's known records are fitted to it, by the features that are known exactly.
+fractions in each category or whole number in which they differ. After a single step a record's coefficient is one of a
+few numbers that the server can compute; after local steps coefficients differ a little between tables, so those of a
+cell's known records are fitted to it, by the features that are known exactly.
 """
 
 from collections.abc import Sequence
@@ -54,6 +55,14 @@ class _State:
     tried: list[dict[int, int]]
     records: Tensor
     errors: Tensor
+    known: Tensor
+
+    def nearest(self, errors: Tensor) -> Tensor:
+        """The known error of a class in place of each of (n,), where one is near."""
+        if not len(self.known) or not len(errors):
+            return errors
+        off = (errors[:, None] / self.known - 1).abs()
+        return torch.where(off.amin(1) < UNEQUAL - 1, self.known[off.argmin(1)], errors)
 
     def usual(self, errors: Tensor, factor: float) -> Tensor:
         """Whether errors (n,) are, up to a factor, as large as the others of their sign, bool (n,).
@@ -72,8 +81,12 @@ class _State:
         return good
 
 
-def peel(grid: Grid, cells: Sequence[Tensor]) -> Listed:
-    """The records behind cells (c, f + 1), one tensor a table: sums of g [features, 1] over the records in the cell."""
+def peel(grid: Grid, cells: Sequence[Tensor], known: Tensor | None = None) -> Listed:
+    """The records behind cells (c, f + 1), one tensor a table: sums of g [features, 1] over the records in the cell.
+
+    `known` are the errors g that a record can send, one a class, where they follow from the weights that were sent;
+    None where they do not. They are far more accurate than a cell's own, which is the sum of a small constant feature.
+    """
     # one cell more a table for records that are in none
     raw = [torch.cat([one, torch.zeros_like(one[:1])]) for one in cells]
     none = raw[0].new_zeros(0)
@@ -84,6 +97,7 @@ def peel(grid: Grid, cells: Sequence[Tensor]) -> Listed:
         [{} for _ in raw],
         none.reshape(0, grid.features.schema.width),
         none,
+        none if known is None else known,
     )
     floor = _floor(cells)
     for _ in range(ROUNDS if floor > 0 else 0):
@@ -118,15 +132,18 @@ def _found(grid: Grid, state: _State, floor: float) -> tuple[Tensor, Tensor]:
         at = (rest[:, -1].abs() > floor).nonzero()[:, 0]
         at = at[[tried.get(cell, -1) != len(members.get(cell, ())) for cell in at.tolist()]]
         tried.update({cell: len(members.get(cell, ())) for cell in at.tolist()})
-        records, off = grid.features.decode(rest[at, :-1] / rest[at, -1:])
+        own = state.nearest(rest[at, -1])
+        # cells hold g low besides, with the g of their own
+        shift = (own - rest[at, -1])[:, None] * grid.features.low
+        records, off = grid.features.decode((rest[at, :-1] + shift) / own[:, None])
         shared = torch.tensor([cell in members for cell in at.tolist()], dtype=torch.bool)
         # after one step the known records' errors are exact, so that what is left of a cell is as good as a whole one
         single = ~shared if grid.scales.sparse else torch.ones_like(shared)
         alone = single & certified(schema, records, TIGHT) & (off < WHOLE)
         # a record that is not of this cell is a mixture that looks like one
         alone &= grid.near(snapped(schema, records), table, at)
-        alone[alone.clone()] = state.usual(rest[at[alone], -1], factor)
-        take(snapped(schema, records[alone]), rest[at[alone], -1])
+        alone[alone.clone()] = state.usual(own[alone], factor)
+        take(snapped(schema, records[alone]), own[alone])
         beside = ~single & certified(schema, records, LOOSE) & (off < LOOSE)
         for cell, record in zip(at[beside].tolist(), snapped(schema, records[beside]), strict=True):
             settled = _settled(grid, state.raw[table][cell], state.records[members[cell]], record, floor)

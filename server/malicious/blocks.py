@@ -1,5 +1,6 @@
 """Keeps clients apart in one secure sum."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ class Blocks(Deviation):
                 grid = laid_out(sent, knows, self.tables, slice(int(used[0]), int(used[-1]) + 1))
             except ValueError as error:
                 return nothing(str(error))
-            one = listed(cells.read_grid(grid, sent), last, knows)
+            one = listed(cells.read_grid(grid, sent), replace(last, sent=sent), knows)
             if len(one.records):
                 found.append(owned(one, client))
             progress((done + 1) / len(sent_to))

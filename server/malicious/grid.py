@@ -55,7 +55,7 @@ class CellGrid(Deviation):
         except ValueError as error:
             return nothing(str(error))
         sent = next(iter(seen.last.sent_to.values()), seen.last.sent)
-        return listed(cells.read_grid(grid, sent), seen.last, knows)
+        return listed(cells.read_grid(grid, sent), replace(seen.last, sent=sent), knows)
 
 
 def two_layers(model: AnyModel) -> str | None:
@@ -91,7 +91,8 @@ def laid_out(sent: Weights, knows: Knowledge, tables: int, rows: slice | None = 
 def listed(grid: Grid, last: Exchange, knows: Knowledge) -> Claim:
     """The claim of the records in a grid's cells."""
     update = [tensor for tensor in last.received.values() if tensor.ndim == 2][1]
-    found = peeling.peel(grid, cells.sums(grid, update, knows.lr or 1.0))
+    errors = cells.errors(grid, last.sent, last.records) if knows.algorithm == "fedsgd" and knows.lr else None
+    found = peeling.peel(grid, cells.sums(grid, update, knows.lr or 1.0), errors)
     if not len(found.records):
         return nothing("no cell holds a record that the dictionary certifies", grid.features.schema.width)
     # the last layer raises the logit of class 1: a record of class 1 sends an error of the other sign than all others

@@ -13,7 +13,7 @@ from fedinv.task.models import AnyModel
 
 from ..crafting import first_layer
 from ..crafting.quantiles import quantiles, samples
-from .trap_weights import DRAWN, alone
+from .trap_weights import DRAWN, alone, often
 
 LEAST = 0.1
 """Least standard deviation by which an input is standardized: a rare category would else decide by itself."""
@@ -27,19 +27,26 @@ class Qbi(Deviation):
     is the paper's Phi^-1(1 - 1/n) sqrt(d), and categories have others. With auxiliary records rows are chosen, not only
     biases: the paper's PAIRS.
 
-    Claims: the record of each unit that fires at one alone, where the public dictionary or its coefficient shows it.
+    Claims: the record of each unit that fires at one alone, where the public dictionary or its coefficient shows it,
+    and, after a single step, those of all units at which one is left once the others are taken out.
 
     Paper: Nowak et al. (2024), QBI: Quantile-based bias initialization for efficient private data reconstruction in
-    federated learning, arXiv 2406.18745.
+    federated learning, arXiv 2406.18745. Taking records out of further units is ours: `server.crafting.elimination`.
     """
 
     kind: Literal["qbi"] = "qbi"
     """Selects this deviation: random rows, biases by quantiles."""
     records: int | None = Field(default=None, gt=1)
     """Records of an update that are reckoned with, 2 or more. Default: the batch size."""
+    eliminate: bool = True
+    """True: a record that is read is taken out of the rows of all units that fire at it, which leaves others alone
+    there. False: only units that fire at one record are read, as in the paper."""
+    fires: float | None = Field(default=None, gt=0, le=64)
+    """Records at which a unit fires on average, above 0 and up to 64. Default: 3 where clients take a single step,
+    records are eliminated and are no more than units; else 1, as in the paper."""
     redraws: int = Field(default=8, ge=1, le=64)
-    """Rows drawn for each that is sent, 1 to 64, of which PAIRS chooses by the auxiliary records; without any, or with
-    1, the first ones are sent."""
+    """Rows drawn for each that is sent, 1 to 64, of which PAIRS chooses by the auxiliary records; without any, with 1,
+    or where units fire at more than one record, the first ones are sent."""
     alike: ClassVar[bool] = True
 
     def misfit(self, model: AnyModel) -> str | None:
@@ -52,10 +59,12 @@ class Qbi(Deviation):
         schema, many = first_layer.reckoned(sent, knows, self.records, "quantiles")
         drawn = samples(schema, knows, rng)[: max(DRAWN, 10 * many)]
         known = None if knows.auxiliary is None or not len(knows.auxiliary) else knows.auxiliary.records.double()
-        redraws = 1 if known is None else self.redraws
+        fires = often(self.fires, self.eliminate and many <= count, knows)
+        # PAIRS chooses rows that fire at a single record
+        redraws = 1 if known is None or fires > 1 else self.redraws
         rows = torch.from_numpy(rng.standard_normal((count * redraws, width))) / drawn.std(0).clamp_min(LEAST)
         rows /= rows.norm(dim=1, keepdim=True)
-        level = np.array([1 - min(0.5, 1 / many)])
+        level = np.array([1 - min(0.5, fires / many)])
         biases = -torch.cat([quantiles(along, level) for along in (drawn @ rows.T).T])
         if known is not None and redraws > 1:
             chosen = pairs(known @ rows.T + biases, (count, many), rng)
@@ -64,7 +73,7 @@ class Qbi(Deviation):
 
     def claim(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """The record of each unit that fired at one alone."""
-        return alone(seen, knows)
+        return alone(seen, knows, self.eliminate)
 
 
 def pairs(values: Tensor, wanted: tuple[int, int], rng: np.random.Generator) -> Tensor:

@@ -104,6 +104,13 @@ def test_failed_seeds_are_named_and_nothing_is_pooled_where_all_fail(twice, tmp_
         replicating.replicate(scenario, 2, tmp_path, Workers(1), quiet)
 
 
+def test_a_stop_leaves_no_outcome_without_its_page(twice, tmp_path, monkeypatch):
+    monkeypatch.setattr(replication_page, "rendered", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        replication_page.write(twice[2], tmp_path)
+    assert not (tmp_path / "replication.json").exists()
+
+
 def test_the_files_hold_what_was_found(twice, tmp_path):
     _, _, found = twice
     page = replication_page.write(found, tmp_path)

@@ -14,7 +14,7 @@ from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
 
 cells, peeling = (roles.load("server", f"crafting.{name}") for name in ("cells", "peeling"))
-features = roles.load("server", "crafting.features")
+features, dictionary = (roles.load("server", f"crafting.{name}") for name in ("features", "dictionary"))
 FEDERATION = """
 name = "crafted"
 seed = 5
@@ -112,8 +112,9 @@ def test_a_copy_is_exact_in_its_block_and_silent_in_others(schema):
 def test_features_tell_a_record(schema):
     rng = np.random.default_rng(1)
     records = schema.draw(40, rng).double()
-    for most in (cells.COARSE, cells.FINE):
-        told = features.features(schema, most)
+    records = dictionary.snapped(schema, records)
+    for most, numbers in ((cells.COARSE, False), (cells.FINE, False), (cells.FINE, True)):
+        told = features.features(schema, most, numbers)
         back, off = told.decode(records @ told.map.T)
         assert float((back - records).abs().max()) < 1e-6 and float(off.max()) < 1e-9
 
@@ -135,3 +136,34 @@ def test_too_narrow_a_layer_is_refused(schema):
         cells.layout(schema, (10, 200), 3, cells.ONE_STEP)
     with pytest.raises(ValueError, match="too narrow"):
         cells.layout(schema, (400, 4), 3, cells.ONE_STEP)
+
+
+def listing(schema, widths, count, noise, known=True):
+    """How many records of cells with noise are listed to every digit, in how many blocks; none is nobody's."""
+    rng, generator = np.random.default_rng(4), torch.Generator().manual_seed(4)
+    grid = cells.aimed(cells.layout(schema, widths, 3, cells.ONE_STEP), Knowledge(schema=schema), rng)
+    records, told = dictionary.snapped(schema, schema.draw(count, rng).double()), grid.features
+    errors = torch.tensor([-0.618, 0.382]).double()
+    g = errors[torch.randint(0, 2, (count,), generator=generator)]
+    made = []
+    for table, at in zip(grid.tables, grid.cells(records), strict=True):
+        cell = torch.zeros(len(table.edges) * len(grid.blocks) + 1, len(told.low)).double()
+        cell.index_add_(0, at, g[:, None] * (records @ told.map.T - told.low))
+        cell += noise * torch.randn(cell.shape, generator=generator).double()
+        own = cell[:-1, -1:] / told.unit
+        made.append(torch.cat([cell[:-1] + own * told.low, own], 1))
+    off = torch.cdist(peeling.peel(grid, made, errors if known else None).records, records, p=torch.inf)
+    assert float(off.amin(1).max()) < 0.1
+    return int((off.amin(0) < 1e-3).sum()), len(grid.blocks)
+
+
+def test_a_class_s_known_error_keeps_digits_that_noise_takes_from_a_cell_s_own(schema):
+    (known, _), (own, _) = (listing(schema, (400, 200), 100, 1e-4, known) for known in (True, False))
+    assert known >= 98
+    assert own < 90
+
+
+def test_a_narrow_layer_packs_whole_numbers_so_that_it_holds_more_blocks(schema):
+    found, blocks = listing(schema, (100, 100), 320, 0.0)
+    assert blocks >= 6
+    assert found >= 300

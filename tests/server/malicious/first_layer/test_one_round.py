@@ -33,6 +33,22 @@ def test_as_many_records_are_alone_in_their_bin_as_the_formula_says(clinic, hidd
     assert bool(claim.verified.all())
 
 
+@pytest.mark.parametrize("hidden", [(80,), (80, 40)])
+@pytest.mark.parametrize("kind", [TrapWeights, Qbi])
+def test_records_taken_out_of_all_rows_leave_others_alone_more_of_them_than_a_record_has_inputs(clinic, kind, hidden):
+    client = clinic(40, *hidden)
+    paper, ours = (claimed(kind(eliminate=one), client) for one in (False, True))
+    (few, _), (right, false) = client.judged(paper), client.judged(ours)
+    assert false == 0 and bool(ours.verified.all())
+    assert right >= 36 and right > 1.5 * few
+    assert right > clinic.schema.width + 1
+
+
+def test_after_local_steps_units_fire_at_one_record_and_nothing_is_eliminated(clinic):
+    client = clinic(24, 128, 64, algorithm="fedavg", epochs=2)
+    assert torch.equal(claimed(Qbi(), client).records, claimed(Qbi(eliminate=False), client).records)
+
+
 @pytest.mark.parametrize("deviation", [TrapWeights(), Qbi(), TrapWeights(scaling=0.95)])
 def test_units_that_fire_at_one_record_alone_give_it(clinic, deviation):
     client = clinic(24, 128, 64)
@@ -52,7 +68,7 @@ def test_pairs_chooses_rows_that_fire_at_another_auxiliary_record_each():
 def test_with_auxiliary_records_rows_are_chosen_and_more_is_read(clinic):
     client, others = clinic(24, 48, 32), clinic.schema.draw(300, np.random.default_rng(8))
     knows = replace(client.knows, auxiliary=Sample(others, torch.zeros(300, dtype=torch.int64)))
-    drawn, chosen = (client.judged(claimed(Qbi(redraws=k), client, knows))[0] for k in (1, 16))
+    drawn, chosen = (client.judged(claimed(Qbi(redraws=k, eliminate=False), client, knows))[0] for k in (1, 16))
     assert chosen > drawn
 
 
