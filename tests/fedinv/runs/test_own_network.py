@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import fedinv
 from fedinv.errors import RequestError
 from fedinv.runs import attack_runner, provenance, run
 from fedinv.runs.context import Grants, TrainedRun
@@ -49,7 +50,9 @@ kind = "membership"
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "somebodys_networks.py").write_text(NETWORKS, encoding="utf-8")
+    sys.path.insert(0, str(folder))
     yield folder
+    sys.path.remove(str(folder))
     sys.modules.pop("somebodys_networks", None)
 
 
@@ -108,3 +111,21 @@ def test_a_run_is_of_other_code_once_the_network_s_code_changed(tiny, project, t
         provenance.refuse_other(made.folder.root, provenance.of(made.scenario))
     code.write_text(NETWORKS, encoding="utf-8")
     assert provenance.of(made.scenario) == now
+
+
+@pytest.mark.parametrize(("name", "found"), [("Own", 3), ("Normed", 0)])
+def test_one_update_of_ones_own_network_is_inverted_or_refused_in_a_line(project, name, found):
+    from importlib import import_module
+
+    torch.manual_seed(0)
+    network, x = getattr(import_module("somebodys_networks"), name)(), torch.randn(3, 63)
+    torch.nn.functional.cross_entropy(network(x), torch.tensor([0, 1, 1])).backward()
+    sent = {name: weight.detach() for name, weight in network.named_parameters()}
+    update = {name: -0.1 * weight.grad for name, weight in network.named_parameters()}
+    model = {"kind": "module", "factory": f"somebodys_networks:{name}", "project": str(project)}
+    claim = fedinv.invert(update, sent=sent, model=model, records=3, algorithm="fedsgd", lr=0.1, attack="exact")
+    assert len(claim.records) == found
+    if found:
+        assert float(torch.cdist(claim.records, x).min(1).values.max()) < 1e-4
+    else:
+        assert claim.notes[0].startswith("exact needs a perceptron, and the network is none: its LayerNorm between")
