@@ -21,6 +21,8 @@ from .foreign_networks import Images, Tabular
 SEEDS = range(1000, 1100)
 """A victim of each app a seed, none of which anything was tuned on."""
 VICTIMS = len(SEEDS)
+HANDED_OVER = 25
+"""Victims, the first of an app, of whose records wrong claims are handed over too: most of the time goes there."""
 RIGHT = 0.01
 """Largest error of a right record's inputs, in standard deviations of all of them."""
 TARGET = 0.01
@@ -181,18 +183,18 @@ APPS = (
 def lines() -> Iterator[str]:
     """A line for each app: victims whose records, number and labels are all right, and false claims of any kind."""
     for app in APPS:
-        found = np.array([_victim(app, seed) for seed in SEEDS])
+        found = np.array([_victim(app, seed, place < HANDED_OVER) for place, seed in enumerate(SEEDS)])
         verified, false, mislabeled, whole, strange, short, left, seconds = found.T
         yield (
             f"{app.name}, {app.records} records: whole batches with all labels {int(whole.sum())} of {VICTIMS}, "
             f"verified {int(verified.sum())} of {app.records * VICTIMS}, false {int(false.sum())}, labels wrong "
-            f"{int(mislabeled.sum())}; handed over as claims, of {2 * VICTIMS} wrong records {int(strange.sum())} are "
-            f"verified, of {VICTIMS} batches without one record {int(short.sum())}, least mismatch {left.min():.3f}; "
-            f"{np.median(seconds):.2f} CPU s"
+            f"{int(mislabeled.sum())}; handed over as claims, of {2 * HANDED_OVER} wrong records {int(strange.sum())} "
+            f"are verified, of {HANDED_OVER} batches without one record {int(short.sum())}, least mismatch "
+            f"{left.min():.3f}; {np.median(seconds):.2f} CPU s"
         )
 
 
-def _victim(app: App, seed: int) -> tuple[float, ...]:
+def _victim(app: App, seed: int, handed_over: bool) -> tuple[float, ...]:
     """Counts of one victim, as `lines` sums them up: what was verified, and what of wrong claims; seconds."""
     torch.manual_seed(seed)
     network = app.network()
@@ -215,7 +217,7 @@ def _victim(app: App, seed: int) -> tuple[float, ...]:
             wrong = int((off > (TARGET * y.std() if app.numbers else 0.5)).sum())
         whole = verified == app.records == len(set(places.tolist())) and not false and not wrong
         whole = whole and claim.labels is not None
-    strange, short, left = _wrong_claims(given, sent, update, truth)
+    strange, short, left = _wrong_claims(given, sent, update, truth) if handed_over else (0, False, np.inf)
     return verified, false, wrong, whole, strange, short, left, verdict.updates[0].seconds
 
 

@@ -16,7 +16,9 @@ from fedinv.data.sources.faces import Faces
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES
 from fedinv.runs.own_apps.reading import Target
+from fedinv.runs.own_records.files import Layout
 from fedinv.runs.own_records.probe import Asked, probed
+from fedinv.runs.own_records.updates import Updates
 
 SEEDS = range(10, 20)
 """Seeds that nothing was tuned on."""
@@ -103,7 +105,8 @@ def _row(case: Case) -> str:
         sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         received = {name: tensor - sent[name] for name, tensor in trained.state_dict().items()}
         target = Target(Exchange(1, sent, received, case.images), 0, case.images)
-        one, _ = probed(network, target, 0, Asked(mine, others, members=True))
+        updates = Updates(network, mine, (target,), (), Layout(tuple(mine.shape[1:])))
+        one, _ = probed(updates, 0, Asked(mine, others, members=True))
         for place, at in enumerate(one.at):
             found[place] += at.found or 0
             false[place] += at.false or 0

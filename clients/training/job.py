@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fedinv.data.batches import local_batches
@@ -52,7 +53,10 @@ def train(
     for defense in scenario.defenses:
         if type(defense).wrap_training is not Defense.wrap_training:
             run = hooks.wrapped_training(defense, run)
-    update = run(job)
+    # a network of the user's own may draw from torch's generator, as dropout does
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(stream(scenario.hidden, "chance", client, round_).integers(2**63)))
+        update = run(job)
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 
 

@@ -7,7 +7,7 @@ import typer
 
 from fedinv import api
 from fedinv.commands.options import OUTPUT, AsJson, examples, print_json
-from fedinv.commands.own_app import Example, Network, Project
+from fedinv.commands.own_app import Example, LossName, Network, OptimizerName, Project, Train, TrainWith
 
 
 def register(app: typer.Typer) -> None:
@@ -24,15 +24,22 @@ def register(app: typer.Typer) -> None:
 
 def probe(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A recording's or a run's folder.")],
-    records: Annotated[
-        str, typer.Option(metavar="FILE", help="Your records, .csv or .npz, or app.task:mine.", show_default=False)
-    ],
     others: Annotated[
         list[str],
         typer.Option(
             metavar="FILE", help="Records of the same kind, surely not trained on; repeatable.", show_default=False
         ),
     ],
+    records: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Your records, .csv or .npz, or app.task:mine.", show_default=False),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="In place of them, what was trained on, by update: gives the TPR.", show_default=False
+        ),
+    ] = None,
     members: Annotated[
         bool,
         typer.Option("--members", help="Yours are known to be in the update: gives the TPR.", show_default=False),
@@ -43,6 +50,10 @@ def probe(
     network: Network = None,
     app: Project = None,
     example: Example = None,
+    loss: LossName = None,
+    optimizer: OptimizerName = None,
+    train: Train = None,
+    train_with: TrainWith = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -62,12 +73,17 @@ def probe(
             network,
             records=records,
             others=others,
+            truth=truth,
             members=members,
             update=update,
             project=app,
             example=example,
             out=out,
             progress=steps("updates"),
+            loss=loss,
+            optimizer=optimizer,
+            train=train,
+            train_with=train_with,
         )
     if as_json:
         print_json(found.model_dump(mode="json"))

@@ -108,7 +108,7 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     if model.no_perceptron is not None and not plugin.suits(model):
         reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
         return nothing(reason, run.schema.width) if attack.asks in ("records", "classes") else unanswered(reason)
-    seen, knows = _as_perceptron(seen, knows)
+    seen, knows = as_perceptron(seen, knows)
     rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
@@ -122,7 +122,7 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     return found
 
 
-def _as_perceptron(seen: Observation, knows: Knowledge) -> tuple[Observation, Knowledge]:
+def as_perceptron(seen: Observation, knows: Knowledge) -> tuple[Observation, Knowledge]:
     """An observation and what is known of it, in the names of the perceptron that the network may be."""
     model = knows.model
     if model is None or perceptron(model) is model:

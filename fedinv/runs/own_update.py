@@ -16,6 +16,7 @@ from fedinv.defense import Defense
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.federation.streams import sealed_stream
 from fedinv.federation.training import Participation
+from fedinv.runs.attack_runner import as_perceptron
 from fedinv.runs.run import parse_attack
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.mistakes import explain
@@ -153,6 +154,11 @@ def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progr
             f"attack {attack.kind!r}: does not rebuild records from an update; use one of {', '.join(in_turn())}"
         )
     check_reach(type(attack))
+    model = knows.model
+    if model is not None and model.no_perceptron is not None and not attack.suits(model):
+        reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+        return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(reason,))
+    seen, knows = as_perceptron(seen, knows)
     try:
         with wall():
             claim = attack.run(seen, knows, sealed_stream(seed, "attack", attack.kind, *seen.clients, 1), progress)
@@ -191,15 +197,21 @@ def _named(arrays: Arrays, what: str) -> dict[str, Tensor]:
 def _expected(model: AnyModel, schema: Schema | None, weights: Sequence[Tensor]) -> dict[str, torch.Size]:
     """The shapes of the network's parameters by name."""
     first, last = weights[0], weights[-1]
-    if schema is None and model.images:
+    try:
+        known = model.sizes if schema is None else None
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    if known is None and schema is None and model.images:
         raise RequestError(f"schema: is needed for the model {model.kind!r}, as it says how large an image is")
-    if schema is None and (first.ndim != 2 or last.ndim < 1):
+    if known is None and schema is None and (first.ndim != 2 or last.ndim < 1):
         raise RequestError(
             f"sent: its first array has the shape {tuple(first.shape)}, and a {model.kind} begins with a matrix "
             "(units, inputs)"
         )
-    shape = (first.shape[1],) if schema is None else schema.shape
-    outputs = last.shape[0] if schema is None else schema.outputs
+    if schema is not None:
+        shape, outputs = schema.shape, schema.outputs
+    else:
+        shape, outputs = known or ((first.shape[1],), last.shape[0])
     try:
         return {name: tensor.shape for name, tensor in state(build(model, shape, outputs, 0)).items()}
     except ValueError as error:

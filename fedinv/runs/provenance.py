@@ -39,7 +39,8 @@ class Provenance(Strict):
     records: str
     """Digest of the records as they were loaded, with their data dictionary, and of which client holds which."""
     code: str
-    """Digest of the sources of fedinv, of clients/ and of server/ without attack code, and of the plugins used."""
+    """Digest of the sources of fedinv, of clients/ and of server/ without attack code, of the plugins used, and of the
+    project that a network of the user's own comes from."""
     attacks: str
     """Digest of the sources of attack code, and of the packages of the attacks that are plugins."""
 
@@ -59,7 +60,7 @@ def of(scenario: Scenario, attacks: Sequence[object] | None = None) -> Provenanc
         version=__version__,
         scenario=_digest([json.dumps(content, sort_keys=True).encode()]),
         records=records(population_of(scenario)),
-        code=_code(tuple(type(one) for one in used)),
+        code=_with_own(_code(tuple(type(one) for one in used)), scenario.model.sources),
         attacks=_attack_code(tuple(type(one) for one in (scenario.attacks if attacks is None else attacks))),
     )
 
@@ -142,6 +143,12 @@ def _code(plugins: tuple[type, ...]) -> str:
     server = roles.folder("server")
     ours = [_sources(_PACKAGE, ("_roles",)), _sources(roles.folder("clients")), _sources(server, ATTACK_CODE)]
     return _digest([*ours, _plugins(plugins)])
+
+
+def _with_own(code: str, sources: Sequence[Path]) -> str:
+    """The digest of all code with these files of the user's own, by their names; the same without any."""
+    parts = [part for path in sources for part in (path.name.encode(), path.read_bytes())]
+    return _digest([code.encode(), *parts]) if parts else code
 
 
 def _plugins(classes: Iterable[type]) -> bytes:

@@ -8,20 +8,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fedinv.results.probing import ProbeVerdict
+    from fedinv.runs.own_apps.calls import Options
+    from fedinv.task.foreign.training.losses import Objective
+    from fedinv.task.foreign.training.optimizer import MakeOptimizer
 
 
 def probe(
     folder: str | Path,
     network: "str | nn.Module | None" = None,
     *,
-    records: Any,
+    records: Any = None,
     others: Any,
+    truth: Any = None,
     members: bool = False,
     update: int | None = None,
     project: str | Path | None = None,
     example: "str | Tensor | None" = None,
     out: str | Path | None = None,
     progress: Callable[[float], None] = lambda share: None,
+    loss: "str | Objective | None" = None,
+    optimizer: "str | MakeOptimizer | None" = None,
+    train: "str | Callable[..., Any] | None" = None,
+    train_with: "str | Options | None" = None,
 ) -> "ProbeVerdict":
     """Ask whether records of one's own were trained on, by what crossed the wire alone: membership inference.
 
@@ -30,7 +38,11 @@ def probe(
     threshold is what 1 % of them exceed, and with 1000 or more also what 0.1 % do. Both are a .csv or .npz file, the
     place of a function that gives the network's inputs, as "app.task:mine", or a tensor (n, ...). With `members` the
     records are known to be behind the update, the share found is the true positive rate, and a recording of several
-    updates needs `update`, the place of that one, from 0; without it all updates are probed.
+    updates needs `update`, the place of that one, from 0; without it all updates are probed. `truth` in place of
+    `records` are those that were trained on, as `attack_recording` takes them: the members of each update by its place.
+
+    What is known of the clients' training may be given, see `attack_recording`: weight decay is then taken out, which
+    else fills all row spaces. A run's own is known.
 
     The verdict goes to probe.json and each record's score to probe.csv, in `out`, by default the folder itself; with
     `out` there is a page too, report.html, with what `attack_recording` left there. Raises RequestError as `leak_map`
@@ -48,6 +60,7 @@ def probe(
     >>> found.updates[0].at[0].found
     4
     """
+    from fedinv.errors import RequestError
     from fedinv.recording import folder as recordings
     from fedinv.runs.own_apps.calls import _given
     from fedinv.runs.own_apps.reading import Given
@@ -55,13 +68,18 @@ def probe(
     from fedinv.runs.own_records import probe as probing
     from fedinv.storage import paths
 
+    if (records is None) == (truth is None):
+        raise RequestError("--records: name either your records by it, or those that were trained on by --truth")
     place, where = paths.folder(folder), None if project is None else Path(project)
     if recordings.holds(place):
-        opened = updates.of_recording(place, _given(network, project, example))
+        training = (loss, optimizer, train, train_with)
+        opened = updates.of_recording(place, _given(network, project, example, training=training))
     else:
         opened = updates.of_run(place)
-    chosen = updates.pick(opened, update, alone=members)
-    asked, notes = probing.asked(opened.layout, records, others, members, where)
+    members = members or truth is not None
+    asked, notes = probing.asked(opened.layout, records if truth is None else truth, others, members, where)
+    chosen = updates.pick(opened, update, alone=members and asked.update is None)
+    chosen = [one for one in chosen if len(asked.of(one).records)]
     found, scores = probing.probe_all(opened, chosen, asked, notes, progress)
     probing.write(place if out is None else paths.folder(out), found, scores)
     if out is not None:

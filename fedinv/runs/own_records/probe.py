@@ -7,20 +7,20 @@ whatever the training was, as long as the others are of the same kind as the rec
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedinv.errors import RequestError
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
-from fedinv.runs.own_apps.leak_map import probe
-from fedinv.runs.own_apps.reading import Target
+from fedinv.runs.own_apps.leak_map import UNREAD, probe
+from fedinv.runs.own_apps.reading import without_decay
 from fedinv.runs.own_records import files as given
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.updates import Updates
@@ -41,6 +41,12 @@ class Asked:
     """Records of the same kind that surely are not (m, ...)."""
     members: bool = False
     """Whether the records are known to be behind it."""
+    update: Tensor | None = None
+    """Place of the update that each record is behind, int64 (n,); None where all are asked of each update."""
+
+    def of(self, place: int) -> "Asked":
+        """What is asked of one update, by its place."""
+        return self if self.update is None else replace(self, records=self.records[self.update == place])
 
 
 @dataclass(frozen=True)
@@ -58,18 +64,20 @@ def asked(
 ) -> tuple[Asked, list[str]]:
     """Read the records, and the others of one file or several, without those that are among the records.
 
-    The second is a note on how many those were; none for none. Raises RequestError for records that cannot be used.
+    Of `members` a column or array "update" says which update each is behind. The second is a note on how many those
+    were; none for none. Raises RequestError for records that cannot be used.
     """
     several = others if isinstance(others, list | tuple) else [others]
     if not several:
         raise RequestError("--others: name records of the same kind that were surely not trained on")
-    mine = given.read(records, layout, "--records", project).inputs
+    read = given.read(records, layout, "--truth" if members else "--records", project)
+    mine = read.inputs
     rest = torch.cat([given.read(one, layout, "--others", project).inputs for one in several])
     known = {row.tobytes() for row in mine.flatten(1).numpy()}
     fresh = torch.tensor([row.tobytes() not in known for row in rest.flatten(1).numpy()])
     same = int((~fresh).sum())
     notes = [f"{same} of the others are among the records too, and were left out"] if same else []
-    return Asked(mine, rest[fresh], members), notes
+    return Asked(mine, rest[fresh], members, read.update if members else None), notes
 
 
 def probe_all(
@@ -78,7 +86,7 @@ def probe_all(
     """Probe these updates; scores by an update's place. Raises RequestError as `probed` does."""
     verdicts, scores = list[UpdateProbe](), dict[int, Scored]()
     for done, place in enumerate(places):
-        one, scored = probed(updates.network, updates.targets[place], place, asked, updates.example)
+        one, scored = probed(updates, place, asked.of(place))
         verdicts.append(one)
         if scored is not None:
             scores[place] = scored
@@ -101,15 +109,14 @@ def write(folder: Path, found: ProbeVerdict, scores: Mapping[int, Scored]) -> No
     files.write(folder / "probe.json", found.model_dump_json(indent=2) + "\n")
 
 
-def probed(
-    network: nn.Module, target: Target, place: int, asked: Asked, example: Tensor | None = None
-) -> tuple[UpdateProbe, Scored | None]:
-    """Compare the records with one update, the `place`-th of its recording.
+def probed(updates: Updates, place: int, asked: Asked) -> tuple[UpdateProbe, Scored | None]:
+    """Compare the records with one update, the `place`-th of its recording, without the weight decay that is known.
 
     There are no scores where no layer distinguishes records. Raises RequestError where the arrays do not fit the
     network, or it does not accept the records.
     """
-    found = probe(network, target.exchange, example)
+    network, target = updates.network, updates.targets[place]
+    found = probe(network, without_decay(target.exchange, network, updates.how), updates.example)
     measured = [layer_update(layer, found.sent, found.update) for layer in found.layers]
     spaces = row_space.row_spaces(network, measured, found.update)
     chosen = row_space.chosen(spaces)
@@ -134,7 +141,9 @@ def probed(
     mixed = [one.name for one in found.layers if one.mixed and one.name in used]
     if mixed:
         notes.append(f"records of a batch are mixed before {', '.join(mixed)}: what they fed into it is known roughly")
-    if any(one.rescaled for one in measured if one.layer.name in used):
+    if updates.how is not None and not updates.how.steps.linear:
+        notes.append(UNREAD.format(updates.how.steps.kind))
+    elif any(one.rescaled for one in measured if one.layer.name in used):
         notes.append("the update's entries are of one size, as Adam or signs leave them: its row space is no record's")
     scored = None
     if by_layer:

@@ -1,22 +1,26 @@
 """The updates that a folder holds, a recording's or a run's, with the network and the form of its records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Exchange
 from fedinv.errors import RequestError
+from fedinv.federation.training import Training as LocalTraining
 from fedinv.recording import folder as recordings
-from fedinv.runs.own_apps.reading import Given, Target, targets
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, targets
 from fedinv.runs.own_records.files import Layout
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.foreign.layers import MADE_UP, made_up
+from fedinv.task.foreign.training.training import Repeatable, fit, read_training
 from fedinv.task.models import build
+from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
 
 
@@ -34,6 +38,8 @@ class Updates:
     """A line for each update or part of the folder that cannot be used."""
     layout: Layout
     """The form in which the network takes records."""
+    how: Repeatable | None = None
+    """How clients train; None where nothing is known of it."""
 
 
 def of_recording(folder: Path, given: Given) -> Updates:
@@ -41,7 +47,7 @@ def of_recording(folder: Path, given: Given) -> Updates:
     found, skipped = targets(recordings.read(folder))
     example = made_up(given.network) if given.example is None else given.example
     layout = Layout(tuple(example.shape[1:]), example.dtype)
-    return Updates(given.network, example, tuple(found), tuple(skipped), layout)
+    return Updates(given.network, example, tuple(found), tuple(skipped), layout, how_trained(given))
 
 
 def of_run(folder: Path) -> Updates:
@@ -53,7 +59,22 @@ def of_run(folder: Path) -> Updates:
     network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
     found = [_target(one.last, one.clients) for one in observations.read(RunFolder(folder).observations)]
     example = schema.draw(MADE_UP, np.random.default_rng(0)).reshape(MADE_UP, *schema.shape)
-    return Updates(network, example, tuple(found), (), Layout(schema.shape, schema=schema))
+    how = _decaying(scenario.local_training(1), network, example)
+    return Updates(network, example, tuple(found), (), Layout(schema.shape, schema=schema), how)
+
+
+def _decaying(training: LocalTraining, network: nn.Module, example: Tensor) -> Repeatable | None:
+    """A run's local training where it is plain SGD with weight decay, which is to be taken out; None elsewhere."""
+    if not training.weight_decay or training.optimizer != SGD:
+        return None
+
+    def make(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+
+    extras = {"epochs": training.epochs, "batch": training.batch_size}
+    return fit(read_training(optimizer=make, extras=extras), network, example)
 
 
 def pick(updates: Updates, update: int | None, alone: bool) -> list[int]:

@@ -1,6 +1,7 @@
 """The base class of models, by which shared code learns what it needs without naming a model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +41,19 @@ class Architecture(BaseModel):
     def no_perceptron(self) -> str | None:
         """Reason why attacks that need a perceptron are not run, as a clause; None where each says so itself."""
         return None
+
+    @property
+    def sizes(self) -> tuple[Shape, int] | None:
+        """Shape of a record and number of outputs, where only running the network says them; None elsewhere.
+
+        Raises ValueError where it cannot be run.
+        """
+        return None
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Files of code of the user's own that make the network; none for a model that is built here."""
+        return ()
 
     def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of `as_perceptron`."""

@@ -63,6 +63,26 @@ class Module(Architecture):
         found = _perceptron(self)
         return found if isinstance(found, str) else None
 
+    @property
+    def sizes(self) -> tuple[Shape, int]:
+        """Shape of the made-up records that the network accepts, and its outputs for one of them."""
+        network = self._made()
+        try:
+            example = made_up(network)
+        except RequestError:
+            raise ValueError(
+                f"model.factory: {self.factory} accepts no made-up records: give the schema, which has their shape"
+            ) from None
+        shape = tuple(example.shape[1:])
+        return shape, self._outputs(network.eval(), shape)[1].shape[-1]
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The Python files of the factory's package, and those that lie beside it in the project's folder."""
+        project = Path(self.project)
+        package = project / self.factory.partition(":")[0].partition(".")[0]
+        return tuple(sorted({*project.glob("*.py"), *package.rglob("*.py")}))
+
     def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of `as_perceptron`; as they are where the network is none."""
         found = _perceptron(self)

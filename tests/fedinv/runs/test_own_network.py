@@ -5,7 +5,9 @@ import sys
 import pytest
 import torch
 
-from fedinv.runs import attack_runner, run
+import fedinv
+from fedinv.errors import RequestError
+from fedinv.runs import attack_runner, provenance, run
 from fedinv.runs.context import Grants, TrainedRun
 from fedinv.runs.own_apps.reading import map_of_run
 from fedinv.scenario.reading import loads
@@ -30,6 +32,11 @@ class Normed(Own):
     def __init__(self):
         super().__init__()
         self.between = nn.LayerNorm(128)
+
+
+class Dropped(Own):
+    def forward(self, x):
+        return self.out(nn.functional.dropout(torch.relu(self.first(x)), 0.5, self.training))
 """
 ATTACKS = """
 [[attacks]]
@@ -43,7 +50,9 @@ kind = "membership"
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "somebodys_networks.py").write_text(NETWORKS, encoding="utf-8")
+    sys.path.insert(0, str(folder))
     yield folder
+    sys.path.remove(str(folder))
     sys.modules.pop("somebodys_networks", None)
 
 
@@ -81,3 +90,42 @@ def test_of_another_network_attacks_on_perceptrons_say_why_they_are_not_run(tiny
         assert len(claim.records) == 0
         assert claim.notes[0].startswith(why)
     assert "row-space" in map_of_run(made.folder.root, 0).layers[0].applies
+
+
+def test_dropout_of_ones_own_network_draws_the_same_masks_from_the_same_seed(tiny, project, tmp_path):
+    one, again = (trained(tiny, project, "Dropped", tmp_path / name) for name in ("one", "again"))
+    other = trained(tiny.replace('secret = "0', 'secret = "1'), project, "Dropped", tmp_path / "other")
+    for ours, same, differs in zip(one.seen, again.seen, other.seen, strict=True):
+        name = "0.out.weight"
+        assert torch.equal(ours.last.received[name], same.last.received[name])
+        assert not torch.equal(ours.last.received[name], differs.last.received[name])
+
+
+def test_a_run_is_of_other_code_once_the_network_s_code_changed(tiny, project, tmp_path):
+    made = trained(tiny, project, "Own", tmp_path)
+    now = provenance.of(made.scenario)
+    provenance.refuse_other(made.folder.root, now)
+    code = project / "somebodys_networks.py"
+    code.write_text(NETWORKS + "# a word more\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="other code, which was changed since"):
+        provenance.refuse_other(made.folder.root, provenance.of(made.scenario))
+    code.write_text(NETWORKS, encoding="utf-8")
+    assert provenance.of(made.scenario) == now
+
+
+@pytest.mark.parametrize(("name", "found"), [("Own", 3), ("Normed", 0)])
+def test_one_update_of_ones_own_network_is_inverted_or_refused_in_a_line(project, name, found):
+    from importlib import import_module
+
+    torch.manual_seed(0)
+    network, x = getattr(import_module("somebodys_networks"), name)(), torch.randn(3, 63)
+    torch.nn.functional.cross_entropy(network(x), torch.tensor([0, 1, 1])).backward()
+    sent = {name: weight.detach() for name, weight in network.named_parameters()}
+    update = {name: -0.1 * weight.grad for name, weight in network.named_parameters()}
+    model = {"kind": "module", "factory": f"somebodys_networks:{name}", "project": str(project)}
+    claim = fedinv.invert(update, sent=sent, model=model, records=3, algorithm="fedsgd", lr=0.1, attack="exact")
+    assert len(claim.records) == found
+    if found:
+        assert float(torch.cdist(claim.records, x).min(1).values.max()) < 1e-4
+    else:
+        assert claim.notes[0].startswith("exact needs a perceptron, and the network is none: its LayerNorm between")

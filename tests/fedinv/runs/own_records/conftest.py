@@ -63,14 +63,15 @@ def recorded(tmp_path_factory):
     return Recorded(project, network, x, y, images[RECORDS:])
 
 
-def step(network, x, y, noise=0.0):
-    """The weights after one step of a copy, as SGD leaves them, with noise on the gradient."""
+def step(network, x, y, noise=0.0, decay=0.0):
+    """The weights after one step of a copy, as SGD leaves them, with noise on the gradient or weight decay."""
     after = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.zero_grad()
     nn.functional.cross_entropy(network(x), y).backward()
     generator = torch.Generator().manual_seed(1)
     for name, weight in network.named_parameters():
         after[name] -= 0.1 * (weight.grad + noise * torch.randn(weight.shape, generator=generator))
+        after[name] -= 0.1 * decay * weight.detach()
     return after
 
 

@@ -93,6 +93,30 @@ def test_the_one_of_several_updates_that_holds_them_is_named(recorded):
         fedinv.probe(folder, recorded.network, records=recorded.x, others=recorded.others, update=2)
 
 
+def test_known_weight_decay_is_taken_out(recorded):
+    sent = {name: tensor.clone() for name, tensor in recorded.network.state_dict().items()}
+    folder = write(recorded.project, "decayed", sent, [step(recorded.network, recorded.x, recorded.y, decay=0.01)])
+    given = {"records": recorded.x, "others": recorded.others, "members": True}
+    (unsaid,) = fedinv.probe(folder, recorded.network, **given).updates
+    (found,) = fedinv.probe(folder, recorded.network, **given, optimizer="sgd:lr=0.1,weight_decay=0.01").updates
+    ranks = [next(layer.rank for layer in one.layers if layer.name == "first") for one in (unsaid, found)]
+    assert ranks == [64, RECORDS]
+    assert found.at[0].found == RECORDS
+
+
+def test_the_truth_gives_each_update_its_own_members(recorded):
+    sent = {name: tensor.clone() for name, tensor in recorded.network.state_dict().items()}
+    theirs = recorded.others[:RECORDS]
+    both = [step(recorded.network, one, recorded.y) for one in (theirs, recorded.x)]
+    folder = write(recorded.project, "both", sent, both)
+    where = np.repeat([0, 1], RECORDS)
+    np.savez(folder / "truth.npz", records=torch.cat([theirs, recorded.x]).numpy(), update=where)
+    found = fedinv.probe(folder, recorded.network, truth=folder / "truth.npz", others=recorded.others[RECORDS:])
+    assert [(one.update, one.at[0].found, one.at[0].share) for one in found.updates] == [(0, 16, 1.0), (1, 16, 1.0)]
+    with pytest.raises(RequestError, match="--records: name either your records by it, or .* --truth"):
+        fedinv.probe(folder, recorded.network, others=recorded.others)
+
+
 def test_the_network_is_left_as_it_was(recorded):
     before = {name: tensor.clone() for name, tensor in recorded.network.state_dict().items()}
     recorded.network.train()
@@ -112,7 +136,8 @@ def test_a_rate_holds_for_any_scores():
 
 
 def test_a_run_of_ours_is_probed_by_its_columns_names(tiny, tmp_path):
-    run = fedinv.run(tiny.replace("[32, 16]", "[64, 32]"), out=tmp_path / "run", progress=False)
+    decaying = tiny.replace("[32, 16]", "[64, 32]").replace("lr = 0.05", "lr = 0.05\nweight_decay = 0.01")
+    run = fedinv.run(decaying, out=tmp_path / "run", progress=False)
     from fedinv.judge.truth import population_of
 
     people = population_of(run.scenario)
