@@ -1,4 +1,4 @@
-"""Reads records from which entries of an update moved, and which moved equally; behind any optimizer."""
+"""Reads records off the entries that rest, or move equally."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal

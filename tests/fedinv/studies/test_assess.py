@@ -132,7 +132,7 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("hospital", ["exact", "gradient-matching", "dp-aware", "membership", "model-inversion", "row-space"]),
+        ("hospital", ["exact", "gradient-matching", "dp-aware", "membership", "model-inversion", "row-space", "zeros"]),
         ("digits", ["gradient-matching", "dp-aware", "membership"]),
     ],
 )
