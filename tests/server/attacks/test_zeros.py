@@ -10,6 +10,8 @@ from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.data.sources.hospital import Hospital
 from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import match
+from fedinv.task.foreign.layers import Layer
+from fedinv.task.foreign.update import layer_update
 from fedinv.task.models import Mlp, build, state
 from fedinv.task.optimizers import SGD, Adam, AdamW, RmsProp
 from server.attacks.zeros import Zeros
@@ -149,3 +151,15 @@ def test_the_same_arguments_give_the_same_claim():
     seen, knows, _, _ = _see(6, epochs=4)
     first, second = (_run(seen, knows, iterations=2, entries=500) for _ in range(2))
     assert torch.equal(first.records, second.records)
+
+
+def test_the_leak_map_names_it_where_entries_of_one_hot_inputs_rest():
+    seen, _, _, _ = _see(6, epochs=4)
+    layer = Layer("0", "Linear", "0.weight", "0.bias", "record", "relu", 1, mixed=False)
+    last = seen.last
+    found = Zeros.reads(layer_update(layer, last.sent, last.received), None)
+    assert found.applies
+    moved = {name: tensor + 1e-4 for name, tensor in last.received.items()}
+    assert "no entry rests" in Zeros.reads(layer_update(layer, last.sent, moved), None).says
+    smooth = replace(layer, gate="smooth")
+    assert "no ReLU" in Zeros.reads(layer_update(smooth, last.sent, last.received), None).says
