@@ -130,10 +130,11 @@ def test_progress_names_what_runs_and_ends_at_one(found, under_way):
 
 def test_what_does_not_fit_is_named_with_its_reason_and_not_tried(home, same_process):
     one = SMALL.replace("hidden = [64, 48]", "hidden = [64]")
-    plan = planned(one, ("grid",), adaptive=False)
+    plan = planned(one, ("grid",), adaptive=True)
     with same_process():
         found = dueling.duel(plan, home / "three", Workers(1), lambda *_: None)
     assert found.not_tried == {"grid": "the network has 1 hidden layers, and two are needed"}
+    assert not found.failed, "its evasions are not listed again"
     assert found.recommendation == "No deviation fits this scenario: nothing is known of detectors."
 
 
