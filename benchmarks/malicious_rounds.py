@@ -1,7 +1,8 @@
 """Deviations that use several rounds, prepare other attacks or ask who is there: `differential` to `canary`.
 
 Each row is over ten seeds on which nothing was tuned, each of another federation. Records and claims count as right
-within 0.001 standard deviations. Kinds on the command line select rows.
+within 0.001 standard deviations. Kinds as flags,
+as `--differential`, select rows.
 """
 
 import sys
@@ -81,7 +82,7 @@ CASES = (
 def main() -> None:
     """Print a line for each case: recovered of all records, false claims, CPU seconds a federation."""
     torch.set_num_threads(1)
-    chosen = [kind for kind in sys.argv if kind in {case.kind for case in CASES}]
+    chosen = [case.kind for case in CASES if f"--{case.kind}" in sys.argv]
     for case in (one for one in CASES if not chosen or one.kind in chosen):
         begun = time.process_time()
         found = np.array([_play(case, seed) for seed in SEEDS], dtype=float)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         available,
         compare,
         defend,
+        duel,
         gate,
         import_files,
         invert,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     )
     from fedinv.attack import Claim
     from fedinv.errors import RequestError, RunError
-    from fedinv.outcomes import Assessment, Audit, Comparison, Run
+    from fedinv.outcomes import Assessment, Audit, Comparison, Duel, Run
     from fedinv.recording.folder import Recording
     from fedinv.scenario.scenario import Scenario
 
@@ -51,6 +52,7 @@ __all__ = [
     "Audit",
     "Claim",
     "Comparison",
+    "Duel",
     "Recording",
     "RequestError",
     "Run",
@@ -62,6 +64,7 @@ __all__ = [
     "available",
     "compare",
     "defend",
+    "duel",
     "gate",
     "import_files",
     "invert",
@@ -84,6 +87,7 @@ _ELSEWHERE = {
     "Audit": "outcomes",
     "Claim": "attack",
     "Comparison": "outcomes",
+    "Duel": "outcomes",
     "Recording": "recording.folder",
     "RequestError": "errors",
     "Run": "outcomes",

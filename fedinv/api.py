@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fedinv.defend_mod import defend, vet
 from fedinv.errors import EndedError, RequestError, RunError, Stopped, nearest
-from fedinv.outcomes import Assessment, Audit, Comparison, Replication, Run, open_run
+from fedinv.outcomes import Assessment, Audit, Comparison, Duel, Replication, Run, open_run
 from fedinv.recording.calls import import_files, open_recording, record, recorded_copy, tap, tap_mod
 from fedinv.runs.own_apps.calls import attack_recording, gate, leak_map
 from fedinv.runs.own_records.calls import probe
@@ -30,6 +30,7 @@ __all__ = [
     "available",
     "compare",
     "defend",
+    "duel",
     "gate",
     "import_files",
     "invert",
@@ -222,6 +223,59 @@ def compare(
         found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
         page.write(found, folder)
     return Comparison(folder, found)
+
+
+def duel(
+    scenario: "Scenario | str | Path | Mapping[str, Any]",
+    *,
+    deviations: Sequence[str] | None = None,
+    detectors: Sequence[str] | None = None,
+    seeds: int = 10,
+    adaptive: bool = True,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Duel:
+    """Pit a malicious server's deviations against the detectors of clients that vet what they are sent.
+
+    The scenario's own training is run by an honest server with `seeds` seeds that are reported on, and as many others
+    that set each detector's threshold. With a fifth of each the server deviates, in one round or in all, as each of
+    `deviations` does: kinds with settings, such as "grid:tables=2" or "fishing+freeze"; without any, every kind there
+    is. All `detectors`, likewise, score every message, and the updates are read and judged. With `adaptive`, deviations
+    that recovered records are tried again, changed to evade detectors. What does not fit the scenario is named.
+
+    `out` is the folder, by default runs/NAME-duel-N; finished runs are kept in .cells beside it and never run twice.
+    `jobs` processes work at once, one a core by default; a script must guard the call by
+    ``if __name__ == "__main__":``.
+
+    Raises RequestError for a deviation or detector that cannot be had, naming the nearest; RunError when the scenario
+    fails with an honest server; on Ctrl-C a KeyboardInterrupt: the same call goes on.
+
+    >>> import fedinv
+    >>> tiny = fedinv.load("breast-cancer", **{"federation.rounds": 1})
+    >>> quick = {"seeds": 1, "adaptive": False, "jobs": 1, "progress": False}
+    >>> found = fedinv.duel(tiny, deviations=["overflow"], detectors=["bias-size"], out="dueled", **quick)
+    >>> found.results.deviations, found.results.honest
+    (['overflow'], (5, 5))
+    """
+    from fedinv.report.duel import page
+    from fedinv.report.terminal import bars
+    from fedinv.storage.lock import locked
+    from fedinv.studies.duel import contestants
+    from fedinv.studies.duel import duel as dueling
+    from fedinv.studies.workers import Workers
+
+    declared = load(scenario)
+    if seeds < 1:
+        raise RequestError(f"seeds: must be 1 or more, not {seeds}")
+    folder = _study_folder(declared, "duel", out)
+    tried = contestants.contestants(declared, _texts(deviations or ()))
+    vetting = contestants.detectors(declared, _texts(detectors or ()))
+    with locked(folder), _going_on(folder), bars(progress) as steps:
+        plan = dueling.Plan(declared, tried, vetting, seeds, adaptive)
+        found = dueling.duel(plan, folder, Workers(jobs), steps("duel"))
+        page.write(found, folder)
+    return Duel(folder, found)
 
 
 def assess(

@@ -275,6 +275,8 @@ class Attack(BaseModel):
     last_only: ClassVar[bool] = False
     """True: run once per client, on the observation of its last watched round; earlier rounds are in
     `seen.exchanges[:-1]`. False: run once per watched round."""
+    reads_deviations: ClassVar[bool] = False
+    """True: it reads updates of weights that a malicious server made, in the way that they were made for."""
     assessed_with: ClassVar[Mapping[str, Any] | None] = None
     """Settings, quick ones, with which comparisons and assessments run it unasked on the models that it suits; None:
     only where it is named, or all attacks are asked for."""

@@ -1,8 +1,8 @@
 """What a malicious server does in place of the protocol: the base of the files in server/malicious/."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,10 +46,26 @@ class Deviation(BaseModel):
     """Name of the deviation, which selects it in a scenario and on the command line."""
     rounds: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
     """Rounds in which the server deviates, counted from 1. Default: those that the attacker watches."""
+    strength: float = Field(default=1.0, ge=0, le=1)
+    """How far the weights go from the model's, 0, to the crafted ones, 1: less shows less to clients that vet them, and
+    reveals less."""
+    units: float = Field(default=1.0, gt=0, le=1)
+    """Share of the first layer's units, the first of them, that have the crafted weights. Below 1 all else, the layers
+    behind among it, stays the model's, which shows less to clients that vet weights."""
     alike: ClassVar[bool] = True
     """True: all clients of a round are sent the same weights, so that they have nothing to compare."""
     looks_back: ClassVar[bool] = False
     """True: what came back in earlier rounds is given to `craft`."""
+    over_steps: ClassVar[Mapping[str, Any]] = {}
+    """Settings with which it is tried unasked against clients that take several local steps."""
+    takes_rounds: ClassVar[bool] = False
+    """True: a single round shows nothing of it, as it consists in what is sent over several."""
+    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        *({"strength": strength} for strength in (0.0, 0.03, 0.3)),
+        *({"units": units} for units in (0.02, 0.2)),
+    )
+    """Settings, each a table of keys, by which somebody who knows the clients' detectors may keep below their
+    thresholds: a duel tries them."""
     unmasks: ClassVar[bool] = False
     """True: single updates behind secure aggregation are opened, by messages that the defense's protocol sends; the
     scenario must list a defense that can be opened so."""
@@ -63,6 +79,10 @@ class Deviation(BaseModel):
     def active(self, round_: int, watched: tuple[int, ...]) -> bool:
         """Whether the server deviates in a round."""
         return round_ in (watched if self.rounds is None else self.rounds)
+
+    def crafted_in(self, rounds: int) -> Sequence[int]:
+        """Rounds, of so many in all of which it may deviate, in which it sends what no honest server would."""
+        return range(1, rounds + 1)
 
     def craft(self, sent: Weights, knows: Knowledge, turn: Turn, rng: np.random.Generator) -> Weights:
         """The weights to send in place of `sent`, which is not changed: same names, shapes and dtypes.

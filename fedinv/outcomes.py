@@ -1,4 +1,4 @@
-"""What `fedinv.run`, `replicate`, `compare`, `assess` and `audit` return: a folder and the typed results in it."""
+"""What `fedinv.run`, `replicate`, `compare`, `duel`, `assess` and `audit` return: a folder and the results in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedinv.results.assessment import Assessment as AssessmentResults
     from fedinv.results.audit import Audit as AuditResults
     from fedinv.results.comparison import Comparison as ComparisonResults
+    from fedinv.results.duel import Duel as DuelResults
     from fedinv.results.replication import Replication as ReplicationResults
     from fedinv.results.run import Results
     from fedinv.scenario.scenario import Scenario
@@ -198,6 +199,38 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({str(self.folder)!r}: {self.results.recommendation})"
+
+
+@dataclass(frozen=True, repr=False)
+class Duel:
+    """Deviations against detectors: `results` as duel.json has them.
+
+    See `fedinv.duel` for an example.
+    """
+
+    folder: Path
+    """Absolute path of the folder with duel.json, .csv, .parquet and .html."""
+    results: "DuelResults"
+    """What each detector sees of each deviation, what each deviation gets, and the recommendation."""
+
+    @property
+    def report(self) -> Path:
+        """The path of duel.html."""
+        return self.folder / "duel.html"
+
+    def to_frame(self) -> Any:
+        """One row for each detector and deviation, and for each evasion, with the columns of duel.csv.
+
+        A pandas DataFrame where pandas is installed, a pyarrow Table otherwise. Shares are between 0 and 1; null where
+        too few honest messages state the false-alarm rate.
+        """
+        from fedinv.report.duel.page import lines
+        from fedinv.report.frames import frame
+
+        return frame(list(lines(self.results)))
+
+    def __repr__(self) -> str:
+        return f"Duel({str(self.folder)!r}: {self.results.recommendation})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -91,7 +91,7 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
     asked = {client for round_ in range(1, agreement.federation.rounds + 1) for client in strategy.cohort(round_)}
     charged = _ledgers(grid, {client: nodes[client] for client in asked if client in nodes})
     if agreement.vetting:
-        asking = [nodes[client] for client in sorted(asked) if client in nodes]
+        asking = {client: nodes[client] for client in sorted(asked) if client in nodes}
         write_vetting(folder.vetting, vetting.collected(grid, asking, agreement.vetting))
     write_charges(folder.ledger, charged)
 

@@ -9,21 +9,26 @@ from flwr.serverapp import Grid
 
 from fedinv.federation import wire
 from fedinv.results.run import VettedRound
-from fedinv.storage.checkpoints import Vetting
+from fedinv.storage.checkpoints import ClientScores, Vetting
 
 from . import registration
 
 
-def collected(grid: Grid, nodes: Sequence[int], detectors: Sequence[Mapping[str, Any]]) -> Vetting:
-    """What these nodes' detectors found, counted by detector and round; a node that answers badly is left out.
+def collected(grid: Grid, nodes: Mapping[int, int], detectors: Sequence[Mapping[str, Any]]) -> Vetting:
+    """What the detectors of these clients, each with its node, found; a node that answers badly is left out.
 
     For the operator of a simulation: clients who fear the server would not answer it.
     """
     counted: dict[tuple[int, int], tuple[int, int, float]] = {}
-    for reply in registration.asked(grid, "query.vetting", list(nodes)):
+    scored: dict[tuple[int, int], dict[int, float]] = {}
+    clients = {node: client for client, node in nodes.items()}
+    for reply in registration.asked(grid, "query.vetting", list(clients)):
+        client = clients.get(reply.metadata.src_node_id)
         for at, round_, score, flag in _read(reply, len(detectors)):
             looked, flagged, highest = counted.get((at, round_), (0, 0, score))
             counted[at, round_] = (looked + 1, flagged + flag, max(highest, score))
+            if client is not None:
+                scored.setdefault((round_, client), {})[at] = score
     return Vetting(
         found=tuple(
             VettedRound(
@@ -35,7 +40,11 @@ def collected(grid: Grid, nodes: Sequence[int], detectors: Sequence[Mapping[str,
                 highest=highest,
             )
             for (at, round_), (looked, flagged, highest) in sorted(counted.items())
-        )
+        ),
+        scores=tuple(
+            ClientScores(client=client, round=round_, scores=tuple(map(found.get, range(len(detectors)))))
+            for (round_, client), found in sorted(scored.items())
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import HealthCheck, settings
 
-from fedinv.report.plots import comparison_plots, replication_plot, run_plots
+from fedinv.report.plots import comparison_plots, duel_plots, replication_plot, run_plots
 from fedinv.studies import workers
 
 # a busy machine is no failure: neither an example nor drawing it is held against a clock; the same examples are drawn
@@ -183,7 +183,7 @@ def task_identity() -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
 
 
-DRAWING = (run_plots, comparison_plots, replication_plot)
+DRAWING = (run_plots, comparison_plots, duel_plots, replication_plot)
 DRAW = run_plots.png
 
 

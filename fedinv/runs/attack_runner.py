@@ -29,6 +29,8 @@ class AttackPlan:
     attack: Attack
     variant: Variant
     target: Target
+    last_only: bool = False
+    """True: on the last watched round of each client alone, whatever the attack says."""
 
     @property
     def label(self) -> str:
@@ -41,7 +43,7 @@ class AttackPlan:
         if self.target == "model":
             return [run.model]
         aimed = [one for one in run.seen if (len(one.clients) > 1) == (self.target == "sum")]
-        if not self.attack.last_only:
+        if not (self.attack.last_only or self.last_only):
             return aimed
         return list({one.clients: one for one in aimed}.values())
 

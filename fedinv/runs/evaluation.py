@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Literal
 
@@ -55,6 +56,16 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
     return results
 
 
+def judged_last(run: TrainedRun, attack: Attack) -> AttackResult | InferenceResult | None:
+    """Judge an attack that knows the defenses on each target's last watched round, whose earlier ones it has too.
+
+    None where there was no observation to attack. Nothing is written but the claims.
+    """
+    plan = replace([*plans(run.scenario, attack)][-1], last_only=True)
+    tried, finding = _tried(run, plan, lambda _: None)
+    return None if finding is None else finding.result(tried, None)
+
+
 def _judged(
     run: TrainedRun, attack: Attack, bars: ProgressBars
 ) -> Iterator[tuple[AttackResult | InferenceResult, pa.Table | None]]:
@@ -86,6 +97,7 @@ def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried
 def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferences: list[InferenceResult]) -> Results:
     scenario, people, utility = run.scenario, run.people, _utility(run)
     ledger, progress = read_charges(run.folder.ledger), run.progress
+    vetted = list(read_vetting(run.folder.vetting).found)
     privacy = spent(scenario, ledger.clients, progress.left_out)
     return Results(
         scenario=scenario.name,
@@ -100,7 +112,7 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
             seconds=progress.seconds,
             records=sum(people.holds.values()),
             left_out=list(progress.left_out),
-            vetting=list(read_vetting(run.folder.vetting).found),
+            vetting=vetted,
             trained=inline.how(scenario) if engine == "inline" else "",
         ),
         utility=utility,
@@ -108,7 +120,9 @@ def _results(run: TrainedRun, engine: str, attacks: list[AttackResult], inferenc
         attacks=attacks,
         inferences=inferences,
         notes=[*people.table.notes, *_not_measurable(utility), *_in_clear(scenario), *_silent(ledger)],
-        headline=headline(scenario, attacks, privacy, utility, scenario.data.people, scenario.data.parties, inferences),
+        headline=headline(
+            scenario, attacks, privacy, utility, scenario.data.people, scenario.data.parties, inferences, vetted
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
-from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility, VettedRound
 from fedinv.results.wording import epsilon_text, hits, metric_text, no_epsilon_text, percent, unit_text
 
 if TYPE_CHECKING:
@@ -23,13 +23,18 @@ def headline(
     people: str = "records",
     clients: str = "clients",
     inferences: Sequence[InferenceResult] = (),
+    vetting: Sequence[VettedRound] = (),
 ) -> str:
     """Say in one sentence what the server learned at worst, what the defenses guarantee and what utility they cost.
 
     Each number is the worst over all attacks, static and adaptive; inferences beside records are quoted where they
     exceed a guess. `people` is what a record is called ("patient records"), `clients` who holds them ("hospitals").
+    `vetting` is what these found of the weights that they were sent: how many refused them is said.
     """
-    price = _price(scenario, privacy, utility)
+    refused = _refused(scenario, vetting, clients)
+    price = [*refused, *_price(scenario, privacy, utility)]
+    if refused and not attacks and not inferences and refused[0].startswith("all"):
+        return _sentence([f"{refused[0]}, so that no attack had an update to attack", *price[1:]])
     told = [one.says for one in worst_inferences(inferences) if exceeds_guess(one)]
     if not attacks and told:
         return _sentence([f"the server {told[0]}", *(f"it {said}" for said in told[1:]), *price])
@@ -58,6 +63,19 @@ def headline(
     if rebuilt:
         parts.append(f"a guesser without the updates rebuilds {_expected(worst.recovered)}")
     return _sentence([*parts, *(f"it {said}" for said in told), *_control(attacks), *price])
+
+
+def _refused(scenario: "Scenario", vetting: Sequence[VettedRound], clients: str) -> list[str]:
+    """How many clients refused the weights of each watched round, at least; empty where none did."""
+    most: dict[int, int] = {}
+    for one in vetting:
+        if one.action == "refuse" and one.flagged and one.round in scenario.attacker.watch.rounds:
+            most[one.round] = max(most.get(one.round, 0), one.flagged)
+    total = scenario.federation.participants
+    return [
+        f"{f'all {total}' if count >= total else f'{count} of {total}'} {clients} refused the weights of round {round_}"
+        for round_, count in sorted(most.items())
+    ]
 
 
 def _not_attacked(scenario: "Scenario") -> list[str]:

@@ -55,7 +55,7 @@ def of(scenario: Scenario, attacks: Sequence[object] | None = None) -> Provenanc
     content = scenario.model_dump(mode="json", exclude={"name", "attacks"})
     for place in ("path", "dictionary"):  # what they hold is part of the records' digest
         content["data"].pop(place, None)
-    used = (scenario.data, *scenario.defenses)
+    used = (scenario.data, *scenario.defenses, *scenario.vetting, *scenario.server.deviations)
     return Provenance(
         version=__version__,
         scenario=_digest([json.dumps(content, sort_keys=True).encode()]),
@@ -165,8 +165,8 @@ def _plugins(classes: Iterable[type]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _other_packages() -> frozenset[str]:
-    """Names of the packages that provide attacks, defenses or data sources by entry point."""
-    groups = ("attacks", "defenses", "datasets")
+    """Names of the packages that provide attacks, defenses, data sources, deviations or detectors by entry point."""
+    groups = ("attacks", "defenses", "datasets", "deviations", "detectors")
     return frozenset(e.module.partition(".")[0] for group in groups for e in entry_points(group=f"fedinv.{group}"))
 
 

@@ -9,7 +9,9 @@ from fedinv.storage.documents import override
 
 
 def plugin(
-    group: Literal["attacks", "defenses"], text: str, own: Mapping[str, Mapping[str, Any]] | None = None
+    group: Literal["attacks", "defenses", "deviations", "detectors"],
+    text: str,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The table of a plugin whose short form is `text`, such as `top-k:keep=0.1`.
 

@@ -43,11 +43,24 @@ class Charges(Strict):
         return {client: [vars(event) for event in events] for client, events in self.clients.items()}
 
 
+class ClientScores(Strict):
+    """What a client's detectors made of the weights of one round."""
+
+    client: int
+    """Number of the client."""
+    round: int
+    """Round, counted from 1."""
+    scores: tuple[float | None, ...]
+    """Score of each detector, in the order of the scenario; None of one that lacked what it looks at."""
+
+
 class Vetting(Strict):
     """What the clients' detectors found of the weights that were sent."""
 
     found: tuple[VettedRound, ...] = ()
     """Detectors in the order of the scenario, each round by round."""
+    scores: tuple[ClientScores, ...] = ()
+    """Scores of each client's detectors in each round that it looked at."""
 
 
 def read_progress(folder: RunFolder, rounds: int) -> Progress | None:

@@ -196,6 +196,10 @@ class StudyFolder:
         """A comparison's matrix as "json", "csv", "parquet" or "html"."""
         return self.root / f"comparison.{ending}"
 
+    def duel(self, ending: str) -> Path:
+        """Deviations against detectors as "json", "csv", "parquet" or "html"."""
+        return self.root / f"duel.{ending}"
+
     def replication(self, ending: str) -> Path:
         """What a scenario's runs with several seeds give, as "json" or "html"."""
         return self.root / f"replication.{ending}"

@@ -136,7 +136,7 @@ def _leaks(
 def _of_records(
     name: str, variant: Variant, found: Sequence[AttackResult], control: Mapping[str, DefenseLeak] | None
 ) -> DefenseLeak:
-    fields, recovered = _pooled([a.field_accuracy for a in found]), _recovered(found)
+    fields, recovered = _pooled([a.field_accuracy for a in found]), recovered_over_seeds(found)
     assert fields.numbers is not None  # there are records
     leakage, interval = above_guess(*fields.numbers)
     return DefenseLeak(
@@ -208,7 +208,7 @@ def _verdict(
     return "not measurable" if control is not None else "attack too weak"
 
 
-def _recovered(found: Sequence[AttackResult]) -> Rate:
+def recovered_over_seeds(found: Sequence[AttackResult]) -> Rate:
     """Share of records rebuilt in full over several seeds, whose interval takes each seed's clients for independent.
 
     Sums of clients, which have no counts by client, are clusters by themselves.

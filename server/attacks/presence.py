@@ -25,7 +25,7 @@ class Presence(Attack):
     round; 0 for people at whose record no unit fires.
 
     Paper: Pasquini, Francati and Ateniese (2022), Eluding secure aggregation in federated learning via model
-    inconsistency, section 5.
+    inconsistency, on canary gradients.
 
     Fails behind noise, and where the server followed the protocol.
     """
@@ -33,6 +33,7 @@ class Presence(Attack):
     kind: Literal["presence"] = "presence"
     """Selects this attack: who is in an update of canaries."""
     last_only: ClassVar[bool] = True
+    reads_deviations: ClassVar[bool] = True
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:

@@ -20,6 +20,7 @@ class ReadOut(Attack):
 
     kind: Literal["read-out"] = "read-out"
     """Selects this attack: the read-out of what the malicious server sent."""
+    reads_deviations: ClassVar[bool] = True
     adapts_to: ClassVar[frozenset[str]] = answered("look", "noise", "rounding", "decode")
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:

@@ -7,12 +7,16 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion import clock
 from ..inversion.support.reading import SupportBudget, Work, read_support
+
+RESTING = 0.02
+"""Share of entries at rest from which on a layer's inputs may be one-hot columns."""
 
 
 class Zeros(Attack):
@@ -67,6 +71,19 @@ class Zeros(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model is a perceptron whose hidden units rest: with ReLU behind its first layer."""
         return model.perceptron and len(model.widths) > 0 and getattr(model, "activation", "relu") == "relu"
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether entries of the layer rest while others of their unit moved, as one-hot inputs leave them."""
+        if update.layer.kind != "Linear" or update.layer.fed != "record":
+            return Reading(False, "it is no linear layer that is fed by the record itself, with its one-hot columns")
+        if update.layer.gate != "relu":
+            return Reading(False, "no ReLU follows, so that no entry rests")
+        if not update.moved or update.resting < RESTING:
+            return Reading(
+                False, "no entry rests of a unit and an input that moved: no column is one-hot, or decay moves all"
+            )
+        return Reading(True, "whole records, if its inputs are one-hot columns whose dictionary is known", likely=False)
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records found, and note why others are missing."""

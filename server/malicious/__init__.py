@@ -103,6 +103,22 @@ def _made(deviation: Deviation, sent: Weights, knows: Knowledge, turn: Turn, rng
     shapes = {key: (tensor.shape, tensor.dtype) for key, tensor in sent.items()}
     if {key: (tensor.shape, tensor.dtype) for key, tensor in made.items()} != shapes:
         raise RunError(f"{name}: made weights that are not those of the network")
+    return _weakened(made, sent, deviation)
+
+
+def _weakened(crafted: Weights, honest: Weights, deviation: Deviation) -> Weights:
+    """The crafted weights, as far and in as many units of the first layer as the deviation goes.
+
+    All of them where it goes the whole way. The first two tensors are the first layer's weights and biases.
+    """
+    made = crafted
+    if deviation.units < 1:
+        made = part = dict(honest)
+        for name in list(honest)[:2]:
+            count = max(1, round(deviation.units * len(honest[name])))
+            part[name] = torch.cat([crafted[name][:count], honest[name][count:]])
+    if deviation.strength < 1:
+        made = {name: torch.lerp(honest[name], tensor, deviation.strength) for name, tensor in made.items()}
     return made
 
 

@@ -32,7 +32,7 @@ class Canary(Deviation):
     Claims: no record; the attack `presence` scores people by it.
 
     Paper: Pasquini, Francati and Ateniese (2022), Eluding secure aggregation in federated learning via model
-    inconsistency, section 5, canary gradients. There the layers before one unit are trained to fire on the target
+    inconsistency, on canary gradients. There the layers before one unit are trained to fire on the target
     alone; here a unit's weights are the record itself: it fires where all categories agree and the numbers reach as far
     in the record's direction as its own.
     """

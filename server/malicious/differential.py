@@ -1,7 +1,7 @@
 """Sends honest weights again with biases moved by less than a step."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,13 @@ class Differential(Deviation):
     """Norm of the move between two rounds, in units of the norm of the first round's update."""
     alike: ClassVar[bool] = True
     looks_back: ClassVar[bool] = True
+    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = tuple(
+        {"shift": shift} for shift in (0.003, 0.01, 0.03, 0.1, 0.3)
+    )
+
+    def crafted_in(self, rounds: int) -> Sequence[int]:
+        """All but the first round, in which the weights are the model's."""
+        return range(2, rounds + 1)
 
     def misfit(self, model: AnyModel) -> str | None:
         """Why the network is none with two hidden layers and ReLU; None where it is."""

@@ -40,8 +40,8 @@ class Fishing(Deviation):
     not, so that each round isolates others; FedSGD on all of a client's records, or FedAvg with `freeze` listed behind.
 
     Paper: Wen et al. (2022), Fishing for user data in large-batch federated learning via gradient magnification.
-    Section 4.1, by class: the last layer knows that class alone and holds it for unlikely, so that others' errors are
-    0. Section 4.2, by feature: a threshold, found by bisection over rounds. Theirs is in the last layer, where it
+    By class: the last layer knows that class alone and holds it for unlikely, so that others' errors are
+    0. By feature: a threshold, found by bisection over rounds. Theirs is in the last layer, where it
     silences a single class; here it is one layer before, where ReLU silences both of two.
     """
 

@@ -28,7 +28,7 @@ class Freeze(Deviation):
 
     Claims: what the signals that `exact` separates give, which no longer change from step to step.
 
-    Paper: Fowl et al. (2022), Robbing the Fed, section 4.3, makes the layers behind the imprint small for FedAvg. Here
+    Paper: Fowl et al. (2022), Robbing the Fed, makes the layers behind the imprint small for FedAvg. Here
     all are: with every layer s times its size and the steps' lengths adding up to L, the product of any two layers'
     relative moves is of the order of (L s)^2, so that none of them can be left large. The last bias moves, and with it
     the error of all records of a class, which changes a record's weight in the update and nothing else.

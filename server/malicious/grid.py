@@ -31,7 +31,7 @@ class CellGrid(Deviation):
     many can be kept apart follows from the cells, slabs times blocks: docs/malicious.md.
 
     Derivation: docs/malicious.md, The grid. Peeling is Goodrich and Mitzenmacher (2011), Invertible Bloom lookup
-    tables, section 3; slabs by biases are Fowl et al. (2022), Robbing the Fed, section 4.
+    tables, section 3; slabs by biases are Fowl et al. (2022), Robbing the Fed.
     """
 
     kind: Literal["grid"] = "grid"

@@ -1,6 +1,7 @@
 """Sorts records into bins along one direction of the first layer."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Imprint(Deviation):
     Claims: the record of each bin, where the public dictionary or its coefficient shows that it is one.
 
     Paper: Fowl, Geiping, Czaja, Goldblum and Goldstein (2022), Robbing the Fed: Directly obtaining private data in
-    federated learning with modified models, section 4, dense and sparse variants. Their module in front of the
+    federated learning with modified models, dense and sparse variants. Their module in front of the
     network is the first layer here, whose direction is random, as means of one-hot records tie.
     """
 
@@ -43,6 +44,7 @@ class Imprint(Deviation):
     """True: a unit changes by the records of its own bin alone, so that several local steps (fedavg) leave bins apart.
     Needs two hidden layers; the second ends each bin. False: the records above a bin's lower end change its unit."""
     alike: ClassVar[bool] = True
+    over_steps: ClassVar[Mapping[str, Any]] = {"sparse": True}
 
     def misfit(self, model: AnyModel) -> str | None:
         """Why the network does not begin with a linear layer and ReLU, or has no second one for sparse bins."""

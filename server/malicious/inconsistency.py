@@ -24,7 +24,8 @@ class Inconsistency(Deviation):
     made the weights, its read-out does so as well.
 
     Paper: Pasquini, Francati and Ateniese (2022), Eluding secure aggregation in federated learning via model
-    inconsistency, section 4. All but the last bias has a gradient of 0 at a client whose last hidden layer is silent.
+    inconsistency, on gradient suppression. All but the last bias has a gradient of 0 at a client whose last hidden
+    layer is silent.
     """
 
     kind: Literal["inconsistency"] = "inconsistency"

@@ -1,6 +1,7 @@
 """Random rows whose bias lets one record of a batch fire a unit."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from fedinv.attack import Claim, Knowledge, Observation, Progress
 from fedinv.deviation import Deviation, Turn, Weights
+from fedinv.task.columns import Categorical
 from fedinv.task.models import AnyModel
+from fedinv.task.schema import Schema
 
 from ..crafting import first_layer
 from ..crafting.quantiles import quantiles, samples
@@ -47,7 +50,14 @@ class Qbi(Deviation):
     redraws: int = Field(default=8, ge=1, le=64)
     """Rows drawn for each that is sent, 1 to 64, of which PAIRS chooses by the auxiliary records; without any, with 1,
     or where units fire at more than one record, the first ones are sent."""
+    own_rows: bool = False
+    """True: the model's biases and layers behind are kept, to evade clients that vet them; each row is lowered by the
+    same amount for every value of a category, which lowers what its unit gives every record as a bias would."""
     alike: ClassVar[bool] = True
+    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        *Deviation.evasions,
+        *({"own_rows": True, "units": units} for units in (0.05, 0.2, 1.0)),
+    )
 
     def misfit(self, model: AnyModel) -> str | None:
         """Why the network does not begin with a linear layer and ReLU; None where it does."""
@@ -58,6 +68,8 @@ class Qbi(Deviation):
         count, width = first_layer.layers(sent)[0][0].shape
         schema, many = first_layer.reckoned(sent, knows, self.records, "quantiles")
         drawn = samples(schema, knows, rng)[: max(DRAWN, 10 * many)]
+        if self.own_rows:
+            return lowered(sent, schema, drawn, many)
         known = None if knows.auxiliary is None or not len(knows.auxiliary) else knows.auxiliary.records.double()
         fires = often(self.fires, self.eliminate and many <= count, knows)
         # PAIRS chooses rows that fire at a single record
@@ -74,6 +86,26 @@ class Qbi(Deviation):
     def claim(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """The record of each unit that fired at one alone."""
         return alone(seen, knows, self.eliminate)
+
+
+def lowered(sent: Weights, schema: Schema, drawn: Tensor, many: int) -> Weights:
+    """The model with rows of the first layer that fire on one of `many` records like those drawn (n, d), or on fewer.
+
+    Raises ValueError where no column is a category, whose inputs add up to one at every record.
+    """
+    name = next(iter(sent))
+    weight, bias = first_layer.layers(sent)[0]
+    groups = [
+        where for column, where in zip(schema.columns, schema.slices, strict=True) if isinstance(column, Categorical)
+    ]
+    if not groups:
+        raise ValueError("the schema has no category, by which a row is lowered in the place of its bias")
+    level = np.array([1 - min(0.5, 1 / many)])
+    above = torch.cat([quantiles(along, level) for along in (drawn @ weight.T + bias).T]).clamp_min(0.0)
+    rows = weight.clone()
+    for where in groups:
+        rows[:, where] -= (above / len(groups))[:, None]
+    return {**sent, name: rows.to(sent[name].dtype)}
 
 
 def pairs(values: Tensor, wanted: tuple[int, int], rng: np.random.Generator) -> Tensor:

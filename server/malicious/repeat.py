@@ -1,6 +1,7 @@
 """Sends the same weights again, so that noise averages out."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,12 @@ class Repeat(Deviation):
     """Selects this deviation: the same weights again."""
     times: int = Field(default=2, gt=1)
     """Rounds, from the first, that have the same weights, 2 or more; training goes on from the last of them."""
+
+    takes_rounds: ClassVar[bool] = True
+
+    def crafted_in(self, rounds: int) -> Sequence[int]:
+        """All but the first of the rounds that have the same weights."""
+        return range(2, min(rounds, self.times) + 1)
 
     def active(self, round_: int, watched: tuple[int, ...]) -> bool:
         """Whether a round is one of the first `times`."""

@@ -133,3 +133,16 @@ def test_the_server_carries_it_out_by_its_table(kind):
 def test_schemas_are_found():
     assert isinstance(CLASSES, Schema)
     assert len(KINDS) > 3
+
+
+def test_what_evades_detectors_are_settings_of_its_own(kind, deviation):
+    for settings in type(deviation).evasions:
+        changed = type(deviation).model_validate({"kind": kind, **settings})
+        assert changed != deviation
+    type(deviation).model_validate({"kind": kind, **type(deviation).over_steps})
+
+
+def test_rounds_that_it_sends_crafted_weights_in_are_among_those_there_are(deviation):
+    rounds = deviation.crafted_in(4)
+    assert rounds
+    assert set(rounds) <= {1, 2, 3, 4}

@@ -34,7 +34,7 @@ def shown(*arguments, code=0):
 def test_the_commands_are_these():
     assert (
         sorted(
-            ["run", "attack", "assess", "compare", "audit", "record", "import", "map", "read", "gate", "probe"]
+            ["run", "attack", "assess", "compare", "audit", "duel", "record", "import", "map", "read", "gate", "probe"]
             + ["up", "down", "report", "list", "explain"]
         )
         == COMMANDS
@@ -62,6 +62,7 @@ def test_every_argument_and_option_is_explained_and_shown(name):
         ("compare", "the scenario's"),
         ("compare", "runs/SCENARIO-compare-N"),
         ("compare", "2.0"),
+        ("duel", "runs/SCENARIO-duel-N"),
     ],
 )
 def test_defaults_are_not_lost_as_markup(name, default):
@@ -80,7 +81,7 @@ def test_every_help_ends_with_two_examples_that_can_be_parsed(name):
         GROUP.commands[command].make_context(command, arguments)
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "audit", "assess", "record", "import"])
+@pytest.mark.parametrize("command", ["run", "compare", "duel", "audit", "assess", "record", "import"])
 def test_options_stand_in_panels(command):
     done = CliRunner().invoke(app, [command, "--help"], env=WIDE).output
     panels = re.findall(r"\u256d\u2500 (\w+) \u2500", done)

@@ -83,7 +83,7 @@ def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repea
         notes.append(f"did not come back: {_few(lacks)}")
     if aligned.missing:
         notes.append(f"not on the wire: {_few(aligned.missing)}")
-    if how is not None and not how.steps.linear:
+    if how is not None and not how.steps.linear and not any(one.applies for one in found):
         notes.append(UNREAD.format(how.steps.kind))
     if random := random_parts(network):
         notes.append(f"training depends on chance: {_few(random)}")

@@ -167,7 +167,7 @@ def _read(
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     claim, kind, notes, cut_short = None, "", list[str](), False
     fed: Fed | None = None if part is None else part.fed
-    if how is not None and not how.steps.linear:
+    if how is not None and not how.steps.linear and not any(one.applies for one in mapped.layers):
         notes.append(UNREAD.format(how.steps.kind))
     if part is None:
         notes.append("the network does not end with linear layers on the wire that have biases")

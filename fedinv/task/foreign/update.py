@@ -37,6 +37,9 @@ class LayerUpdate:
     records: int = 0
     """Number of records taken to be behind the update, by the ranks of all layers, or as the client reports, who is not
     to be trusted, as some count batches; 0 where nothing is known."""
+    resting: float = 0.0
+    """Share of its weight's entries that are exactly 0 among the units and inputs of which others moved, 0 to 1: behind
+    a ReLU those of which no record had the input while the unit was active, whatever the optimizer."""
 
     @property
     def on_wire(self) -> bool:
@@ -91,6 +94,8 @@ def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, 
         matrix = torch.cat([matrix, update[layer.bias].double()[:, None]], 1)
         base = torch.cat([base, sent[layer.bias].double()[:, None]], 1)
     changed = matrix[matrix != 0].abs()
+    weights = matrix[:, : matrix.shape[1] - biased]
+    among = weights[weights.any(1)][:, weights.any(0)]
     std = ROUNDING * float(base.square().mean().sqrt())
     edge = math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1])  # of noise alone (Marchenko, Pastur 1967)
     values = torch.linalg.svdvals(matrix)
@@ -102,6 +107,7 @@ def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, 
         rank=int((values > ABOVE * std * edge).sum()),
         most=min(int(moving.any(1).sum()), int(moving.any(0).sum())),
         alike=float(changed.mean() / changed.square().mean().sqrt()) if len(changed) else 0.0,
+        resting=float((among == 0).double().mean()) if among.numel() else 0.0,
     )
 
 

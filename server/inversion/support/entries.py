@@ -7,7 +7,8 @@ entry turns equal gradients into equal changes, and gradients of zero into the c
 1. an entry that did not move is one whose category no record has at which the unit is active (but for sums that
    cancel to the last bit);
 2. two entries of a unit that moved by the same amount have the same records behind them (but for coincidences, whose
-   chance is the spacing of float32 numbers over the spread of the changes).
+   chance is the spacing of float32 numbers over the spread of the changes), and so have two of which each is the only
+   one of its column that moved: all records at which the unit is active.
 """
 
 import math
@@ -137,7 +138,7 @@ def read_entries(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor
         high=torch.tensor([(c.high - c.mean) / c.std for _, c in numbers], dtype=torch.float64),
         moved=moved,
         resting=resting,
-        equal=_equal(change, room, moved, group),
+        equal=_equal(change, room, moved, group) | _single(moved, group, known is None),
         margin=drift * length,
     )
 
@@ -177,6 +178,17 @@ def _equal(change: Tensor, room: Tensor, moved: Tensor, group: Tensor) -> Tensor
     doubtful = (pair & (group[:, None] == group) & ~itself).any(2) | (_expected(change, room, moved) > COINCIDENCES)
     doubtful = (pair & doubtful[:, None, :]).any(2)
     return (pair & ~doubtful[:, :, None] & ~doubtful[:, None, :]) | (itself & moved[:, :, None])
+
+
+def _single(moved: Tensor, group: Tensor, complete: bool) -> Tensor:
+    """Entries that are the only ones of their column to move at a unit, in pairs, bool (h, c, c).
+
+    All records at which the unit is active then have that category, whatever the sizes of the changes, so that such
+    entries of different columns have the same records. None where not all entries are known.
+    """
+    columns = torch.nn.functional.one_hot(group).double()
+    single = moved & ((moved.double() @ columns)[:, group] == 1) & complete
+    return single[:, :, None] & single[:, None, :]
 
 
 def _expected(change: Tensor, room: Tensor, moved: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
 
 from .. import clock
-from ..distortion import Distortion
+from ..distortion import UNDISTORTED, Distortion
 from ..evidence import unusable
+from ..exact.validity import snap
 from ..local_training import known_network, local_steps
 from ..matching.optimize import part
 from ..row_space.reading import read_records
@@ -93,6 +94,22 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
         other = _by_classes(entries, last, knows, plain)
         found = other if found is None or len(other.records) > len(found.records) else found
     return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
+
+
+def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
+    """A claim of a whole batch with numbers fitted through the optimizer's unrolled steps, and its mismatch.
+
+    Raises ValueError, in the words of a note, where the training cannot be unrolled.
+    """
+    budget = SupportBudget(iterations=iterations)
+    schema = _applies(last, knows, UNDISTORTED, budget)
+    if claim.labels is None or len(claim.records) != last.records:
+        raise ValueError("training is unrolled on whole batches with labels only")
+    entries = read_entries(last, knows, schema)
+    steps = local_steps(knows, last.records) or 1
+    plain = joined({name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()})
+    valid = snap(schema, claim.records.double())
+    return _fitted(Found(valid, claim.labels, plain), entries, last, knows, budget, work)
 
 
 def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget) -> Schema:
@@ -179,7 +196,9 @@ def _fitted(
     records, notes = found.records, list(found.notes)
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
-    if whole:
+    if only_signs(change):
+        notes.append("the update has signs and no sizes: numbers are read off the units alone")
+    elif whole:
         sizes = [last.records] if knows.algorithm == "fedsgd" else batch_sizes(last.records, knows.batch_size or 1)
         steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
         course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
@@ -195,7 +214,7 @@ def _fitted(
             f"{len(records)} of {last.records} records found: numbers are read off the units alone, as a fit needs all"
         )
     explained = left is not None and left <= REPEATED
-    if whole and not explained:
+    if left is not None and not explained:
         notes.append("the training, repeated on the records, does not explain the update: some are wrong")
     confidence = torch.full((len(records),), 0.99 if explained else 0.5)
     checked = torch.full((len(records),), explained, dtype=torch.bool)
@@ -262,6 +281,11 @@ def _sole(entries: Entries, records: Tensor) -> Tensor:
     tuples = torch.stack([r[entries.categories].nonzero()[:, 0] for r in records])
     explains = explaining(entries, tuples, admitted(admitting(entries), tuples))
     return torch.where(explains.sum(2) == 1, explains.long().argmax(2), -1)[entries.moved]
+
+
+def only_signs(change: list[Tensor]) -> bool:
+    """Whether all entries of a layer's update that moved are of one size, to the last bit."""
+    return any(len(torch.unique(layer[:, :-1][layer[:, :-1] != 0].abs())) == 1 for layer in change)
 
 
 def _mismatch(course: Course, records: Tensor, change: list[Tensor]) -> float:

@@ -3,7 +3,18 @@ from types import SimpleNamespace
 import pytest
 
 from fedinv.federation.agreement import TrainingTable
-from fedinv.results.run import AttackResult, ClientRate, Control, Images, Mean, Privacy, Rate, Undefended, Utility
+from fedinv.results.run import (
+    AttackResult,
+    ClientRate,
+    Control,
+    Images,
+    Mean,
+    Privacy,
+    Rate,
+    Undefended,
+    Utility,
+    VettedRound,
+)
 from fedinv.results.wording import epsilon_text, percent
 from fedinv.runs.headline import headline
 
@@ -187,3 +198,28 @@ def test_images():
     said = headline(declared(), [silent], NONE, UTILITY, "digit images")
     assert "PSNR" not in said
     assert "pixel by pixel it knows no more than a guesser" in said
+
+
+@pytest.mark.parametrize(
+    ("flagged", "attacks", "said"),
+    [
+        (20, [], "All 20 hospitals refused the weights of round 1, so that no attack had an update to attack."),
+        (
+            3,
+            [],
+            "No attack had an update to attack, so nothing is known of what the server would learn; 3 of 20 hospitals",
+        ),
+        (
+            3,
+            [attack(63, 0.99)],
+            "a guesser without the updates rebuilds none; 3 of 20 hospitals refused the weights of",
+        ),
+    ],
+)
+def test_who_refused_the_weights_is_said(flagged, attacks, said):
+    seen = [
+        VettedRound(detector="x", action=action, round=round_, looked=20, flagged=count, highest=9.0)
+        for action, round_, count in (("refuse", 1, flagged), ("report", 1, 20), ("refuse", 2, 20), ("refuse", 1, 1))
+    ]
+    assert said in headline(declared(), attacks, NONE, UTILITY, "records", "hospitals", vetting=seen)
+    assert "refused" not in headline(declared(), attacks, NONE, UTILITY, "records", "hospitals", vetting=seen[1:3])

@@ -150,13 +150,13 @@ def test_records_rebuilt_of_several_seeds_are_counted_by_client():
         rate = Rate(value=sum(hits) / 32, count=32, ci95=(0, 1), prior=0.0)
         return Namespace(recovered=rate, clients=clients)
 
-    pooled = seed_pooling._recovered([seed(8, 0, 0, 0), seed(8, 0, 0, 0)])
+    pooled = seed_pooling.recovered_over_seeds([seed(8, 0, 0, 0), seed(8, 0, 0, 0)])
     assert pooled.value == 0.25
     assert pooled.ci95 == pytest.approx(clopper_pearson(2, 8), abs=0.06)
-    mixed = seed_pooling._recovered([seed(2, 2, 2, 2), seed(2, 2, 2, 2)])
+    mixed = seed_pooling.recovered_over_seeds([seed(2, 2, 2, 2), seed(2, 2, 2, 2)])
     assert mixed.ci95[1] - mixed.ci95[0] < pooled.ci95[1] - pooled.ci95[0]
     summed = Namespace(recovered=Rate(value=0.5, count=10, ci95=(0.2, 0.8), prior=0.0), clients=[])
-    assert seed_pooling._recovered([summed]).ci95 == pytest.approx(clopper_pearson(5, 10))
+    assert seed_pooling.recovered_over_seeds([summed]).ci95 == pytest.approx(clopper_pearson(5, 10))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,25 @@ def test_local_epochs_of_any_optimizer_give_up_every_record(optimizer, training)
     assert claim.verified.all()
 
 
+def test_signs_with_zeros_give_up_records_though_none_can_be_verified():
+    seen, knows, x, y = _see(6, epochs=4)
+    claim = _run(_changed(seen, lambda t: t.sign() * 1e-3), knows)
+    found = _judged(claim, x)
+    assert found.right.mean() > 0.95
+    assert torch.equal(claim.labels[found.claim], y)
+    assert not claim.verified.any()
+    assert any("signs" in note for note in claim.notes)
+
+
+def test_the_order_of_batches_is_read_off_the_update():
+    seen, knows, x, y = _see(6, epochs=3, size=3)
+    claim = _run(seen, knows)
+    found = _judged(claim, x)
+    assert found.recovered.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -128,5 +147,5 @@ def test_what_it_needs_is_named():
 
 def test_the_same_arguments_give_the_same_claim():
     seen, knows, _, _ = _see(6, epochs=4)
-    first, second = _run(seen, knows), _run(seen, knows)
+    first, second = (_run(seen, knows, iterations=2, entries=500) for _ in range(2))
     assert torch.equal(first.records, second.records)

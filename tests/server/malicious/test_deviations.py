@@ -68,3 +68,22 @@ def test_a_deviation_that_does_not_fit_says_why():
     )
     with pytest.raises(RunError, match="server.deviations: overflow: needs a network of at least two linear layers"):
         malicious.plan(agreement, small, Knowledge(), 1, (0,), lambda client: ())
+
+
+def test_weights_go_as_far_from_the_model_as_the_deviation_does():
+    whole, none, half = (
+        planned(1, kind="malicious", deviations=[{"kind": "overflow", "strength": strength}]).base
+        for strength in (1.0, 0.0, 0.5)
+    )
+    assert all(torch.equal(none[name], tensor) for name, tensor in MODEL.items())
+    for name, tensor in MODEL.items():
+        assert torch.allclose(half[name], (tensor + whole[name]) / 2)
+
+
+def test_of_some_units_of_the_first_layer_all_else_is_the_model():
+    whole = planned(1, kind="malicious", deviations=[{"kind": "overflow"}]).base
+    some = planned(1, kind="malicious", deviations=[{"kind": "overflow", "units": 0.34}]).base
+    assert torch.equal(some["0.weight"][0], whole["0.weight"][0])
+    assert torch.equal(some["0.weight"][1:], MODEL["0.weight"][1:])
+    assert not torch.equal(whole["2.weight"], MODEL["2.weight"])
+    assert torch.equal(some["2.weight"], MODEL["2.weight"])

@@ -6,6 +6,7 @@ import torch
 
 from fedinv import roles
 from fedinv.attack import Knowledge, Observation, Sample
+from fedinv.task.models import build, state
 from fedinv.task.networks.convolutional import Lenet
 from fedinv.task.networks.perceptron import Mlp
 
@@ -123,3 +124,21 @@ def test_sparse_bins_need_a_second_hidden_layer(clinic):
     client = clinic(4, 8)
     with pytest.raises(ValueError, match="two hidden layers"):
         Imprint(sparse=True).craft(client.blank(), client.knows, client.turn(), np.random.default_rng(0))
+
+
+def test_rows_of_the_model_are_lowered_by_category_alone_until_few_records_fire_them(clinic):
+    client = clinic(24, 128, 64)
+    model = state(build(client.model, clinic.schema.shape, clinic.schema.outputs, 3))
+    sent = Qbi(own_rows=True).craft(model, client.knows, client.turn(), np.random.default_rng(5))
+    first, *others = model
+    assert all(torch.equal(sent[name], model[name]) for name in others)
+    moved = (sent[first] - model[first]).abs().amax(0) > 0
+    assert moved.tolist() == [False] + 6 * [True] + [False] + 5 * [True] + 2 * [False] + 2 * [True]
+    people = clinic.schema.draw(4000, np.random.default_rng(9))
+    rates = [(people @ weights[first].T + weights["0.bias"] > 0).double().mean(0) for weights in (model, sent)]
+    assert float(rates[0].mean()) > 0.3
+    assert float(rates[1].max()) < 2 / 24
+    seen = Observation((0,), (client.answer(sent),))
+    right, false = client.judged(Qbi().claim(seen, client.knows, np.random.default_rng(0), print))
+    assert false == 0
+    assert right >= 12

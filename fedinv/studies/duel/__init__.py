@@ -1,0 +1,1 @@
+"""Malicious deviations against the detectors of clients that vet the weights they are sent."""

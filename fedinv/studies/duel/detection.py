@@ -1,0 +1,93 @@
+"""From scores to decisions: thresholds at a false-alarm rate, what they flag, and which detectors are best together.
+
+Scores are arrays (messages, detectors), larger is more suspicious; -inf where a detector had nothing to look at.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedinv.results.duel import Share
+from fedinv.results.intervals import clopper_pearson
+
+Scores = NDArray[np.float64]
+"""Scores of messages by several detectors, (messages, detectors)."""
+LARGEST = 4
+"""Detectors in a combination, at most: each more leaves the others a smaller share of the false alarms."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Detectors of which any one flags a message."""
+
+    members: tuple[int, ...]
+    """Positions of the detectors, in order."""
+    thresholds: tuple[float, ...]
+    """Score of each member above which a message is flagged."""
+
+    def flags(self, scores: Scores) -> NDArray[np.bool_]:
+        """Which messages are flagged, (messages,)."""
+        return np.asarray((scores[:, list(self.members)] > np.array(self.thresholds)).any(1))
+
+
+def panel(members: Sequence[int], honest: Scores, rate: float) -> Panel | None:
+    """The detectors' thresholds at which together they flag at most `rate` of the honest messages.
+
+    All members are given the same number of honest messages above their threshold, the largest that keeps the rate.
+    None with fewer than 1 / rate messages, of which no such rate can be stated, and where a member scored none of them.
+    """
+    allowed = int(rate * len(honest) + 1e-9)
+    if not allowed:
+        return None
+    ordered = -np.sort(-honest[:, list(members)], axis=0)  # largest first
+    if not np.isfinite(ordered[0]).all():
+        return None
+    best = None
+    for above in range(allowed + 1):
+        thresholds = ordered[min(above, len(honest) - 1)]
+        if not np.isfinite(thresholds).all():
+            break
+        tried = Panel(tuple(members), tuple(map(float, thresholds)))
+        if tried.flags(honest).sum() > allowed:
+            break
+        best = tried
+    return best
+
+
+def best_panel(honest: Scores, crafted: Mapping[str, Scores], rate: float) -> Panel | None:
+    """The combination that flags most of the deviation it flags least; among equals most of all, with fewest members.
+
+    A deviation that no detector flags at all is no reason to prefer any. None where no rate can be stated.
+    """
+    panels = [
+        one
+        for size in range(1, min(LARGEST, honest.shape[1]) + 1)
+        for members in combinations(range(honest.shape[1]), size)
+        if (one := panel(members, honest, rate)) is not None
+    ]
+    if not panels:
+        return None
+    some = [scores for scores in crafted.values() if len(scores)]
+    flagged = np.array([[one.flags(scores).mean() for scores in some] for one in panels]).reshape(len(panels), -1)
+    visible = flagged[:, (flagged > rate).any(0)]
+    least = visible.min(1) if visible.shape[1] else np.zeros(len(panels))
+    ranked = zip(least.round(9), flagged.sum(1).round(9), (-len(one.members) for one in panels), strict=True)
+    return max(zip(ranked, panels, strict=True), key=lambda pair: pair[0])[1]
+
+
+def share(flags: NDArray[np.bool_]) -> Share:
+    """The share of messages that are flagged."""
+    hits, count = int(flags.sum()), len(flags)
+    return Share(value=hits / count if count else 0.0, count=count, ci95=clopper_pearson(hits, count))
+
+
+def auc(crafted: NDArray[np.float64], honest: NDArray[np.float64]) -> float | None:
+    """Probability that a crafted message scores above an honest one, ties by half; None without either."""
+    if not len(crafted) or not len(honest):
+        return None
+    ordered = np.sort(honest)
+    below, up_to = np.searchsorted(ordered, crafted, "left"), np.searchsorted(ordered, crafted, "right")
+    return float((below + up_to).mean() / 2 / len(honest))

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from fedinv.studies.duel import detection
+
+NOTHING = -np.inf
+
+
+def test_a_threshold_leaves_as_many_honest_messages_above_it_as_the_rate_allows():
+    honest = np.arange(200.0)[:, None]
+    one = detection.panel([0], honest, 0.01)
+    assert one.thresholds == (197.0,)
+    assert one.flags(honest).sum() == 2
+    assert detection.panel([0], np.full((200, 1), 3.0), 0.01).flags(np.array([[3.0], [3.1]])).tolist() == [False, True]
+
+
+def test_a_rate_that_too_few_honest_messages_could_show_is_not_stated():
+    assert detection.panel([0], np.arange(999.0)[:, None], 0.001) is None
+    assert detection.panel([0], np.arange(1000.0)[:, None], 0.001) is not None
+    assert detection.best_panel(np.arange(99.0)[:, None], {"x": np.ones((3, 1))}, 0.01) is None
+
+
+def test_a_detector_without_any_honest_score_is_in_no_panel():
+    honest = np.stack([np.full(200, NOTHING), np.arange(200.0)], 1)
+    assert detection.panel([0], honest, 0.01) is None
+    best = detection.best_panel(honest, {"x": np.array([[5.0, 500.0]])}, 0.01)
+    assert best.members == (1,)
+
+
+def test_detectors_together_share_the_false_alarms():
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(1000, 3))
+    both = detection.panel([0, 2], honest, 0.01)
+    assert 5 <= both.flags(honest).sum() <= 10
+    alone = [detection.panel([at], honest, 0.01).thresholds[0] for at in (0, 2)]
+    assert both.thresholds[0] > alone[0]
+    assert both.thresholds[1] > alone[1]
+
+
+def test_the_best_combination_sees_what_single_detectors_miss_and_has_no_member_more():
+    rng = np.random.default_rng(1)
+    honest = rng.normal(size=(1000, 4))
+    one, other = rng.normal(size=(50, 4)), rng.normal(size=(50, 4))
+    one[:, 1] += 50
+    other[:, 3] += 50
+    hidden = rng.normal(size=(50, 4)) - 9  # which no detector sees: no reason to prefer any
+    best = detection.best_panel(honest, {"one": one, "other": other, "hidden": hidden}, 0.01)
+    assert best.members == (1, 3)
+    assert best.flags(one).all()
+    assert best.flags(other).all()
+
+
+def test_what_had_nothing_to_look_at_is_not_flagged_and_ranks_lowest():
+    honest = np.concatenate([np.full(20, NOTHING), np.arange(180.0)])[:, None]
+    one = detection.panel([0], honest, 0.01)
+    assert not one.flags(np.array([[NOTHING]])).any()
+    assert detection.auc(np.array([NOTHING]), honest[:, 0]) == pytest.approx(0.05)
+    assert detection.auc(np.array([999.0]), honest[:, 0]) == 1
+    assert detection.auc(np.array([]), honest[:, 0]) is None
+
+
+def test_a_share_has_its_exact_interval():
+    found = detection.share(np.array([True] * 20))
+    assert (found.value, found.count) == (1, 20)
+    assert found.ci95[0] == pytest.approx(0.8316, abs=1e-3)
