@@ -158,8 +158,13 @@ def fit(training: Training, network: nn.Module, example: Tensor) -> Repeatable:
     Raises RequestError, beginning with the option, where the loss does not take the network's outputs, or the app's
     training fails on every form of targets.
     """
-    with torch.no_grad():
-        outputs = copy.deepcopy(network).eval()(example)
+    try:
+        with torch.no_grad():
+            outputs = copy.deepcopy(network).eval()(example)
+    except Exception as error:  # a network of somebody else's may raise anything
+        raise RequestError(
+            f"the network does not accept an example of the shape {tuple(example.shape)}: {type(error).__name__}"
+        ) from None
     if not isinstance(outputs, Tensor):
         raise RequestError(
             f"--network: gives a {type(outputs).__name__}, and a training is repeated on outputs that are a tensor"

@@ -229,3 +229,10 @@ def test_a_head_that_alone_comes_back_is_read_by_what_feeds_it(project):
     assert (one.layer, one.inputs, one.verified) == ("second", "features", 6)
     places, labels = read_back(project / "head", features)
     assert torch.equal(labels, y[places])
+
+
+def test_an_example_of_the_wrong_shape_is_one_line(project):
+    folder, _, _ = recorded(project, steps)
+    for call in (fedinv.attack_recording, fedinv.leak_map):
+        with pytest.raises(RequestError, match=r"does not accept an example of the shape \(4, 7\)"):
+            call(folder, "trained:Net", project=project, example=torch.randn(4, 7))
