@@ -13,7 +13,7 @@ class BiasSize(Detector):
     Flags biases that cut records off or silence a layer, as `inconsistency`, `fishing` and bins do. Needs nothing but
     the weights, and a layer with biases.
 
-    Constructions: Fowl et al. (2022), section 4, and Wen et al. (2022), Fishing for user data in large-batch federated
+    Constructions: Fowl et al. (2022) and Wen et al. (2022), Fishing for user data in large-batch federated
     learning via gradient magnification.
     """
 

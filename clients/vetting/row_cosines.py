@@ -16,7 +16,7 @@ class RowCosines(Detector):
     Flags layers whose units differ in their biases alone, which sort records into bins, as `imprint` and slabs do.
     Needs nothing but the weights, and units of eight inputs or more.
 
-    Construction: Fowl et al. (2022), Robbing the Fed, section 4, makes all rows equal.
+    Construction: Fowl et al. (2022), Robbing the Fed, makes all rows equal.
     """
 
     kind: Literal["row-cosines"] = "row-cosines"

@@ -75,7 +75,7 @@ def test_units_that_hand_on_one_input_each_are_flagged():
 
 
 def test_weights_that_bring_out_one_record_of_a_batch_are_flagged_by_its_share_of_the_gradient():
-    """Wen et al. 2022, section 3, fishing by a feature: the last hidden layer fires for one record alone."""
+    """Wen et al. 2022, fishing by a feature: the last hidden layer fires for one record alone."""
     generator = torch.Generator().manual_seed(0)
     network = build(Mlp(hidden=(32, 16)), (20,), 2, 3)
     inputs, labels = torch.randn(24, 20, generator=generator), torch.arange(24) % 2
