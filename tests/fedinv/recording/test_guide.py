@@ -1,6 +1,7 @@
 """What the guide shows runs."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ GUIDE = (ROOT / "docs/own-app.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_that_are_shown_can_be_parsed():
-    lines = [line.split("#")[0].split() for line in re.findall(r"^fedinv (.*)$", GUIDE, re.M)]
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^fedinv (.*)$", GUIDE, re.M)]
     assert len(lines) >= 3
     for command, *arguments in lines:
         typer.main.get_command(app).commands[command].make_context(command, arguments)
