@@ -1,12 +1,11 @@
 """A comparison's files: JSON, CSV and Parquet for other programs, and an HTML page with two plots."""
 
 import base64
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedinv.report.frames import write_sheets
 from fedinv.report.html import rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import (
@@ -78,18 +77,8 @@ def lines(found: Comparison) -> Iterator[dict[str, Any]]:
 
 def write(found: Comparison, folder: Path) -> Path:
     """Write comparison.json, .csv, .parquet and .html, and return the page's path."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     place = StudyFolder(folder)
-    text = io.StringIO()
-    sheet = csv.DictWriter(text, COLUMNS)
-    sheet.writeheader()
-    sheet.writerows(lines(found))
-    files.write(place.comparison("csv"), text.getvalue())
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(lines(found))), sink)
-    files.write(place.comparison("parquet"), sink.getvalue())
+    write_sheets(list(lines(found)), COLUMNS, place.comparison)
     pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
     filters = {"percent": percent, "hits": hits, "points": points}
     values = {

@@ -1,6 +1,9 @@
 """Outcomes as tables: a pandas DataFrame where pandas is installed, a pyarrow Table otherwise."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +12,7 @@ from fedinv.results.assessment import Assessment
 from fedinv.results.audit import Audit
 from fedinv.results.replication import Replication
 from fedinv.results.run import AttackResult, InferenceResult, Mean, Measure, Rate, Results
+from fedinv.storage import files
 
 
 def frame(table: pa.Table | Sequence[dict[str, Any]]) -> Any:
@@ -117,3 +121,16 @@ def _row(
         "share": found.share if isinstance(found, Measure) else isinstance(found, Rate),
         "count": found.count,
     }
+
+
+def write_sheets(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], place: Callable[[str], Path]) -> None:
+    """Write rows with these columns as CSV and as Parquet, to what `place` gives for the endings csv and parquet."""
+    import pyarrow.parquet as pq
+
+    text, sink = io.StringIO(), io.BytesIO()
+    sheet = csv.DictWriter(text, columns)
+    sheet.writeheader()
+    sheet.writerows(rows)
+    files.write(place("csv"), text.getvalue())
+    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
+    files.write(place("parquet"), sink.getvalue())

@@ -1,12 +1,11 @@
 """A duel's files: JSON, CSV and Parquet for other programs, and an HTML page with the matrix and the curve."""
 
 import base64
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedinv.report.frames import write_sheets
 from fedinv.report.html import rendered
 from fedinv.results.duel import COMBINED, Duel, Share
 from fedinv.results.run import Rate
@@ -53,22 +52,11 @@ def _row(deviation: str, how: str, detector: str, auc: float | None, at_1: Share
 
 def write(found: Duel, folder: Path) -> Path:
     """Write duel.json, .csv, .parquet and .html, and return the page's path."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from fedinv.report.duel.text import share_text
     from fedinv.report.plots import duel_plots
 
     place = StudyFolder(folder)
-    files.write_json(place.duel("json"), found.model_dump(mode="json"))
-    text = io.StringIO()
-    sheet = csv.DictWriter(text, COLUMNS)
-    sheet.writeheader()
-    sheet.writerows(lines(found))
-    files.write(place.duel("csv"), text.getvalue())
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(lines(found))), sink)
-    files.write(place.duel("parquet"), sink.getvalue())
+    write_sheets(list(lines(found)), COLUMNS, place.duel)
     pictures = {"matrix": duel_plots.matrix(found), "curve": duel_plots.curve(found)}
     values = {
         "found": found,
@@ -81,4 +69,6 @@ def write(found: Duel, folder: Path) -> Path:
         "measure_text": measure_text,
     }
     files.write(place.duel("html"), rendered("duel.html.j2", {"percent": percent, "hits": hits}, values))
+    # last: where it is, so is all else, wherever a stop comes
+    files.write_json(place.duel("json"), found.model_dump(mode="json"))
     return place.duel("html")

@@ -65,27 +65,12 @@ def test_certificates_vouch_for_this_machine_and_keys_are_their_owners(tmp_path)
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("server.key", "node-0")} == {0o600}
 
 
-OWN = """
-import torch
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.out = nn.Linear(63, 128), nn.Linear(128, 32), nn.Linear(32, 2)
-
-    def forward(self, x):
-        return self.out(torch.relu(self.second(torch.relu(self.first(x)))))
-"""
-
-
 @pytest.mark.slow
-def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path, start):
+def test_a_rehearsal_on_real_supernodes_gives_the_updates_and_verdicts_of_inline(tiny, tmp_path, start, own_network):
     text = tiny.replace("clients = 4", "clients = 2").replace("[1, 2], clients = 2", "[1], clients = 1")
     # the network is the user's own: each process imports it for itself
     (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "deployed_net.py").write_text(OWN)
+    (tmp_path / "project" / "deployed_net.py").write_text(own_network)
     own = f'kind = "module"\nfactory = "deployed_net:Net"\nproject = "{tmp_path / "project"}"'
     text = text.replace('kind = "mlp"\nhidden = [32, 16]', own)
     text = text.replace("rounds = 3", "rounds = 1\nclients_per_round = 1")

@@ -45,20 +45,6 @@ class Cat(Defense):
         return update
 '''
 
-OWN = """
-import torch
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.out = nn.Linear(63, 128), nn.Linear(128, 32), nn.Linear(32, 2)
-
-    def forward(self, x):
-        return self.out(torch.relu(self.second(torch.relu(self.first(x)))))
-"""
-
 
 @pytest.fixture
 def cat(tmp_path, monkeypatch):
@@ -74,10 +60,12 @@ def cat(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(tiny, tmp_path, capfd, cat):
+def test_ray_gives_the_updates_and_the_verdict_of_inline_with_clients_that_fail(
+    tiny, tmp_path, capfd, cat, own_network
+):
     # the network is the user's own: each of Ray's workers imports it for itself
     (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "net_on_ray.py").write_text(OWN)
+    (tmp_path / "project" / "net_on_ray.py").write_text(own_network)
     own = f'kind = "module"\nfactory = "net_on_ray:Net"\nproject = "{tmp_path / "project"}"'
     text = tiny.replace("rounds = 3", "rounds = 3\nclients_per_round = 3")
     text = text.replace('kind = "mlp"\nhidden = [32, 16]', own)

@@ -93,6 +93,11 @@ def test_adaptive_deviations_are_tried_of_those_alone_that_read_records(found):
 
 def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, capsys, monkeypatch, request):
     request.getfixturevalue("drawn_plots")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duel_page, "rendered", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            duel_page.write(found, tmp_path)
+    assert not (tmp_path / "duel.json").exists(), "no outcome without its page"
     page = duel_page.write(found, tmp_path).read_text()
     assert "Records recovered over detection probability" in page
     assert found.recommendation.split(":")[0] in page
