@@ -137,7 +137,7 @@ def _play(case: Case, seed: int) -> tuple[float, ...]:
     knows = scenario.knowledge(schema, adaptive=True, records=case.each)
     if case.kind == "canary":
         knows = type(knows)(**{**knows.__dict__, "question": question})
-    attack = roles.load("server", "attacks.presence").Presence()
+    attack = roles.load("server", "attacks.inference.presence").Presence()
     honest = case.kind == "exact"
     deviation = _deviation(case)
     seen, spent = tuple[Exchange, ...](), 0.0

@@ -14,8 +14,8 @@ from fedinv.task.optimizers import Adam, AdamW, RmsProp, Sgd
 from fedinv.task.optimizers.schedules import Cosine, Step
 from fedinv.task.schema import Schema
 from server.attacks.exact import Exact
-from server.attacks.labels import Labels
-from server.attacks.property import Property
+from server.attacks.inference.labels import Labels
+from server.attacks.inference.property import Property
 from server.attacks.row_space import RowSpace
 from server.inversion.local_training import decay, step_length
 from server.inversion.recompute import recompute_update

@@ -10,7 +10,7 @@ from fedinv.errors import RequestError
 from fedinv.runs.run import run
 from fedinv.scenario.reading import read
 from fedinv.task.networks.perceptron import Logistic, Mlp
-from server.attacks.presence import Presence
+from server.attacks.inference.presence import Presence
 from server.malicious.canary import Canary
 
 SETTINGS = (

@@ -8,11 +8,11 @@ import torch
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Reading, unanswered
 from fedinv.task.foreign.update import LayerUpdate
 
-from ..countermeasures import answer
-from ..inversion.labels import label_hypotheses
-from ..inversion.local_training import step_length
-from ..inversion.matching.matcher import matching
-from ..inversion.matching.presets import settled
+from ...countermeasures import answer
+from ...inversion.labels import label_hypotheses
+from ...inversion.local_training import step_length
+from ...inversion.matching.matcher import matching
+from ...inversion.matching.presets import settled
 
 DRAWS = 512
 """Records drawn to estimate the network's mean output probabilities."""

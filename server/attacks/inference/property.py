@@ -6,9 +6,9 @@ import numpy as np
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from ..countermeasures import answer
-from ..inversion.row_space.reading import read_records
-from ..inversion.row_space.search import SpanBudget
+from ...countermeasures import answer
+from ...inversion.row_space.reading import read_records
+from ...inversion.row_space.search import SpanBudget
 
 
 class Property(Attack):

@@ -11,7 +11,7 @@ from fedinv.task.columns import Categorical, Continuous, Image
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Logistic, Mlp
 from fedinv.task.schema import Schema
-from server.attacks.model_inversion import ModelInversion
+from server.attacks.inference.model_inversion import ModelInversion
 from server.inference.representatives import by_confidence, by_gradient, marginals
 
 TABLE = Schema(

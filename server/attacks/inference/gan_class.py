@@ -10,10 +10,10 @@ from torch import nn
 
 from fedinv.attack import Asks, Attack, Claim, Knowledge, Observation, Progress, nothing
 
-from ..inference.generators import NOISE, Duration, Guides, generator_of, train_by_model
-from ..inversion.evidence import unusable
-from ..inversion.local_training import known_network
-from ..inversion.matching.relaxation import relax
+from ...inference.generators import NOISE, Duration, Guides, generator_of, train_by_model
+from ...inversion.evidence import unusable
+from ...inversion.local_training import known_network
+from ...inversion.matching.relaxation import relax
 
 
 class GanClass(Attack):

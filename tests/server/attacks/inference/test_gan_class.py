@@ -9,8 +9,8 @@ from fedinv.task.columns import Categorical, Continuous
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema
-from server.attacks.gan_class import GanClass
 from server.attacks.generative_prior import GenerativePrior
+from server.attacks.inference.gan_class import GanClass
 
 SCHEMA = Schema(
     columns=(

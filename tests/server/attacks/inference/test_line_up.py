@@ -8,7 +8,7 @@ from fedinv.attack import Exchange, Observation, Question, Sample
 from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import read
 from fedinv.task.models import build, state
-from server.attacks.line_up import LineUp
+from server.attacks.inference.line_up import LineUp
 from server.countermeasures import answer
 from server.inference.likelihood import mechanism
 

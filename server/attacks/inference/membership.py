@@ -10,14 +10,14 @@ from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Attack, Exchange, Knowledge, Observation, Progress, Sample, Sees, unanswered
 
-from ..countermeasures import Countermeasures, answer, answered
-from ..inference.likelihood import same_batch_each_round
-from ..inference.matched_filter import Evidence, clipped_gradients, evidence, is_chain
-from ..inference.membership import by_gradient, by_likelihood, by_loss
-from ..inference.shadows import ShadowTraining, confidences, shadows
-from ..inference.whitening import gradients, seen_gradient
-from ..inversion.evidence import unusable
-from ..inversion.local_training import gradient_weights, known_network, local_steps, step_length
+from ...countermeasures import Countermeasures, answer, answered
+from ...inference.likelihood import same_batch_each_round
+from ...inference.matched_filter import Evidence, clipped_gradients, evidence, is_chain
+from ...inference.membership import by_gradient, by_likelihood, by_loss
+from ...inference.shadows import ShadowTraining, confidences, shadows
+from ...inference.whitening import gradients, seen_gradient
+from ...inversion.evidence import unusable
+from ...inversion.local_training import gradient_weights, known_network, local_steps, step_length
 
 DRAWS = 256
 """Records drawn from the schema to estimate how other people's gradients vary, where there are no auxiliary records."""

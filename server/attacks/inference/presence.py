@@ -9,7 +9,7 @@ from torch import Tensor
 from fedinv.attack import Answer, Asks, Attack, Exchange, Knowledge, Observation, Progress, unanswered
 from fedinv.task.models import AnyModel
 
-from ..inversion.evidence import unusable
+from ...inversion.evidence import unusable
 
 FEW = 0.05
 """Share of all pairs of a person and a unit that may fire; in an honest network it is near a half."""

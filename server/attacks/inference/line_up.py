@@ -8,9 +8,9 @@ from pydantic import Field
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, unanswered
 
-from ..countermeasures import answer, answered
-from ..inference.likelihood import mechanism, same_batch_each_round
-from ..inversion.evidence import unusable
+from ...countermeasures import answer, answered
+from ...inference.likelihood import mechanism, same_batch_each_round
+from ...inversion.evidence import unusable
 
 
 class LineUp(Attack):

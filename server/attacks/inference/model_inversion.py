@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from fedinv.attack import Answer, Asks, Attack, Claim, Knowledge, Observation, Progress, Sees, nothing
 from fedinv.task.schema import Schema
 
-from ..inference.attribute import attribute
-from ..inference.representatives import (
+from ...inference.attribute import attribute
+from ...inference.representatives import (
     ClassDescent,
     Slopes,
     begin,
@@ -21,9 +21,9 @@ from ..inference.representatives import (
     marginals,
     representatives,
 )
-from ..inversion.local_training import known_network
-from ..inversion.matching.priors import Prior, squares, total_variation
-from ..inversion.matching.relaxation import relax
+from ...inversion.local_training import known_network
+from ...inversion.matching.priors import Prior, squares, total_variation
+from ...inversion.matching.relaxation import relax
 
 REACH = 0.3
 """Standard deviation of the random steps by which confidences are probed, in the population's standard deviations."""

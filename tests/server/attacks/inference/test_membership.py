@@ -10,7 +10,7 @@ from fedinv.task.columns import Continuous
 from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.schema import Schema
-from server.attacks.membership import Membership
+from server.attacks.inference.membership import Membership
 from server.inference.shadows import ShadowTraining, confidences, shadows
 
 SCHEMA = Schema(
