@@ -66,7 +66,7 @@ def received(one: Victim, exchange: Exchange, client: int) -> dict[str, torch.Te
     scenario, schema, share = one.scenario, one.people.table.schema, one.people.shares[client]
     training = scenario.training.settings
     weights = {key: weight.clone() for key, weight in exchange.sent.items()}
-    network = load(scenario.model, schema.shape, schema.outputs, weights)
+    network = load(scenario.model.fitted(schema), schema.shape, schema.outputs, weights)
     batches = local_batches(training, len(share), "shuffle", scenario.seed, client, exchange.round)
     rng = stream(scenario.seed, "training", client, exchange.round)
     job = Job(network, one.people.inputs[share], one.people.labels[share], batches, training, rng)
