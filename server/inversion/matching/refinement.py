@@ -23,7 +23,7 @@ from .unrolled import likeliest_length, simulated
 
 STEPS = 4
 """Local steps that are simulated at most; each costs as much as two gradients."""
-FIRST = 0.3
+FIRST = 0.2
 """Length of the refinement's first step in free numbers."""
 SHARE = 2.0
 """Work that a refinement may take for each round, as a multiple of the preset's."""
