@@ -181,7 +181,9 @@ def test_the_packages_plugins_are_listed_and_run_and_its_broken_one_harms_nothin
 
 def listed_beside_the_built_in_ones(python, tmp_path):
     # one process for all groups, which imports torch once
-    asked = "import fedinv, json; print(json.dumps({g: fedinv.available(g) for g in ('attacks', 'defenses', 'datasets')}))"
+    asked = (
+        "import fedinv, json; print(json.dumps({g: fedinv.available(g) for g in ('attacks', 'defenses', 'datasets')}))"
+    )
     done = subprocess.run([str(python), "-c", asked], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     groups = json.loads(done.stdout)
