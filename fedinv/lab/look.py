@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedinv.attack import Progress
 from fedinv.judge.truth import forget_files
 from fedinv.lab.update_picture import UpdatePicture, update_picture
 from fedinv.privacy.claims import rough_epsilon
@@ -13,7 +12,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.ledger import Ledger
 from fedinv.report.plots.pictures import Picture, drawn, pictures
 from fedinv.report.reading import CARDS, Card, cards, labels, read_run
-from fedinv.results.run import Privacy, Rate, Results, Utility
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Results, Utility
 from fedinv.results.wording import hits, percent
 from fedinv.runs import run as runs
 from fedinv.runs.attack_runner import ProgressBars
@@ -33,7 +32,7 @@ class Line:
     attack: str
     """Kind, variant and target of the attack."""
     says: str
-    """What it found, with the counts."""
+    """Outcome in words, with the counts."""
     guess: str
     """What a guess without the update finds."""
     above: float
@@ -160,10 +159,6 @@ def _faces(results: Results) -> tuple[tuple[str, str, str], ...]:
 
 
 def _notes(results: Results) -> tuple[str, ...]:
-    said = [note for one in (*results.attacks, *results.inferences) for note in one.notes]
+    judged: list[AttackResult | InferenceResult] = [*results.attacks, *results.inferences]
+    said = [note for one in judged for note in one.notes]
     return tuple(dict.fromkeys([*results.notes, *said]))
-
-
-def silent(_: str) -> Progress:
-    """Open a progress bar that nobody sees."""
-    return lambda _: None

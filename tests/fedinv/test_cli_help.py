@@ -35,7 +35,7 @@ def test_the_commands_are_these():
     assert (
         sorted(
             ["run", "attack", "assess", "compare", "audit", "duel", "record", "import", "map", "read", "gate", "probe"]
-            + ["up", "down", "report", "list", "explain"]
+            + ["up", "down", "report", "list", "explain", "lab"]
         )
         == COMMANDS
     )
