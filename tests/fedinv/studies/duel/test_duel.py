@@ -197,8 +197,7 @@ def test_the_recommendation_says_plainly_who_is_not_held_off(found):
 
 def test_the_command_prints_it(home, tmp_path, same_process):
     (home / "small.toml").write_text(SMALL)
-    chosen = ["--deviations", "overflow", "--detectors", "bias-size"]
-    arguments = ["duel", "small.toml", *chosen, "--seeds", "1", "--jobs", "1", "--out", "study"]
+    arguments = ["duel", str(home / "small.toml"), "--deviations", "overflow", "--detectors", ",".join(DETECTORS)]
     with same_process():
         done = CliRunner().invoke(cli.app, [*arguments, "--seeds", "1", "--jobs", "1", "--out", str(home / "four")])
     assert done.exit_code == 0, done.output
@@ -221,20 +220,8 @@ def test_ctrl_c_loses_no_finished_run_and_the_same_command_goes_on(
     tmp_path, start, until, interruptible, same_process, monkeypatch
 ):
     (tmp_path / "small.toml").write_text(SMALL)
-    arguments = [
-        "duel",
-        "small.toml",
-        "--deviations",
-        "overflow",
-        "--detectors",
-        "bias-size",
-        "--seeds",
-        "1",
-        "--jobs",
-        "1",
-        "--out",
-        "study",
-    ]
+    chosen = ["--deviations", "overflow", "--detectors", "bias-size"]
+    arguments = ["duel", "small.toml", *chosen, "--seeds", "1", "--jobs", "1", "--out", "study"]
     looking = detectors(loads(SMALL), ["bias-size"])
     (attack,) = cells.crafted(loads(SMALL), looking, 3, [{"kind": "overflow"}], 2).scenario.attacks
     made = provenance.of(loads(SMALL), [attack])
