@@ -19,8 +19,8 @@ class Layer:
 class Beginning:
     """The first two linear layers of a network at known weights, float64, as functions of encoded records (n, d).
 
-    The first layer's inputs are z = records @ matrix.T + shift, (n, w). As a batch updates that layer by D^T Z, whatever
-    D the rest of the network gives, the rows of its update span the records' z.
+    The first layer's inputs are z = records @ matrix.T + shift, (n, w). As a batch updates that layer by D^T Z,
+    whatever D the rest of the network gives, the rows of its update span the records' z.
     """
 
     matrix: Tensor
@@ -36,8 +36,8 @@ class Beginning:
     activation: str
     """Activation before the second layer."""
     uses: tuple[Tensor | None, ...]
-    """For each column of the records the update of what its values alone move, (anything, values): column j is zero
-    where no record has the value j; None for a column of which none can be told."""
+    """Update of what each category's values alone move, (anything, values), one for each column of the records: its
+    column j is zero where no record has the value j. None for numbers, and for categories that share parameters."""
     widths: tuple[tuple[slice, bool], ...]
     """Inputs of each column of a record, and whether they are the one-hot values of a category."""
     center: Tensor | None

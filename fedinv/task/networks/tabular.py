@@ -162,7 +162,8 @@ class Tabular(Architecture):
             units = None
         moved = [update.get(f"0.tables.{i}.weight") for i in range(len(front.tables))]
         if self.encoding == "one-hot":
-            moved = [update[first.weight][:, slot.where] for slot in self._slots if slot.categorical]
+            sizes = [slot.width for slot in self._slots if slot.categorical]
+            moved = list(torch.split(update[first.weight][:, : sum(sizes)], sizes, 1))
         used = iter(moved)
         return Beginning(
             matrix=matrix,
@@ -173,7 +174,7 @@ class Tabular(Architecture):
             activation=self.activation,
             uses=tuple(next(used, None) if slot.categorical else None for slot in self._slots),
             widths=tuple((slot.where, slot.categorical) for slot in self._slots),
-            center=_center(weight, bias, given, update) if self.norm == "batch" and steps == 1 else None,
+            center=_center((weight, bias), given, update, steps) if self.norm == "batch" else None,
             apart=self.norm != "batch",
             random=self.dropout > 0,
         )
@@ -208,15 +209,13 @@ class Columns(nn.Module):
         self.slots, self.encoding = slots, encoding
         self.tables = nn.ModuleList()
         categories = [slot for slot in slots if slot.categorical]
+        taken = [1 if encoding == "ordinal" else slot.width for slot in categories]
         if encoding == "embedding":
-            for slot in categories:
-                width = embedding_width or min(WIDEST, (slot.width + 1) // 2)
+            taken = [embedding_width or min(WIDEST, (slot.width + 1) // 2) for slot in categories]
+            for slot, width in zip(categories, taken, strict=True):
                 table = nn.Linear(slot.width, width, bias=False)
                 nn.init.normal_(table.weight)
                 self.tables.append(table)
-        taken = [table.out_features for table in self.tables] or [
-            1 if encoding == "ordinal" else slot.width for slot in categories
-        ]
         self.width = sum(taken) + sum(slot.width for slot in slots if not slot.categorical)
 
     def forward(self, records: Tensor) -> Tensor:
@@ -253,7 +252,7 @@ class Residual(nn.Sequential):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The input plus what the layers make of it."""
-        made: Tensor = super().forward(hidden)
+        made: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
         return hidden + made
 
 
@@ -269,7 +268,10 @@ class OneLogit(nn.Module):
 
 
 _Map = tuple[Tensor, Tensor]
-_ACTIVATIONS: Mapping[str, type[nn.Module]] = {**ACTIVATIONS, "silu": nn.SiLU}
+_ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    **{str(name): layer for name, layer in ACTIVATIONS.items()},
+    "silu": nn.SiLU,
+}
 
 
 def _slot(column: object, start: int) -> Slot:
@@ -283,9 +285,17 @@ def _slot(column: object, start: int) -> Slot:
     return Slot(start, column.width, categorical=True, codes=tuple(((code - mean) / std).tolist()))
 
 
-def _center(weight: Tensor, bias: Tensor, weights: Mapping[str, Tensor], moved: Mapping[str, Tensor]) -> Tensor:
-    """Mean (w,) of the first layer's inputs over the batch of a single step, from the running mean behind the layer."""
-    mean = weights["2.running_mean"] + moved["2.running_mean"].double() / (nn.BatchNorm1d(1).momentum or 1.0)
+def _center(layer: _Map, weights: Mapping[str, Tensor], moved: Mapping[str, Tensor], steps: int) -> Tensor | None:
+    """Mean (w,) of the first layer's inputs over the batch, from the running mean behind the layer.
+
+    Exact for a single step; of several steps an average, in which the last ones count most. None where the layer has
+    fewer units than inputs, which then do not follow.
+    """
+    weight, bias = layer
+    if weight.shape[0] < weight.shape[1]:
+        return None
+    kept = (1 - (nn.BatchNorm1d(1).momentum or 1.0)) ** steps
+    mean = weights["2.running_mean"] + moved["2.running_mean"].double() * (1 / (1 - kept) - (steps > 1) * 0.5)
     center: Tensor = torch.linalg.lstsq(weight, (mean - bias)[:, None]).solution[:, 0]
     return center
 

@@ -1,9 +1,9 @@
 """Records behind an encoding of their categories: searched in the spans of a network's first two linear layers.
 
-Where the first linear layer is fed z = E x + c, affine in the one-hot encoding x of a record, every equation on z is one
-on x: a r + b = 0 on z becomes (a E) x + (a c + b) = 0. So the search for valid records in the spans needs to know neither
-an embedding table nor a code beyond E, and it finds what was looked up in the table by choosing among its rows: those
-alone whose update is not zero, as no other category was in the batch.
+Where the first linear layer is fed z = E x + c, affine in the one-hot encoding x of a record, every equation on z is
+one on x: a z + b = 0 is (a E) x + (a c + b) = 0. So the search for valid records in the spans is that of one-hot
+inputs, and looks each category up in its embedding table by choosing among the rows: among those alone whose update is
+not zero, as no other category was in the batch.
 """
 
 import math
@@ -20,7 +20,6 @@ from fedinv.task.loss import loss
 from fedinv.task.networks.beginning import Beginning
 from fedinv.task.schema import Schema
 
-from .. import clock
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING
 from ..local_training import decay, gradient_weights, known_network, local_steps
@@ -150,6 +149,11 @@ def _encoded(
     schema, present = _present(schema, begun)
     matrix, n = begun.matrix[:, present], setting.records
     moved = _with_bias(update, begun.first.weight, begun.first.bias)
+    if not begun.apart and begun.center is None:
+        raise ValueError(
+            "the batch normalization leaves differences between records alone in the span, and its layer has too few "
+            "units to tell the batch's mean"
+        )
     if begun.center is not None:
         # behind a normalization over the batch the rows are differences of records: one of them, with its 1, is added
         moved[:, -1] = 0
@@ -173,10 +177,11 @@ def _encoded(
     if not first.rank:
         raise ValueError("the update does not stand above the noise in it")
     kinds = input_kinds(schema, schema.width)
-    if len(at_inputs) + len(behind) < len(kinds.numbers) + SPARE:
+    free, numbers = len(at_inputs) + len(behind), len(kinds.numbers)
+    if free < numbers + SPARE:
         raise ValueError(
-            f"the update's spans leave {len(at_inputs) + len(behind)} equations for the {len(kinds.numbers)} numbers of "
-            "a record: too many records for the network's width"
+            f"the update's spans leave {free} equations for the {numbers} numbers of a record: too many records for "
+            "the network's width"
         )
     empty = at_inputs.new_zeros(0, len(present) + 1)
     blocks = (
@@ -319,7 +324,7 @@ def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.ran
 
 
 def _apart(network: nn.Sequential, records: Tensor, decoys: Tensor, first: Span, begun: Beginning) -> Tensor:
-    """How far the records' slopes are from the column space of the first layer's update, over the decoys' least: (k,)."""
+    """Distance (k,) of the records' slopes from the first layer's column space, relative to the decoys' least one."""
 
     def outside(some: Tensor) -> Tensor:
         outputs: list[Tensor] = []
