@@ -54,7 +54,7 @@ class RowSpace(Attack):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether it has linear layers, two or more, of which the first is fed by the record or an encoding of it."""
+        """Whether the model has a hidden layer, and its first layer is fed by the record or an encoding of it."""
         return (model.perceptron or model.encodes) and len(model.widths) > 0
 
     @classmethod
