@@ -13,9 +13,10 @@ from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.tabular import OneLogit, Tabular
 from fedinv.task.seeding import seeded
 
-AnyModel = Mlp | Logistic | Lenet | Convnet | Module
+AnyModel = Mlp | Logistic | Tabular | Lenet | Convnet | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
@@ -64,6 +65,12 @@ def state(network: nn.Module) -> dict[str, Tensor]:
     A batch normalization's running_mean and running_var are among them, its count of batches is not.
     """
     return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+
+
+def outputs_of(network: nn.Module) -> int:
+    """Number of a network's outputs: a single logit of two classes gives two."""
+    last = list(network.children())[-1]
+    return 2 if isinstance(last, OneLogit) else len(list(network.parameters())[-1])
 
 
 def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, ...]]:
