@@ -205,7 +205,7 @@ def test_an_update_of_few_records_is_refused_and_one_with_noise_passes(written, 
 def test_the_help_ends_with_what_fedinv_adds_not_with_flower_s_own(capsys, monkeypatch):
     def flower_s(arguments):
         assert arguments == ["--help"]
-        print("--superlink")
+        sys.stdout.write("--superlink\n")
         raise SystemExit(0)  # as argparse ends a process after its help
 
     monkeypatch.setattr(flower, "check", lambda: None)
