@@ -13,13 +13,18 @@ from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.transformer import Decoder, Encoder
 
-AnyModel = Mlp | Logistic | Lenet | Convnet | Module
+AnyModel = Mlp | Logistic | Lenet | Convnet | Module | Decoder | Encoder
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
-TABULAR = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images)
+TABULAR = tuple(
+    model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images and not model.texts
+)
 """Kinds of the models that read rows of a table."""
+TEXTUAL = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if model.texts)
+"""Kinds of the models that read texts."""
 
 
 def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:

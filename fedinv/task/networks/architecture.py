@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 Shape = tuple[int, ...]
-"""Shape of one record: (width,) for a table, (channels, height, width) for an image."""
+"""Shape of one record: (width,) for a table, (channels, height, width) for an image, (length, size of the vocabulary)
+for a text."""
 
 
 class Architecture(BaseModel):
@@ -18,6 +19,8 @@ class Architecture(BaseModel):
 
     images: ClassVar[bool] = False
     """True: the model reads images alone; False: it reads rows of a table, and images as rows of pixels."""
+    texts: ClassVar[bool] = False
+    """True: the model reads texts, rows of token ids, and nothing else; False: it cannot read them."""
     perceptron: ClassVar[bool] = False
     """True: the model consists of linear layers with one kind of activation between them, so that clients can be
     trained in one stacked tensor and analytic attacks apply."""
