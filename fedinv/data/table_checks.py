@@ -79,8 +79,8 @@ def _wrong_column(column: Column, values: object, count: int) -> str | None:
         unlisted = {str(value) for value in set(values.tolist())} - set(column.values)
         return f"{name} holds {len(unlisted)} values that its schema does not list" if unlisted else None
     if isinstance(column, Tokens):
-        unlisted = values.dtype.kind not in "iu" or bool(((values < 0) | (values >= len(column.words))).any())
-        return f"{name} must hold ids from 0 to {len(column.words) - 1}, whole numbers" if unlisted else None
+        known = values.dtype.kind in "iu" and bool(((values >= 0) & (values < len(column.words))).all())
+        return None if known else f"{name} must hold ids from 0 to {len(column.words) - 1}, whole numbers"
     if values.dtype.kind not in "fiu" or not bool(np.isfinite(values).all()):
         return f"{name} must hold finite numbers"
     return _wrong_range(name, values, column.low, column.high)

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.task.columns import PADDING, Categorical, Continuous, Image
+from fedinv.task.columns import PADDING, Categorical, Continuous
 from fedinv.task.schema import Schema
 
 Array = NDArray[np.float32]
@@ -96,7 +96,7 @@ class Layout:
         for column, at in zip(self.schema.columns, self.schema.slices, strict=True):
             if isinstance(column, Categorical):
                 found[..., at] = np.eye(column.width, dtype=np.float32)[found[..., at].argmax(-1)]
-            elif isinstance(column, Continuous | Image):
+            else:
                 values = np.clip(found[..., at] * column.std + column.mean, column.low, column.high)
                 values = np.round(values) if isinstance(column, Continuous) and column.integer else values
                 found[..., at] = (values - column.mean) / column.std

@@ -44,7 +44,7 @@ class Register:
 
 
 def register(people: Population, columns: tuple[str, ...]) -> Register | None:
-    """A register of everybody with these columns; None without any, for images and texts, and where one is not in the table."""
+    """A register of everybody with these columns; None without any, where one is missing, and for images and texts."""
     schema = people.table.schema
     if not columns or not schema.table or not set(columns) <= set(schema.names):
         return None

@@ -89,9 +89,7 @@ def _image(
     return columns
 
 
-def _text(
-    verdict: Verdict, truth: NDArray[np.int64], tokens: Tokens, claims: Mapping[str, Any]
-) -> dict[str, pa.Array]:
+def _text(verdict: Verdict, truth: NDArray[np.int64], tokens: Tokens, claims: Mapping[str, Any]) -> dict[str, pa.Array]:
     """Columns of a text: the true and the claimed one in words, and the shares of words right and guessed right."""
     found, words = verdict.match, truth != PADDING
     said = np.array([tokens.text(one) for one in claims[tokens.name]], dtype=object)

@@ -1,7 +1,7 @@
 """The typed columns of a table (numbers, categories, images, texts) and the statistics that are published of each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,6 +188,18 @@ class Tokens(BaseModel):
         if not all(0 <= one < len(self.words) for ids in self.frequent for one in ids):
             raise ValueError(f"ids are from 0 to {len(self.words) - 1}, as the vocabulary has {len(self.words)} words")
         return self
+
+    mean: ClassVar[float] = 0.0
+    """Ids are not standardized."""
+    std: ClassVar[float] = 1.0
+    """Ids are not standardized."""
+    low: ClassVar[float] = 0.0
+    """Smallest id."""
+
+    @property
+    def high(self) -> float:
+        """Largest id."""
+        return len(self.words) - 1.0
 
     @property
     def length(self) -> int:

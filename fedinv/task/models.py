@@ -60,6 +60,13 @@ def perceptron(model: AnyModel) -> AnyModel:
     return found if isinstance(found, AnyModel) else model
 
 
+def unsuited(kind: str, model: AnyModel) -> str:
+    """Why an attack of this kind, which does not suit the model, is not run: the words of a note."""
+    if model.texts:
+        return f"{kind} searches or solves for numbers, and the records are texts, whose tokens are none"
+    return f"{kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+
+
 def state(network: nn.Module) -> dict[str, Tensor]:
     """A network's parameters and float buffers by name, not copied: what is sent between server and clients.
 

@@ -62,8 +62,7 @@ class Schema(BaseModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one record: (width,) for a table, (channels, height, width) for an image, (length, vocabulary) for
-        a text."""
+        """Shape of one record: that of an image or a text where it is one, (width,) for a row of a table."""
         whole = self.image or self.tokens
         return (self.width,) if whole is None else whole.shape
 
@@ -79,8 +78,7 @@ class Schema(BaseModel):
 
     @property
     def fields(self) -> int:
-        """Number of fields of a record that are judged one by one: its columns, or the values of an image's pixels, or
-        the positions of a text."""
+        """Number of fields of a record that are judged one by one: columns, values of pixels, positions of a text."""
         return len(self.columns) if self.table else self.width
 
     @property
@@ -125,14 +123,13 @@ class Schema(BaseModel):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw records column by column from the published marginals, encoded: float32 (count, width)."""
-        if self.tokens is not None:
-            return torch.from_numpy(self.tokens.draw(count, rng)).float()
         parts = [
             np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
             if isinstance(c, Categorical)
+            else c.draw(count, rng)
+            if isinstance(c, Tokens)
             else np.clip(_normal(c, count, rng), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
             for c in self.columns
-            if not isinstance(c, Tokens)
         ]
         return torch.from_numpy(np.concatenate(parts, axis=1)).float()
 

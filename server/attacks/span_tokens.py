@@ -43,7 +43,11 @@ class SpanTokens(Attack):
         try:
             with clock.limited(self.seconds):
                 claim = read_texts(
-                    last, against.requires, against.distortion(last), TextBudget(self.prefixes, self.rows), Work(rng, progress)
+                    last,
+                    against.requires,
+                    against.distortion(last),
+                    TextBudget(self.prefixes, self.rows),
+                    Work(rng, progress),
                 )
         except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
             claim = nothing(str(reason), 1 if knows.schema is None else knows.schema.width)

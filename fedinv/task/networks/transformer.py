@@ -68,7 +68,8 @@ class Block(nn.Module):
         )
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         seen = scores.masked_fill(hidden_from[:, None], -math.inf).softmax(-1)
-        return (seen @ value).transpose(1, 2).flatten(2)
+        out: Tensor = (seen @ value).transpose(1, 2).flatten(2)
+        return out
 
     def join(self, hidden: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
         """The residual sum behind attention, and the inputs of `wide`, each (n, length, width)."""
@@ -81,8 +82,10 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, hidden_from: Tensor) -> Tensor:
         """Map (n, length, width) to the next block's inputs."""
         total, read = self.join(hidden, self.attend(hidden, hidden_from))
-        out = total + self.narrow(nn.functional.gelu(self.wide(read)))
-        return self.fed(out) if self.norm == "post" else out
+        out: Tensor = total + self.narrow(nn.functional.gelu(self.wide(read)))
+        if self.norm == "post":
+            out = self.fed(out)
+        return out
 
 
 class TokenNetwork(nn.Module):

@@ -1,7 +1,7 @@
 """Texts behind a causal mask: prefixes grow token by token, as long as the next layer's inputs fit its span.
 
-Petrov et al. 2024 (DAGER), section 4.2: what a position reads depends on the tokens up to it alone, so that a prefix can
-be tested before its text is complete. They test the second block's query; here it is the first block's perceptron,
+Petrov et al. 2024 (DAGER), section 4.2: what a position reads depends on the tokens up to it alone: a prefix can be
+tested before its text is complete. They test the second block's query; here it is the first block's perceptron,
 whose inputs hold the attention's outcome too and whose slopes are not zero at any token, also where the head reads the
 last token alone and there are two blocks. The last block's query has slopes at the head's token only: a prefix that
 fits its span is a whole text, and its rank is the number of different texts.
@@ -97,7 +97,9 @@ def _extended(network: TokenNetwork, held: _Prefixes, ids: Tensor, tests: Tests,
     assert isinstance(block, Block)
     hidden = network.tokens.weight[ids] + network.positions.weight[place]
     read = block.read(hidden)
-    query, key, value = (layer(read).unflatten(-1, (block.heads, -1)) for layer in (block.query, block.key, block.value))
+    query, key, value = (
+        layer(read).unflatten(-1, (block.heads, -1)) for layer in (block.query, block.key, block.value)
+    )
     # scores of each candidate's query against the prefix's keys (k, heads, c, i) and against its own (heads, c)
     scale = query.shape[-1] ** -0.5
     before = torch.einsum("chd,khid->khci", query, held.keys) * scale

@@ -5,20 +5,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from fedinv.attack import Claim, Exchange, Knowledge
 from fedinv.task.networks.transformer import TokenNetwork
 
 from ..distortion import Distortion
 from ..evidence import unusable
-from ..local_training import gradient_weights, known_network, single_step
+from ..local_training import gradient_weights, known_network, single_step, step_length
 from ..recompute import explains, mismatch, recompute_update
 from ..support.reading import Work
-from .prefixes import Found, Tests, grown, last_read
-from .spans import TOLERANCE, Noise, blocks, distance, spans
+from .prefixes import Found, Tests, grown
+from .spans import TOLERANCE, Noise, block_names, distance, spans
 
 SURE, UNSURE = 0.99, 0.5
 """Confidence in texts that fit every span, where training on them again explains the update, and where it does not."""
+
+WHOLE = 0.02
+"""Distance from whole numbers up to which a text's counts of labels are taken for them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
 
 def _tests(last: Exchange, noise: Noise) -> Tests:
     """What the update demands of texts. Raises ValueError where it demands nothing."""
-    first, *_, final = blocks(last.sent)
+    first, *_, final = block_names(last.sent)
     found = {
         part: spans(last.received, last.sent, [f"{block}.{name}" for name in names], noise)
         for part, block, names in (
@@ -100,10 +104,13 @@ def _candidates(network: TokenNetwork, update: Mapping[str, Tensor], tests: Test
 
 
 def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found, work: Work) -> Claim:
-    records, order = found.ids.float(), found.distance.argsort(stable=True)
-    records = records[order]
-    labels = _labels(last, network, records)
-    notes = [f"{len(records)} different texts fit the spans of the update"]
+    distinct = found.ids[found.distance.argsort(stable=True)].float()
+    counts = _labels(last, knows, network, distinct)
+    records = distinct.repeat_interleave(counts.sum(1), 0)
+    labels = torch.cat([torch.repeat_interleave(torch.arange(len(one)), one) for one in counts])
+    notes = []
+    if len(records) != last.records:
+        notes.append(f"{len(records)} texts fit the spans of the update, and the message counts {last.records}")
     left = None
     try:
         again = recompute_update(knows, last.sent, records, labels, work.rng, count=last.records)
@@ -115,19 +122,30 @@ def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found
     return Claim(records, confidence, labels, left, tuple(notes), checked=torch.ones(len(records), dtype=torch.bool))
 
 
-def _labels(last: Exchange, network: TokenNetwork, records: Tensor) -> Tensor:
-    """Labels of the texts, int64 (k,): the class whose logit the text's share of the head's update raises.
+def _labels(last: Exchange, knows: Knowledge, network: TokenNetwork, texts: Tensor) -> Tensor:
+    """How often each of k texts is in the batch with each label, int64 (k, classes); once where that cannot be told.
 
-    The head's update is the sum of c_r h_r^T over the texts, h_r what it reads of text r, from which c_r follows.
+    The head's update is the sum of c_r h_r^T over the texts, h_r what it reads of text r. After one step of length lr
+    on n records c_r is -lr / n times (m p - y), p the text's probabilities, y how often it has each label and m the sum
+    of y; else the label is the class whose logit c_r raises.
     """
     reads: list[Tensor] = []
     handle = network.head.register_forward_hook(lambda _, inputs, __: reads.append(inputs[0]))
     with torch.no_grad():
-        network(records.double())
+        chances = network(texts.double()).softmax(1)
     handle.remove()
-    update = next(t for name, t in last.received.items() if name.endswith("head.weight")).double()
-    shares = torch.linalg.lstsq(reads[0].T, update.T).solution
-    return shares.argmax(1)
-
-
-__all__ = ["TextBudget", "last_read", "read_texts"]
+    update = next(tensor for name, tensor in last.received.items() if name.endswith("head.weight")).double()
+    shares: Tensor = torch.linalg.lstsq(reads[0].T, update.T).solution
+    once = one_hot(shares.argmax(1), shares.shape[1])
+    length = step_length(knows, last.records) if single_step(knows, last.records) else None
+    if not length or len(texts) > last.records:
+        return once
+    pulled = -shares * last.records / length
+    found = once.clone()
+    for row, (chance, pull) in enumerate(zip(chances, pulled, strict=True)):
+        for times in range(1, last.records - len(texts) + 2):
+            counted = times * chance - pull
+            if float((counted - counted.round()).abs().max()) < WHOLE and bool((counted.round() >= 0).all()):
+                found[row] = counted.round().long()
+                break
+    return found if int(found.sum()) <= last.records else once

@@ -23,6 +23,10 @@ TOLERANCE = 1e-3
 """Relative distance from a span up to which an input lies in it after a single step: true ones are within 1e-5 of it,
 wrong ones beyond 0.03 (`python -m benchmarks text`)."""
 
+SPARE = 4
+"""Directions that a span must leave free: layer normalization leaves one free whatever the tokens are, and few more
+tell little."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -103,7 +107,7 @@ def _add(found: list[Span], parts: Sequence[Tensor], shape: Tensor, noise: Noise
     _, values, rows = torch.linalg.svd(stacked, full_matrices=False)
     loud = max(spread for _, spread in kept) * (math.sqrt(stacked.shape[0]) + math.sqrt(stacked.shape[1]))
     rank = int((values > max(noise.floor * float(values[0]), MARGIN * loud)).sum())
-    if rank == 0 or rank >= min(stacked.shape):
+    if rank == 0 or rank > min(stacked.shape) - SPARE:
         return 1
     found.append(Span(rows[:rank], shape))
     return 0
@@ -117,6 +121,6 @@ def _with_bias(update: Mapping[str, Tensor], name: str) -> Tensor:
     return torch.cat([weight, last], 1)
 
 
-def blocks(sent: Mapping[str, Tensor]) -> Iterator[str]:
+def block_names(sent: Mapping[str, Tensor]) -> Iterator[str]:
     """Names of the blocks' parameters up to the block's number, in order, such as "0.blocks.1"."""
     yield from dict.fromkeys(name[: name.index(".", name.index("blocks.") + 7)] for name in sent if "blocks." in name)
