@@ -33,7 +33,7 @@ def network(scenario: Scenario, people: Population, weights: Mapping[str, Tensor
     """Build the network that the server sent, on the memory of `weights`."""
     schema = people.schema
     scenario.training.check_classes(schema.classes)
-    return load(scenario.model, schema.shape, schema.outputs, weights)
+    return load(scenario.model.fitted(schema), schema.shape, schema.outputs, weights)
 
 
 def train(

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+
+from fedinv.task.schema import Schema
 
 Shape = tuple[int, ...]
 """Shape of one record: (width,) for a table, (channels, height, width) for an image, (length, size of the vocabulary)
@@ -24,6 +26,13 @@ class Architecture(BaseModel):
     perceptron: ClassVar[bool] = False
     """True: the model consists of linear layers with one kind of activation between them, so that clients can be
     trained in one stacked tensor and analytic attacks apply."""
+
+    def fitted(self, schema: Schema) -> Self:
+        """The same model with what it must know of the records' columns beyond their shape; itself where that is none.
+
+        Every network of a scenario is built from the fitted model. Raises ValueError for columns it cannot read.
+        """
+        return self
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -47,7 +56,7 @@ class Architecture(BaseModel):
 
     @property
     def sizes(self) -> tuple[Shape, int] | None:
-        """Shape of a record and number of outputs, where only running the network says them; None elsewhere.
+        """Shape of a record and number of outputs, where the first and the last parameter do not say them; else None.
 
         Raises ValueError where it cannot be run.
         """
