@@ -447,8 +447,10 @@ def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
         print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
         return
     from fedinv.report import terminal
+    from fedinv.report.reading import claimed_texts
 
-    terminal.show_run(done.results, short(done.folder / "report.html"))
+    read = claimed_texts(done.folder, done.results)
+    terminal.show_run(done.results, short(done.folder / "report.html"), read)
 
 
 def _show_study(found: Any, as_json: bool, out: Path | None, how: tuple[Callable[[Any], None], str]) -> None:
