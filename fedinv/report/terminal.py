@@ -115,7 +115,8 @@ def show_run(results: Results, report: str) -> None:
     results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
+    right = next((f"{found.element}s right" for found in results.attacks), "fields right")
+    heads = ("attack", "variant", "records", right, "recovered", "traced to a person")
     rows = [
         (
             found.kind,
@@ -132,6 +133,11 @@ def show_run(results: Results, report: str) -> None:
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
+    for found in results.attacks:
+        if found.images is not None:
+            psnr = found.images.psnr
+            said = f"{found.images.called} at {psnr.value:.1f} dB PSNR, a guesser's at {psnr.prior:.1f} dB"
+            console.print(f"{found.kind} ({found.variant}): {said}", markup=False, highlight=False)
     for found in results.attacks:
         if found.verified is not None and found.verified < found.claimed:
             unverified = f"{found.claimed - found.verified} of {found.claimed} claimed records are unverified"

@@ -13,8 +13,9 @@ from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.signals import SignalConvnet
 
-AnyModel = Mlp | Logistic | Lenet | Convnet | Module
+AnyModel = Mlp | Logistic | Lenet | Convnet | SignalConvnet | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
