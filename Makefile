@@ -1,4 +1,4 @@
-# make install | demo | test | fuzz | check | schemas | bench | wheel
+# make install | demo | test | fuzz | check | docs | schemas | bench | wheel
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test fuzz check schemas bench wheel clean
+.PHONY: help install demo test fuzz check docs schemas bench wheel clean
 
 help:            ## show what there is
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -23,7 +23,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	  || $(PIP) --no-deps --no-index $(TORCH) 2>/dev/null \
 	  || $(PIP) --no-deps --retries 1 --timeout 15 --index-url $(CPU_TORCH) $(TORCH) 2>/dev/null \
 	  || $(PIP) --constraint constraints.txt $(TORCH)
-	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 demo: install    ## run the hospital scenario and say where its report is
@@ -44,6 +44,9 @@ check: install   ## lint, types and the wall between clients and server
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: install    ## build the site into site/: open site/index.html, no server needed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+
 schemas: install ## write the JSON Schemas of scenarios and results
 	@$(BIN)/python -m fedinv.scenario.json_schemas
 
@@ -54,4 +57,4 @@ wheel: install   ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:           ## remove .venv and what tools left behind
-	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest
 from fedinv.judge.truth import auxiliary, forget_files, held_out, population_of
+from fedinv.report.terminal import Bar
 from fedinv.results.run import Results
 from fedinv.runs import provenance, sizes
 from fedinv.runs.asked import asked
@@ -32,9 +33,9 @@ from fedinv.version import __version__
 ENGINES = ("inline", "ray", "deployment")
 
 
-def quiet(_: str) -> Progress:
+def quiet(_: str) -> Bar:
     """Open a progress bar that shows nothing."""
-    return lambda _: None
+    return lambda share, now="": None
 
 
 def check(scenario: Scenario, engine: str) -> None:

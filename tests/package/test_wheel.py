@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -9,20 +11,48 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+HOME = "https://forge.test/fedinv"
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def built(tmp_path_factory):
+    """The folder with the wheel and the source distribution, made for a repository at HOME."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
+    environment = {**os.environ, "FEDINV_HOME": HOME}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
+
+
+def test_an_index_would_take_both_and_show_the_readme_with_its_picture(built, wheel):
+    (source,) = built.glob("*.tar.gz")
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+    with zipfile.ZipFile(wheel) as files:
+        (path,) = [name for name in files.namelist() if name.endswith("dist-info/METADATA")]
+        said = message_from_bytes(files.read(path))
+    assert f"]({HOME}/raw/HEAD/docs/report.png)" in said.get_payload()
+    assert {line.split(", ")[0] for line in said.get_all("Project-URL")} >= {"Source", "Documentation", "Issues"}
+    with tarfile.open(source) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    assert {"README.md", "LICENSE", "CITATION.cff", "hatch_build.py", "fedinv/py.typed", "clients/app.py"} <= names
+    assert not [name for name in names if name.startswith((".venv/", "site/", "runs/", "dist/"))]
 
 
 def test_the_wheel_ships_the_roles_inside_and_nothing_beside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"fedinv", f"{wheel.name.split('-py3')[0]}.dist-info"}
     for needed in (
+        "fedinv/py.typed",
         "fedinv/_roles/clients/app.py",
         "fedinv/_roles/server/attacks/exact.py",
         "fedinv/_scenarios/hospital.toml",

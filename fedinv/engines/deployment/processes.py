@@ -13,8 +13,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from fedinv.errors import RequestError
+
 MARK = "FEDINV_DEPLOYMENT"
 """Environment variable that every process of a deployment inherits: the absolute path of the deployment's folder."""
+PROC = Path("/proc")
+"""Folder in which Linux shows processes; missing on other systems."""
 END_SECONDS = 10.0
 """Seconds that processes may take to end after SIGTERM, and once more after SIGKILL."""
 
@@ -40,6 +44,15 @@ class Process(BaseModel):
     def has_helper(self) -> bool:
         """Whether the SuperExec that this process started, which starts the apps for it, is running."""
         return any(b"flower-superexec" in _read(pid, "cmdline") for pid in descendants(self.pid))
+
+
+def require_proc() -> None:
+    """Raise RequestError on a system without /proc, where processes could be neither watched nor ended."""
+    if not (PROC / "self" / "stat").is_file():
+        raise RequestError(
+            "fedinv up: needs /proc, which this system does not have (Linux does): start SuperLink and SuperNodes by "
+            "Flower's own commands, and name them: fedinv run SCENARIO --engine deployment --superlink HOST:PORT"
+        )
 
 
 def began(pid: int) -> int | None:
@@ -99,13 +112,13 @@ def listens(port: int) -> bool:
 
 def serves(pid: int, port: int) -> bool:
     """Whether a process, or one that it started, is the one that listens on this port, not a stranger."""
-    tables = [path.read_text().splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
+    tables = [path.read_text().splitlines()[1:] for path in (PROC / "net").glob("tcp*")]
     sockets = {
         f"socket:[{fields[9]}]"
         for fields in (line.split() for lines in tables for line in lines)
         if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port
     }
-    for path in (path for one in (pid, *descendants(pid)) for path in Path(f"/proc/{one}/fd").glob("*")):
+    for path in (path for one in (pid, *descendants(pid)) for path in (PROC / str(one) / "fd").glob("*")):
         with suppress(OSError):
             if str(path.readlink()) in sockets:
                 return True
@@ -113,7 +126,7 @@ def serves(pid: int, port: int) -> bool:
 
 
 def _all() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [int(path.name) for path in PROC.glob("[0-9]*")]
 
 
 def _stat(pid: int) -> list[str]:
@@ -124,6 +137,6 @@ def _stat(pid: int) -> list[str]:
 def _read(pid: int, name: str) -> bytes:
     """A file of /proc/PID; empty where the process is not there or another user's."""
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        return (PROC / str(pid) / name).read_bytes()
     except OSError:
         return b""

@@ -71,9 +71,10 @@ class Deployment(BaseModel):
 def up(at: Path, clients: int, tls: bool, tell: Tell) -> Deployment:
     """Start a SuperLink and `clients` SuperNodes on loopback, and record them in the folder `at`.
 
-    Raises RequestError where a deployment is up already, RunError when a process does not come up, after which all are
-    ended again.
+    Raises RequestError where a deployment is up already or the system has no /proc, RunError when a process does not
+    come up, after which all are ended again.
     """
+    processes.require_proc()
     before = read(at)
     if before is not None and any(process.alive for process in before.processes):
         raise RequestError(f"{at}: a deployment is up already, on {before.address}; end it with: fedinv down")
