@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.ft_transformer import FtTransformer
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.signals import SignalConvnet
 from fedinv.task.networks.tabular import OneLogit, Tabular
 from fedinv.task.networks.transformer import Decoder, Encoder
 from fedinv.task.seeding import seeded
 
-AnyModel = Mlp | Logistic | Tabular | Lenet | Convnet | Module | Decoder | Encoder
+AnyModel = Mlp | Logistic | Tabular | FtTransformer | Lenet | Convnet | SignalConvnet | Decoder | Encoder | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
