@@ -55,7 +55,7 @@ def _trial(scenario: Scenario, people: Population, attack: Attack, trial: int) -
     candidates, others = drawn[:10], drawn[10:]
     place, schema = int(rng.integers(10)), people.table.schema
     batch = np.append(others, candidates[place])
-    network = build(scenario.model, schema.shape, schema.outputs, trial)
+    network = build(scenario.model.fitted(schema), schema.shape, schema.outputs, trial)
     sent = {name: weight.clone() for name, weight in state(network).items()}
     every = (np.arange(BATCH),)
     job = Job(network, people.inputs[batch], people.labels[batch], every, scenario.training.settings, rng)

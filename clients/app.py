@@ -89,7 +89,8 @@ def _train(message: Message, context: Context, cohort: Cohort | None) -> Message
     (scenario, people), client = _setting(context), _client(context)
     try:
         asked = received.order(message.content)
-        arrays, _ = received.weights(message.content, scenario.model, people.schema.shape, people.schema.outputs)
+        schema = people.schema
+        arrays, _ = received.weights(message.content, scenario.model.fitted(schema), schema.shape, schema.outputs)
     except received.UnfitError as error:
         return Message(Error(DISTRUSTED, f"refused the round: the server {error}"), reply_to=message)
     round_ = asked.round

@@ -70,7 +70,7 @@ def _train(grid: Grid, agreement: Agreement, document: dict[str, Any], folder: R
     )
     done, seconds, arrays = _resume(folder, strategy)
     if arrays is None:
-        network = build(agreement.model, schema.shape, schema.outputs, agreement.seed)
+        network = build(agreement.model.fitted(schema), schema.shape, schema.outputs, agreement.seed)
         arrays = wire.pack(state(network))
     for round_ in range(done + 1, agreement.federation.rounds + 1):
         begun = time.monotonic()

@@ -13,7 +13,7 @@ def public_knowledge(
     knows, rounds = set(attacker.knows), federation.rounds
     lr, lrs = "lr" in knows, tuple(training.round_lr(one, rounds) for one in range(1, rounds + 1))
     return Knowledge(
-        model=model if "architecture" in knows else None,
+        model=model.fitted(schema) if "architecture" in knows else None,
         loss=schema.loss if "loss" in knows else None,
         schema=schema if "schema" in knows else None,
         algorithm=training.algorithm,

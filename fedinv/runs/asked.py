@@ -38,7 +38,10 @@ def _people(
     """The people of a question about these clients' update of a round, before there is one."""
     schema = people.schema
     setting = Setting(
-        scenario, people, attack, lambda: build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+        scenario,
+        people,
+        attack,
+        lambda: build(scenario.model.fitted(schema), schema.shape, schema.outputs, scenario.seed),
     )
     coming = Exchange(round_, {}, {"": torch.zeros(0)}, 1)
     question = judge_of(attack.asks).ask(setting, Observation(clients, (coming,)))

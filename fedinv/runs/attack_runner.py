@@ -10,6 +10,7 @@ from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progres
 from fedinv.blame import blamed, returned
 from fedinv.federation.streams import sealed_stream
 from fedinv.judge.questions import Target, Tried, Variant
+from fedinv.report.terminal import Bar
 from fedinv.runs import claim_checks
 from fedinv.runs.context import Grants, TrainedRun
 from fedinv.runs.provenance import attack_code
@@ -18,7 +19,7 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.storage import claims, files
 from fedinv.task.models import perceptron
 
-ProgressBars = Callable[[str], Progress]
+ProgressBars = Callable[[str], Bar]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
 
 

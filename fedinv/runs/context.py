@@ -85,7 +85,7 @@ class TrainedRun:
         federation, mine, found = self.scenario.federation, self.people.schema, self.schema
         if (found.shape, found.outputs, found.names) != (mine.shape, mine.outputs, mine.names):
             raise files.damaged(self.folder.schema, ValueError("it is not the data dictionary of these records"))
-        fits = shapes(self.scenario.model, mine.shape, mine.outputs)
+        fits = shapes(self.scenario.model.fitted(mine), mine.shape, mine.outputs)
         for seen in self.seen:
             last = seen.last
             if max(seen.clients) >= federation.clients or last.round > federation.rounds:
@@ -109,7 +109,7 @@ class TrainedRun:
     def network(self) -> nn.Sequential:
         """A new network with the trained model's weights, in evaluation mode."""
         schema = self.people.table.schema
-        return load(self.scenario.model, schema.shape, schema.outputs, dict(self.model.last.sent)).eval()
+        return load(self.scenario.model.fitted(schema), schema.shape, schema.outputs, dict(self.model.last.sent)).eval()
 
     def grants(self, ask: Callable[[Observation], Question | None]) -> Grants:
         """What the scenario grants an attack on this run, with the function that asks its questions."""

@@ -24,7 +24,7 @@ from fedinv.results.run import (
     Undefended,
     Utility,
 )
-from fedinv.results.wording import metric_text
+from fedinv.results.wording import metric_text, outcome_text
 from fedinv.runs.attack_runner import AttackPlan, ProgressBars, control_plan, plans, run_attack
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
@@ -74,9 +74,12 @@ def _judged(
     if run.undefended is not None:
         _, control = _tried(run.undefended, control_plan(attack), bars(f"attack {attack.kind} (undefended)"))
     for plan in plans(run.scenario, attack):
-        tried, finding = _tried(run, plan, bars(f"attack {attack.kind} ({plan.variant})"))
+        done = bars(f"attack {attack.kind} ({plan.variant})")
+        tried, finding = _tried(run, plan, done)
         if finding is not None:
-            yield finding.result(tried, control), finding.table(tried)
+            result = finding.result(tried, control)
+            done(1.0, outcome_text(result))  # there to be read while the next attack runs
+            yield result, finding.table(tried)
 
 
 def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried, Finding | None]:

@@ -109,7 +109,7 @@ def knowledge(model: AnyModel, schema: Schema | None, records: int, knows: Mappi
         steps = 1 if given.get("algorithm") == "fedsgd" else int(given.get("epochs") or 1) * -(-records // size)
         taken = Participation(records=records, batch_size=size, steps=steps)
         given["defenses"] = tuple(defense_of(one).known(taken) for one in given["defenses"])
-    return Knowledge(model=model, schema=schema, **given)
+    return Knowledge(model=model if schema is None else model.fitted(schema), schema=schema, **given)
 
 
 def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int, progress: Progress) -> Claim:
@@ -209,7 +209,7 @@ def _expected(model: AnyModel, schema: Schema | None, weights: Sequence[Tensor])
             "(units, inputs)"
         )
     if schema is not None:
-        shape, outputs = schema.shape, schema.outputs
+        model, shape, outputs = model.fitted(schema), schema.shape, schema.outputs
     else:
         shape, outputs = known or ((first.shape[1],), last.shape[0])
     try:

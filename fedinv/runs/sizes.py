@@ -69,7 +69,7 @@ def parameters(scenario: Scenario, people: Population) -> int:
     Raises RequestError for a network of which one layer alone is beyond 2^63 numbers, or that does not fit the records.
     """
     try:
-        found = shapes(scenario.model, people.schema.shape, people.schema.outputs)
+        found = shapes(scenario.model.fitted(people.schema), people.schema.shape, people.schema.outputs)
     except RuntimeError:
         key = "model.hidden" if scenario.model.widths else "[model]"
         raise RequestError(f"{key}: no machine has memory for a layer of this size: lower it") from None

@@ -141,9 +141,8 @@ def _likelihood(scenario: Scenario, records: int, parts: Scores, variances: Scor
 
 def _network(scenario: Scenario, weights: Mapping[str, Tensor]) -> nn.Sequential:
     schema = population_of(scenario).table.schema
-    return load(
-        scenario.model, schema.shape, schema.outputs, {name: tensor.clone() for name, tensor in weights.items()}
-    )
+    model = scenario.model.fitted(schema)
+    return load(model, schema.shape, schema.outputs, {name: tensor.clone() for name, tensor in weights.items()})
 
 
 def _clipped(network: nn.Sequential, planted: Planted, clip: float) -> Tensor:

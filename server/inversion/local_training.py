@@ -127,13 +127,13 @@ def gradient_weights(last: Exchange, single: bool, dtype: torch.dtype = torch.fl
 def known_network(model: AnyModel, weights: Weights, schema: Schema | None = None) -> nn.Sequential:
     """The network of a known architecture with copies of these weights, in training mode.
 
-    Without the schema the numbers of inputs and outputs are those of the first and the last parameter. Raises
-    ValueError where the weights are not of that architecture.
+    Without the schema the numbers of inputs and outputs are those that the model says, else those of the first and the
+    last parameter. Raises ValueError where the weights are not of that architecture.
     """
     shapes = [tensor.shape for tensor in weights.values()]
     try:
-        shape = tuple(shapes[0][1:]) if schema is None else schema.shape
-        outputs = shapes[-1][0] if schema is None else schema.outputs
+        known = model.sizes if schema is None else (schema.shape, schema.outputs)
+        shape, outputs = known or (tuple(shapes[0][1:]), shapes[-1][0])
         return load(model, shape, outputs, {name: tensor.clone() for name, tensor in weights.items()})
     except (IndexError, RuntimeError, ValueError) as error:
         # torch's own words name every parameter, a line each

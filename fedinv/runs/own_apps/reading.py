@@ -377,7 +377,7 @@ def map_of_run(folder: Path, place: int) -> LeakMap:
     schema, seen = files.read_model(Schema, RunFolder(folder).schema), observations.read(RunFolder(folder).observations)
     if not 0 <= place < len(seen):
         raise RequestError(f"{folder}: holds {len(seen)} observations, there is no number {place}")
-    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+    network = build(scenario.model.fitted(schema), schema.shape, schema.outputs, scenario.seed)
     example = schema.draw(MADE_UP, np.random.default_rng(0))
     one = seen[place]
     return leak_map(probe(network, one.last, example), one.clients[0], one.last.records)

@@ -56,7 +56,7 @@ def of_run(folder: Path) -> Updates:
         raise RequestError(f"{folder}: is neither a recording, as fedinv record makes, nor a run of fedinv's")
     scenario = read(str(folder))
     schema = files.read_model(Schema, RunFolder(folder).schema)
-    network = build(scenario.model, schema.shape, schema.outputs, scenario.seed)
+    network = build(scenario.model.fitted(schema), schema.shape, schema.outputs, scenario.seed)
     found = [_target(one.last, one.clients) for one in observations.read(RunFolder(folder).observations)]
     example = schema.draw(MADE_UP, np.random.default_rng(0)).reshape(MADE_UP, *schema.shape)
     how = _decaying(scenario.local_training(1), network, example)

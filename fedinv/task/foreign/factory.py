@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fedinv.errors import RequestError, nearest, plain
+from fedinv.task.seeding import seeded
 
 
 def load_network(spec: str, project: Path | None = None, option: str = "--network", seed: int | None = 0) -> nn.Module:
@@ -26,9 +26,7 @@ def load_network(spec: str, project: Path | None = None, option: str = "--networ
     if not callable(found):
         raise RequestError(f"{option}: {spec} is a {type(found).__name__}, name a class or a function that makes it")
     try:
-        with _project(project), torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with _project(project), seeded(seed):
             made = found()
     except TypeError as error:
         raise RequestError(

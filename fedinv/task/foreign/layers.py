@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedinv.errors import RequestError
 from fedinv.task.networks.perceptron import ACTIVATIONS, Activation
+from fedinv.task.seeding import seeded
 
 Fed = Literal["record", "affine of the record", "features", "unknown"]
 """What a layer's inputs are: the record itself, an affine map of it, what earlier layers made of it, or not known."""
@@ -288,8 +289,7 @@ def _untouched(network: nn.Module, frozen: bool = False) -> Iterator[None]:
         if isinstance(module, BatchNorm) and not frozen:
             module.train()
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             yield
     finally:
         network.zero_grad(set_to_none=True)

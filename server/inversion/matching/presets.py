@@ -88,7 +88,7 @@ PRESETS: dict[Name, Preset] = {
         pooling="weighted",
         enough=1e-4,
         polish=100,
-        simulate=120,
+        simulate=300,
         work=45.0,
         seconds=60.0,
     ),

@@ -5,7 +5,7 @@ Several rounds in which the client trained on the same records are refined toget
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from fedinv.attack import Exchange, Knowledge, Observation, Progress
 from ..local_training import local_steps
 from .chain import Chain
 from .matcher import Matching
-from .optimize import Descent, Found, Problem, descend
+from .optimize import Descent, Found, Problem, descend, part
 from .presets import Preset
 from .relaxation import Relaxation
 from .unrolled import likeliest_length, simulated
@@ -25,6 +25,10 @@ STEPS = 4
 """Local steps that are simulated at most; each costs as much as two gradients."""
 FIRST = 0.2
 """Length of the refinement's first step in free numbers."""
+QUICK = 0.4
+"""Share of a refinement's iterations after which it ends where the update is explained, see SETTLED."""
+SETTLED = 0.01
+"""Misfit up to which a refinement has arrived: what is left is mostly the unknown order of the batches."""
 SHARE = 2.0
 """Work that a refinement may take for each round, as a multiple of the preset's."""
 FEWEST = 50
@@ -180,8 +184,12 @@ def refined(
     objective = mean_objective([simulated(c, e, knows.at(e.round), length, STEPS) for c, e in chains])
     affordable = SHARE * preset.work * 1e9 * len(chains) / objective.flops(last.records)
     iterations = int(min(preset.simulate, max(FEWEST, affordable)))
-    descent = Descent(iterations, FIRST, seconds=preset.seconds)
-    best = descend(resumed(relaxation, inputs), labels, Problem(objective, relaxation), descent, progress)
+    problem, quick = Problem(objective, relaxation), math.ceil(QUICK * iterations)
+    descent = Descent(quick, FIRST, seconds=preset.seconds)
+    best = descend(resumed(relaxation, inputs), labels, problem, descent, part(progress, 0, QUICK))
+    if float(best.misfits[0]) > SETTLED and iterations > quick:
+        descent = replace(descent, iterations=iterations - quick)
+        best = descend(resumed(relaxation, best.inputs), labels, problem, descent, part(progress, QUICK, 1))
     with torch.no_grad():
         rest = [objective(i[None], y[None])[0] for i, y in zip(found.inputs[1:], found.labels[1:], strict=True)]
         misfit = simulated(plain, last, knows, length, STEPS).misfit(best.inputs, best.labels)

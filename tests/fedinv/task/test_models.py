@@ -1,9 +1,11 @@
 import pytest
 import torch
 
+from fedinv.task.columns import Continuous
 from fedinv.task.models import build, load, state
 from fedinv.task.networks.convolutional import Convnet, Lenet
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.schema import Schema
 
 ALL = [Mlp(hidden=(8,)), Logistic(), Lenet(), Convnet(channels=(4, 6)), Convnet(channels=(4, 6), norm="batch")]
 
@@ -70,3 +72,9 @@ def test_what_is_no_image_is_refused_in_words(model):
         build(model, (30,), 2, 0)
     with pytest.raises(ValueError, match="at least 8 x 8 pixels, not 4 x 9"):
         build(model, (1, 4, 9), 2, 0)
+
+
+@pytest.mark.parametrize("model", [Mlp(hidden=(4,)), Logistic(), Lenet(), Convnet(channels=(4,))])
+def test_a_model_that_needs_a_records_shape_alone_is_not_changed_by_the_schema(model):
+    table = Continuous(name="age", mean=0, std=1, low=0, high=1, mode=0)
+    assert model.fitted(Schema(columns=(table,), label="y", classes=("a", "b"))) is model

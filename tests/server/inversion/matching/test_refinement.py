@@ -124,7 +124,7 @@ def test_joined_rounds_bring_the_numbers_nearer_than_one():
     near = rough.clamp(relaxation.low + 1e-3, relaxation.low + relaxation.span - 1e-3)
     problem = Problem(rounds[-1][0].objective, relaxation)
     found = descend(resumed(relaxation, near[None]), labels, problem, Descent(100, 0.1), lambda _: None)
-    preset = replace(PRESETS["fedinv"], simulate=100)
+    preset = replace(PRESETS["fedinv"], simulate=250)
     one, four = (
         refined(found, part, Refinement(relaxation, KNOWS, length, preset), lambda _: None)
         for part in (rounds[3:], rounds)
