@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedinv.attack import Progress
 from fedinv.judge.truth import forget_files
 from fedinv.lab.update_picture import UpdatePicture, update_picture
 from fedinv.privacy.claims import rough_epsilon
@@ -13,6 +12,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.ledger import Ledger
 from fedinv.report.plots.pictures import Picture, drawn, pictures
 from fedinv.report.reading import CARDS, Card, cards, labels, read_run
+from fedinv.report.terminal import Bar
 from fedinv.results.run import Privacy, Rate, Results, Utility
 from fedinv.results.wording import hits, percent
 from fedinv.runs import run as runs
@@ -33,7 +33,7 @@ class Line:
     attack: str
     """Kind, variant and target of the attack."""
     says: str
-    """What it found, with the counts."""
+    """Findings of the attack, with the counts."""
     guess: str
     """What a guess without the update finds."""
     above: float
@@ -160,10 +160,11 @@ def _faces(results: Results) -> tuple[tuple[str, str, str], ...]:
 
 
 def _notes(results: Results) -> tuple[str, ...]:
-    said = [note for one in (*results.attacks, *results.inferences) for note in one.notes]
+    said = [note for one in results.attacks for note in one.notes]
+    said += [note for one in results.inferences for note in one.notes]
     return tuple(dict.fromkeys([*results.notes, *said]))
 
 
-def silent(_: str) -> Progress:
+def silent(_: str) -> Bar:
     """Open a progress bar that nobody sees."""
-    return lambda _: None
+    return lambda share, now="": None

@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("page.py")
 """The page's notebook."""
 CONFIGURATION = '[display]\ntheme = "system"\n[server]\nfollow_symlink = false\n'
-"""marimo's configuration for a user who has none: light or dark as the system is."""
+"""Configuration of marimo for a user who has none: light or dark as the system is."""
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Any, Any], Awaitable[None]]

@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fedinv.attack import Progress
 from fedinv.errors import RequestError, RunError, plain
+from fedinv.report.terminal import Bar
 
 if TYPE_CHECKING:
     from fedinv.lab.forming import Forming
@@ -41,10 +41,10 @@ class Task(Generic[Outcome]):
     folder: Path
     """Folder in which it runs."""
     future: "Future[Outcome]"
-    """What it comes to, or the error that it ended in."""
+    """Result to come, or the error that the work ended in."""
 
     def stage(self) -> tuple[str, float]:
-        """What it is at, in words, and the share of that which is done, 0 to 1."""
+        """Current stage in words, and the share of that which is done, 0 to 1."""
         try:
             name, share = json.loads(_note(self.folder).read_text(encoding="utf-8"))
             return str(name), float(share)
@@ -56,7 +56,7 @@ class Task(Generic[Outcome]):
         wait([self.future], timeout=LOOKS)
 
     def outcome(self) -> "Outcome | str":
-        """What it came to, or one line on why it came to nothing; waits for it."""
+        """Result of the work, which is waited for, or one line on why there is none."""
         try:
             return self.future.result()
         except (RequestError, RunError) as error:
@@ -70,7 +70,7 @@ class Workshop:
     """The processes, and the folder that their runs lie in."""
 
     executor: ProcessPoolExecutor
-    """The processes."""
+    """Processes that do the work."""
     root: Path
     """Folder of all runs, which its owner alone may read."""
     tasks: list[Task[Any]] = field(default_factory=list)
@@ -159,11 +159,11 @@ def _note(folder: Path) -> Path:
     return folder / "stage.json"
 
 
-def _noting(folder: Path, name: str) -> Progress:
+def _noting(folder: Path, name: str) -> Bar:
     """Write down the stage `name` and its share whenever that has grown by STEP."""
     written = -1.0
 
-    def note(share: float) -> None:
+    def note(share: float, now: str = "") -> None:
         nonlocal written
         if share >= written + STEP or share >= 1:
             written = share

@@ -212,11 +212,11 @@ class Tokens(BaseModel):
     std: ClassVar[float] = 1.0
     """Ids are not standardized."""
     low: ClassVar[float] = 0.0
-    """Smallest id."""
+    """Smallest id of a token."""
 
     @property
     def high(self) -> float:
-        """Largest id."""
+        """Largest id of a token."""
         return len(self.words) - 1.0
 
     @property
