@@ -294,8 +294,8 @@ class Attack(BaseModel):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether the attack can be run on an update of this model."""
-        return True
+        """Whether the attack can be run on an update of this model; by default on any that reads numbers, no texts."""
+        return not model.texts
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:

@@ -17,7 +17,7 @@ from fedinv.runs.provenance import attack_code
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import claims, files
-from fedinv.task.models import perceptron
+from fedinv.task.models import perceptron, unsuited
 
 ProgressBars = Callable[[str], Bar]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
@@ -123,7 +123,7 @@ def _attack(
     attack, plugin = plan.attack, type(plan.attack)
     model = run.scenario.model
     if model.no_perceptron is not None and not plugin.suits(model):
-        reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+        reason = unsuited(attack.kind, model)
         return nothing(reason, run.schema.width) if attack.asks in ("records", "classes") else unanswered(reason)
     seen, knows = as_perceptron(seen, knows)
     rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)

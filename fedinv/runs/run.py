@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
-from fedinv.errors import RequestError, RunError, nearest
+from fedinv.errors import RequestError, RunError, nearest, require
 from fedinv.judge.truth import auxiliary, forget_files, held_out, population_of
 from fedinv.report.terminal import Bar
 from fedinv.results.run import Results
@@ -31,6 +31,8 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
 
 ENGINES = ("inline", "ray", "deployment")
+EXTRAS = {"ray": "ray"}
+"""Package that an engine needs beside Flower; the extra that installs it has the engine's name."""
 
 
 def quiet(_: str) -> Bar:
@@ -210,9 +212,11 @@ def log(folder: RunFolder, event: str, **facts: object) -> None:
 
 
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
-    """The function that trains on an engine. Raises RequestError for an unknown one or one that is not installed."""
+    """The function that trains on an engine. Raises RequestError for an unknown one, or where its extra is missing."""
     if name not in ENGINES:
         raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
+    if name in EXTRAS:
+        require(EXTRAS[name], name, f"engine {name!r}")
     try:
         train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
             f"fedinv.engines.{name}"
