@@ -118,7 +118,7 @@ def test_what_contradicts_itself_is_said_in_a_line(lab):
 
 def test_a_record_forms_step_by_step(lab):
     lab.page.get_by_role("button", name="Watch a record form").click()
-    lab.page.wait_for_selector("text=The claim")
+    lab.page.wait_for_selector(".fl strong:text-is('The claim')")
     last = lab.page.get_by_role("slider").last
     last.press("Home")
     lab.page.wait_for_selector("text=Step 1 of")
@@ -126,10 +126,10 @@ def test_a_record_forms_step_by_step(lab):
 
 def test_two_settings_stand_side_by_side(lab):
     lab.page.get_by_role("switch").click()
-    lab.page.wait_for_selector("text=Second setting")
+    lab.page.wait_for_selector(".fl-kicker:text-is('Second setting')")
     assert lab.page.locator(".fl-says").count() == 2
     lab.page.get_by_role("switch").click()
-    lab.page.wait_for_selector("text=This setting")
+    lab.page.wait_for_selector(".fl-kicker:text-is('This setting')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
