@@ -102,7 +102,8 @@ class Workshop:
 @contextmanager
 def workshop(processes: int = PROCESSES) -> Iterator[Workshop]:
     """A workshop whose processes have imported what a scenario needs; they end, and all runs go, with the block."""
-    with tempfile.TemporaryDirectory(prefix="fedinv-lab-") as root:
+    # a page that is still open may begin a run while the folder goes
+    with tempfile.TemporaryDirectory(prefix="fedinv-lab-", ignore_cleanup_errors=True) as root:
         executor = ProcessPoolExecutor(processes, get_context("spawn"), warm)
         try:
             for _ in range(processes):
