@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from fedinv.attack import Claim, Exchange, Knowledge, Progress
 from fedinv.task.columns import Categorical, Column, Continuous
 from fedinv.task.loss import loss
-from fedinv.task.networks.beginning import Beginning
+from fedinv.task.networks.beginning import Beginning, Layer
 from fedinv.task.schema import Schema
 
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING
 from ..local_training import decay, gradient_weights, known_network, local_steps
 from ..recompute import explains, mismatch, recompute_update
+from ..support.magnitudes import FirstStep, first_step, smoothed
 from .local_search import Block, Equations, input_kinds
 from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, find
 from .slopes import CLEARLY, DECOYS
@@ -90,24 +91,41 @@ def read_encoded(
     model = knows.model
     if model is None:
         raise ValueError("the architecture is withheld")
-    if knows.adaptive is not None:
-        raise ValueError(knows.adaptive)
     _check(last)
     single = local_steps(knows, last.records) == 1
     steps = local_steps(knows, last.records) or 2
     weights = gradient_weights(last, single, torch.float64)
-    shrunk = decay(knows, last.records)
-    update = {name: tensor.double() - shrunk * last.sent[name].double() for name, tensor in last.received.items()}
-    begun = model.beginning(weights, {**update, **_buffers(last)}, steps, last.records)
+    plain, read = _plain(last, knows, single)
+    update = {**plain, **_buffers(last)}
+    begun = model.beginning(weights, update, steps, last.records)
     if begun is None:
         raise ValueError("of this network no equations on single records are known")
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     lossless = knows.algorithm == "fedsgd"
-    seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise), generator)
+    seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise, read), generator)
     found = find(_wanted(seen, last.records, rng), budget, progress)
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
-    return _claim(found, seen, begun, last, knows, rng)
+    return _claim(found, seen, begun, replace(last, received=update), (last, knows), rng)
+
+
+def _plain(last: Exchange, knows: Knowledge, single: bool) -> tuple[dict[str, Tensor], FirstStep | None]:
+    """The update as SGD without weight decay would have made it, float64, and the form of an optimizer's single step.
+
+    Raises ValueError for several steps of an optimizer that scales each entry of them by itself.
+    """
+    changes = {name: tensor.double() for name, tensor in last.received.items()}
+    sent = {name: tensor.double() for name, tensor in last.sent.items()}
+    if knows.adaptive is None:
+        shrunk = decay(knows, last.records)
+        return {name: tensor - shrunk * sent[name] for name, tensor in changes.items()}, None
+    held = knows.weight_decay or 0.0
+    if not single or (held and not (knows.optimizer is not None and knows.optimizer.decoupled)):
+        raise ValueError(knows.adaptive)
+    step = first_step(replace(knows, weight_decay=0.0).descent)
+    kept = step.lr * held
+    gradients = {name: step.gradient(tensor + kept * sent[name]) for name, tensor in changes.items()}
+    return {name: -step.lr * gradient for name, gradient in gradients.items()}, step
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,26 @@ class _Setting:
     single: bool
     lossless: bool
     noise: float
+    read: FirstStep | None
+    """Form of the optimizer's step that the gradients were read off; None where the update is one of SGD."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the update is a gradient up to float32 rounding."""
+        return self.lossless and self.read is None
+
+    def layer(self, update: dict[str, Tensor], one: Layer) -> Tensor:
+        """A layer's update with that of its bias as last column, zeros where it has none, (outputs, inputs + 1)."""
+        weight = update[one.weight]
+        column = torch.zeros_like(weight[:, 0]) if one.bias is None else update[one.bias]
+        made = torch.cat([weight, column[:, None]], 1)
+        if self.read is None or self.records >= min(weight.shape) or not bool(made.any()):
+            return made
+        # the largest gradients were read off worst, and would bury what the smaller ones tell
+        given = made if one.bias is not None else made[:, :-1]
+        spread = self.read.lr * self.read.spread(given / self.read.lr)
+        made[:, : given.shape[1]] = smoothed(given, spread, self.records)
+        return made
 
 
 def _check(last: Exchange) -> None:
@@ -148,7 +186,7 @@ def _encoded(
         raise ValueError("the schema does not fit the network's inputs")
     schema, present = _present(schema, begun)
     matrix, n = begun.matrix[:, present], setting.records
-    moved = _with_bias(update, begun.first.weight, begun.first.bias)
+    moved = setting.layer(update, begun.first)
     if not begun.apart and begun.center is None:
         raise ValueError(
             "the batch normalization leaves differences between records alone in the span, and its layer has too few "
@@ -164,11 +202,11 @@ def _encoded(
     padded = begun.first.bias is None and begun.center is None
     first = _span(moved, n, setting.noise, generator, padded)
     unit = ROUNDING * float(moved.square().mean().sqrt())
-    exact = setting.lossless and setting.noise < COARSE * unit
+    exact = setting.exact and setting.noise < COARSE * unit
     at_inputs = first.equations if len(moved) >= n else first.equations[:0]
     weight, bias, activation, behind = matrix, begun.shift, "leaky-relu", at_inputs.new_zeros(0, len(matrix) + 1)
     if begun.units is not None and begun.second is not None and begun.activation in get_args(Activation):
-        later = _with_bias(update, begun.second.weight, begun.second.bias)
+        later = setting.layer(update, begun.second)
         rank = n if setting.single else min(DRIFT * n, int(ROOM * later.shape[1]))
         if min(later.shape) >= n and bool(later.any()):
             weight, bias = begun.units[0] @ matrix, begun.units[0] @ begun.shift + begun.units[1]
@@ -200,12 +238,6 @@ def _span(update: Tensor, records: int, noise: float, generator: torch.Generator
     found = span(update[:, :-1], records, noise, generator)
     right, equations = (torch.cat([t, torch.zeros_like(t[:, :1])], 1) for t in (found.right, found.equations))
     return replace(found, right=right, equations=equations)
-
-
-def _with_bias(update: dict[str, Tensor], weight: str, bias: str | None) -> Tensor:
-    """A layer's update with that of its bias as last column, zeros where it has none, (outputs, inputs + 1)."""
-    column = torch.zeros_like(update[weight][:, 0]) if bias is None else update[bias]
-    return torch.cat([update[weight], column[:, None]], 1)
 
 
 def _on_records(rows: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
@@ -273,8 +305,15 @@ def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
 
 
 def _claim(
-    found: FoundRecords, seen: Encoded, begun: Beginning, last: Exchange, knows: Knowledge, rng: np.random.Generator
+    found: FoundRecords,
+    seen: Encoded,
+    begun: Beginning,
+    plain: Exchange,
+    given: tuple[Exchange, Knowledge],
+    rng: np.random.Generator,
 ) -> Claim:
+    """The claim of the records that were found; `plain` is the exchange as SGD would have made it."""
+    last, knows = given
     records, notes = seen.full(found.records, begun.matrix.shape[1]), list[str]()
     if len(records) < last.records:
         notes.append(f"{len(records)} of {last.records} records recovered")
@@ -288,7 +327,7 @@ def _claim(
     network = known_network(knows.model, gradient_weights(last, seen.single), knows.schema)
     # random masks cannot be drawn again: labels are those of the network without them
     network.train(not begun.random)
-    claim = replace(claim, labels=_labels(network, records.float(), last, rng))
+    claim = replace(claim, labels=_labels(network, records.float(), plain, rng))
     if begun.random:
         return replace(claim, notes=(*notes, "random units are left out in training: the claim is not trained again"))
     if begun.apart:
