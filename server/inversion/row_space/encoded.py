@@ -54,6 +54,8 @@ class Encoded:
     """Equations on records without the inputs of absent categories, (d',)."""
     first: Span
     """Span of the first layer's update, on its own inputs z."""
+    later: Span | None
+    """Span of the second layer's update, on its own inputs; None where it has no equations."""
     present: Tensor
     """Inputs of the record whose category is present, and numbers: positions, int64 (d',)."""
     schema: Schema
@@ -200,6 +202,7 @@ def _encoded(
     if not bool(moved.any()):
         raise ValueError("the first layer's update is zero")
     padded = begun.first.bias is None and begun.center is None
+    second: Span | None = None
     first = _span(moved, n, setting.noise, generator, padded)
     unit = ROUNDING * float(moved.square().mean().sqrt())
     exact = setting.exact and setting.noise < COARSE * unit
@@ -211,7 +214,8 @@ def _encoded(
         if min(later.shape) >= n and bool(later.any()):
             weight, bias = begun.units[0] @ matrix, begun.units[0] @ begun.shift + begun.units[1]
             activation = begun.activation
-            behind = _span(later, rank, setting.noise, generator, begun.second.bias is None).equations
+            second = _span(later, rank, setting.noise, generator, begun.second.bias is None)
+            behind = second.equations
     if not first.rank:
         raise ValueError("the update does not stand above the noise in it")
     kinds = input_kinds(schema, schema.width)
@@ -228,7 +232,9 @@ def _encoded(
     )
     equations = Equations(weight, bias, activation, *blocks)  # type: ignore[arg-type]
     precision = EXACT if exact else DRIFTED
-    return Encoded(equations, first, present, schema, matrix, begun.shift, precision, setting.single, float(not padded))
+    return Encoded(
+        equations, first, second, present, schema, matrix, begun.shift, precision, setting.single, float(not padded)
+    )
 
 
 def _span(update: Tensor, records: int, noise: float, generator: torch.Generator, unbiased: bool) -> Span:
@@ -283,12 +289,19 @@ def _present(schema: Schema, begun: Beginning) -> tuple[Schema, Tensor]:
 
 def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
     def aim(known: Tensor) -> Equations:
-        rows = seen.first.right[:records]
-        basis = torch.linalg.qr(seen.inputs(known).T).Q
+        behind = seen.later is not None
+        rows, vectors = seen.first.right[:records], seen.inputs(known)
+        if seen.later is not None:
+            hidden = seen.equations.hidden(known)
+            rows = seen.later.right[:records]
+            vectors = torch.cat([hidden, torch.full_like(hidden[:, :1], float(bool(rows[:, -1].any())))], 1)
+        basis = torch.linalg.qr(vectors.T).Q
         rest = torch.linalg.svd(rows - (rows @ basis) @ basis.T, full_matrices=False)[2]
         left = rest[: max(1, len(rows) - len(known))]
-        block = seen.equations.at_inputs
-        return replace(seen.equations, at_inputs=Block(block.equations, _on_records(left, seen.matrix, seen.shift)))
+        if behind:
+            return replace(seen.equations, at_hidden=Block(seen.equations.at_hidden.equations, left))
+        left = _on_records(left, seen.matrix, seen.shift)
+        return replace(seen.equations, at_inputs=Block(seen.equations.at_inputs.equations, left))
 
     def believe(found: Tensor) -> Tensor:
         return torch.ones(len(found), dtype=torch.bool)
