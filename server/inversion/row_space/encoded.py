@@ -42,6 +42,10 @@ ABSENT = 1e-5
 """Share of the largest update of a column's values below which a value's counts as zero: no record has it."""
 COORDINATES = 20_000
 """Parameters, drawn at random, whose update tells the records' labels."""
+SURPLUS = 8
+"""Equations beyond those that determine a record's numbers from which on its categories count as decided."""
+DECIDED = 1e-3
+"""Share of the largest singular value from which on a direction counts as determined."""
 FAR = 10.0
 """Standard deviations that bound a number whose range is withheld."""
 
@@ -341,12 +345,29 @@ def _claim(
     # random masks cannot be drawn again: labels are those of the network without them
     network.train(not begun.random)
     claim = replace(claim, labels=_labels(network, records.float(), plain, rng))
+    alone = torch.full((len(records),), seen.precision is EXACT and _decided(seen, rng))
+    claim = replace(claim, checked=alone)
     if begun.random:
         return replace(claim, notes=(*notes, "random units are left out in training: the claim is not trained again"))
     if begun.apart:
         drawn = seen.full(seen.schema.draw(DECOYS, rng), records.shape[1])
-        claim = replace(claim, checked=_apart(network, records.float(), drawn, seen.first, begun) < CLEARLY)
+        near = _apart(network, records.float(), drawn, seen.first, begun) < CLEARLY
+        claim = replace(claim, checked=alone | near)
     return _compared(claim, last, knows, rng)
+
+
+def _decided(seen: Encoded, rng: np.random.Generator) -> bool:
+    """Whether the equations on the first layer's inputs alone decide a record, so that no wrong one fulfills them.
+
+    Given its categories they must determine its numbers, and SURPLUS more must tell categories apart: as many as are
+    independent on records drawn at random. Each is met by chance to one part in some hundred.
+    """
+    rows, numbers = seen.equations.at_inputs.equations, input_kinds(seen.schema, seen.schema.width).numbers
+    drawn = seen.schema.draw(2 * rows.shape[1], rng).double()
+    apart = drawn @ rows[:, :-1].T + rows[:, -1]
+    if not len(rows) or int(torch.linalg.matrix_rank(apart, rtol=DECIDED)) < len(numbers) + SURPLUS:
+        return False
+    return not len(numbers) or int(torch.linalg.matrix_rank(rows[:, numbers], rtol=DECIDED)) == len(numbers)
 
 
 def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.random.Generator) -> Tensor:
