@@ -29,6 +29,7 @@ NAMES = (
     "sign",
     "zeros",
     "tabular",
+    "signals",
     "breaching",
     "lineup",
     "audit",
