@@ -76,7 +76,8 @@ class Tabular(Architecture):
     """Numbers of an embedding; 0 for the rule min(50, (values + 1) // 2)."""
     norm: Literal["none", "batch", "layer", "group"] = "none"
     """Normalization before each activation. "batch" mixes the records of a batch, so that defenses that clip each
-    record's gradient refuse it; its running statistics travel with the update. "group" makes 8 groups of units."""
+    record's gradient refuse it; its running statistics travel with the update, and normalize a batch of one record.
+    "group" makes 8 groups of units."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability with which training sets a hidden unit to 0, drawn anew for each record and step."""
     residual: bool = False
@@ -147,6 +148,7 @@ class Tabular(Architecture):
         """The first two linear layers at these weights; see the class' docstring for their equations."""
         if not self._slots:
             return None
+        mixed = self.norm == "batch" and records > 1  # a record alone is normalized by the running statistics
         front = self._front(torch.device("meta"))
         given = {name: tensor.double() for name, tensor in weights.items()}
         tables = [given.get(f"0.tables.{i}.weight") for i in range(len(front.tables))]
@@ -173,8 +175,8 @@ class Tabular(Architecture):
             activation=self.activation,
             uses=tuple(next(used, None) if slot.categorical else None for slot in self._slots),
             widths=tuple((slot.where, slot.categorical) for slot in self._slots),
-            center=_center((weight, bias), given, update, steps) if self.norm == "batch" else None,
-            apart=self.norm != "batch",
+            center=_center((weight, bias), given, update, steps) if mixed else None,
+            apart=not mixed,
             random=self.dropout > 0 or self.bottleneck > 0,
         )
 
@@ -193,7 +195,7 @@ class Tabular(Architecture):
             return Columns(self._slots, self.encoding, self.embedding_width)
 
     def _norms(self, width: int) -> list[nn.Module]:
-        made = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "group": partial(nn.GroupNorm, GROUPS)}
+        made = {"none": None, "batch": BatchNorm, "layer": nn.LayerNorm, "group": partial(nn.GroupNorm, GROUPS)}
         kind = made[self.norm]
         return [] if kind is None else [kind(width)]
 
@@ -263,6 +265,24 @@ class Residual(nn.Sequential):
         """The input plus what the layers make of it."""
         made: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
         return hidden + made
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization of units (n, units), by its running statistics where a batch has one record alone.
+
+    torch refuses such a batch, with which an epoch may end; its own mean and variance would leave nothing of it.
+    """
+
+    def forward(self, units: Tensor) -> Tensor:
+        """The normalized units."""
+        if not self.training or len(units) > 1:
+            made: Tensor = super().forward(units)
+            return made
+        if self.running_mean is None:
+            return 0 * units * self.weight + self.bias
+        return nn.functional.batch_norm(
+            units, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class OneLogit(nn.Module):

@@ -96,6 +96,12 @@ def test_each_variant_gives_away_all_records_of_a_batch(variant):
 
 
 @pytest.mark.parametrize("attack", [Exact(), RowSpace()], ids=lambda one: one.kind)
+def test_a_record_alone_passes_a_batch_normalization_by_the_running_statistics(attack):
+    seen, knows, rows = _see(n=1, norm="batch")
+    assert _right(_run(attack, seen, knows), rows).exact.all()
+
+
+@pytest.mark.parametrize("attack", [Exact(), RowSpace()], ids=lambda one: one.kind)
 def test_the_schema_can_be_done_without(attack):
     seen, knows, rows = _see()
     claim = _run(attack, seen, replace(knows, schema=None))
@@ -144,7 +150,7 @@ def test_the_python_api_tries_them_by_itself():
     model = knows.model.model_dump()
     last = seen.last
     found = fedinv.invert(
-        last.received, last.sent, model=model, schema=knows.schema, records=6, lr=0.05, algorithm="fedsgd"
+        last.received, sent=last.sent, model=model, schema=knows.schema, records=6, lr=0.05, algorithm="fedsgd"
     )
     assert _right(found, rows).exact.all()
 
