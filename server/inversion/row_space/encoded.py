@@ -114,7 +114,7 @@ def read_encoded(
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     lossless = knows.algorithm == "fedsgd"
     seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise, read), generator)
-    network = known_network(model, weights, knows.schema)
+    network = known_network(model, weights, knows.schema).eval()  # used where each record passes by itself
 
     def believe(records: Tensor) -> Tensor:
         # sums of differences of records may be valid records in the span as well; their slopes are not in the update
@@ -356,7 +356,7 @@ def _claim(
     assert knows.model is not None  # checked before
     network = known_network(knows.model, gradient_weights(last, seen.single), knows.schema)
     # random masks cannot be drawn again: labels are those of the network without them
-    network.train(not begun.random)
+    network.train(not (begun.random or begun.apart))
     claim = replace(claim, labels=_labels(network, records.float(), plain, rng))
     if begun.random:
         return replace(claim, notes=(*notes, "random units are left out in training: the claim is not trained again"))
