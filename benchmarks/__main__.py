@@ -28,6 +28,7 @@ NAMES = (
     "unrolled",
     "sign",
     "zeros",
+    "tabular",
     "signals",
     "breaching",
     "lineup",
