@@ -16,6 +16,7 @@ from ..local_training import gradient_weights, known_network, single_step, step_
 from ..recompute import explains, mismatch, recompute_update
 from ..support.reading import Work
 from .prefixes import Found, Tests, grown
+from .sequences import searched
 from .spans import TOLERANCE, Noise, block_names, distance, spans
 
 SURE, UNSURE = 0.99, 0.5
@@ -31,6 +32,8 @@ class TextBudget:
 
     prefixes: int = 256
     """Prefixes that are kept at a position."""
+    starts: int = 60
+    """Texts that are begun where a network reads in both directions."""
     rows: bool = True
     """Whether embeddings that did not move rule their tokens out."""
 
@@ -58,10 +61,15 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
     with torch.no_grad():
         tests = _tests(last, Noise(distortion.spread))
         work.progress(0.1)
-        found = grown(network, _candidates(network, last.received, tests, budget), tests, budget.prefixes)
+        candidates = _candidates(network, last.received, tests, budget)
+        if network.causal:
+            found = grown(network, candidates, tests, budget.prefixes)
+        else:
+            generator = torch.Generator().manual_seed(int(work.rng.integers(2**62)))
+            found = searched(network, candidates, tests, schema, budget.starts, generator)
     work.progress(0.8)
     if not len(found.ids):
-        raise ValueError("no text fits the spans of the update")
+        raise ValueError("no text that was tried fits the spans of the update")
     return _claim(last, knows, network, found, work)
 
 
