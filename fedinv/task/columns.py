@@ -194,11 +194,11 @@ class Tokens(BaseModel):
     std: ClassVar[float] = 1.0
     """Ids are not standardized."""
     low: ClassVar[float] = 0.0
-    """Smallest id."""
+    """Smallest id of the vocabulary, that of the padding."""
 
     @property
     def high(self) -> float:
-        """Largest id."""
+        """Largest id of the vocabulary, the number of its words less one."""
         return len(self.words) - 1.0
 
     @property
