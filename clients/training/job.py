@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fedinv.data.batches import local_batches
@@ -15,6 +14,7 @@ from fedinv.federation.streams import stream
 from fedinv.federation.training import Augment, Batch, Job, LocalTraining, Update
 from fedinv.scenario.scenario import Scenario
 from fedinv.task.models import load
+from fedinv.task.seeding import seeded
 
 from .. import hooks
 from .plain_training import plain_training
@@ -54,8 +54,7 @@ def train(
         if type(defense).wrap_training is not Defense.wrap_training:
             run = hooks.wrapped_training(defense, run)
     # a network of the user's own may draw from torch's generator, as dropout does
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(scenario.hidden, "chance", client, round_).integers(2**63)))
+    with seeded(int(stream(scenario.hidden, "chance", client, round_).integers(2**63))):
         update = run(job)
     return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
 

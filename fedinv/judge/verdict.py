@@ -174,6 +174,7 @@ def judge(
         large = min(schema.image.down, schema.image.across) >= SMALLEST
         given = (verdicts, alike, image_guess, counted)
         images = Images(
+            called=schema.image.called,
             psnr=_mean("psnr", *given, bounds=(0.0, MOST)),
             ssim=_mean("ssim", *given, bounds=(-1.0, 1.0)) if large else None,
         )

@@ -118,7 +118,8 @@ def show_run(results: Results, report: str, read: Sequence[Card] = ()) -> None:
     results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
+    right = next((f"{found.element}s right" for found in results.attacks), "fields right")
+    heads = ("attack", "variant", "records", right, "recovered", "traced to a person")
     rows = [
         (
             found.kind,
@@ -138,6 +139,11 @@ def show_run(results: Results, report: str, read: Sequence[Card] = ()) -> None:
     for card in read[:1]:
         for name, text in (("true", card.cells[0].true), ("read off the update", card.cells[0].claimed)):
             console.print(f"{name}: {plain(text)}", markup=False, highlight=False)
+    for found in results.attacks:
+        if found.images is not None:
+            psnr = found.images.psnr
+            said = f"{found.images.called} at {psnr.value:.1f} dB PSNR, a guesser's at {psnr.prior:.1f} dB"
+            console.print(f"{found.kind} ({found.variant}): {said}", markup=False, highlight=False)
     for found in results.attacks:
         if found.verified is not None and found.verified < found.claimed:
             unverified = f"{found.claimed - found.verified} of {found.claimed} claimed records are unverified"

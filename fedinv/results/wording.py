@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fedinv.results.comparison import Worst
 from fedinv.results.replication import Spread
-from fedinv.results.run import AttackResult, Measure, Privacy, Rate, Utility, VettedRound
+from fedinv.results.run import AttackResult, InferenceResult, Measure, Privacy, Rate, Utility, VettedRound
 
 NOT_MEASURABLE = "not measurable"
 """Words for a value that is None: there was nothing to judge."""
@@ -16,6 +16,16 @@ VETTED = 4
 def hits(rate: Rate) -> int:
     """Number of hits behind a rate: its value times its count; 0 where nothing was judged."""
     return 0 if rate.value is None else round(rate.value * rate.count)
+
+
+def outcome_text(found: AttackResult | InferenceResult) -> str:
+    """An attack's result in a few words, as "64 of 64 records"; its measure and value where it asks something else."""
+    if isinstance(found, AttackResult):
+        return f"{hits(found.recovered)} of {found.recovered.count} records"
+    if not found.measures:
+        return NOT_MEASURABLE
+    value, prior, _ = measure_text(found.measures[0])
+    return f"{found.measures[0].name} {value}, guess {prior}"
 
 
 def worst_text(found: AttackResult) -> str:

@@ -24,7 +24,7 @@ from fedinv.results.run import (
     Undefended,
     Utility,
 )
-from fedinv.results.wording import metric_text
+from fedinv.results.wording import metric_text, outcome_text
 from fedinv.runs.attack_runner import AttackPlan, ProgressBars, control_plan, plans, run_attack
 from fedinv.runs.context import TrainedRun
 from fedinv.runs.headline import headline
@@ -35,8 +35,11 @@ from fedinv.storage.checkpoints import Charges, read_charges, read_vetting
 from fedinv.version import __version__
 
 
-def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
-    """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report."""
+def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars, page: bool = True) -> Results:
+    """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report.
+
+    Without `page` the report is left to whoever asks for it, which saves a second.
+    """
     run.check_files()
     judged = [one for attack in attacks for one in _judged(run, attack, bars)]
     published = [result for result, _ in judged]
@@ -50,7 +53,8 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
     )
     if tables:
         files.write(run.folder.records, record_table.to_parquet(tables))
-    render(run.folder.root, results)
+    if page:
+        render(run.folder.root, results)
     files.write_json(run.folder.results, results.model_dump(mode="json"))  # last: a run that has it is finished
     done(1.0)
     return results
@@ -74,9 +78,12 @@ def _judged(
     if run.undefended is not None:
         _, control = _tried(run.undefended, control_plan(attack), bars(f"attack {attack.kind} (undefended)"))
     for plan in plans(run.scenario, attack):
-        tried, finding = _tried(run, plan, bars(f"attack {attack.kind} ({plan.variant})"))
+        done = bars(f"attack {attack.kind} ({plan.variant})")
+        tried, finding = _tried(run, plan, done)
         if finding is not None:
-            yield finding.result(tried, control), finding.table(tried)
+            result = finding.result(tried, control)
+            done(1.0, outcome_text(result))  # there to be read while the next attack runs
+            yield result, finding.table(tried)
 
 
 def _tried(run: TrainedRun, plan: AttackPlan, progress: Progress) -> tuple[Tried, Finding | None]:

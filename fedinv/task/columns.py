@@ -115,7 +115,10 @@ class Categorical(BaseModel):
 
 
 class Image(BaseModel):
-    """An image, the only column of its records; pixels are standardized and read channel by channel, row by row."""
+    """An image or a signal, the only column of its records; its values are standardized, read channel by channel.
+
+    A signal is an image of one row: its leads are the channels, its samples the pixels of the row.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -123,11 +126,11 @@ class Image(BaseModel):
     name: str
     """Name of the column."""
     channels: int = Field(gt=0)
-    """Color channels: 1 for gray, 3 for color."""
+    """Color channels: 1 for gray, 3 for color; of a signal its leads."""
     down: int = Field(gt=0)
-    """Pixels from top to bottom."""
+    """Pixels from top to bottom; 1 of a signal."""
     across: int = Field(gt=0)
-    """Pixels from left to right."""
+    """Pixels from left to right, or samples of a signal."""
     mean: float
     """Mean of the population's pixel values."""
     std: float = Field(gt=0)
@@ -138,6 +141,21 @@ class Image(BaseModel):
     """Pixel value of white."""
     sensitive: bool = True
     """True: disclosure of the images harms."""
+    rate: float | None = Field(default=None, gt=0)
+    """Samples a second of a signal, by which reports draw it as a line; None for an image."""
+    unit: str = ""
+    """Unit of a signal's values, as reports print it."""
+
+    @model_validator(mode="after")
+    def _a_signal_has_one_row(self) -> "Image":
+        if self.rate is not None and self.down != 1:
+            raise ValueError(f"a signal has one row of samples, not {self.down}")
+        return self
+
+    @property
+    def called(self) -> Literal["images", "signals"]:
+        """Word for the records."""
+        return "images" if self.rate is None else "signals"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -194,11 +212,11 @@ class Tokens(BaseModel):
     std: ClassVar[float] = 1.0
     """Ids are not standardized."""
     low: ClassVar[float] = 0.0
-    """Smallest id of the vocabulary, that of the padding."""
+    """Smallest id of a token."""
 
     @property
     def high(self) -> float:
-        """Largest id of the vocabulary, the number of its words less one."""
+        """Largest id of a token."""
         return len(self.words) - 1.0
 
     @property

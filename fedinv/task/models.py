@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.ft_transformer import FtTransformer
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.signals import SignalConvnet
+from fedinv.task.networks.tabular import OneLogit, Tabular
 from fedinv.task.networks.transformer import Decoder, Encoder
+from fedinv.task.seeding import seeded
 
-AnyModel = Mlp | Logistic | Lenet | Convnet | Module | Decoder | Encoder
+AnyModel = Mlp | Logistic | Tabular | FtTransformer | Lenet | Convnet | SignalConvnet | Decoder | Encoder | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
@@ -33,8 +37,7 @@ def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequenti
     The weights depend on the seed alone; torch's global generator is not advanced. Raises ValueError where the model
     cannot read records of this shape.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(*model.layers(shape, outputs))
 
 
@@ -44,7 +47,10 @@ def load(model: AnyModel, shape: Shape, outputs: int, weights: Mapping[str, Tens
     Training it changes the tensors given. It is in training mode. Raises RuntimeError for weights of other names or
     shapes, ValueError where the model cannot read records of this shape.
     """
-    network = copy.deepcopy(_without_weights(model, shape, outputs))
+    bare = _without_weights(model, shape, outputs)
+    # tensors without numbers are replaced below, and so need no copy
+    empty = {id(tensor): tensor for tensor in (*bare.parameters(), *bare.buffers()) if tensor.is_meta}
+    network = copy.deepcopy(bare, empty)
     counts = {
         name: torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
         for name, tensor in network.state_dict().items()
@@ -75,6 +81,12 @@ def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
 
 
+def outputs_of(network: nn.Module) -> int:
+    """Number of a network's outputs: a single logit of two classes gives two."""
+    last = list(network.children())[-1]
+    return 2 if isinstance(last, OneLogit) else len(list(network.parameters())[-1])
+
+
 def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor of `state`, by name, for records of this shape.
 
@@ -85,5 +97,5 @@ def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, 
 
 @lru_cache(maxsize=8)
 def _without_weights(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with seeded(0), torch.device("meta"):
         return nn.Sequential(*model.layers(shape, outputs))

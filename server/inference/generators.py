@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from fedinv.attack import Progress, Sample
 from fedinv.task.schema import Schema
+from fedinv.task.seeding import seeded
 
 from ..inversion import clock
 from ..inversion.matching.relaxation import Relaxation
@@ -59,8 +60,7 @@ class Generator:
 
 def generator_of(relaxation: Relaxation, classes: int, seed: int) -> Generator:
     """A newly initialized generator; torch's global random state is not changed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         given = NOISE + classes
         layers = (nn.Linear(given, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, relaxation.width))
     return Generator(*layers, relaxation, classes)
@@ -144,8 +144,7 @@ def train_on_records(
     """
     width = made.relaxation.width
     hot = made.relaxation.groups.any(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+    with seeded(int(torch.randint(2**31, (1,), generator=generator))):
         encoder = nn.Sequential(nn.Linear(width + made.classes, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2 * NOISE))
     optimizer = torch.optim.Adam([*made.parameters, *encoder.parameters()], lr=2e-3)
     deadline = clock.seconds() + duration.seconds
@@ -208,8 +207,7 @@ def search_latent(
 
 
 def _critic(width: int, classes: int, generator: torch.Generator) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+    with seeded(int(torch.randint(2**31, (1,), generator=generator))):
         return nn.Sequential(nn.Linear(width + classes, WIDTH), nn.LeakyReLU(0.2), nn.Linear(WIDTH, 1))
 
 

@@ -1,4 +1,4 @@
-"""Synthetic clinical notes about the synthetic hospital's patients: short texts as rows of token ids.
+"""Synthetic clinical notes: short texts about the hospital's patients.
 
 Each note is put together from the patient's fields by templates: an opening with the name, then sentences in random
 order, in one of several wordings each, cut at `length` tokens. Words are lower case and signs are tokens of their own;
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from fedinv.data.dataset import Dataset
 from fedinv.data.sources._synthetic import Strings, identities
-from fedinv.data.sources.hospital import VALUES, patients
+from fedinv.data.sources.hospital import VALUES, Hospital
 from fedinv.data.table import Table
 from fedinv.federation.streams import stream
 from fedinv.task.columns import fit_tokens
@@ -60,12 +60,12 @@ class ClinicalNotes(Dataset):
     records: int = Field(default=2000, ge=20, le=100_000)
     """Number of notes, each about another patient."""
     length: int = Field(default=32, ge=8, le=128)
-    """Tokens of a note, 8 to 128: longer notes lose their end, shorter ones are padded."""
+    """Tokens of a note, 8 to 128: of longer notes the first ones, shorter ones are padded."""
 
     def load(self, seed: int) -> Table:
         """Write the notes: (records, length) ids that depend on the seed, the count and the length alone."""
         rng = stream(seed, "clinical notes")
-        columns, readmitted = patients(rng, self.records)
+        columns, readmitted = Hospital.draw(rng, self.records)
         who = identities(stream(seed, "clinical notes", "people"), columns["age"], columns["sex"] == "female")
         words = vocabulary()
         ids = _written({**columns, "name": who["name"]}, self.length, rng)

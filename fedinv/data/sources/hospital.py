@@ -95,16 +95,17 @@ class Hospital(Dataset):
         note = f"{self.records} synthetic patients: no real person is in them"
         return Table(schema=schema, columns=columns, labels=readmitted, identities=people, notes=(note,))
 
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
+    @staticmethod
+    def draw(rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
         """Draw patients: columns and labels, each (count,)."""
-        return patients(rng, count)
+        return _patients(rng, count)
 
     def name(self, rng: np.random.Generator, columns: Columns) -> Columns:
         """Make a name, birth date and postcode for each patient."""
         return identities(rng, columns["age"], columns["sex"] == "female")
 
 
-def patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+def _patients(rng: np.random.Generator, n: int) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """Draw `n` patients down the causal graph: their columns, each (n,), and whether they are readmitted."""
     hardship = rng.standard_normal(n)
     age = measured(np.where(rng.random(n) < 0.78, rng.normal(67, 13, n), rng.normal(38, 10, n)), 18, 97)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fedinv.errors import RequestError, nearest, plain
+from fedinv.task.seeding import seeded
 
 
 def load_network(spec: str, project: Path | None = None, option: str = "--network", seed: int | None = 0) -> nn.Module:
@@ -26,9 +26,7 @@ def load_network(spec: str, project: Path | None = None, option: str = "--networ
     if not callable(found):
         raise RequestError(f"{option}: {spec} is a {type(found).__name__}, name a class or a function that makes it")
     try:
-        with _project(project), torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with _project(project), seeded(seed):
             made = found()
     except TypeError as error:
         raise RequestError(
@@ -68,6 +66,8 @@ def load_object(spec: str, project: Path | None, option: str) -> Any:
     module, colon, name = spec.partition(":")
     if not colon or not module or not name:
         raise RequestError(f"{option}: {spec!r} names no object, write module:name, as app.task:Net")
+    if project is not None and not project.is_dir():
+        raise RequestError(f"{option}: {spec} cannot be imported: there is no folder {project}, name the app's own")
     try:
         with _project(project):
             found: Any = importlib.import_module(module)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedinv.errors import RequestError
 from fedinv.task.networks.perceptron import ACTIVATIONS, Activation
+from fedinv.task.seeding import seeded
 
 Fed = Literal["record", "affine of the record", "features", "unknown"]
 """What a layer's inputs are: the record itself, an affine map of it, what earlier layers made of it, or not known."""
@@ -194,7 +195,8 @@ def _run(network: nn.Module, batch: Tensor, slopes: bool) -> dict[str, _Seen]:
                 (result * draw).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RequestError(
-            f"the network does not accept an example of the shape {tuple(batch.shape)}: {type(error).__name__}"
+            f"the network does not accept an example of the shape {tuple(batch.shape)}: {type(error).__name__}: name a "
+            "batch of its inputs by --example"
         ) from error
     finally:
         for handle in handles:
@@ -288,8 +290,7 @@ def _untouched(network: nn.Module, frozen: bool = False) -> Iterator[None]:
         if isinstance(module, BatchNorm) and not frozen:
             module.train()
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             yield
     finally:
         network.zero_grad(set_to_none=True)

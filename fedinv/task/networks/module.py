@@ -14,6 +14,7 @@ from fedinv.task.foreign.factory import load_network
 from fedinv.task.foreign.layers import BatchNorm, layers, made_up, random_parts
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.networks.architecture import Architecture, Shape
+from fedinv.task.seeding import seeded
 
 
 class Module(Architecture):
@@ -164,8 +165,7 @@ class Module(Architecture):
 def _perceptron(module: Module) -> Part | str:
     """The chain of linear layers that the whole network is, fed by the record; why it is none otherwise."""
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             network = module._made()
             example = made_up(network)
             found = layers(network, example)

@@ -85,7 +85,7 @@ def grown(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int) ->
 
 
 def ranked(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int, count: int) -> Found:
-    """The `count` texts of full length with the smallest mean distance from the span, no two with mostly the same tokens.
+    """The `count` texts of full length with the smallest mean distance from the span, none a variant of another.
 
     At most `most` prefixes are kept at a position.
     """

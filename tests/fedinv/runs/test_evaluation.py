@@ -35,6 +35,25 @@ def test_what_is_told_beside_records_is_judged_and_shown(tiny, tmp_path):
     assert all(escape(one.exhibits[0].title) in page for one in results.inferences)
 
 
+def test_what_came_of_an_attack_is_there_while_the_next_one_runs(tiny, tmp_path):
+    moved = []
+    attacks = '[[attacks]]\nkind = "exact"\nfall_back = false\n[[attacks]]\nkind = "labels"\n'
+    scenario = loads(tiny + attacks)
+
+    def bars(name):
+        return lambda share, now="": moved.append((name, share, now))
+
+    results = run.run(scenario, run.open_folder(scenario, tmp_path / "run"), bars=bars)
+    said = [(name, now) for name, _, now in moved if now]
+    (found,) = results.attacks
+    count = found.recovered.count
+    assert said[0] == ("attack exact (static)", f"{round(found.recovered.value * count)} of {count} records")
+    assert said[1][0] == "attack labels (static)"
+    assert said[1][1].startswith(f"{results.inferences[0].measures[0].name} ")
+    begun = [name for name, *_ in moved]
+    assert moved.index((said[0][0], 1.0, said[0][1])) < begun.index("attack labels (static)")
+
+
 def test_an_attack_without_an_answer_is_worth_a_guess(tiny, tmp_path):
     text = tiny.replace("[attacker]\n", '[attacker]\nknows = ["architecture", "lr"]\n') + LABELS + PROPERTY
     results = inferred(text, tmp_path)

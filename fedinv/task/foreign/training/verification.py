@@ -14,6 +14,7 @@ from fedinv.task.foreign.training.gradients import chosen_entries, descents, exp
 from fedinv.task.foreign.training.losses import shaped
 from fedinv.task.foreign.training.train_function import Order
 from fedinv.task.foreign.training.training import Repeatable, quietly
+from fedinv.task.seeding import seeded
 
 BOUND = 0.01
 """Largest mismatch, relative to the update, of claims that count as verified once the app's training is repeated.
@@ -304,8 +305,7 @@ def _again(
     size, best = max(float(observed.norm()), 1e-30), math.inf
     for passes in orders:
         network = entry.at(seen.sent)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             reason = quietly(partial(how.train, network, inputs, targets, passes))
         if reason:
             return f"the training failed on the records: {reason}"
