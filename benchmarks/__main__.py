@@ -29,6 +29,7 @@ NAMES = (
     "sign",
     "zeros",
     "signals",
+    "text",
     "breaching",
     "lineup",
     "audit",

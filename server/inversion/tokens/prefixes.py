@@ -18,6 +18,8 @@ from fedinv.task.networks.transformer import Block, TokenNetwork
 from .. import clock
 from .spans import Span, distance
 
+EARLY = 4
+"""Tokens of a prefix up to which it is no variant of a text, however many of them are equal."""
 ALIKE = 0.6
 """Share of equal tokens from which on two texts are taken for variants of one."""
 
@@ -89,16 +91,26 @@ def ranked(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int, c
 
     At most `most` prefixes are kept at a position.
     """
-    length, held = candidates.shape[1], _begun(network)
-    for place in range(length):
-        clock.check()
-        held = _extended(network, held, candidates[:, place].nonzero()[:, 0], tests, most)
-    kept: list[int] = []
-    for row in range(len(held.ids)):  # nearest first
-        alike = [float((held.ids[row] == held.ids[other]).double().mean()) for other in kept]
-        if len(kept) < count and all(share < ALIKE for share in alike):
-            kept.append(row)
-    return Found(held.ids[kept], held.worst[kept] / length)
+    length, found = candidates.shape[1], Found(torch.zeros(0, candidates.shape[1], dtype=torch.long), torch.zeros(0))
+    for _ in range(count):
+        held = _begun(network)
+        for place in range(length):
+            clock.check()
+            held = _unlike(
+                _extended(network, held, candidates[:, place].nonzero()[:, 0], tests, 4 * most), found.ids, most
+            )
+        if not len(held.ids):
+            break
+        found = Found(torch.cat([found.ids, held.ids[:1]]), torch.cat([found.distance, held.worst[:1] / length]))
+    return found
+
+
+def _unlike(held: _Prefixes, texts: Tensor, most: int) -> _Prefixes:
+    """The `most` nearest prefixes that are no variants of the texts (t, length)."""
+    place = held.ids.shape[1]
+    shares = (held.ids[:, None] == texts[None, :, :place]).double().mean(2)
+    kept = ((shares < ALIKE).all(1) | (place <= EARLY)).nonzero()[:most, 0]
+    return _Prefixes(held.ids[kept], held.keys[kept], held.values[kept], held.worst[kept])
 
 
 def last_read(network: TokenNetwork, ids: Tensor) -> Tensor:
@@ -139,7 +151,8 @@ def _extended(network: TokenNetwork, held: _Prefixes, ids: Tensor, tests: Tests,
     ranked = tests.tolerance == math.inf
     away = held.worst[:, None] + now if ranked else torch.maximum(held.worst[:, None], now)
     good = (away <= tests.tolerance).nonzero()
-    order = away[good[:, 0], good[:, 1]].argsort(stable=True)[:most]
+    order = away[good[:, 0], good[:, 1]].argsort(stable=True)
+    order = order[:most]
     old, new = good[order].T
     return _Prefixes(
         torch.cat([held.ids[old], ids[new][:, None]], 1),

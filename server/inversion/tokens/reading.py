@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 from fedinv.attack import Claim, Exchange, Knowledge
 from fedinv.task.networks.transformer import TokenNetwork
 
+from .. import clock
 from ..distortion import Distortion
 from ..evidence import unusable
 from ..local_training import gradient_weights, known_network, single_step, step_length
@@ -133,8 +134,7 @@ def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found
         notes.append(f"{len(records)} texts fit the spans of the update, and the message counts {last.records}")
     left = None
     try:
-        again = recompute_update(knows, last.sent, records, labels, work.rng, count=last.records)
-        left = mismatch(again, last.received)
+        labels, left = _explained(last, knows, records, labels, work, flips=not single)
     except ValueError:
         notes.append("too little is known to train on them again")
     sure = explains(left, knows, last.records)
@@ -143,6 +143,29 @@ def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found
     confidence = torch.full((len(records),), SURE if sure else UNSURE)
     checked = torch.full((len(records),), single)
     return Claim(records, confidence, labels, left, tuple(notes), checked=checked)
+
+
+def _explained(
+    last: Exchange, knows: Knowledge, records: Tensor, labels: Tensor, work: Work, flips: bool
+) -> tuple[Tensor, float]:
+    """Labels with the mismatch of the update that training on the texts with them gives.
+
+    With `flips` each text's label is changed in turn where that leaves less, as several steps blur what the head tells.
+    """
+
+    def left(tried: Tensor) -> float:
+        return mismatch(recompute_update(knows, last.sent, records, tried, work.rng, count=last.records), last.received)
+
+    best = left(labels)
+    classes = 0 if knows.schema is None else knows.schema.outputs
+    for row in range(len(records)) if flips else ():
+        for label in range(classes):
+            clock.check()
+            tried = labels.clone()
+            tried[row] = label
+            if label != labels[row] and (now := left(tried)) < best:
+                labels, best = tried, now
+    return labels, best
 
 
 def _labels(last: Exchange, knows: Knowledge, network: TokenNetwork, texts: Tensor) -> Tensor:
