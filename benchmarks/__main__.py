@@ -30,6 +30,7 @@ NAMES = (
     "zeros",
     "tabular",
     "signals",
+    "text",
     "breaching",
     "lineup",
     "audit",

@@ -26,6 +26,8 @@ class SpanTokens(Attack):
     known_as: ClassVar[Mapping[str, str]] = {"dager": "span-tokens"}
     prefixes: int = Field(default=TextBudget.prefixes, ge=1, le=100_000)
     """Prefixes of texts that are kept at a position, 1 to 100000: those nearest to the spans."""
+    starts: int = Field(default=TextBudget.starts, ge=1, le=100_000)
+    """Texts that the search begins in a network that reads in both directions, 1 to 100000."""
     rows: bool = True
     """Whether tokens whose embedding did not move are ruled out; without it the spans alone tell."""
     seconds: float = Field(default=60.0, gt=0)
@@ -46,7 +48,7 @@ class SpanTokens(Attack):
                     last,
                     against.requires,
                     against.distortion(last),
-                    TextBudget(self.prefixes, self.rows),
+                    TextBudget(self.prefixes, self.starts, self.rows),
                     Work(rng, progress),
                 )
         except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
