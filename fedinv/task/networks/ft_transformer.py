@@ -1,7 +1,7 @@
 """The FT-Transformer: a row of a table as a sequence of tokens, one for each column."""
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
@@ -86,8 +86,8 @@ class Tokens(nn.Module):
 
     def forward(self, records: Tensor) -> Tensor:
         """A column's token is the sum of its inputs times their weights, plus its bias."""
-        weights = self.weight.split(self.columns)
-        tokens = [one @ weight for one, weight in zip(records.split(self.columns, -1), weights, strict=True)]
+        weights = torch.split(self.weight, self.columns)
+        tokens = [one @ weight for one, weight in zip(torch.split(records, self.columns, -1), weights, strict=True)]
         first = self.cls.expand(len(records), 1, -1)
         return torch.cat([first, torch.stack(tokens, -2) + self.bias], -2)
 
@@ -121,7 +121,7 @@ class Block(nn.Module):
         return self.mix((logits.softmax(-1) @ value).transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
 
     def gated(self, tokens: Tensor) -> Tensor:
-        """ReGLU (Shazeer 2020): one half of the hidden units times the ReLU of the other, back to (n, tokens, width)."""
+        """ReGLU (Shazeer 2020): half of the hidden units times the ReLU of the others, (n, tokens, width)."""
         open_, gate = self.hidden(tokens).chunk(2, -1)
         return self.out(open_ * functional.relu(gate))  # type: ignore[no-any-return]
 
