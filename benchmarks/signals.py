@@ -35,7 +35,7 @@ def psnr(one: Victim, claim: Claim) -> NDArray[np.float64]:
 def main() -> None:
     """Heartbeats, convnet-1d, one step of FedSGD."""
     torch.set_num_threads(1)
-    attacks = (build("gradient-matching", iterations=500), build("features"))
+    attacks = (build("gradient-matching", iterations=500), build("feature-inversion"))
     for size in (1, 4, 8, 16):
         for attack in attacks:
             _line(f"{size} records, {attack.kind}", attack, [f"training.batch_size={size}"])

@@ -177,6 +177,7 @@ def compare(
     only: bool = False,
     seeds: int = 1,
     limit: float = 2.0,
+    sweep: Sequence[str] = (),
     out: str | Path | None = None,
     jobs: int | None = None,
     ray_address: str | None = None,
@@ -188,7 +189,9 @@ def compare(
     "training.batch_size=32"; without any, the trials that the defenses themselves propose. The scenario without
     defenses is always among the rows. `attacks` are written likewise; without any, those of the scenario. Beside them
     every other attack that suits the model is run with quick settings, with "all" among them each one there is with its
-    full settings, and none with `only`; what was not tried is named. `seeds` repeats every cell with as many seeds,
+    full settings, and none with `only`; what was not tried is named. Each of `sweep` is a key with a grid or a list of
+    values, such as "dp-sgd.noise_multiplier=0.1:4:log6" or "training.batch_size=8,32": a row for each combination, in
+    each of `defenses`, by default in the scenario's own. `seeds` repeats every cell with as many seeds,
     `limit` is how many points (hundredths) of the model's AUC or R² the recommended stack may lose. `jobs` processes
     work at once, one a core by default; or the CPUs of a Ray cluster at `ray_address`. `out` is the folder, by default
     runs/NAME-compare-N; finished cells are kept in .cells beside it and never run twice.
@@ -211,14 +214,18 @@ def compare(
     from fedinv.studies import compare as comparing
     from fedinv.studies.attack_choice import choice
     from fedinv.studies.defense_sets import stacks, usual
+    from fedinv.studies.sweep import swept
     from fedinv.studies.workers import Workers
 
     declared = load(scenario)
     folder = _study_folder(declared, "compare", out)
-    chosen = stacks(usual(declared) if defenses is None else _texts(defenses))
+    if sweep:
+        chosen, points = swept(declared, _texts(sweep), None if defenses is None else _texts(defenses))
+    else:
+        chosen, points = tuple(stacks(usual(declared) if defenses is None else _texts(defenses))), ()
     tried = choice(declared, _texts(attacks or ()), only=only)
     with locked(folder), _going_on(folder), bars(progress) as steps:
-        plan = comparing.Plan(declared, chosen, tried.attacks, tried.not_tried, seeds)
+        plan = comparing.Plan(declared, chosen, tried.attacks, tried.not_tried, seeds, points)
         workers = Workers(jobs, ray_address)
         found = comparing.compare(plan, limit / 100, folder, workers, steps("cells"))
         page.write(found, folder)

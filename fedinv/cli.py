@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fedinv import api
-from fedinv.commands import duel, own_app, own_records, recording
+from fedinv.commands import duel, lab, own_app, own_records, recording
 from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, given, out_in, print_json, short
 from fedinv.errors import RequestError, RunError, Stopped, plain
 from fedinv.version import __version__
@@ -253,8 +253,8 @@ def assess(
 
 @app.command(
     epilog=examples(
-        "fedinv compare hospital",
         "fedinv compare hospital --defenses top-k,dp-sgd:epsilon=8,masking+sign --attacks exact,row-space --seeds 3",
+        "fedinv compare hospital --sweep dp-sgd.noise_multiplier=0.1:4:log6 --seeds 3",
     )
 )
 def compare(
@@ -276,6 +276,14 @@ def compare(
     limit: Annotated[
         float, typer.Option(min=0, help="Points of AUC or R² that may be lost at most.", rich_help_panel="Compare")
     ] = 2.0,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=FROM:TO:logN",
+            help="A row for each value of a key: a grid, 8:128:5 or 0.1:4:log6, or a list; repeatable.",
+            rich_help_panel="Compare",
+        ),
+    ] = None,
     settings: Annotated[list[str] | None, settings_in("Compare")] = None,
     jobs: Jobs = None,
     ray_address: Annotated[
@@ -301,6 +309,7 @@ def compare(
             only=only,
             seeds=seeds,
             limit=limit,
+            sweep=sweep or (),
             out=out,
             jobs=jobs,
             ray_address=ray_address,
@@ -358,10 +367,16 @@ def down(at: AtFolder = Path(".fedinv")) -> None:
     typer.echo(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
-@app.command(epilog=examples("fedinv report runs/hospital-1", "fedinv report ."))
-def report(run: RunFolder) -> None:
+@app.command(epilog=examples("fedinv report runs/hospital-1", "fedinv report . --pdf"))
+def report(
+    run: RunFolder,
+    pdf: Annotated[
+        bool,
+        typer.Option("--pdf", help="Also report.pdf, by an installed Chromium.", show_default=False),
+    ] = False,
+) -> None:
     """Write a run's report.html anew and print where it is."""
-    typer.echo(Path(run) / api.open_run(run).render().name)
+    typer.echo(Path(run) / api.open_run(run).render(pdf=pdf).name)
 
 
 @app.command("list", epilog=examples("fedinv list attacks", "fedinv list scenarios --json"))
@@ -410,6 +425,7 @@ duel.register(app)
 recording.register(app)
 own_app.register(app)
 own_records.register(app)
+lab.register(app)
 
 
 def main() -> None:
@@ -447,8 +463,10 @@ def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
         print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
         return
     from fedinv.report import terminal
+    from fedinv.report.reading import claimed_texts
 
-    terminal.show_run(done.results, short(done.folder / "report.html"))
+    read = claimed_texts(done.folder, done.results)
+    terminal.show_run(done.results, short(done.folder / "report.html"), read)
 
 
 def _show_study(found: Any, as_json: bool, out: Path | None, how: tuple[Callable[[Any], None], str]) -> None:

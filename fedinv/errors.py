@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -54,3 +55,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     if close:
         return f" (did you mean {close[0]!r}?)"
     return f" (known: {', '.join(known)})" if known else ""
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """Raise RequestError, which begins with `what` and names the extra to install, where a module is not installed."""
+    if find_spec(module) is None:
+        raise RequestError(f"{what}: {module} is not installed here: pip install 'fedinv[{extra}]'")

@@ -100,8 +100,11 @@ class Run:
         path = self.folder / "report.html"
         return path if path.is_file() else self.render()
 
-    def render(self) -> Path:
+    def render(self, *, pdf: bool = False) -> Path:
         """Write report.html and its plots anew, and return the page's path. Raises RunError, see `report`.
+
+        With `pdf` also report.pdf, whose path is returned instead, and plots/*.pdf: a Chromium or Chrome that is
+        installed prints the page. Raises RequestError where there is none.
 
         >>> import fedinv
         >>> fedinv.open_run("my-run").render().is_file()
@@ -111,7 +114,7 @@ class Run:
         from fedinv.storage.lock import locked
 
         with locked(self.folder):
-            return render(self.folder)
+            return render(self.folder, pdf=pdf)
 
     def attack(self, kind: str, /, *, progress: bool = False, **settings: Any) -> "Run":
         """Attack what the server saw once more, and return the run with the new verdict in its results.

@@ -17,7 +17,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import HealthCheck, settings
 
-from fedinv.report.plots import comparison_plots, duel_plots, replication_plot, run_plots
+from fedinv.report.plots import canvas
 from fedinv.studies import workers
 
 # a busy machine is no failure: neither an example nor drawing it is held against a clock; the same examples are drawn
@@ -183,8 +183,7 @@ def task_identity() -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
 
 
-DRAWING = (run_plots, comparison_plots, duel_plots, replication_plot)
-DRAW = run_plots.png
+DRAW = canvas.drawn
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -193,18 +192,16 @@ def blank_plots():
 
     Only in this process and its copies; commands draw, and so do tests that ask for `drawn_plots`.
     """
-    blank = DRAW(0.1, lambda figure: None, 0.1)
+    blank = DRAW(canvas.Plot(0.1, lambda figure: None, 0.1), "png", "svg", "pdf")
     with pytest.MonkeyPatch.context() as patch:
-        for module in DRAWING:
-            patch.setattr(module, "png", lambda *_: blank)
+        patch.setattr(canvas, "drawn", lambda plot, *formats: {form: blank[form] for form in formats})
         yield
 
 
 @pytest.fixture
 def drawn_plots(monkeypatch, blank_plots):
     """Pages have their plots: for tests of pages, and of all that drawing may do."""
-    for module in DRAWING:
-        monkeypatch.setattr(module, "png", DRAW)
+    monkeypatch.setattr(canvas, "drawn", DRAW)
 
 
 class SameProcess(Executor):

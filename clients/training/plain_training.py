@@ -6,7 +6,7 @@ from torch.nn.functional import one_hot
 
 from fedinv.federation.training import Batch, Job, Update
 from fedinv.task.loss import loss
-from fedinv.task.models import state
+from fedinv.task.models import outputs_of, state
 from fedinv.task.networks.bottleneck import penalty
 from fedinv.task.optimizers import Memory
 
@@ -43,7 +43,7 @@ def drawn(job: Job, rows: Tensor) -> tuple[Tensor, Tensor]:
     if job.augment is None or not len(rows):
         return inputs, labels
     if not labels.is_floating_point():
-        classes = list(job.network.parameters())[-1].shape[0]
+        classes = outputs_of(job.network)
         labels = one_hot(labels, classes).float()
     batch = job.augment(Batch(inputs, labels))
     return batch.inputs, batch.targets

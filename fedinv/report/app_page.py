@@ -9,6 +9,7 @@ from fedinv.errors import plain
 from fedinv.report.app_verdict_text import judged_shares
 from fedinv.report.html import rendered
 from fedinv.report.leak_map_text import behind, says
+from fedinv.report.plots import canvas
 from fedinv.report.plots.probe_plot import dots
 from fedinv.report.probe_text import false_text, found_text
 from fedinv.results.app_verdict import AppVerdict
@@ -56,7 +57,7 @@ def page(found: Found) -> str:
         "found": found,
         "reasons": list(dict.fromkeys(reasons))[:REASONS],
         "more_reasons": max(0, len(set(reasons)) - REASONS),
-        "plot": None if drawn is None else base64.b64encode(drawn).decode(),
+        "plot": None if drawn is None else canvas.embedded(drawn),
         "pictures": [base64.b64encode(one).decode() for one in found.pictures],
         "behind": behind,
         "says": says,

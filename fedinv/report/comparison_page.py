@@ -1,12 +1,11 @@
 """A comparison's files: JSON, CSV and Parquet for other programs, and an HTML page with two plots."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedinv.report.frames import write_sheets
-from fedinv.report.html import rendered
+from fedinv.report.html import breakable, rendered
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.wording import (
     NOT_MEASURABLE,
@@ -23,6 +22,9 @@ from fedinv.results.wording import (
 )
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
+
+if TYPE_CHECKING:
+    from fedinv.report.plots import canvas
 
 
 def lost(row: Row) -> str:
@@ -59,8 +61,14 @@ COLUMNS = (
 
 
 def lines(found: Comparison) -> Iterator[dict[str, Any]]:
-    """One row of the CSV and Parquet files for each stack of defenses, attack and variant, by column name."""
+    """One row of the CSV and Parquet files for each stack of defenses, attack and variant, by column name.
+
+    The keys that a sweep changed come first, empty in rows that are no part of it.
+    """
+    keys = list(dict.fromkeys(key for point in found.swept for key in point.values))
+    swept = {point.defenses: point.values for point in found.swept}
     for row in found.rows:
+        values_swept = {key: swept.get(row.defenses, {}).get(key) for key in keys}
         for leak in row.leaks:
             whole, fields, measure = leak.recovered, leak.fields, leak.measure
             low, high = whole.ci95 if whole and whole.ci95 else (None, None)
@@ -72,21 +80,32 @@ def lines(found: Comparison) -> Iterator[dict[str, Any]]:
                 row.utility.value, row.lost.value, row.epsilon, row.unit, row.against_server,
                 row.bytes_up, row.bytes_ratio, row.seconds, leak.seconds, len(row.runs),
             )  # fmt: skip
-            yield dict(zip(COLUMNS, values, strict=True))
+            yield {**values_swept, **dict(zip(COLUMNS, values, strict=True))}
 
 
 def write(found: Comparison, folder: Path) -> Path:
-    """Write comparison.json, .csv, .parquet and .html, and return the page's path."""
+    """Write comparison.json, .csv, .parquet, .tex and .html and plots/, and return the page's path."""
+    from fedinv.report.export import latex
+    from fedinv.report.plots import canvas, comparison_plots, sweep_plot
+
     place = StudyFolder(folder)
-    write_sheets(list(lines(found)), COLUMNS, place.comparison)
-    pictures = {name: base64.b64encode(png).decode() for name, png in _pictures(found).items()}
-    filters = {"percent": percent, "hits": hits, "points": points}
+    columns = (*dict.fromkeys(key for point in found.swept for key in point.values), *COLUMNS)
+    write_sheets(list(lines(found)), columns, place.comparison)
+    files.write(place.comparison("tex"), latex.table(found))
+    plots = {name: canvas.drawn(plot, "png", "svg", "pdf") for name, plot in _plots(found).items()}
+    for name, forms in plots.items():
+        for form, content in forms.items():
+            files.write(place.plot(name, form), content)
+    filters = {"percent": percent, "hits": hits, "points": points, "breakable": breakable}
     values = {
         "found": found,
-        "pictures": pictures,
+        "picture": canvas.embedded(comparison_plots.front(found, names=False)),
+        "sweep": canvas.embedded(sweep_plot.curves(found, stacked=True)) if found.swept else None,
+        "numbered": [comparison_plots.called(row) for row in comparison_plots.placed(found)],
         "lost": lost,
         "epsilon": epsilon,
         "shown": shown,
+        "found_leak": found_leak,
         "shown_leakage": shown_leakage,
         "leaked": leaked_text,
         "by_reason": by_reason,
@@ -104,7 +123,13 @@ def shown(row: Row, attack: str) -> Sequence[DefenseLeak]:
     return [leak for leak in row.leaks if leak.attack == attack]
 
 
-def _pictures(found: Comparison) -> dict[str, bytes]:
-    from fedinv.report.plots import comparison_plots
+def found_leak(row: Row, attack: str, variant: str) -> DefenseLeak | None:
+    """The leak of one attack in one variant past a stack of defenses; None where it was not run."""
+    return next((leak for leak in shown(row, attack) if leak.variant == variant), None)
 
-    return {"heat": comparison_plots.heat(found), "front": comparison_plots.front(found)}
+
+def _plots(found: Comparison) -> dict[str, "canvas.Plot"]:
+    from fedinv.report.plots import comparison_plots, sweep_plot
+
+    plots = {"heat": comparison_plots.heat(found), "front": comparison_plots.front(found)}
+    return {**plots, "sweep": sweep_plot.curves(found)} if found.swept else plots

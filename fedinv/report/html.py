@@ -8,9 +8,12 @@ from typing import Any
 
 from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 """Folder of the Jinja templates."""
+WRAP = Markup("<wbr>")
+"""Place at which a browser may wrap a word."""
 
 
 def rendered(template: str, filters: Mapping[str, Any], values: Mapping[str, Any]) -> str:
@@ -29,6 +32,14 @@ def rendered(template: str, filters: Mapping[str, Any], values: Mapping[str, Any
     )
     environment.filters |= filters
     return environment.get_template(template).render(**values)
+
+
+def breakable(name: str) -> Markup:
+    """A name, escaped, that may wrap after an underscore, a colon and a plus sign."""
+    text = escape(name)
+    for mark in "_:+":
+        text = text.replace(mark, mark + WRAP)
+    return text
 
 
 class _Compiled(BytecodeCache):

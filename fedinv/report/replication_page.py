@@ -1,6 +1,5 @@
 """A replication's files: JSON for other programs, and an HTML page with a dot for each seed."""
 
-import base64
 from pathlib import Path
 
 from fedinv.report.html import rendered
@@ -12,10 +11,11 @@ from fedinv.storage.run_folder import StudyFolder
 
 def write(found: Replication, folder: Path) -> Path:
     """Write replication.json and .html, and return the page's path."""
+    from fedinv.report.plots import canvas
     from fedinv.report.plots.replication_plot import dots
 
     place = StudyFolder(folder)
-    picture = base64.b64encode(dots(found)).decode() if found.measures else None
+    picture = canvas.embedded(dots(found)) if found.measures else None
     page = rendered("replication.html.j2", {"spread": spread_text}, {"found": found, "picture": picture})
     files.write(place.replication("html"), page)
     # last: where it is, so is its page, wherever a stop comes

@@ -1,17 +1,15 @@
 """Builds a run's page: one HTML file, escaped, with its style and plots inside."""
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from markupsafe import Markup, escape
-
 from fedinv.errors import RequestError
 from fedinv.federation.agreement import Known
 from fedinv.report import reading
-from fedinv.report.html import rendered
+from fedinv.report.html import breakable, rendered
+from fedinv.report.plots.canvas import uri
 from fedinv.report.plots.pictures import drawn as pictured
 from fedinv.report.plots.pictures import pictures
 from fedinv.report.plots.reliability import sentence
@@ -49,7 +47,7 @@ KNOWN = {
 
 
 def page(run: Run, drawn: Mapping[str, bytes]) -> str:
-    """The whole report as HTML; `drawn` are its plots by name, PNG."""
+    """The whole report as HTML; `drawn` are its plots by name, SVG."""
     filters = {
         "vetting": vetting_text,
         "percent": _percent,
@@ -62,7 +60,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "bytes": _bytes,
         "seconds": _seconds,
         "settings": _settings,
-        "breakable": _breakable,
+        "breakable": breakable,
         "measured": measure_text,
         "worst_client": worst_text,
         "drawn": pictured,
@@ -90,7 +88,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "cards": reading.cards(run),
         "pictures": pictures(run),
         "claims": [(label, sentence(found)) for label, found in reading.calibrated(run)],
-        "plots": {name: base64.b64encode(png).decode() for name, png in drawn.items()},
+        "plots": {name: uri(svg) for name, svg in drawn.items()},
         "knows": [KNOWN[word] for word, told in known.items() if told],
         "withheld": [KNOWN[word] for word, told in known.items() if not told],
         "defenses": [defense.model_dump(mode="json") for defense in scenario.defenses],
@@ -156,11 +154,6 @@ def _toml(value: Any) -> str:
         inside = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items() if one is not None)
         return f"{{ {inside} }}"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _breakable(name: str) -> Markup:
-    """A name, escaped, that may wrap after an underscore."""
-    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _commands(run: Run) -> list[tuple[str, str]]:

@@ -123,6 +123,17 @@ class Domination(_Record):
     """Reason in one sentence."""
 
 
+class Swept(_Record):
+    """The values of the swept keys in one set of defenses."""
+
+    defenses: str
+    """Set of defenses as its row names it."""
+    of: str
+    """Set of defenses in which the keys were changed: one curve of a plot."""
+    values: dict[str, bool | int | float | str]
+    """Value of each swept key."""
+
+
 class Comparison(_Record):
     """The content of comparison.json: all sets of defenses under all attacks, and a recommendation."""
 
@@ -144,6 +155,8 @@ class Comparison(_Record):
     """Dominated sets of defenses."""
     limit: float
     """Largest loss of the metric that the recommendation accepts."""
+    swept: list[Swept] = []
+    """Values of the swept keys in each row that a sweep made; empty without a sweep."""
     recommendation: str
     """Recommended set of defenses, in sentences."""
 

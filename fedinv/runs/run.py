@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
-from fedinv.errors import RequestError, RunError, nearest
+from fedinv.errors import RequestError, RunError, nearest, require
 from fedinv.judge.truth import auxiliary, forget_files, held_out, population_of
 from fedinv.report.terminal import Bar
 from fedinv.results.run import Results
@@ -31,6 +31,8 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.version import __version__
 
 ENGINES = ("inline", "ray", "deployment")
+EXTRAS = {"ray": "ray"}
+"""Package that an engine needs beside Flower; the extra that installs it has the engine's name."""
 
 
 def quiet(_: str) -> Bar:
@@ -91,15 +93,22 @@ def _claim_or_refuse(run: RunFolder, scenario: Scenario) -> None:
 
 
 def run(
-    scenario: Scenario, folder: Path, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT
+    scenario: Scenario,
+    folder: Path,
+    engine: str = "inline",
+    bars: ProgressBars = quiet,
+    options: Options = DEFAULT,
+    page: bool = True,
 ) -> Results:
     """Run a scenario in its folder up to results.json and report.html; an unfinished run resumes where it stopped.
+
+    Without `page` no report.html is written.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
     run = TrainedRun(with_secret(scenario, RunFolder(folder)), RunFolder(folder))
     _train_both(run, engine, bars, options)
-    return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
+    return _finish(run, scenario.attacks, _trained_by(run.folder), bars, page)
 
 
 def train(run: TrainedRun, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT) -> None:
@@ -186,8 +195,8 @@ def parse_attack(parameters: dict[str, object]) -> Attack:
     return attack
 
 
-def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
-    results = evaluate(run, attacks, engine, bars)
+def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars, page: bool = True) -> Results:
+    results = evaluate(run, attacks, engine, bars, page)
     log(run.folder, "finished", headline=results.headline)
     return results
 
@@ -203,9 +212,11 @@ def log(folder: RunFolder, event: str, **facts: object) -> None:
 
 
 def _engine(name: str) -> Callable[[Scenario, Path, Callable[[int], None], Options], None]:
-    """The function that trains on an engine. Raises RequestError for an unknown one or one that is not installed."""
+    """The function that trains on an engine. Raises RequestError for an unknown one, or where its extra is missing."""
     if name not in ENGINES:
         raise RequestError(f"engine {name!r}: unknown{nearest(name, ENGINES)}")
+    if name in EXTRAS:
+        require(EXTRAS[name], name, f"engine {name!r}")
     try:
         train: Callable[[Scenario, Path, Callable[[int], None], Options], None] = import_module(
             f"fedinv.engines.{name}"

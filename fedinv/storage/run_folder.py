@@ -144,9 +144,9 @@ class RunFolder:
         """
         return self.root / "claims" / label / f"round-{round_:03}-{client}.safetensors"
 
-    def plot(self, name: str) -> Path:
-        """One plot of the report, PNG."""
-        return self.root / "plots" / f"{name}.png"
+    def plot(self, name: str, form: str = "png") -> Path:
+        """One plot of the report, as PNG, SVG or PDF."""
+        return self.root / "plots" / f"{name}.{form}"
 
     def clear(self) -> None:
         """Remove all that the folder holds but the lock on it. Raises RunError naming what cannot be removed."""
@@ -193,8 +193,12 @@ class StudyFolder:
         return self.root / "assessment.html"
 
     def comparison(self, ending: str) -> Path:
-        """A comparison's matrix as "json", "csv", "parquet" or "html"."""
+        """A comparison's matrix as "json", "csv", "parquet", "tex" or "html"."""
         return self.root / f"comparison.{ending}"
+
+    def plot(self, name: str, form: str) -> Path:
+        """One plot of the study as "png", "svg" or "pdf"."""
+        return self.root / "plots" / f"{name}.{form}"
 
     def duel(self, ending: str) -> Path:
         """Deviations against detectors as "json", "csv", "parquet" or "html"."""

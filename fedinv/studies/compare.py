@@ -15,7 +15,7 @@ from typing import Any
 from fedinv import roles
 from fedinv.attack import Attack
 from fedinv.errors import RequestError, RunError
-from fedinv.results.comparison import NONE, Cells, Comparison, Row
+from fedinv.results.comparison import NONE, Cells, Comparison, Row, Swept
 from fedinv.results.run import Results
 from fedinv.results.wording import metric_text
 from fedinv.runs import provenance, run
@@ -44,6 +44,9 @@ class Plan:
     """Reason by kind for each attack that is not run."""
     repetitions: int = 1
     """Number of seeds that each stack is run with: the scenario's and those after it."""
+
+    swept: Sequence[Swept] = ()
+    """Values of the swept keys in each of the stacks that a sweep made."""
 
     @property
     def seeds(self) -> list[int]:
@@ -112,7 +115,7 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
             one = declared[NONE, seed]
             work.submit((NONE, seed), _cell, one.to_toml(), asked, folders[NONE, seed], None)
             waiting[NONE, seed] = None
-        progress(0.0, _named(waiting, seeds))
+        progress(0.0, _named(waiting, seeds, 0, len(declared)))
         for (name, seed), outcome in work.finished():
             if name == NONE and not isinstance(outcome, Results):
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
@@ -124,7 +127,7 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
                     work.submit((stack.name, seed), _cell, one.to_toml(), asked, folders[stack.name, seed], base)
                     waiting[stack.name, seed] = None
             waiting.pop((name, seed))
-            progress(len(found) / len(declared), _named(waiting, seeds))
+            progress(len(found) / len(declared), _named(waiting, seeds, len(found), len(declared)))
     return {key: found[key] for key in declared}
 
 
@@ -155,14 +158,16 @@ def compare(plan: Plan, limit: float, folder: Path, workers: Workers, progress: 
         failed={name: str(one) for (name, _), one in cells.items() if name not in there},
         dominated=recommendation.dominated(found),
         limit=limit,
+        swept=[one for one in plan.swept if one.defenses in there],
         recommendation=recommendation.recommendation(found, limit, metric, plan.not_tried),
     )
 
 
-def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int]) -> str:
-    """Name of the cell that was started first of those not finished: its stack and, if there are several, its seed."""
+def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int], done: int, of: int) -> str:
+    """Count of the finished cells, and the one that began first of the others, with its seed if there are several."""
     name, seed = next(iter(waiting), ("", 0))
-    return f"{name}, seed {seed}" if name and len(seeds) > 1 else name
+    now = f"; {name}, seed {seed}" if len(seeds) > 1 else f"; {name}"
+    return f"{done} of {of} done" + (now if name else "")
 
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:

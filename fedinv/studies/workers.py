@@ -11,7 +11,7 @@ from multiprocessing import Pipe, connection, get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fedinv.errors import RequestError, RunError
+from fedinv.errors import RequestError, RunError, require
 
 if TYPE_CHECKING:
     from fedinv.studies.ray_workers import Cluster
@@ -92,6 +92,7 @@ def pool(workers: Workers, tasks: int, what: str) -> "Iterator[Pool[Any] | Clust
     if workers.ray_address is not None:
         if workers.jobs is not None:
             raise RequestError("--jobs: a Ray cluster runs as many as it has CPUs, leave --jobs or --ray-address out")
+        require("ray", "ray", "--ray-address")
         os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or under `uv run` Ray ships the working folder
         from fedinv.studies.ray_workers import cluster
 

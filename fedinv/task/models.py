@@ -15,14 +15,20 @@ from fedinv.task.networks.ft_transformer import FtTransformer
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
 from fedinv.task.networks.signals import SignalConvnet
+from fedinv.task.networks.tabular import OneLogit, Tabular
+from fedinv.task.networks.transformer import Decoder, Encoder
 from fedinv.task.seeding import seeded
 
-AnyModel = Mlp | Logistic | FtTransformer | Lenet | Convnet | SignalConvnet | Module
+AnyModel = Mlp | Logistic | Tabular | FtTransformer | Lenet | Convnet | SignalConvnet | Decoder | Encoder | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
-TABULAR = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images)
+TABULAR = tuple(
+    model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images and not model.texts
+)
 """Kinds of the models that read rows of a table."""
+TEXTUAL = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if model.texts)
+"""Kinds of the models that read texts."""
 
 
 def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:
@@ -60,12 +66,25 @@ def perceptron(model: AnyModel) -> AnyModel:
     return found if isinstance(found, AnyModel) else model
 
 
+def unsuited(kind: str, model: AnyModel) -> str:
+    """Why an attack of this kind, which does not suit the model, is not run: the words of a note."""
+    if model.texts:
+        return f"{kind} searches or solves for numbers, and the records are texts, whose tokens are none"
+    return f"{kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+
+
 def state(network: nn.Module) -> dict[str, Tensor]:
     """A network's parameters and float buffers by name, not copied: what is sent between server and clients.
 
     A batch normalization's running_mean and running_var are among them, its count of batches is not.
     """
     return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+
+
+def outputs_of(network: nn.Module) -> int:
+    """Number of a network's outputs: a single logit of two classes gives two."""
+    last = list(network.children())[-1]
+    return 2 if isinstance(last, OneLogit) else len(list(network.parameters())[-1])
 
 
 def shapes(model: AnyModel, shape: Shape, outputs: int) -> dict[str, tuple[int, ...]]:

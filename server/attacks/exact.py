@@ -83,8 +83,8 @@ class Exact(Attack):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether the model is a perceptron, whose first layer it solves."""
-        return model.perceptron
+        """Whether the model is a perceptron, whose first layer it solves, or begins with an encoding of the record."""
+        return model.perceptron or model.encodes
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:

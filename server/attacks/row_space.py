@@ -20,8 +20,8 @@ class RowSpace(Attack):
     """Row-space search: each record by itself must lie in the spans of the first two layers' updates.
 
     Threat model: an honest-but-curious server with one update of one client (or one sum of updates). It needs the
-    architecture (a perceptron of any activation) and fewer records than the second layer has units; the schema helps,
-    and can be done without.
+    architecture (a perceptron of any activation, or a network that begins with an encoding of the record) and fewer
+    records than the second layer has units; the schema helps, and can be done without.
 
     Claims: whole records that lie in the spans. After a single step the spans are exact and so are the records; after
     several the second layer's are computed halfway between the two models, and numbers are approximate.
@@ -54,8 +54,8 @@ class RowSpace(Attack):
 
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether the model is a perceptron with a hidden layer, of whose first two layers it uses the updates."""
-        return model.perceptron and len(model.widths) > 0
+        """Whether the model has a hidden layer, and its first layer is fed by the record or an encoding of it."""
+        return (model.perceptron or model.encodes) and len(model.widths) > 0
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:

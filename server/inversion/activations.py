@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Activation = Literal["relu", "leaky-relu", "gelu", "tanh", "sigmoid"]
+Activation = Literal["relu", "leaky-relu", "gelu", "silu", "tanh", "sigmoid"]
 LEAK = 0.01
 """Slope of the leaky ReLU for negative inputs, torch's default."""
 
@@ -34,6 +34,9 @@ def curve(kind: Activation, units: Tensor, sharpness: float = math.inf) -> tuple
     if kind == "sigmoid":
         value = units.sigmoid()
         return value, value * (1 - value)
+    if kind == "silu":
+        gate = units.sigmoid()
+        return units * gate, gate * (1 + units * (1 - gate))
     return functional.gelu(units), torch.special.ndtr(units) + units * _density(units)
 
 
@@ -52,6 +55,9 @@ def bend(kind: Activation, value: Tensor, units: Tensor, sharpness: float = math
         return -2 * value * (1 - value.square())
     if kind == "sigmoid":
         return value * (1 - value) * (1 - 2 * value)
+    if kind == "silu":
+        gate = units.sigmoid()
+        return gate * (1 - gate) * (2 + units * (1 - 2 * gate))
     return _density(units) * (2 - units.square())
 
 

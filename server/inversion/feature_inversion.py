@@ -95,7 +95,9 @@ def sought(front: nn.Sequential, rows: Tensor, start: Tensor, steps: int, enough
     features' length that lies outside the span, (k,), infinite where the span does not determine the record.
     """
     chunk = max(1, MOST // (rows.shape[1] * start.shape[1]))
-    records, outside = zip(*(_sought(front, rows, one, steps, enough) for one in torch.split(start, chunk)), strict=True)
+    records, outside = zip(
+        *(_sought(front, rows, one, steps, enough) for one in torch.split(start, chunk)), strict=True
+    )
     return torch.cat(records), torch.cat(outside)
 
 

@@ -51,7 +51,7 @@ class Heartbeats(Dataset):
     beats: int = Field(default=10, ge=1, le=1000)
     """Number of beats of each person."""
     samples: int = Field(default=128, ge=64, le=512)
-    """Samples of a beat, at 160 a second; shorter beats are cut at both ends."""
+    """Samples of a beat, at 160 a second; of shorter beats the middle."""
 
     def load(self, seed: int) -> Table:
         """Return the beats in a random order; a person's beats are of all kinds."""

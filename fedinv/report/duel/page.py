@@ -1,6 +1,5 @@
 """A duel's files: JSON, CSV and Parquet for other programs, and an HTML page with the matrix and the curve."""
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,14 +52,14 @@ def _row(deviation: str, how: str, detector: str, auc: float | None, at_1: Share
 def write(found: Duel, folder: Path) -> Path:
     """Write duel.json, .csv, .parquet and .html, and return the page's path."""
     from fedinv.report.duel.text import share_text
-    from fedinv.report.plots import duel_plots
+    from fedinv.report.plots import canvas, duel_plots
 
     place = StudyFolder(folder)
     write_sheets(list(lines(found)), COLUMNS, place.duel)
     pictures = {"matrix": duel_plots.matrix(found), "curve": duel_plots.curve(found)}
     values = {
         "found": found,
-        "pictures": {name: base64.b64encode(png).decode() for name, png in pictures.items()},
+        "pictures": {name: canvas.embedded(plot) for name, plot in pictures.items()},
         "shares": {(one.deviation, one.detector): one for one in found.seen},
         "alarms": {one.detector: one for one in found.alarms},
         "lines": [*found.detectors, COMBINED],

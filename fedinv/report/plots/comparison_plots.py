@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots.run_plots import BLUE, GRAY, VERMILION, WIDTH, png
+from fedinv.report.plots.canvas import BLUE, GRAY, HEAT, PAPER, VERMILION, WIDTH, Plot, cells
 from fedinv.results.comparison import NONE, Comparison, Row
 from fedinv.results.wording import epsilon_text
 
 
-def heat(found: Comparison) -> bytes:
-    """Heat map, PNG, of leakage above a guess, percent, by stack and attack; each cell static left, adaptive right.
+def heat(found: Comparison) -> Plot:
+    """Heat map of leakage above a guess, percent, by stack and attack; each cell static left, adaptive right.
 
     A variant that was not run has an empty cell.
     """
@@ -26,12 +26,12 @@ def heat(found: Comparison) -> bytes:
     def fill(figure: Any) -> None:
         axes = figure.subplots()
         axes.grid(False)
-        axes.imshow(np.ma.masked_invalid(values), cmap="OrRd", vmin=0, vmax=1, aspect="auto")
+        cells(axes, values, HEAT)
         for (i, j), value in np.ndenumerate(values):
             text = "" if np.isnan(value) else "weak" if weak[i, j] else f"{100 * value:.0f}"
-            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=9)
+            axes.text(j, i, text, ha="center", va="center", fontsize=9)
         for j in range(1, len(attacks)):
-            axes.axvline(2 * j - 0.5, color="white", linewidth=3)
+            axes.axvline(2 * j - 0.5, color=PAPER, linewidth=3)
         axes.set_yticks(range(len(rows)), [row.defenses for row in rows])
         axes.set_xticks(range(2 * len(attacks)), ["static", "adaptive"] * len(attacks), fontsize=8)
         top = axes.secondary_xaxis("top")
@@ -40,15 +40,23 @@ def heat(found: Comparison) -> bytes:
             side.set_visible(False)
         top.tick_params(length=0)
 
-    return png(1.0 + 0.33 * len(rows), fill, max(WIDTH, 2.2 + 1.35 * len(attacks)))
+    return Plot(1.0 + 0.33 * len(rows), fill, max(WIDTH, 2.2 + 1.35 * len(attacks)))
 
 
-def front(found: Comparison) -> bytes:
-    """Plot, PNG, of the worst leakage against the utility that each stack loses; the Pareto front is a line.
+def placed(found: Comparison) -> list[Row]:
+    """Stacks that have a point on the front's plot, in the order of their numbers there, from 1.
 
-    Stacks of which either is not measurable have no point.
+    Those of which leakage or utility is not measurable have none.
     """
-    rows = [row for row in found.rows if row.worst is not None and row.lost.value is not None]
+    return [row for row in found.rows if row.worst is not None and row.lost.value is not None]
+
+
+def front(found: Comparison, names: bool = True) -> Plot:
+    """Plot of the worst leakage against the utility that each stack loses; the Pareto front is a line.
+
+    Points are numbered; with `names` the stacks' names stand beside the plot, by number.
+    """
+    rows = placed(found)
     out = {one.defenses for one in found.dominated}
 
     def fill(figure: Any) -> None:
@@ -80,13 +88,15 @@ def front(found: Comparison) -> bytes:
         axes.set_ylim(-4, 125)
         axes.set_yticks(range(0, 101, 20))
         axes.margins(x=0.1)
-        names = "\n".join(f"{i + 1}  {_name(row)}" for i, row in enumerate(rows))
-        axes.text(1.03, 1.0, names, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.5)
+        if names:
+            listed = "\n".join(f"{i + 1}  {called(row)}" for i, row in enumerate(rows))
+            axes.text(1.03, 1.0, listed, transform=axes.transAxes, va="top", fontsize=8.5, linespacing=1.5)
 
-    return png(max(4.2, 0.6 + 0.2 * len(rows)), fill, 8.5)
+    return Plot(max(4.2, 0.6 + 0.2 * len(rows)), fill, 8.5) if names else Plot(3.7, fill, 4.6)
 
 
-def _name(row: Row) -> str:
+def called(row: Row) -> str:
+    """A stack of defenses, with the epsilon that it guarantees."""
     return (
         row.defenses
         if row.epsilon is None or not row.guaranteed

@@ -4,17 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots.run_plots import WIDTH, png
+from fedinv.report.plots.canvas import COLD, GRAY, INK, PAPER, WIDTH, Plot, cells
 from fedinv.results.duel import COMBINED, Duel
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 """Colors of the deviations' curves, which the color-blind can distinguish (Okabe and Ito)."""
 MARKS = "osD^vPX"
 """Marks of the deviations' points."""
 
 
-def matrix(found: Duel) -> bytes:
-    """Heat map, PNG, of the percentage of messages flagged at 1 % false alarms, by deviation and detector."""
+def matrix(found: Duel) -> Plot:
+    """Heat map of the percentage of messages flagged at 1 % false alarms, by deviation and detector."""
     columns = [*found.detectors, COMBINED]
     values = np.full((len(found.deviations), len(columns)), np.nan)
     for one in found.seen:
@@ -24,21 +24,20 @@ def matrix(found: Duel) -> bytes:
     def fill(figure: Any) -> None:
         axes = figure.subplots()
         axes.grid(False)
-        axes.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        cells(axes, values, COLD)
         for (i, j), value in np.ndenumerate(values):
-            text = "-" if np.isnan(value) else f"{100 * value:.0f}"
-            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=9)
-        axes.axvline(len(columns) - 1.5, color="white", linewidth=3)
+            axes.text(j, i, "-" if np.isnan(value) else f"{100 * value:.0f}", ha="center", va="center", fontsize=9)
+        axes.axvline(len(columns) - 1.5, color=PAPER, linewidth=3)
         axes.set_yticks(range(len(found.deviations)), found.deviations)
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=8)
         for side in axes.spines.values():
             side.set_visible(False)
 
-    return png(1.4 + 0.33 * max(1, len(found.deviations)), fill, max(WIDTH, 2.2 + 0.6 * len(columns)))
+    return Plot(1.4 + 0.33 * max(1, len(found.deviations)), fill, max(WIDTH, 2.2 + 0.6 * len(columns)))
 
 
-def curve(found: Duel) -> bytes:
-    """Plot, PNG, of records recovered over the share of messages flagged by the best combination at 1 % false alarms.
+def curve(found: Duel) -> Plot:
+    """Plot of records recovered over the share of messages flagged by the best combination at 1 % false alarms.
 
     A line a deviation, through what it gets as it is (filled), by its evasions, and of the model itself (ring).
     """
@@ -54,10 +53,10 @@ def curve(found: Duel) -> bytes:
             ys = [100 * (one.recovered.value or 0.0) for one in mine]
             axes.plot(xs, ys, color=color, linewidth=0.8, alpha=0.6)
             for x, y, one in zip(xs, ys, mine, strict=True):
-                face = color if one.plain else "none" if one.honest else "white"
+                face = color if one.plain else "none" if one.honest else PAPER
                 axes.plot([x], [y], mark, color=color, markerfacecolor=face, markersize=8 if one.plain else 6)
             axes.plot([], [], mark + "-", color=color, label=name)
-        axes.axvline(1.0, color="gray", linewidth=0.8, linestyle=":")
+        axes.axvline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
         axes.set_xlabel("% of messages flagged by the best combination (dotted: its false alarms)")
         axes.set_ylabel("% of records recovered in full")
         axes.set_xlim(-3, 103)
@@ -65,4 +64,4 @@ def curve(found: Duel) -> bytes:
         if names:
             axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8.5)
 
-    return png(4.2, fill, 8.5)
+    return Plot(4.2, fill, 8.5)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedinv.report.plots.canvas import embedded
 from fedinv.report.plots.waveforms import overlaid
 from fedinv.report.reading import Run
 from fedinv.results.run import Pair
@@ -42,7 +43,7 @@ class Picture:
     recovered: bool
     """Whether every pixel is within the tolerance."""
     overlaid: str | None = None
-    """A signal's true and claimed values as lines over each other, PNG, base64; None for an image."""
+    """A signal's true and claimed values as lines over each other, as the address of an SVG; None for an image."""
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
@@ -84,7 +85,7 @@ def shown(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
 def _picture(row: dict[str, Any], image: Image) -> Picture:
     pair = [np.asarray(row[f"{which}:{image.name}"], np.float64) for which in ("true", "claimed")]
     true, claimed = (base64.b64encode(png(one, image)).decode() for one in pair)
-    lines = None if image.rate is None else base64.b64encode(overlaid(pair[0], pair[1], image)).decode()
+    lines = None if image.rate is None else embedded(overlaid(pair[0], pair[1], image))
     return Picture(
         who=f"record {row['person']}",
         client=row["client"],

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from fedinv.report.plots.run_plots import BLUE, VERMILION, png
+from fedinv.report.plots.canvas import BLUE, VERMILION, Plot
 from fedinv.results.probing import ProbeVerdict
 
 MOST = 20
 """Updates that are drawn at most, those in which most records stand out."""
 
 
-def dots(found: ProbeVerdict) -> bytes | None:
-    """Plot, PNG, of shares with 95 % intervals, percent, and a dashed line at the stated rate; None without any."""
+def dots(found: ProbeVerdict) -> Plot | None:
+    """Plot of shares with 95 % intervals, percent, and a dashed line at the stated rate; None without any."""
     counted = [(one, one.at[0]) for one in found.updates if one.at[0].share is not None]
     counted = sorted(counted, key=lambda pair: -(pair[1].share or 0))[:MOST]
     if not counted:
@@ -28,4 +28,4 @@ def dots(found: ProbeVerdict) -> bytes | None:
         axes.set_xlim(-3, 103)
         axes.set_xlabel("percent that stand out (dashed: of the others)")
 
-    return png(1.0 + 0.34 * len(counted), fill)
+    return Plot(1.0 + 0.34 * len(counted), fill)

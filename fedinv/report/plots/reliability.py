@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fedinv.report.plots.canvas import PAPER
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Calibration
 from fedinv.results.wording import percent
@@ -27,7 +28,7 @@ def fill(axes: Sequence[Any], found: Sequence[tuple[str, Calibration]], blue: st
             at = one.claimed_mean
             ax.plot([at, at], one.ci95, color=blue, linewidth=2, solid_capstyle="butt")
             area = SMALLEST + (LARGEST - SMALLEST) * one.count / total
-            ax.scatter(at, one.right, s=area, color=blue, edgecolors="white", linewidths=0.8, zorder=3, clip_on=False)
+            ax.scatter(at, one.right, s=area, color=blue, edgecolors=PAPER, linewidths=0.8, zorder=3, clip_on=False)
         ticks = [0, 0.25, 0.5, 0.75, 1]
         ax.set_title(called, fontsize=9.5)
         ax.set(xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))

@@ -4,15 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from fedinv.report.plots.run_plots import BLUE, GRAY, in_lines, png
+from fedinv.report.plots.canvas import BLUE, GRAY, Plot
+from fedinv.report.plots.run_plots import in_lines
 from fedinv.results.replication import Replication
 
 LETTERS = 44
 """Letters of a line beside the plot: with more there is no room left for it."""
 
 
-def dots(found: Replication) -> bytes:
-    """Plot, PNG, of each measure that is a share, percent, one dot a seed and a dash at the guess's mean."""
+def dots(found: Replication) -> Plot:
+    """Plot of each measure that is a share, percent, one dot a seed and a dash at the guess's mean."""
     rows = [one for one in found.measures if one.share]
     texts = [f"{one.attack} ({one.variant}): {one.measure.replace('_', ' ')}" for one in rows]
     names = [in_lines(text, LETTERS) for text in texts]
@@ -31,4 +32,4 @@ def dots(found: Replication) -> bytes:
         axes.set_xlim(-3, 103)
         axes.set_xlabel("percent")
 
-    return png(1.0 + (0.18 + 0.16 * lines) * max(1, len(rows)), fill)
+    return Plot(1.0 + (0.18 + 0.16 * lines) * max(1, len(rows)), fill)

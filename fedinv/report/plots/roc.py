@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fedinv.report.plots.canvas import GRID
 from fedinv.results.run import Curve
 
 STYLES = ("-", "--", ":", "-.")
@@ -20,7 +21,7 @@ def fill(ax: Any, curves: Sequence[tuple[str, Curve]], colors: Sequence[str], ch
     ax.set_yscale("log")
     ax.set_xlim(least / 2, 1)
     ax.set_ylim(least / 2, 1.1)
-    ax.grid(True, which="major", axis="both", color="#e3e3e3")
+    ax.grid(True, which="major", axis="both", color=GRID)
     ax.set_xlabel("others taken for members")
     ax.set_ylabel("members found")
     ax.legend(frameon=False, fontsize=9, loc="lower right")

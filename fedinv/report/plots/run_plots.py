@@ -1,46 +1,21 @@
-"""The report's plots: PNG, color-blind safe (Okabe and Ito 2008), legible on a phone and on paper."""
+"""The report's plots: color-blind safe (Okabe and Ito 2008), legible on a phone and on paper."""
 
-import io
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fedinv.report import reading
 from fedinv.report.plots import reliability, roc
+from fedinv.report.plots.canvas import BLUE, GREEN, PALE, PURPLE, VERMILION, Plot
 from fedinv.report.reading import Run
 from fedinv.results.run import AttackResult, Calibration, Curve, Rate, Utility
 from fedinv.results.wording import metric_text
 
-BLUE, VERMILION, GRAY = "#0072B2", "#D55E00", "#595959"
-WIDTH = 5.4
-"""Width of a plot in inches; narrow, so that 10 points stay legible when the plot is shrunk to a phone."""
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.edgecolor": "#8a8a8a",
-    "axes.grid": True,
-    "axes.grid.axis": "x",
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-    "ytick.major.size": 0,
-    "text.parse_math": False,  # a column's name may hold a dollar sign
-}
 
-
-def draw(run: Run) -> dict[str, bytes]:
-    """Every plot for which the run has numbers, by name, as PNG."""
+def draw(run: Run) -> dict[str, Plot]:
+    """Every plot for which the run has numbers, by name."""
     attacks, columns = run.results.attacks, reading.by_column(run)
     drawn = {} if run.results.utility.value is None else {"utility": utility(run.results.utility)}
     if any(attack.records for attack in attacks):
@@ -60,23 +35,23 @@ def draw(run: Run) -> dict[str, bytes]:
     return drawn
 
 
-def characteristics(curves: Sequence[tuple[str, Curve]]) -> bytes:
-    """ROC curves of membership attacks, PNG: true against false positive rates, by the attack's name."""
+def characteristics(curves: Sequence[tuple[str, Curve]]) -> Plot:
+    """ROC curves of membership attacks: true against false positive rates, by the attack's name."""
 
     def fill(figure: Any) -> None:
         roc.fill(
             figure.subplots(),
             [(in_lines(name, 40), one) for name, one in curves],
-            (BLUE, "#009E73", "#CC79A7"),
+            (BLUE, GREEN, PURPLE),
             VERMILION,
         )
         _legend(figure, [("chance", "--", VERMILION)])
 
-    return png(4.4, fill)
+    return Plot(4.4, fill)
 
 
-def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
-    """Each attack's rates with 95 % intervals beside the guess, PNG: fields right, records recovered, people traced."""
+def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> Plot:
+    """Each attack's rates with 95 % intervals beside the guess: fields right, records recovered, people traced."""
     field = next((a.element for a in attacks if a.images), "field")
     panels: list[tuple[str, list[Rate | None]]] = [
         (f"{field.capitalize()}s right", [a.field_accuracy for a in attacks]),
@@ -102,11 +77,11 @@ def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> bytes:
         axes[-1].set_xlabel("share")
         _legend(figure, [("attack, 95 % interval", "o", BLUE), ("guess without any update", "|", VERMILION)])
 
-    return png(0.9 + len(panels) * (0.62 + 0.21 * max(lines, 1.6 * len(labels))), fill)
+    return Plot(0.9 + len(panels) * (0.62 + 0.21 * max(lines, 1.6 * len(labels))), fill)
 
 
-def utility(measured: Utility) -> bytes:
-    """The model's AUC or R² with its interval, PNG, beside that without defenses and that of an uninformed model.
+def utility(measured: Utility) -> Plot:
+    """The model's AUC or R² with its interval, beside that without defenses and that of an uninformed model.
 
     A value that is not measurable has no row; one of them must be measurable.
     """
@@ -129,28 +104,28 @@ def utility(measured: Utility) -> bytes:
         ax.set_xlabel(f"{metric_text(measured)} on held-out records")
         _legend(figure, [("model, 95 % interval", "o", BLUE), (knows_nothing, "--", VERMILION)])
 
-    return png(1.25 + 0.5 * len(rows), fill)
+    return Plot(1.25 + 0.5 * len(rows), fill)
 
 
-def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> bytes:
-    """The worst attack's share right for each column beside that of the guess, PNG; * marks sensitive ones."""
+def by_column(columns: Sequence[tuple[str, bool, float, float]]) -> Plot:
+    """The worst attack's share right for each column beside that of the guess; * marks sensitive ones."""
     names = [_short(f"{name} *" if sensitive else name, 26) for name, sensitive, _, _ in columns]
 
     def fill(figure: Any) -> None:
         ax = figure.subplots()
         places = np.arange(len(columns))
-        ax.barh(places, [right for _, _, right, _ in columns], height=0.62, color="#7fb8d8")
+        ax.barh(places, [right for _, _, right, _ in columns], height=0.62, color=PALE)
         ax.plot([guess for _, _, _, guess in columns], places, "|", color=VERMILION, markersize=11, markeredgewidth=2.4)
         ax.set_yticks(places, names, fontsize=9)
         ax.set_ylim(len(columns) - 0.4, -0.6)
         _shares(ax, "share of records with this field right")
-        _legend(figure, [("attack", "s", "#7fb8d8"), ("guess", "|", VERMILION)])
+        _legend(figure, [("attack", "s", PALE), ("guess", "|", VERMILION)])
 
-    return png(1.3 + 0.23 * len(columns), fill)
+    return Plot(1.3 + 0.23 * len(columns), fill)
 
 
-def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
-    """Reliability diagrams, PNG: confidence against the share of claims recovered, by the attack's name."""
+def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> Plot:
+    """Reliability diagrams: confidence against the share of claims recovered, by the attack's name."""
     rows = -(-len(calibrated) // reliability.ACROSS)
     named = [(in_lines(label, 24), found) for label, found in calibrated]
     lines = max(label.count("\n") + 2 for label, _ in named)
@@ -162,7 +137,7 @@ def confidence(calibrated: Sequence[tuple[str, Calibration]]) -> bytes:
         reliability.fill(axes[: len(named)], named, BLUE, VERMILION)
         _legend(figure, [("claims, 95 % interval", "o", BLUE), ("honest confidence", "--", VERMILION)])
 
-    return png(0.4 + rows * (2.15 + 0.17 * lines), fill)
+    return Plot(0.4 + rows * (2.15 + 0.17 * lines), fill)
 
 
 def _interval(ax: Any, value: float, interval: tuple[float, float], y: float) -> None:
@@ -195,21 +170,6 @@ def _legend(figure: Any, entries: Sequence[tuple[str, str, str]]) -> None:
         for label, mark, color in entries
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False, fontsize=9, handletextpad=0.4)
-
-
-def png(height: float, fill: Any, width: float = WIDTH) -> bytes:
-    """A figure of this height and width in inches, drawn by `fill`, as PNG.
-
-    Without pyplot, so that no global state changes; the same numbers give the same bytes.
-    """
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
-        figure = Figure(figsize=(width, height), dpi=180, layout="constrained")
-        FigureCanvasAgg(figure)
-        fill(figure)
-        out = io.BytesIO()
-        figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
 
 
 def in_lines(text: str, width: int) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.report.plots.run_plots import BLUE, VERMILION, png
+from fedinv.report.plots.canvas import BLUE, VERMILION, Plot
 from fedinv.task.columns import Image
 
 
-def overlaid(true: NDArray[np.float64], claimed: NDArray[np.float64], signal: Image) -> bytes:
-    """Both signals (leads * samples,), in the column's unit, against milliseconds, as PNG: a panel for each lead."""
+def overlaid(true: NDArray[np.float64], claimed: NDArray[np.float64], signal: Image) -> Plot:
+    """Both signals (leads * samples,), in the column's unit, against milliseconds: a panel for each lead."""
     seconds = 1000 * np.arange(signal.across) / (signal.rate or 1.0)
 
     def fill(figure: Any) -> None:
@@ -24,4 +24,4 @@ def overlaid(true: NDArray[np.float64], claimed: NDArray[np.float64], signal: Im
         axes[0].legend(loc="upper right", frameon=False, fontsize=8)
         axes[-1].set_xlabel("ms")
 
-    return png(0.6 + 1.8 * signal.channels, fill, width=4.0)
+    return Plot(0.6 + 1.8 * signal.channels, fill, width=4.0)

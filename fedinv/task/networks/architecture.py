@@ -7,10 +7,12 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from fedinv.task.networks.beginning import Beginning
 from fedinv.task.schema import Schema
 
 Shape = tuple[int, ...]
-"""Shape of one record: (width,) for a table, (channels, height, width) for an image."""
+"""Shape of one record: (width,) for a table, (channels, height, width) for an image, (length, size of the vocabulary)
+for a text."""
 
 
 class Architecture(BaseModel):
@@ -20,9 +22,15 @@ class Architecture(BaseModel):
 
     images: ClassVar[bool] = False
     """True: the model reads images alone; False: it reads rows of a table, and images as rows of pixels."""
+    texts: ClassVar[bool] = False
+    """True: the model reads texts, rows of token ids, and nothing else; False: it cannot read them."""
     perceptron: ClassVar[bool] = False
     """True: the model consists of linear layers with one kind of activation between them, so that clients can be
     trained in one stacked tensor and analytic attacks apply."""
+
+    encodes: ClassVar[bool] = False
+    """True: its first linear layer is fed by a known affine map of the encoded record, as `beginning` says, so that
+    attacks on the spans of its update apply."""
 
     def fitted(self, schema: Schema) -> Self:
         """The same model with what it must know of the records' columns beyond their shape; itself where that is none.
@@ -67,6 +75,16 @@ class Architecture(BaseModel):
     def renamed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of `as_perceptron`."""
         return dict(weights)
+
+    def beginning(
+        self, weights: Mapping[str, Tensor], update: Mapping[str, Tensor], steps: int, records: int
+    ) -> Beginning | None:
+        """The network's first two linear layers at these weights, as functions of a record, where that is known.
+
+        `update` is what came back of `records` records after `steps` local steps. None for a perceptron, which attacks
+        read by its parameters' names, and for networks of which nothing of the kind is known.
+        """
+        return None
 
     def layers(self, shape: Shape, outputs: int) -> list[nn.Module]:
         """The network's layers in order, for records of this shape. Raises ValueError for records it cannot read."""

@@ -86,8 +86,10 @@ class Tokens(nn.Module):
 
     def forward(self, records: Tensor) -> Tensor:
         """A column's token is the sum of its inputs times their weights, plus its bias."""
-        weights = torch.split(self.weight, self.columns)
-        tokens = [one @ weight for one, weight in zip(torch.split(records, self.columns, -1), weights, strict=True)]
+        weights = torch.split(self.weight, list(self.columns))
+        tokens = [
+            one @ weight for one, weight in zip(torch.split(records, list(self.columns), -1), weights, strict=True)
+        ]
         first = self.cls.expand(len(records), 1, -1)
         return torch.cat([first, torch.stack(tokens, -2) + self.bias], -2)
 
@@ -121,7 +123,7 @@ class Block(nn.Module):
         return self.mix((logits.softmax(-1) @ value).transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
 
     def gated(self, tokens: Tensor) -> Tensor:
-        """ReGLU (Shazeer 2020): half of the hidden units times the ReLU of the others, (n, tokens, width)."""
+        """ReGLU (Shazeer 2020): half of the hidden units times the ReLU of the others, back to (n, tokens, width)."""
         open_, gate = self.hidden(tokens).chunk(2, -1)
         return self.out(open_ * functional.relu(gate))  # type: ignore[no-any-return]
 

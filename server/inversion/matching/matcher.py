@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedinv.attack import Exchange, Knowledge, Weights
 from fedinv.task.columns import Categorical
+from fedinv.task.models import outputs_of
 from fedinv.task.schema import Schema
 
 from ..distortion import Distortion
@@ -180,7 +181,9 @@ def _network(last: Exchange, knows: Knowledge, at: Weights) -> nn.Sequential:
 
 def _last_bias(network: nn.Sequential, update: Weights) -> Tensor:
     linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    return update.get(f"{linear[-1]}.bias", torch.zeros(0)) if linear else torch.zeros(0)
+    bias = update.get(f"{linear[-1]}.bias", torch.zeros(0)) if linear else torch.zeros(0)
+    # a single logit z of two classes stands for -z/2 and z/2, whose biases would move by as much
+    return torch.cat([-bias, bias]) if len(bias) == 1 and outputs_of(network) == 2 else bias
 
 
 def _statistics(last: Exchange, knows: Knowledge, network: nn.Sequential) -> tuple[Statistics, ...]:

@@ -20,6 +20,7 @@ from ..matching.objective import dense_layers
 from ..recompute import explains, mismatch, recompute_update
 from .attribution import attribute
 from .deflation import Share, shares
+from .encoded import read_encoded
 from .local_search import Block, Equations, InputKinds, input_kinds
 from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, aim_at_unexplained, find
 from .slopes import CLEARLY, DECOYS, RATHER, slopes_apart
@@ -159,7 +160,10 @@ def read_records(
     try:
         if not 1 <= last.records <= budget.most_records:
             raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
-        claim = _searched(view(last, knows, noise), last, knows, budget, rng, progress)
+        if knows.model is not None and knows.model.encodes:
+            claim = read_encoded(last, knows, noise, budget, rng, progress)
+        else:
+            claim = _searched(view(last, knows, noise), last, knows, budget, rng, progress)
     except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
         width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
         claim = nothing(str(reason), width)

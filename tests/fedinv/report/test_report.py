@@ -86,12 +86,8 @@ def test_right_and_wrong_fields_differ_by_symbol_and_word(fabricate):
 def test_the_plots_are_on_disk_and_in_the_page(leaked):
     page = render(leaked).read_text(encoding="utf-8")
     images = [attributes for tag, attributes in Parsed(page).elements if tag == "img"]
-    assert {path.name for path in (leaked / "plots").iterdir()} == {
-        "leakage.png",
-        "utility.png",
-        "columns.png",
-        "confidence.png",
-    }
+    names = {f"{name}.{form}" for name in ("leakage", "utility", "columns", "confidence") for form in ("png", "svg")}
+    assert {path.name for path in (leaked / "plots").iterdir()} == names
     assert len(images) == 4
     assert all(image["alt"] for image in images)
 

@@ -2,12 +2,16 @@ import csv
 import json
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
+import fedinv
 from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
+from fedinv.report.plots import sweep_plot
 from fedinv.scenario.reading import loads, read
 from fedinv.studies import compare as comparing
 from fedinv.studies.attack_choice import choice
@@ -87,9 +91,9 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     under_way = []
     with same_process():
         found = compare(chosen, ["exact"], 2, folder, 1)
-    assert under_way[0] == (0.0, "none, seed 3")
-    assert under_way[-1] == (1.0, "")
-    assert {name for _, name in under_way} & {"clip-noise, seed 3", "clip-noise, seed 4"}
+    assert under_way[0] == (0.0, "0 of 8 done; none, seed 3")
+    assert under_way[-1] == (1.0, "8 of 8 done")
+    assert {name.partition("; ")[2] for _, name in under_way} & {"clip-noise, seed 3", "clip-noise, seed 4"}
     assert [row.defenses for row in found.rows] == ["none", "clip-noise", "dropout:rate=0.0"]
     assert "none of the 2 linear layers" in found.failed["soteria:layer=7"]  # the others are not the worse for it
     plain, noisy, idle = found.rows
@@ -118,6 +122,10 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     assert {(row["defenses"], row["variant"]) for row in rows} >= {("clip-noise", "static"), ("clip-noise", "adaptive")}
     assert pq.read_table(folder / "comparison.parquet").num_rows == len(rows)
     assert (folder / plain.runs[0] / "report.html").is_file()
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        f"{name}.{form}" for name in ("heat", "front") for form in ("png", "svg", "pdf")
+    }
+    assert "clip-noise & " in (folder / "comparison.tex").read_text()
 
     cells = sorted((tmp_path / ".cells").iterdir())
     trained = {cell: (cell / "ledger.json").stat().st_mtime_ns for cell in cells if (cell / "ledger.json").is_file()}
@@ -129,6 +137,37 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     labels = next(one for one in again.rows[0].leaks if one.attack == "labels")
     assert labels.measure is not None
     assert labels.recovered is None
+
+
+def test_a_sweep_is_plotted_and_its_keys_are_columns(tiny, tmp_path, same_process):
+    scenario = loads(tiny.replace("rounds = [1, 2]", "rounds = [1]") + EXACT)
+    quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
+    with same_process():
+        found = fedinv.compare(
+            scenario, sweep=["clip-noise.noise_multiplier=0.5:2:log2"], out=tmp_path / "swept", **quick
+        )
+    low, high = "clip-noise:noise_multiplier=0.5", "clip-noise:noise_multiplier=2.0"
+    assert [row.defenses for row in found.results.rows] == ["none", low, high]
+    assert found.results.rows[1].epsilon > found.results.rows[2].epsilon
+    table = (
+        pa.table(found.to_frame()) if isinstance(found.to_frame(), pa.Table) else pa.Table.from_pandas(found.to_frame())
+    )
+    assert {(row["clip-noise.noise_multiplier"], row["defenses"]) for row in table.to_pylist()} >= {
+        (0.5, low),
+        (2.0, high),
+    }
+    heads = (found.folder / "comparison.csv").read_text().splitlines()[0]
+    assert heads.startswith("clip-noise.noise_multiplier,defenses,")
+    assert {f"sweep.{form}" for form in ("png", "svg", "pdf")} <= {
+        path.name for path in (found.folder / "plots").iterdir()
+    }
+    assert "What was swept" in found.report.read_text()
+    panels = Figure()
+    sweep_plot.curves(found.results).fill(panels)
+    assert [ax.get_xlabel() for ax in panels.axes] == ["clip-noise.noise_multiplier", "epsilon", "AUC"]
+    assert [round(x) for x in panels.axes[1].lines[0].get_xdata()] == sorted(
+        round(row.epsilon) for row in found.results.rows[1:]
+    )
 
 
 def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():

@@ -4,6 +4,7 @@ from PIL import Image
 
 from fedinv.judge.calibration import calibration
 from fedinv.report.plots import run_plots
+from fedinv.report.plots.canvas import drawn as DRAW
 from fedinv.report.plots.reliability import sentence
 
 
@@ -37,7 +38,8 @@ def test_every_attack_has_a_diagram_of_its_own(tmp_path):
     heights = []
     for attacks in (1, 2, 3):
         path = tmp_path / f"{attacks}.png"
-        path.write_bytes(run_plots.confidence([(f"attack {i} (static)", measured(0.7, 0.5)) for i in range(attacks)]))
+        plot = run_plots.confidence([(f"attack {i} (static)", measured(0.7, 0.5)) for i in range(attacks)])
+        path.write_bytes(DRAW(plot, "png")["png"])
         with Image.open(path) as drawn:
             pixels = np.asarray(drawn.convert("RGB")).astype(int)
             heights.append(drawn.height)

@@ -42,7 +42,7 @@ SAME = 1e-3
 """Distance, as a share of a record's length, within which two are the same."""
 
 
-class Features(Attack):
+class FeatureInversion(Attack):
     """Feature inversion: features lie in the span of the dense layers' update, and a record is found for each.
 
     Threat model: an honest-but-curious server with one update of one client that took a single step. It needs the
@@ -61,7 +61,7 @@ class Features(Attack):
     features, and where the first dense layer has fewer units than the batch records.
     """
 
-    kind: Literal["features"] = "features"
+    kind: Literal["feature-inversion"] = "feature-inversion"
     """Selects this attack: feature inversion."""
     adapts_to: ClassVar[frozenset[str]] = answered("look", "noise", "rounding", "decode")
     tried_in_turn: ClassVar[int | None] = 25

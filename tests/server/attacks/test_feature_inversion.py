@@ -12,14 +12,14 @@ from fedinv.data.sources.heartbeats import Heartbeats
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.networks.signals import SignalConvnet
-from server.attacks.features import Features
+from server.attacks.feature_inversion import FeatureInversion
 
 TABLE = Heartbeats(source="heartbeats", persons=4, beats=2, samples=64).load(3)
 MODEL = SignalConvnet(channels=(16, 16), hidden=(24,))
 KNOWS = Knowledge(
     model=MODEL, loss="cross-entropy", schema=TABLE.schema, algorithm="fedsgd", lr=0.1, batch_size=2, epochs=1
 )
-QUICK = Features(iterations=60)
+QUICK = FeatureInversion(iterations=60)
 
 
 def _see(n, model=MODEL):
@@ -80,5 +80,5 @@ def test_fewer_features_than_samples_are_refused():
 
 
 def test_it_suits_networks_with_layers_before_the_dense_ones():
-    assert Features.suits(MODEL)
-    assert not Features.suits(Mlp())
+    assert FeatureInversion.suits(MODEL)
+    assert not FeatureInversion.suits(Mlp())

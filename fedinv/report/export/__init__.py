@@ -1,0 +1,1 @@
+"""Results for papers: tables as LaTeX, pages as PDF."""

@@ -1,0 +1,128 @@
+"""Attacks on networks of tables: each variant must leak what its equations say, and nothing where there is noise."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from clients.training.plain_training import plain_training
+from fedinv.attack import Exchange, Knowledge, Observation
+from fedinv.data.sources.hospital import Hospital
+from fedinv.federation.training import Job, Training
+from fedinv.judge.matching import match
+from fedinv.task.models import build, state
+from fedinv.task.networks.tabular import Tabular
+from server.attacks.exact import Exact
+from server.attacks.row_space import RowSpace
+
+VARIANTS = {
+    "embeddings": {},
+    "one logit": {"logits": "one"},
+    "ordinal": {"encoding": "ordinal"},
+    "one-hot": {"encoding": "one-hot"},
+    "layer norm": {"norm": "layer"},
+    "group norm": {"norm": "group"},
+    "batch norm": {"norm": "batch"},
+    "residual": {"residual": True},
+    "gelu": {"activation": "gelu"},
+    "silu": {"activation": "silu"},
+    "no bias": {"bias": False},
+    "dropout": {"dropout": 0.2},
+}
+"""Keys of each variant of the network."""
+
+
+@cache
+def _people():
+    table = Hospital(source="hospital", records=200).load(7)
+    return table.schema, table.schema.encode(table.columns), torch.from_numpy(np.asarray(table.labels, np.int64))
+
+
+def _see(n=6, epochs=1, seed=1, hidden=(128, 128), **keys):
+    """The update of n records in one step, or after epochs of one step each, with all knowledge, and the rows."""
+    schema, inputs, labels = _people()
+    model = Tabular(hidden=hidden, **keys).fitted(schema)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(inputs))[:n]
+    network = build(model, schema.shape, schema.outputs, seed)
+    sent = {name: tensor.clone() for name, tensor in state(network).items()}
+    algorithm = "fedsgd" if epochs == 1 else "fedavg"
+    settings = Training(algorithm, epochs, n, 0.05)
+    batches = tuple(np.arange(n) for _ in range(epochs))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        received = plain_training(Job(network, inputs[rows], labels[rows], batches, settings, rng))
+    knows = Knowledge(
+        model=model,
+        loss="cross-entropy",
+        schema=schema,
+        algorithm=algorithm,
+        lr=0.05,
+        batch_size=n,
+        epochs=epochs,
+        momentum=0.0,
+        weight_decay=0.0,
+    )
+    return Observation((0,), (Exchange(1, sent, received, n),)), knows, rows
+
+
+def _run(attack, seen, knows):
+    return attack.run(seen, knows, np.random.default_rng(0), lambda _: None)
+
+
+def _right(claim, rows):
+    schema = _people()[0]
+    table = Hospital(source="hospital", records=200).load(7)
+    return match(claim.records, table.take(rows).columns, schema, 0.319)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_variant_gives_away_all_records_of_a_batch(variant):
+    seen, knows, rows = _see(**VARIANTS[variant])
+    claim = _run(RowSpace(), seen, knows)
+    assert len(claim.records) == 6, claim.notes
+    assert _right(claim, rows).exact.all()
+    if variant != "dropout":
+        assert claim.mismatch < 1e-4 and claim.verified.all()
+        truth = {tuple(_people()[1][row].tolist()): int(_people()[2][row]) for row in rows}
+        nearest = [min(truth, key=lambda t, r=r: float((torch.tensor(t) - r).abs().max())) for r in claim.records]
+        assert claim.labels.tolist() == [truth[one] for one in nearest]
+
+
+@pytest.mark.parametrize("attack", [Exact(), RowSpace()], ids=lambda one: one.kind)
+def test_the_schema_can_be_done_without(attack):
+    seen, knows, rows = _see()
+    claim = _run(attack, seen, replace(knows, schema=None))
+    assert len(claim.records) == 6
+    assert _right(claim, rows).exact.all()
+
+
+def test_records_of_several_local_steps_are_told_by_tables_that_moved_a_little():
+    seen, knows, rows = _see(epochs=5, hidden=(256, 256))
+    claim = _run(RowSpace(), seen, knows)
+    found = _right(claim, rows)
+    assert found.recovered.sum() >= 5
+    assert claim.verified.sum() >= 5
+
+
+@pytest.mark.parametrize("variant", ["embeddings", "layer norm", "dropout"])
+def test_noise_gives_nothing_and_says_why(variant):
+    seen, knows, _ = _see(**VARIANTS[variant])
+    generator = torch.Generator().manual_seed(0)
+    last = seen.last
+    noisy = {n: torch.randn(t.shape, generator=generator) * 1e-3 for n, t in last.received.items()}
+    for attack in (RowSpace(), Exact()):
+        claim = _run(attack, replace(seen, exchanges=(replace(last, received=noisy),)), knows)
+        assert len(claim.records) == 0
+        assert "nothing claimed" in claim.notes[0]
+
+
+def test_what_is_missing_is_said():
+    seen, knows, _ = _see()
+    for wrong, words in (
+        (replace(knows, model=None), "architecture is withheld"),
+        (replace(knows, model=knows.model.model_copy(update={"hidden": (64,)})), "not of the architecture"),
+    ):
+        assert any(words in note for note in _run(RowSpace(), seen, wrong).notes)
