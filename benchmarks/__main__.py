@@ -29,6 +29,7 @@ NAMES = (
     "sign",
     "zeros",
     "signals",
+    "column_tokens",
     "breaching",
     "lineup",
     "audit",

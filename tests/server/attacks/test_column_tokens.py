@@ -27,9 +27,7 @@ SCHEMA = Schema(
     classes=("no", "yes"),
 )
 MODEL = FtTransformer(width=32, heads=4).fitted(SCHEMA)
-KNOWS = Knowledge(
-    model=MODEL, loss="cross-entropy", schema=SCHEMA, algorithm="fedsgd", lr=0.1, batch_size=4, epochs=1
-)
+KNOWS = Knowledge(model=MODEL, loss="cross-entropy", schema=SCHEMA, algorithm="fedsgd", lr=0.1, batch_size=4, epochs=1)
 
 
 def _see(n, model=MODEL, twice=False):
