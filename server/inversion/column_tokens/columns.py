@@ -16,9 +16,9 @@ class Sums:
     """Sums over tokens t of exp(q k_t / sqrt(d)) and of that times the token's values, by head."""
 
     weights: Tensor
-    """(..., heads)"""
+    """Sums of exp(q k_t / sqrt(d)), (..., heads)."""
     values: Tensor
-    """(..., heads, d)"""
+    """Sums of that times the tokens' values, (..., heads, d)."""
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(self.weights + other.weights, self.values + other.values)
@@ -54,7 +54,7 @@ class Reader:
     first: Block
     last: Block
     choices: tuple[Choice, ...]
-    """Categorical columns."""
+    """Categorical columns, in the schema's order."""
     numbers: Tensor
     """Inputs that are numbers, int64 (m,)."""
     places: Tensor

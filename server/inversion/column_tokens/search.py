@@ -11,7 +11,7 @@ from .columns import Reader, Sums
 DAMPING = 1e-3
 """Levenberg's damping, as a share of the mean diagonal entry of J^T J."""
 FINE = 1e-9
-"""That damping while numbers are polished."""
+"""Levenberg's damping while numbers are polished, as the same share."""
 WEAKEST = 1e-3
 """Share of the largest variance that is added to all when equations are whitened: weaker ones are noise of the search,
 as they are far from linear."""
