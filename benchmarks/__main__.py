@@ -31,6 +31,7 @@ NAMES = (
     "tabular",
     "signals",
     "text",
+    "column_tokens",
     "breaching",
     "lineup",
     "audit",
