@@ -21,6 +21,7 @@ NAMES = (
     "grid",
     "malicious_rounds",
     "detectors",
+    "false_alarms",
     "large",
     "guess",
     "coverage",
