@@ -28,6 +28,7 @@ NAMES = (
     "unrolled",
     "sign",
     "zeros",
+    "signals",
     "breaching",
     "lineup",
     "audit",

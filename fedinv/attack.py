@@ -18,6 +18,9 @@ Weights = Mapping[str, Tensor]
 """Tensors by parameter name, in the network's order."""
 Progress = Callable[[float], None]
 """Function that an attack calls with the share of its work that is done, 0 to 1."""
+Watch = Callable[[float, Tensor], None]
+"""Function that a search calls with the share of its steps that are done, 0 to 1, and the records that it holds then,
+encoded, float32 (n, inputs). They are relaxed: a category may still be shared out among several."""
 Asks = Literal["records", "classes", "attribute", "membership", "line-up", "labels", "property"]
 """Questions that an attack can answer."""
 Sees = Literal["update", "model"]
@@ -286,10 +289,13 @@ class Attack(BaseModel):
     tried_in_turn: ClassVar[int | None] = None
     """Place among the attacks that `fedinv.invert` tries in turn, smallest first; None: only where it is named."""
 
+    searches: ClassVar[bool] = False
+    """True: it comes to its records step by step, and `watched` shows them on the way."""
+
     @classmethod
     def suits(cls, model: AnyModel) -> bool:
-        """Whether the attack can be run on an update of this model."""
-        return True
+        """Whether the attack can be run on an update of this model; by default on any that reads numbers, no texts."""
+        return not model.texts
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
@@ -324,3 +330,9 @@ class Attack(BaseModel):
         randomness.
         """
         raise NotImplementedError
+
+    def watched(
+        self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress, watch: Watch
+    ) -> Claim | Answer:
+        """Attack as `run` does, with the same claim, calling `watch` along the search; never, where there is none."""
+        return self.run(seen, knows, rng, progress)

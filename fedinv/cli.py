@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from fedinv import api
-from fedinv.commands import duel, own_app, own_records, recording
+from fedinv.commands import duel, lab, own_app, own_records, recording
 from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, given, out_in, print_json, short
 from fedinv.errors import RequestError, RunError, Stopped, plain
 from fedinv.version import __version__
@@ -425,6 +425,7 @@ duel.register(app)
 recording.register(app)
 own_app.register(app)
 own_records.register(app)
+lab.register(app)
 
 
 def main() -> None:
@@ -462,8 +463,10 @@ def _show(done: Any, as_json: bool, folder: str | None = None) -> None:
         print_json({**done.results.model_dump(mode="json"), "run": folder or str(done.folder)})
         return
     from fedinv.report import terminal
+    from fedinv.report.reading import claimed_texts
 
-    terminal.show_run(done.results, short(done.folder / "report.html"))
+    read = claimed_texts(done.folder, done.results)
+    terminal.show_run(done.results, short(done.folder / "report.html"), read)
 
 
 def _show_study(found: Any, as_json: bool, out: Path | None, how: tuple[Callable[[Any], None], str]) -> None:

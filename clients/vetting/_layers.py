@@ -1,6 +1,6 @@
 """The parts of received weights that detectors look at, and what a client's own records do in them."""
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,10 @@ MOST = 512
 """Records of a client that are looked at, at most, so that vetting costs less than training."""
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers whose gradients are looked at record by record."""
+
+
+Seen = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
+"""Function that is called with a module, what it was given and what it returned."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def firing(received: Weights, look: Look) -> list[Firing]:
     """The firing of each layer that is followed by a ReLU; empty without records or a network."""
     if look.network is None or look.inputs is None or not len(look.inputs):
         return []
-    network = copy.deepcopy(look.network).eval()
+    network = look.network
     names = {module: name for name, module in network.named_modules()}
     found: list[Firing] = []
     last: list[str] = []
@@ -71,11 +75,8 @@ def firing(received: Weights, look: Look) -> list[Firing]:
             fired = (given[0] > 0).flatten(2).any(2) if given[0].ndim > 2 else given[0] > 0
             found.append(Firing(last[0], fired.sum(0), len(fired)))
 
-    for module in network.modules():
-        if isinstance(module, (*LAYERS, nn.ReLU)):
-            module.register_forward_hook(seen)
     with torch.no_grad():
-        _outputs(network, received, look.inputs[:MOST])
+        _outputs(network, received, look.inputs[:MOST], (*LAYERS, nn.ReLU), seen)
     return found
 
 
@@ -87,19 +88,16 @@ def record_gradients(received: Weights, look: Look) -> list[Tensor]:
     """
     if look.network is None or look.inputs is None or look.labels is None or not len(look.inputs):
         return []
-    network = copy.deepcopy(look.network).eval()
+    network = look.network
     kept: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def seen(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         kept.append((module, given[0].detach(), out))
 
-    for module in network.modules():
-        if isinstance(module, LAYERS):
-            module.register_forward_hook(seen)
     weights = {
         name: tensor.detach().clone().requires_grad_(tensor.is_floating_point()) for name, tensor in received.items()
     }
-    outputs = _outputs(network, weights, look.inputs[:MOST])
+    outputs = _outputs(network, weights, look.inputs[:MOST], LAYERS, seen)
     total = loss(outputs, look.labels[:MOST], "sum")
     signals = torch.autograd.grad(total, [out for _, _, out in kept], allow_unused=True)
     return [
@@ -129,6 +127,21 @@ def _padding(module: nn.Conv2d) -> tuple[int, int]:
     return (0, 0) if isinstance(padding, str) else (int(padding[0]), int(padding[1]))
 
 
-def _outputs(network: nn.Module, weights: Weights, inputs: Tensor) -> Tensor:
-    outputs: Tensor = torch.func.functional_call(network, dict(weights), (inputs,))
-    return outputs
+def _outputs(
+    network: nn.Module, weights: Weights, inputs: Tensor, kinds: tuple[type[nn.Module], ...], seen: Seen
+) -> Tensor:
+    """The network's outputs for the inputs at these weights, in evaluation mode; `seen` is called at these modules.
+
+    The network is left as it was: a copy would cost more than the outputs.
+    """
+    training = [module for module in network.modules() if module.training]
+    handles = [module.register_forward_hook(seen) for module in network.modules() if isinstance(module, kinds)]
+    try:
+        network.eval()
+        outputs: Tensor = torch.func.functional_call(network, dict(weights), (inputs,))
+        return outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in training:
+            module.training = True

@@ -33,6 +33,8 @@ class Dataset(BaseModel):
     """Columns that outsiders know beside people's names unless `quasi_identifiers` says otherwise."""
     images: ClassVar[bool] = False
     """True: the records are images, which convolutional models can read; False: they are rows of a table."""
+    texts: ClassVar[bool] = False
+    """True: the records are texts, which decoder and encoder read."""
 
     reads_files: ClassVar[bool] = False
     """True: the table is read from files, which may change between two commands; each command reads it anew."""

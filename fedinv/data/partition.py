@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.task.columns import Image
+from fedinv.task.columns import Image, Tokens
 
 MOST_GROUPS = 20
 """Different whole numbers, at most, that a partition by column keeps together whatever the number of clients."""
@@ -135,8 +135,9 @@ class ByColumn(BaseModel):
         if self.column == schema.label:
             return table.labels if schema.target is not None else np.asarray(schema.classes, object)[table.labels]
         if self.column in schema.names:
-            if isinstance(schema.columns[schema.names.index(self.column)], Image):
-                raise RequestError(f"data.partition.column: {self.column!r} holds images, use {schema.label!r}")
+            if isinstance(schema.columns[schema.names.index(self.column)], Image | Tokens):
+                held = "texts" if schema.image is None else "images"
+                raise RequestError(f"data.partition.column: {self.column!r} holds {held}, use {schema.label!r}")
             return table.columns[self.column]
         if self.column in beside:
             return beside[self.column]

@@ -14,7 +14,7 @@ from fedinv.data.dataset import Dataset
 from fedinv.data.dictionary import declared
 from fedinv.data.table import Table
 from fedinv.errors import RequestError, nearest
-from fedinv.task.columns import Categorical, Column, Image
+from fedinv.task.columns import Categorical, Column, Image, Tokens
 from fedinv.task.schema import Schema
 
 SLACK = 1e-6
@@ -71,13 +71,16 @@ def _wrong_labels(labels: object, schema: Schema) -> str | None:
 
 def _wrong_column(column: Column, values: object, count: int) -> str | None:
     name = f"column {column.name!r}"
-    shape = (count, column.width) if isinstance(column, Image) else (count,)
+    shape = (count, column.width) if isinstance(column, Image | Tokens) else (count,)
     if not isinstance(values, np.ndarray) or values.shape != shape:
         held = f"{values.shape}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
         return f"{name} must be an array of shape {shape}, as there are {count} labels, not {held}"
     if isinstance(column, Categorical):
         unlisted = {str(value) for value in set(values.tolist())} - set(column.values)
         return f"{name} holds {len(unlisted)} values that its schema does not list" if unlisted else None
+    if isinstance(column, Tokens):
+        known = values.dtype.kind in "iu" and bool(((values >= 0) & (values < len(column.words))).all())
+        return None if known else f"{name} must hold ids from 0 to {len(column.words) - 1}, whole numbers"
     if values.dtype.kind not in "fiu" or not bool(np.isfinite(values).all()):
         return f"{name} must hold finite numbers"
     return _wrong_range(name, values, column.low, column.high)

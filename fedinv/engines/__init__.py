@@ -23,6 +23,9 @@ class Options:
     """Address of a running SuperLink's Control API, as host:port; None uses the one that `fedinv up` started."""
     root_certificates: Path | None = None
     """Certificate of the authority that signed that SuperLink's; without it the connection is not encrypted."""
+    resumable: bool = True
+    """Whether the inline engine stores after each round what clients keep, so that a stopped training can go on.
+    Without it, whoever trains clears the folder of a training that was stopped."""
 
 
 DEFAULT = Options()

@@ -149,7 +149,7 @@ def train(scenario: Scenario, out: Path, on_reply: OnReply = lambda _: None, opt
     config: Config = {"scenario": scenario.to_toml(), "out": str(out)}
     folder = RunFolder(out)
     begun = read_progress(folder, scenario.federation.rounds)
-    states = NodeStates(folder.nodes, 0 if begun is None else begun.round)
+    states = NodeStates(folder.nodes, 0 if begun is None else begun.round, options.resumable)
     grid = InlineGrid(client_app, scenario.federation.clients, config, states, on_reply)
     thresholds = gc.get_threshold()
     gc.freeze()  # else every collection walks all objects of torch and flwr, a millisecond a client

@@ -22,9 +22,12 @@ KEPT_BYTES = 256_000_000
 class NodeStates:
     """The states of all nodes; one that was never written is empty."""
 
-    def __init__(self, path: Path, round_: int) -> None:
-        """Open the file as it was after round `round_`, 0 for before the first; later states are deleted."""
-        self._path = path
+    def __init__(self, path: Path, round_: int, stored: bool = True) -> None:
+        """Open the file as it was after round `round_`, 0 for before the first; later states are deleted.
+
+        Without `stored` the file only takes states that memory has no room for, so that nothing can be resumed.
+        """
+        self._path, self._stored = path, stored
         self._states: OrderedDict[int, tuple[RecordDict, int]] = OrderedDict()
         self._bytes = 0
         self._changed: dict[int, RecordDict] = {}
@@ -66,7 +69,12 @@ class NodeStates:
         """
         if not self._changed:
             return
-        rows = [(n, round_, recorddict_to_proto(s).SerializeToString()) for n, s in self._changed.items()]
+        if not self._stored:
+            for node, state in self._changed.items():
+                self._cache(node, state, _size(state))
+            self._changed.clear()
+            return
+        rows = [(node, round_, _bytes(state)) for node, state in self._changed.items()]
         with self._open() as file:
             file.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", rows)
             file.executemany(
@@ -89,8 +97,11 @@ class NodeStates:
         self._states[node] = state, size
         self._bytes += size - before
         while self._bytes > KEPT_BYTES:
-            _, (_, gone) = self._states.popitem(last=False)
-            self._bytes -= gone
+            oldest, (gone, bytes_) = self._states.popitem(last=False)
+            self._bytes -= bytes_
+            if not self._stored:
+                with self._open() as file:
+                    file.execute("INSERT OR REPLACE INTO states VALUES (?, 0, ?)", (oldest, _bytes(gone)))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -109,3 +120,14 @@ class NodeStates:
             with suppress(sqlite3.Error):
                 self.close()
             raise RunError(f"{self._path}: cannot be written or read ({error})") from error
+
+
+def _bytes(state: RecordDict) -> bytes:
+    """The state as the file holds it."""
+    content: bytes = recorddict_to_proto(state).SerializeToString()
+    return content
+
+
+def _size(state: RecordDict) -> int:
+    """Bytes of the state's arrays, which are nearly all that a large state takes."""
+    return sum(len(array.data) for record in state.array_records.values() for array in record.values())

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.task.columns import Categorical, Continuous, Image
+from fedinv.task.columns import PADDING, Categorical, Continuous
 from fedinv.task.schema import Schema
 
 Array = NDArray[np.float32]
@@ -43,7 +43,7 @@ class Layout:
     def numbers(self) -> list[int]:
         """Input of each continuous column."""
         pairs = zip(self.schema.columns, self.schema.slices, strict=True)
-        return [at.start for column, at in pairs if not isinstance(column, Categorical | Image)]
+        return [at.start for column, at in pairs if isinstance(column, Continuous)]
 
     @cached_property
     def _one_hot(self) -> NDArray[np.int64]:
@@ -65,6 +65,10 @@ class Layout:
         from scipy.optimize import linear_sum_assignment
         from scipy.spatial.distance import cdist
 
+        if self.schema.tokens is not None:
+            words = claimed[..., :, None, :] == true[..., None, :, :]
+            common = (words & (true != PADDING)[..., None, :, :]).sum(-1)
+            return np.stack([linear_sum_assignment(one, maximize=True)[1] for one in common])
         if self.schema.image is not None:
             pairs = zip(np.broadcast_to(claimed, true.shape), true, strict=True)
             return np.stack([linear_sum_assignment(cdist(ours, theirs, "sqeuclidean"))[1] for ours, theirs in pairs])
@@ -72,7 +76,12 @@ class Layout:
         return np.stack([linear_sum_assignment(one, maximize=True)[1] for one in common])
 
     def right(self, claimed: Array, true: Array) -> NDArray[np.bool_]:
-        """Whether each field of claimed records is that of the true record in the same row, (..., n, fields)."""
+        """Whether each field of claimed records is that of the true record in the same row, (..., n, fields).
+
+        Of texts, padding behind the true one counts as right whatever is claimed there.
+        """
+        if self.schema.tokens is not None:
+            return np.asarray((claimed == true) | (true == PADDING))
         if self.schema.image is not None:
             return np.asarray(np.abs(claimed - true) <= self.tolerance)
         kinds = [(claimed[..., at] * true[..., at]).sum(-1) > 0.5 for at in self.categories]
@@ -82,6 +91,8 @@ class Layout:
     def valid(self, records: Array) -> Array:
         """The records (..., width) as the judge reads them: clamped, rounded, one category each."""
         found = np.array(records, np.float32)
+        if self.schema.tokens is not None:
+            return self.schema.tokens.decode(found.astype(np.float64)).astype(np.float32)
         for column, at in zip(self.schema.columns, self.schema.slices, strict=True):
             if isinstance(column, Categorical):
                 found[..., at] = np.eye(column.width, dtype=np.float32)[found[..., at].argmax(-1)]
@@ -118,14 +129,23 @@ def fitted(start: Array, people: Array, layout: Layout, rng: np.random.Generator
 def center(held: Array, layout: Layout) -> Array:
     """The record that agrees most with each of n groups of m people, held (m, n, width): (n, width).
 
-    The most frequent category, the middle of a number's densest region, the mean of a pixel.
+    The most frequent category or token, the middle of a number's densest region, the mean of a pixel.
     """
+    if layout.schema.tokens is not None:
+        return _most_frequent(held)
     found = held.mean(0)
     for at in layout.categories:
         found[:, at] = np.eye(at.stop - at.start, dtype=np.float32)[found[:, at].argmax(1)]
     for position in layout.numbers:
         found[:, position] = _densest(held[:, :, position], layout.tolerance)
     return np.asarray(found)
+
+
+def _most_frequent(ids: Array) -> Array:
+    """The most frequent of m ids at each place, ids (m, n, length): (n, length); of several, the smallest."""
+    ordered = np.sort(ids, axis=0)
+    held = (ordered[None] == ordered[:, None]).sum(1)
+    return np.asarray(np.take_along_axis(ordered, held.argmax(0)[None], axis=0)[0])
 
 
 def _densest(values: Array, radius: float) -> Array:

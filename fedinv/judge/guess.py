@@ -120,7 +120,7 @@ def simulated(schema: Schema, count: int, rng: np.random.Generator) -> Array:
     A number has the two halves of a normal distribution that have its published mode, mean and standard deviation
     (Wallis 2014, The two-piece normal), within its published range.
     """
-    if schema.image is not None:
+    if not schema.table:
         return np.asarray(schema.draw(count, rng).numpy())
     parts = []
     for column in schema.columns:
@@ -192,7 +192,7 @@ def _of_dictionary(layout: Layout, size: int, people: Array, rng: np.random.Gene
     if size == 1 and schema.image is None:
         return found  # of one record nothing beats the most likely value of every column
     start = people[:size]
-    if schema.image is None:
+    if schema.table:
         drawn = batches(people, size, rng, SAMPLED // 4)
         sharper = [Guess(SHARPENED, _sharpened(schema, p, s), random=True) for p in POWERS for s in SPREADS]
         found[SHARPENED] = max(sharper, key=lambda one: _tried(one, drawn, layout, rng).fields)
@@ -244,7 +244,9 @@ def _modes(known: Array, neighbors: int, layout: Layout) -> Callable[[int, np.ra
 
     def make(count: int, rng: np.random.Generator) -> Tensor:
         picked = known[rng.choice(len(known), count, replace=len(known) < count)]
-        if layout.schema.image is not None:
+        if layout.schema.tokens is not None:
+            apart = 0.5 * rng.random((count, len(known))) - (picked[:, None] == known[None]).sum(2)
+        elif layout.schema.image is not None:
             apart = cdist(picked, known, "sqeuclidean")
         else:  # fields in common, ties in random order
             apart = 0.5 * rng.random((count, len(known))) - layout.agreement(picked, known)

@@ -44,9 +44,9 @@ class Register:
 
 
 def register(people: Population, columns: tuple[str, ...]) -> Register | None:
-    """A register of everybody with these columns; None without any, for images, and where one is not in the table."""
+    """A register of everybody with these columns; None without any, where one is missing, and for images and texts."""
     schema = people.table.schema
-    if not columns or schema.image is not None or not set(columns) <= set(schema.names):
+    if not columns or not schema.table or not set(columns) <= set(schema.names):
         return None
     slices = [schema.slices[schema.names.index(name)] for name in columns]
     at = np.concatenate([np.arange(one.start, one.stop) for one in slices])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.judge.images import pair
-from fedinv.task.columns import Columns, Continuous
+from fedinv.task.columns import PADDING, Columns, Continuous, Tokens
 from fedinv.task.schema import Schema
 
 EXACT = 1e-3
@@ -43,8 +43,10 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
 
     A categorical field is right if it is equal, a continuous one if it is within `tolerance` standard deviations after
     clamping and rounding; the assignment is Hungarian (Kuhn 1955), ties are broken by distance. An image's fields are
-    its pixels, and images are matched by least squared error.
+    its pixels, and images are matched by least squared error. A text's are its positions, right if the token is equal.
     """
+    if schema.tokens is not None:
+        return _match_texts(claims, truth[schema.tokens.name], schema.tokens)
     if schema.image is not None:
         name, std = schema.image.name, schema.image.std
         if not len(claims):  # an attack that claims nothing may not know how wide a record is
@@ -64,6 +66,18 @@ def match(claims: Tensor, truth: Columns, schema: Schema, tolerance: float) -> M
     exact = np.zeros(count, dtype=bool)
     exact[columns] = (distance[rows, columns] <= EXACT).all(1)
     return Match(claim, matched, exact)
+
+
+def _match_texts(claims: Tensor, truth: NDArray[np.int64], tokens: Tokens) -> Match:
+    """Match claimed texts with true ones, ids (n, length), so that the most words are right; padding is no word."""
+    from scipy.optimize import linear_sum_assignment
+
+    read = tokens.decode(claims.double().numpy() if len(claims) else np.zeros((0, tokens.length)))
+    same = read[:, None] == truth[None]
+    rows, columns = linear_sum_assignment((same & (truth != PADDING)[None]).sum(2), maximize=True)
+    claim, right = np.full(len(truth), -1), np.zeros(truth.shape, dtype=bool)
+    claim[columns], right[columns] = rows, same[rows, columns]
+    return Match(claim, right, right.all(1) & (claim >= 0))
 
 
 def _match_images(claims: NDArray[np.float64], truth: NDArray[np.float64], std: float, tolerance: float) -> Match:

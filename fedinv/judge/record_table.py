@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedinv.data.population import Population
 from fedinv.judge.questions import Tried
 from fedinv.judge.verdict import Verdict
-from fedinv.task.columns import Continuous, Image
+from fedinv.task.columns import PADDING, Continuous, Image, Tokens
 
 
 def table(tried: Tried, verdicts: Sequence[Verdict], people: Population) -> pa.Table:
@@ -62,6 +62,8 @@ def _rows(tried: Tried, round_: int, clients: tuple[int, ...], verdict: Verdict,
     claims: Mapping[str, Any] = schema.decode(verdict.case.claim.records)
     if schema.image is not None:
         return pa.table(columns | _image(verdict, truth[schema.image.name], schema.image, claims))
+    if schema.tokens is not None:
+        return pa.table(columns | _text(verdict, truth[schema.tokens.name], schema.tokens, claims))
     for position, column in enumerate(schema.columns):
         kind = pa.float64() if isinstance(column, Continuous) else pa.string()
         columns[f"true:{column.name}"] = pa.array(truth[column.name].tolist(), kind)
@@ -85,6 +87,19 @@ def _image(
         columns["psnr"] = pa.array(verdict.quality.psnr, pa.float64(), mask=~claimed)
         columns["ssim"] = pa.array(verdict.quality.ssim, pa.float64(), mask=~claimed | np.isnan(verdict.quality.ssim))
     return columns
+
+
+def _text(verdict: Verdict, truth: NDArray[np.int64], tokens: Tokens, claims: Mapping[str, Any]) -> dict[str, pa.Array]:
+    """Columns of a text: the true and the claimed one in words, and the shares of words right and guessed right."""
+    found, words = verdict.match, truth != PADDING
+    said = np.array([tokens.text(one) for one in claims[tokens.name]], dtype=object)
+    count = np.maximum(1, words.sum(1))
+    return {
+        f"true:{tokens.name}": pa.array([tokens.text(one) for one in truth], pa.string()),
+        f"claimed:{tokens.name}": _masked(said, found.claim, found.claimed, pa.string()),
+        f"right:{tokens.name}": pa.array((found.right & words).sum(1) / count, pa.float64()),
+        f"guess:{tokens.name}": pa.array((verdict.guessed * words).sum(1) / count, pa.float64()),
+    }
 
 
 def _masked(values: Any, claim: Any, claimed: Any, kind: pa.DataType) -> pa.Array:

@@ -16,6 +16,7 @@ from fedinv.judge.matching import Match, match
 from fedinv.judge.tally import Tally, tally
 from fedinv.results.intervals import mean_interval, share_interval
 from fedinv.results.run import Images, Interval, Mean, Rate
+from fedinv.task.columns import PADDING
 
 _DRAWS = 20
 """Largest number of times that a random guess is drawn; its rates are averaged over them."""
@@ -173,6 +174,7 @@ def judge(
         large = min(schema.image.down, schema.image.across) >= SMALLEST
         given = (verdicts, alike, image_guess, counted)
         images = Images(
+            called=schema.image.called,
             psnr=_mean("psnr", *given, bounds=(0.0, MOST)),
             ssim=_mean("ssim", *given, bounds=(-1.0, 1.0)) if large else None,
         )
@@ -208,8 +210,16 @@ def _judge_one(case: Case, against: Against) -> Verdict:
     people = against.people
     found = match(case.claim.records, people.table.take(case.rows).columns, people.table.schema, against.tolerance)
     link = _link(case, found, against)
-    known = ~people.imputed[case.rows] if people.table.schema.image is None else np.ones_like(found.right)
+    known = _known(case, people) if people.table.schema.image is None else np.ones_like(found.right)
     return Verdict(case, found, found.right.astype(float), link, known, _quality(case, found, people))
+
+
+def _known(case: Case, people: Population) -> NDArray[np.bool_]:
+    """Fields (n, fields) that say something of a person: none that was filled in, and no padding behind a text."""
+    tokens = people.table.schema.tokens
+    if tokens is not None:
+        return np.asarray(people.table.columns[tokens.name][case.rows] != PADDING)
+    return ~people.imputed[case.rows]
 
 
 def _link(case: Case, found: Match, against: Against) -> Link:

@@ -73,6 +73,8 @@ class Card:
     confidence: float | None
     """The attack's own probability that the record is right, 0 to 1."""
     cells: tuple[Cell, ...]
+    words_right: float | None = None
+    """Share of the words of a text that are right, 0 to 1; None where the record is no text."""
 
     @property
     def right(self) -> int:
@@ -111,9 +113,17 @@ def cards(run: Run) -> tuple[Card, ...]:
     seen: dict[int, Card] = {}
     for row in run.rows.filter(run.rows["claimed"]).to_pylist():
         seen.setdefault(row["person"], _card(row, run.schema))
-    ranked = sorted(seen.values(), key=lambda card: -card.right)
+    ranked = sorted(seen.values(), key=lambda card: -(card.words_right or card.right))
     chosen = dict.fromkeys(np.linspace(0, len(ranked) - 1, min(CARDS, len(ranked))).round().astype(int).tolist())
     return tuple(ranked[position] for position in chosen)
+
+
+def claimed_texts(folder: Path, results: Results) -> tuple[Card, ...]:
+    """`cards` of a run whose records are texts; empty where they are none, and where nothing was claimed."""
+    schema = RunFolder(folder).schema
+    if not results.attacks or not schema.is_file() or files.read_model(Schema, schema).tokens is None:
+        return ()
+    return cards(read_run(folder, results))
 
 
 def by_column(run: Run) -> list[tuple[str, bool, float, float]]:
@@ -190,6 +200,7 @@ def _card(row: dict[str, Any], schema: Schema) -> Card:
         traced_says=_traced(row["linked"] == row["person"], row["linked_among"]),
         confidence=row["confidence"],
         cells=tuple(_cell(row, column) for column in schema.columns),
+        words_right=row[f"right:{schema.tokens.name}"] if schema.tokens is not None else None,
     )
 
 
@@ -214,5 +225,5 @@ def _cell(row: dict[str, Any], column: Column) -> Cell:
         sensitive=column.sensitive,
         true=text(row[f"true:{column.name}"]),
         claimed=text(row[f"claimed:{column.name}"]),
-        right=row[f"right:{column.name}"],
+        right=row[f"right:{column.name}"] == 1,
     )

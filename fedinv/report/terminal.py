@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedinv.errors import plain
 from fedinv.report.comparison_page import epsilon, lost
-from fedinv.report.reading import labels
+from fedinv.report.reading import Card, labels
 from fedinv.results.assessment import Assessment, change
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import NONE, Comparison, Row
@@ -110,12 +110,16 @@ def printable(found: Outcome) -> Outcome:
     return type(found).model_validate(safe(found.model_dump()))
 
 
-def show_run(results: Results, report: str) -> None:
-    """Print a run's verdict, a line for each attack, the clients left out, and the path of its report."""
+def show_run(results: Results, report: str, read: Sequence[Card] = ()) -> None:
+    """Print a run's verdict, a line for each attack, the clients left out, and the path of its report.
+
+    `read` are claimed texts, of which the first is shown beside the true one; records of a table are left to the page.
+    """
     results = printable(results)
     console = Console()
     console.print(f"\n{results.headline}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "variant", "records", "fields right", "recovered", "traced to a person")
+    right = next((f"{found.element}s right" for found in results.attacks), "fields right")
+    heads = ("attack", "variant", "records", right, "recovered", "traced to a person")
     rows = [
         (
             found.kind,
@@ -132,6 +136,14 @@ def show_run(results: Results, report: str) -> None:
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
+    for card in read[:1]:
+        for name, text in (("true", card.cells[0].true), ("read off the update", card.cells[0].claimed)):
+            console.print(f"{name}: {plain(text)}", markup=False, highlight=False)
+    for found in results.attacks:
+        if found.images is not None:
+            psnr = found.images.psnr
+            said = f"{found.images.called} at {psnr.value:.1f} dB PSNR, a guesser's at {psnr.prior:.1f} dB"
+            console.print(f"{found.kind} ({found.variant}): {said}", markup=False, highlight=False)
     for found in results.attacks:
         if found.verified is not None and found.verified < found.claimed:
             unverified = f"{found.claimed - found.verified} of {found.claimed} claimed records are unverified"

@@ -43,9 +43,11 @@ class Alarms(_Record):
     detector: str
     """Kind of the detector, or "best combination"."""
     threshold_1: float | None
-    """Score above which weights are flagged at 1 % false alarms; None of a combination, or of too few messages."""
+    """Score above which weights are flagged at 1 % false alarms, by the spread between honest trainings where there are
+    five or more; None of a combination, or of too few messages."""
     threshold_01: float | None
-    """Score above which weights are flagged at 0.1 % false alarms; None of a combination, or of too few messages."""
+    """Score above which weights are flagged at 0.1 % false alarms, likewise; None of a combination, or of too few
+    messages."""
     at_1: Share | None
     """Share of honest messages flagged at the first threshold."""
     at_01: Share | None

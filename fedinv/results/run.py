@@ -83,8 +83,10 @@ class Mean(_Record):
 class Images(_Record):
     """Similarity of the claimed images to the true ones; the guess is judged where nothing was claimed."""
 
+    called: Literal["images", "signals"] = "images"
+    """Word for the records: signals are judged as images of one row."""
     psnr: Mean
-    """Peak signal-to-noise ratio in decibels of the pixels' range, at most 100; higher is more similar."""
+    """Peak signal-to-noise ratio in decibels of the values' range, at most 100; higher is more similar."""
     ssim: Mean | None
     """Structural similarity (Wang et al. 2004, Gaussian window of 11 x 11, borders reflected), -1 to 1; None for images
     below 6 x 6, which the window does not fit."""
@@ -184,6 +186,12 @@ class AttackResult(_Record):
     records."""
     images: Images | None = None
     """Similarity of images; None for tables, and where there were no records."""
+
+    @property
+    def element(self) -> str:
+        """Word for one of the values of a record that are judged one by one."""
+        return "field" if self.images is None else "pixel" if self.images.called == "images" else "sample"
+
     reidentified: Rate | None = None
     """Expected share of people whose claim leads to them in the register, by its columns alone and picking at random
     among those who are as near; None where no column is known elsewhere."""

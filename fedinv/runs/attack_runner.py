@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, nothing, unanswered
+from fedinv.attack import Answer, Attack, Claim, Knowledge, Observation, Progress, Watch, nothing, unanswered
 from fedinv.blame import blamed, returned
 from fedinv.federation.streams import sealed_stream
 from fedinv.judge.questions import Target, Tried, Variant
@@ -17,7 +17,7 @@ from fedinv.runs.provenance import attack_code
 from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import claims, files
-from fedinv.task.models import perceptron
+from fedinv.task.models import perceptron, unsuited
 
 ProgressBars = Callable[[str], Bar]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
@@ -98,7 +98,23 @@ def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Prog
     return Tried(plan.attack, plan.variant, plan.target, tuple(said), seconds)
 
 
-def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation, progress: Progress) -> Claim | Answer:
+def watched(run: TrainedRun, plan: AttackPlan, seen: Observation, watch: Watch, progress: Progress) -> Claim | Answer:
+    """One attack's claim about one observation, anew; `watch` is called along its search. Nothing is stored.
+
+    Raises PluginError, a RunError, with the attack's file and line when it fails.
+    """
+    check_reach(type(plan.attack))
+    return _attack(run, plan, run.grants(lambda _: None), seen, progress, watch)
+
+
+def _attack(
+    run: TrainedRun,
+    plan: AttackPlan,
+    grants: Grants,
+    seen: Observation,
+    progress: Progress,
+    watch: Watch | None = None,
+) -> Claim | Answer:
     """The attack's claim about one observation, made behind the wall and checked."""
     held = min((grants.holds.get(client, 1) for client in seen.clients), default=1)
     adaptive, round_ = plan.variant == "adaptive", seen.last.round
@@ -107,14 +123,17 @@ def _attack(run: TrainedRun, plan: AttackPlan, grants: Grants, seen: Observation
     attack, plugin = plan.attack, type(plan.attack)
     model = run.scenario.model
     if model.no_perceptron is not None and not plugin.suits(model):
-        reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+        reason = unsuited(attack.kind, model)
         return nothing(reason, run.schema.width) if attack.asks in ("records", "classes") else unanswered(reason)
     seen, knows = as_perceptron(seen, knows)
     rng = sealed_stream(run.scenario.hidden, "attack", attack.kind, *seen.clients, seen.last.round)
     name = f"attack {attack.kind!r} on round {seen.last.round}, client {seen.clients[0]}"
     before = _versions(seen, knows)
     with blamed(name, plugin), wall():
-        found = attack.run(seen, knows, rng, progress)
+        if watch is None:
+            found = attack.run(seen, knows, rng, progress)
+        else:
+            found = attack.watched(seen, knows, rng, progress, watch)
     fault = claim_checks.wrong(found, attack.asks, knows.question, run.schema)
     if fault is None and _versions(seen, knows) != before:
         fault = "it changed a tensor that it was given: change a .clone() of it, others attack the same update"

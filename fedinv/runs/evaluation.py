@@ -35,8 +35,11 @@ from fedinv.storage.checkpoints import Charges, read_charges, read_vetting
 from fedinv.version import __version__
 
 
-def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
-    """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report."""
+def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars, page: bool = True) -> Results:
+    """Attack a trained run, judge the claims and answers, and write results.json, records.parquet and the report.
+
+    Without `page` the report is left to whoever asks for it, which saves a second.
+    """
     run.check_files()
     judged = [one for attack in attacks for one in _judged(run, attack, bars)]
     published = [result for result, _ in judged]
@@ -50,7 +53,8 @@ def evaluate(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: Prog
     )
     if tables:
         files.write(run.folder.records, record_table.to_parquet(tables))
-    render(run.folder.root, results)
+    if page:
+        render(run.folder.root, results)
     files.write_json(run.folder.results, results.model_dump(mode="json"))  # last: a run that has it is finished
     done(1.0)
     return results

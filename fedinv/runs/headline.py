@@ -55,9 +55,10 @@ def headline(
         parts.append(f"{by_name.outside_register} then names the right person for {percent(traced.value)} of them")
     if worst.images is not None and worst.claimed:
         psnr = worst.images.psnr
-        parts.append(f"its images have a PSNR of {psnr.value:.1f} dB to the true ones, a guesser's {psnr.prior:.1f} dB")
+        called, guessed = worst.images.called, f"a guesser's {psnr.prior:.1f} dB"
+        parts.append(f"its {called} have a PSNR of {psnr.value:.1f} dB to the true ones, {guessed}")
     if (worst.recovered.value or 0.0) < 0.5:
-        parts.append(_by_field(by_field.field_accuracy, "field" if worst.images is None else "pixel"))
+        parts.append(_by_field(by_field.field_accuracy, worst.element))
     if not rebuilt:
         parts += _not_attacked(scenario)
     if rebuilt:

@@ -22,7 +22,7 @@ from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.short_form import plugin
 from fedinv.task.loss import Loss
-from fedinv.task.models import DEFAULT, AnyModel, Model, build, state
+from fedinv.task.models import DEFAULT, AnyModel, Model, build, state, unsuited
 from fedinv.task.optimizers import AnyOptimizer, AnySchedule
 from fedinv.task.schema import Schema
 
@@ -156,7 +156,7 @@ def _claim(attack: Attack, seen: Observation, knows: Knowledge, seed: int, progr
     check_reach(type(attack))
     model = knows.model
     if model is not None and model.no_perceptron is not None and not attack.suits(model):
-        reason = f"{attack.kind} needs a perceptron, and the network is none: {model.no_perceptron}"
+        reason = unsuited(attack.kind, model)
         return Claim(torch.zeros(0, 1), torch.zeros(0), notes=(reason,))
     seen, knows = as_perceptron(seen, knows)
     try:

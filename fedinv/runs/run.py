@@ -93,15 +93,22 @@ def _claim_or_refuse(run: RunFolder, scenario: Scenario) -> None:
 
 
 def run(
-    scenario: Scenario, folder: Path, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT
+    scenario: Scenario,
+    folder: Path,
+    engine: str = "inline",
+    bars: ProgressBars = quiet,
+    options: Options = DEFAULT,
+    page: bool = True,
 ) -> Results:
     """Run a scenario in its folder up to results.json and report.html; an unfinished run resumes where it stopped.
+
+    Without `page` no report.html is written.
 
     Raises RequestError when the scenario's data cannot be used, RunError when the run fails.
     """
     run = TrainedRun(with_secret(scenario, RunFolder(folder)), RunFolder(folder))
     _train_both(run, engine, bars, options)
-    return _finish(run, scenario.attacks, _trained_by(run.folder), bars)
+    return _finish(run, scenario.attacks, _trained_by(run.folder), bars, page)
 
 
 def train(run: TrainedRun, engine: str = "inline", bars: ProgressBars = quiet, options: Options = DEFAULT) -> None:
@@ -188,8 +195,8 @@ def parse_attack(parameters: dict[str, object]) -> Attack:
     return attack
 
 
-def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars) -> Results:
-    results = evaluate(run, attacks, engine, bars)
+def _finish(run: TrainedRun, attacks: Sequence[Attack], engine: str, bars: ProgressBars, page: bool = True) -> Results:
+    results = evaluate(run, attacks, engine, bars, page)
     log(run.folder, "finished", headline=results.headline)
     return results
 

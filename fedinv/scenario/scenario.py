@@ -21,7 +21,7 @@ from fedinv.federation.training import Participation, Training
 from fedinv.federation.watching import with_watch
 from fedinv.scenario.compatibility import offered, stacking
 from fedinv.strict import Strict
-from fedinv.task.models import DEFAULT, TABULAR, Model
+from fedinv.task.models import DEFAULT, TABULAR, TEXTUAL, Model
 from fedinv.task.schema import Schema
 
 
@@ -122,6 +122,13 @@ class Scenario(Strict):
             raise ValueError(
                 f"model.kind: {self.model.kind!r} reads images, and data source {self.data.source!r} holds a table: "
                 f"use {' or '.join(TABULAR)}"
+            )
+        if self.model.texts != self.data.texts:
+            held = "texts" if self.data.texts else "none"
+            other = TEXTUAL if self.data.texts else TABULAR
+            raise ValueError(
+                f"model.kind: {self.model.kind!r} reads {'texts' if self.model.texts else 'numbers'}, and data source "
+                f"{self.data.source!r} holds {held}: use {' or '.join(other)}"
             )
         for defense in self.defenses:
             if defense.per_record and self.model.no_own_gradients is not None:

@@ -1,7 +1,7 @@
-"""The typed columns of a table (numbers, categories, images) and the statistics that are published of each."""
+"""The typed columns of a table (numbers, categories, images, texts) and the statistics that are published of each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Columns = Mapping[str, NDArray[Any]]
 """Records column by column: floats (n,) for a continuous column, str (n,) for a categorical one, floats (n, pixels)
-for images."""
+for images, int64 ids (n, length) for texts."""
 
+PADDING = 0
+"""Id of the token that fills a text behind its end; no word of a text has it."""
+FREQUENT = 20
+"""Tokens of each position whose frequencies are published."""
 FAR, NEAR = 10.0, 3.0
 """Interquartile ranges beyond the quartiles from which a number counts as an outlier, and to which it is moved."""
 
@@ -111,7 +115,10 @@ class Categorical(BaseModel):
 
 
 class Image(BaseModel):
-    """An image, the only column of its records; pixels are standardized and read channel by channel, row by row."""
+    """An image or a signal, the only column of its records; its values are standardized, read channel by channel.
+
+    A signal is an image of one row: its leads are the channels, its samples the pixels of the row.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -119,11 +126,11 @@ class Image(BaseModel):
     name: str
     """Name of the column."""
     channels: int = Field(gt=0)
-    """Color channels: 1 for gray, 3 for color."""
+    """Color channels: 1 for gray, 3 for color; of a signal its leads."""
     down: int = Field(gt=0)
-    """Pixels from top to bottom."""
+    """Pixels from top to bottom; 1 of a signal."""
     across: int = Field(gt=0)
-    """Pixels from left to right."""
+    """Pixels from left to right, or samples of a signal."""
     mean: float
     """Mean of the population's pixel values."""
     std: float = Field(gt=0)
@@ -134,6 +141,21 @@ class Image(BaseModel):
     """Pixel value of white."""
     sensitive: bool = True
     """True: disclosure of the images harms."""
+    rate: float | None = Field(default=None, gt=0)
+    """Samples a second of a signal, by which reports draw it as a line; None for an image."""
+    unit: str = ""
+    """Unit of a signal's values, as reports print it."""
+
+    @model_validator(mode="after")
+    def _a_signal_has_one_row(self) -> "Image":
+        if self.rate is not None and self.down != 1:
+            raise ValueError(f"a signal has one row of samples, not {self.down}")
+        return self
+
+    @property
+    def called(self) -> Literal["images", "signals"]:
+        """Word for the records."""
+        return "images" if self.rate is None else "signals"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -160,7 +182,90 @@ class Image(BaseModel):
         return np.clip(numbers * self.std + self.mean, self.low, self.high)
 
 
-Column = Annotated[Continuous | Categorical | Image, Field(discriminator="kind")]
+class Tokens(BaseModel):
+    """A text as a row of token ids, the only column of its records; the network looks each id up in an embedding."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["tokens"] = "tokens"
+    name: str
+    """Name of the column."""
+    words: tuple[str, ...] = Field(min_length=2)
+    """Word of each id, the public vocabulary; the first, id 0, is the padding behind a text's end."""
+    frequent: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    """Most frequent ids at each position of a text, most frequent first, one or more for each position."""
+    shares: tuple[tuple[float, ...], ...]
+    """Share of the population's texts that have each of those ids at that position, 0 to 1."""
+    sensitive: bool = True
+    """True: disclosure of the texts harms."""
+
+    @model_validator(mode="after")
+    def _one_share_a_token(self) -> "Tokens":
+        if [len(ids) for ids in self.frequent] != [len(shares) for shares in self.shares] or not all(self.frequent):
+            raise ValueError("each position needs one frequent id or more, and as many shares")
+        if not all(0 <= one < len(self.words) for ids in self.frequent for one in ids):
+            raise ValueError(f"ids are from 0 to {len(self.words) - 1}, as the vocabulary has {len(self.words)} words")
+        return self
+
+    mean: ClassVar[float] = 0.0
+    """Ids are not standardized."""
+    std: ClassVar[float] = 1.0
+    """Ids are not standardized."""
+    low: ClassVar[float] = 0.0
+    """Smallest id of a token."""
+
+    @property
+    def high(self) -> float:
+        """Largest id of a token."""
+        return len(self.words) - 1.0
+
+    @property
+    def length(self) -> int:
+        """Number of positions of a text, padding included."""
+        return len(self.frequent)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one text: (length, size of the vocabulary)."""
+        return self.length, len(self.words)
+
+    @property
+    def width(self) -> int:
+        """Number of network inputs: one id per position."""
+        return self.length
+
+    @property
+    def guess(self) -> tuple[float, ...]:
+        """The best constant guess without any update: the most frequent id at each position."""
+        return tuple(float(ids[0]) for ids in self.frequent)
+
+    def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Ids (n, length) as inputs of that shape. Raises ValueError for an id that the vocabulary does not have."""
+        ids = np.asarray(values, np.float64)
+        wrong = int(((ids < 0) | (ids >= len(self.words))).sum())
+        if wrong:
+            raise ValueError(f"column {self.name!r}: {wrong} ids are none of the {len(self.words)} of the vocabulary")
+        return ids
+
+    def decode(self, inputs: NDArray[np.float64]) -> NDArray[Any]:
+        """Turn inputs (n, length) back into ids, int64: rounded, and clamped to those of the vocabulary."""
+        return np.clip(np.nan_to_num(inputs), 0, len(self.words) - 1).round().astype(np.int64)
+
+    def text(self, ids: NDArray[Any]) -> str:
+        """One text, ids (length,), in words with blanks between; padding is left out at its end alone."""
+        last = np.flatnonzero(np.asarray(ids) != PADDING)
+        return " ".join(self.words[one] or "_" for one in ids[: last[-1] + 1 if len(last) else 0])
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw texts position by position from the published frequencies, as inputs (count, length)."""
+        columns = [
+            rng.choice(ids, count, p=np.asarray(shares) / sum(shares))
+            for ids, shares in zip(self.frequent, self.shares, strict=True)
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+
+Column = Annotated[Continuous | Categorical | Image | Tokens, Field(discriminator="kind")]
 
 
 def fit_continuous(
@@ -195,6 +300,19 @@ def fit_categorical(
     share = dict(zip(found.tolist(), (counts / counts.sum()).tolist(), strict=True))
     kept = tuple(order) if order is not None else tuple(share)
     return Categorical(name=name, values=kept, frequencies=tuple(share.get(v, 0.0) for v in kept), sensitive=sensitive)
+
+
+def fit_tokens(name: str, ids: NDArray[np.int64], words: Sequence[str]) -> Tokens:
+    """Compute the published statistics of texts, ids (n, length): the FREQUENT most frequent ids of each position."""
+    counted = [np.bincount(column, minlength=len(words)) for column in ids.T]
+    top = [np.argsort(-count, kind="stable")[:FREQUENT] for count in counted]
+    kept = [order[count[order] > 0] for order, count in zip(top, counted, strict=True)]
+    return Tokens(
+        name=name,
+        words=tuple(words),
+        frequent=tuple(tuple(order.tolist()) for order in kept),
+        shares=tuple(tuple((c[order] / len(ids)).tolist()) for order, c in zip(kept, counted, strict=True)),
+    )
 
 
 def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:

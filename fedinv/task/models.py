@@ -11,17 +11,24 @@ from torch import Tensor, nn
 
 from fedinv.task.networks.architecture import Shape
 from fedinv.task.networks.convolutional import Convnet, Lenet
+from fedinv.task.networks.ft_transformer import FtTransformer
 from fedinv.task.networks.module import Module
 from fedinv.task.networks.perceptron import Logistic, Mlp
+from fedinv.task.networks.signals import SignalConvnet
 from fedinv.task.networks.tabular import OneLogit, Tabular
+from fedinv.task.networks.transformer import Decoder, Encoder
 from fedinv.task.seeding import seeded
 
-AnyModel = Mlp | Logistic | Tabular | Lenet | Convnet | Module
+AnyModel = Mlp | Logistic | Tabular | FtTransformer | Lenet | Convnet | SignalConvnet | Decoder | Encoder | Module
 Model = Annotated[AnyModel, Field(discriminator="kind")]
 DEFAULT: AnyModel = Mlp()
 """The model of a scenario that declares none."""
-TABULAR = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images)
+TABULAR = tuple(
+    model.model_fields["kind"].default for model in get_args(AnyModel) if not model.images and not model.texts
+)
 """Kinds of the models that read rows of a table."""
+TEXTUAL = tuple(model.model_fields["kind"].default for model in get_args(AnyModel) if model.texts)
+"""Kinds of the models that read texts."""
 
 
 def build(model: AnyModel, shape: Shape, outputs: int, seed: int) -> nn.Sequential:
@@ -57,6 +64,13 @@ def perceptron(model: AnyModel) -> AnyModel:
     """The same network as a perceptron that is built here, where it is one; the model itself where it is none."""
     found = model.as_perceptron
     return found if isinstance(found, AnyModel) else model
+
+
+def unsuited(kind: str, model: AnyModel) -> str:
+    """Why an attack of this kind, which does not suit the model, is not run: the words of a note."""
+    if model.texts:
+        return f"{kind} searches or solves for numbers, and the records are texts, whose tokens are none"
+    return f"{kind} needs a perceptron, and the network is none: {model.no_perceptron}"
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:

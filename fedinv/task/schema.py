@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from fedinv.task.columns import Categorical, Column, Columns, Continuous, Image
+from fedinv.task.columns import Categorical, Column, Columns, Continuous, Image, Tokens
 from fedinv.task.loss import Loss
 
 
@@ -39,8 +39,8 @@ class Schema(BaseModel):
 
     @model_validator(mode="after")
     def _an_image_is_all(self) -> "Schema":
-        if len(self.columns) > 1 and any(isinstance(column, Image) for column in self.columns):
-            raise ValueError("an image is all of a record: no other column may stand beside it")
+        if len(self.columns) > 1 and any(isinstance(column, Image | Tokens) for column in self.columns):
+            raise ValueError("an image or a text is all of a record: no other column may stand beside it")
         return self
 
     @property
@@ -50,9 +50,21 @@ class Schema(BaseModel):
         return first if isinstance(first, Image) else None
 
     @property
+    def tokens(self) -> Tokens | None:
+        """The text column of a data set of texts; None for others."""
+        first = self.columns[0]
+        return first if isinstance(first, Tokens) else None
+
+    @property
+    def table(self) -> bool:
+        """True: records are rows of a table, whose fields are its columns; False: each is one image or one text."""
+        return not isinstance(self.columns[0], Image | Tokens)
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one record: (width,) for a table, (channels, height, width) for an image."""
-        return (self.width,) if self.image is None else self.image.shape
+        """Shape of one record: that of an image or a text where it is one, (width,) for a row of a table."""
+        whole = self.image or self.tokens
+        return (self.width,) if whole is None else whole.shape
 
     @property
     def outputs(self) -> int:
@@ -66,8 +78,8 @@ class Schema(BaseModel):
 
     @property
     def fields(self) -> int:
-        """Number of fields of a record that are judged one by one: its columns, or the values of an image's pixels."""
-        return len(self.columns) if self.image is None else self.width
+        """Number of fields of a record that are judged one by one: columns, values of pixels, positions of a text."""
+        return len(self.columns) if self.table else self.width
 
     @property
     def width(self) -> int:
@@ -114,6 +126,8 @@ class Schema(BaseModel):
         parts = [
             np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
             if isinstance(c, Categorical)
+            else c.draw(count, rng)
+            if isinstance(c, Tokens)
             else np.clip(_normal(c, count, rng), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
             for c in self.columns
         ]

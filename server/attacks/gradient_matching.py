@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Watch, nothing
 
 from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.distortion import Distortion
@@ -111,6 +111,7 @@ class GradientMatching(Attack):
     }
     assessed_with: ClassVar[Mapping[str, Any] | None] = {"restarts": 4, "simulate": 100, "work": 10.0}
     adapts_to: ClassVar[frozenset[str]] = answered()
+    searches: ClassVar[bool] = True
     preset: Name = "fedinv"
     """Paper whose choices are made where another key is absent: "fedinv", "dlg", "idlg", "inverting-gradients",
     "see-through" or "tableak"."""
@@ -179,15 +180,28 @@ class GradientMatching(Attack):
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers, or none where the update explains no more than chance."""
+        return self._claim(seen, knows, rng, progress, None)
+
+    def watched(
+        self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress, watch: Watch
+    ) -> Claim:
+        """Claim as `run` does; `watch` is called every ten steps of the search with its best restart's records."""
+        return self._claim(seen, knows, rng, progress, watch)
+
+    def _claim(
+        self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress, watch: Watch | None
+    ) -> Claim:
         against = answer(seen, knows)
         try:
-            return against.decode(self._run(against, rng, progress), rng)
+            return against.decode(self._run(against, rng, progress, watch), rng)
         except _NothingError as reason:
             progress(1.0)
             empty = nothing(str(reason), _width(seen.last, knows))
             return replace(empty, labels=torch.zeros(0, dtype=torch.int64))
 
-    def _run(self, against: Countermeasures, rng: np.random.Generator, progress: Progress) -> Claim:
+    def _run(
+        self, against: Countermeasures, rng: np.random.Generator, progress: Progress, watch: Watch | None
+    ) -> Claim:
         seen, knows, last = against.seen, against.knows, against.seen.last
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
@@ -240,7 +254,7 @@ class GradientMatching(Attack):
         ranked = objective if annealed is None else match.plain
         problem = Problem(ranked, within, priors_of(preset, shape), search, annealed)
         searched = part(progress, 0, 0.6 if preset.simulate else 0.95)
-        found = descend(free, labels.to(device), problem, how, searched, objective.held(n))
+        found = descend(free, labels.to(device), problem, replace(how, watch=watch), searched, objective.held(n))
         if search == "records":
             found = found.like_best()
         reached = explained_share(match, found.inputs[:1], found.labels[:1])

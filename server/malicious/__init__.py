@@ -138,8 +138,9 @@ def _parse(table: Mapping[str, Any]) -> Deviation:
 def _classes() -> Mapping[str, type[Deviation]]:
     """The class of each built-in deviation by its kind."""
     found: dict[str, type[Deviation]] = {}
-    for path in Path(__file__).parent.glob("[!_]*.py"):
-        module = import_module(f".{path.stem}", __name__)
+    folder = Path(__file__).parent
+    for path in folder.rglob("[!_]*.py"):
+        module = import_module(f".{'.'.join(path.relative_to(folder).with_suffix('').parts)}", __name__)
         kind = path.stem.replace("_", "-")
         for _, one in inspect.getmembers(module, inspect.isclass):
             if issubclass(one, Deviation) and one.model_fields["kind"].default == kind:

@@ -20,6 +20,8 @@ GATES = 4
 """Units of layer 1 that open and close the window: two at each end."""
 BLUR = 0.005
 """Width of each end of the window, along the direction, in which a record's outputs are neither whole nor 0."""
+ENOUGH = 5_000
+"""People by whom the largest pre-activation behind the window is estimated, which is then taken three times."""
 SILENT = 40.0
 """Logit by which the class that is fished for is made unlikely at every record."""
 OPEN = 1e3
@@ -149,8 +151,8 @@ def window_weights(like: Weights, window: Window, people: Tensor) -> dict[str, T
     """
     made = {name: tensor.clone() for name, tensor in like.items()}
     w1, b1, w2, b2, *_ = made.values()
-    outputs = torch.relu(people @ w1.double().T + b1.double())
-    wall = 3 * float((outputs[:, GATES:] @ w2.double()[:, GATES:].T + b2.double()).abs().max())
+    outputs = torch.relu(people[:ENOUGH].float() @ w1.T + b1)
+    wall = 3 * float((outputs[:, GATES:] @ w2[:, GATES:].T + b2).abs().max())
     for unit, knot in enumerate((window.low, window.low + BLUR, window.high, window.high + BLUR)):
         w1[unit], b1[unit] = window.along.float(), -knot
     steep = wall / BLUR

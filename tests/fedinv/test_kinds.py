@@ -12,7 +12,10 @@ import fedinv
 from fedinv import plugins, roles
 from fedinv.task.models import AnyModel
 
-ORDINARY = {"csv", "digits", "dropout", "exact", "labels", "line-up", "membership", "module", "property", "sign"}
+ORDINARY = {
+    *("csv", "decoder", "digits", "dropout", "encoder", "exact", "labels", "line-up", "membership", "module"),
+    *("property", "sign", "tabular"),
+}
 """Kinds that are words of their own, too: names of questions, of rates, of file endings, of keys."""
 PLUGINS = {
     kind

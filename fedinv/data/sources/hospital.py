@@ -95,7 +95,8 @@ class Hospital(Dataset):
         note = f"{self.records} synthetic patients: no real person is in them"
         return Table(schema=schema, columns=columns, labels=readmitted, identities=people, notes=(note,))
 
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
+    @staticmethod
+    def draw(rng: np.random.Generator, count: int) -> tuple[Columns, NDArray[np.int64]]:
         """Draw patients: columns and labels, each (count,)."""
         return _patients(rng, count)
 

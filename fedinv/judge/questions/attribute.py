@@ -28,7 +28,7 @@ SHOWN = 6
 def ask(setting: Setting, seen: Observation) -> Question | None:
     """Give the records and labels of people who were trained on, with the inputs of the asked column set to 0."""
     schema = setting.people.table.schema
-    if schema.image is not None:
+    if not schema.table:
         return None
     column = column_of(setting)
     rows = _rows(setting, seen)
@@ -42,8 +42,8 @@ def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) ->
 
     That is the most likely value, or, with auxiliary records, what a model of the other columns imputes.
     """
-    if setting.people.table.schema.image is not None:
-        return Inference("told no attribute: the records are images", [])
+    if not setting.people.table.schema.table:
+        return Inference("told no attribute: the records are no rows of a table", [])
     schema, column = setting.people.table.schema, column_of(setting)
     rows = np.concatenate([_rows(setting, one.seen) for one in heard])
     if not len(rows):

@@ -17,8 +17,8 @@ SHOWN = 8
 
 
 def ask(setting: Setting, seen: Observation) -> Question | None:
-    """Give the column and the encoded value whose share is asked for; None for images."""
-    if setting.people.table.schema.image is not None:
+    """Give the column and the encoded value whose share is asked for; None for images and texts."""
+    if not setting.people.table.schema.table:
         return None
     column = column_of(setting)
     return Question(column=column.name, options=_condition(setting, column)[None])
@@ -27,8 +27,8 @@ def ask(setting: Setting, seen: Observation) -> Question | None:
 def judge(setting: Setting, heard: Sequence[Heard], rng: np.random.Generator) -> Inference:
     """Measure the mean absolute error of the share; the prior is the error of the share in the whole population."""
     schema = setting.people.table.schema
-    if schema.image is not None:
-        return Inference("told no share: the records are images", [])
+    if not schema.table:
+        return Inference("told no share: the records are no rows of a table", [])
     column = column_of(setting)
     condition, at = _condition(setting, column), schema.slices[schema.names.index(column.name)]
     values = setting.people.inputs[:, at]

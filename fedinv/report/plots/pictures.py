@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedinv.report.plots.canvas import embedded
+from fedinv.report.plots.waveforms import overlaid
 from fedinv.report.reading import Run
 from fedinv.results.run import Pair
 from fedinv.task.columns import Image
@@ -40,6 +42,8 @@ class Picture:
     """The attack's own probability that the record is right, 0 to 1."""
     recovered: bool
     """Whether every pixel is within the tolerance."""
+    overlaid: str | None = None
+    """A signal's true and claimed values as lines over each other, as the address of an SVG; None for an image."""
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
@@ -79,10 +83,9 @@ def shown(fractions: NDArray[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _picture(row: dict[str, Any], image: Image) -> Picture:
-    true, claimed = (
-        base64.b64encode(png(np.asarray(row[f"{which}:{image.name}"], np.float64), image)).decode()
-        for which in ("true", "claimed")
-    )
+    pair = [np.asarray(row[f"{which}:{image.name}"], np.float64) for which in ("true", "claimed")]
+    true, claimed = (base64.b64encode(png(one, image)).decode() for one in pair)
+    lines = None if image.rate is None else embedded(overlaid(pair[0], pair[1], image))
     return Picture(
         who=f"record {row['person']}",
         client=row["client"],
@@ -93,4 +96,5 @@ def _picture(row: dict[str, Any], image: Image) -> Picture:
         ssim=row["ssim"],
         confidence=row["confidence"],
         recovered=row["recovered"],
+        overlaid=lines,
     )

@@ -52,7 +52,7 @@ def characteristics(curves: Sequence[tuple[str, Curve]]) -> Plot:
 
 def leakage(attacks: Sequence[AttackResult], labels: Sequence[str]) -> Plot:
     """Each attack's rates with 95 % intervals beside the guess: fields right, records recovered, people traced."""
-    field = "pixel" if any(a.images for a in attacks) else "field"
+    field = next((a.element for a in attacks if a.images), "field")
     panels: list[tuple[str, list[Rate | None]]] = [
         (f"{field.capitalize()}s right", [a.field_accuracy for a in attacks]),
         (f"Records recovered (every {field} right)", [a.recovered for a in attacks]),

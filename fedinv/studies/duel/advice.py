@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fedinv.results.duel import COMBINED, Duel, Evasion, Opponent
 from fedinv.results.wording import hits, percent
+from fedinv.studies.duel.detection import TRAININGS
 
 PUSHED = 0.2
 """Share of the records of a deviation that evades nothing below which an adaptive one counts as held off."""
@@ -31,6 +32,11 @@ def _taken(found: Duel) -> str:
         said += (
             f": set for {100 * best.rate:g} % false alarms, it had {percent(real.value)} on {real.count} honest "
             f"messages of other seeds ({found.models[1]} models)"
+        )
+    if len(found.threshold_seeds) < TRAININGS:
+        said += (
+            f"; {len(found.threshold_seeds)} trainings say nothing of how trainings differ, so that it holds for these "
+            f"alone: --seeds {TRAININGS} or more"
         )
     return said + "."
 

@@ -16,6 +16,7 @@ from fedinv import plugins
 from fedinv.attack import Attack
 from fedinv.detector import Detector
 from fedinv.deviation import Deviation
+from fedinv.engines import Options
 from fedinv.errors import RequestError
 from fedinv.results.run import AttackResult, InferenceResult
 from fedinv.runs import provenance, run
@@ -155,7 +156,7 @@ def run_cell(toml: str, rounds: Sequence[int], folder: Path) -> Found:
         provenance.write(place.root, provenance.of(scenario))
         made = TrainedRun(with_secret(scenario, place), place)
         files.write(place.scenario, scenario.to_toml())
-        run.train(made)
+        run.train(made, options=Options(resumable=False))  # what is not finished begins anew
         scores = [one for one in read_vetting(place.vetting).scores if one.round in rounds]
         judged = judged_last(made, scenario.attacks[0]) if scenario.attacks else None
         found = Found(

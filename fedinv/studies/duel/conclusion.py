@@ -12,7 +12,7 @@ from fedinv.results.wording import hits
 from fedinv.studies.duel import detection
 from fedinv.studies.duel.advice import advice
 from fedinv.studies.duel.cells import Found
-from fedinv.studies.duel.detection import Panel, Scores
+from fedinv.studies.duel.detection import Honest, Panel, Scores
 from fedinv.studies.seed_pooling import recovered_over_seeds
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key"
     """All conclusions from what each run found, and why some did not run."""
     width, sides = len(plan.detectors), (plan.threshold_seeds, plan.seeds)
     honest = [
-        scores_of([found[key] for key in found if not key.deviation and key.seed in side], width) for side in sides
+        _honest({key.seed: found[key] for key in found if not key.deviation and key.seed in side}, width)
+        for side in sides
     ]
+    others = honest[1].scores
     plain: dict[str, list[Found]] = {}
     crafted: list[dict[str, Scores]] = [{}, {}]
     for one in plan.contestants:
@@ -43,13 +45,13 @@ def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key"
     panels = [detection.best_panel(honest[0], crafted[0], rate) for rate in RATES]
     alone = [[detection.panel([at], honest[0], rate) for rate in RATES] for at in range(width)]
     seen = [
-        _seen(kind, name, scores, panels_, detection.auc(scores[:, at], honest[1][:, at]))
+        _seen(kind, name, scores, panels_, detection.auc(scores[:, at], others[:, at]))
         for name, scores in crafted[1].items()
         for at, (kind, panels_) in enumerate(zip(kinds, alone, strict=True))
     ]
     seen += [_seen(COMBINED, name, scores, panels, None) for name, scores in crafted[1].items()]
     alarms = [
-        _alarms(kind, honest[1], panels_) for kind, panels_ in zip([*kinds, COMBINED], [*alone, panels], strict=True)
+        _alarms(kind, others, panels_) for kind, panels_ in zip([*kinds, COMBINED], [*alone, panels], strict=True)
     ]
     opponents = [_opponent(plan, name, results, len(crafted[1][name])) for name, results in plain.items()]
     evasions = _evasions(plan, found, panels[0], width)
@@ -58,7 +60,7 @@ def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key"
         scenario=plan.scenario.name,
         threshold_seeds=plan.threshold_seeds,
         seeds=plan.seeds,
-        honest=(len(honest[0]), len(honest[1])),
+        honest=(len(honest[0].scores), len(others)),
         models=(rounds * len(plan.threshold_seeds), rounds * len(plan.seeds)),
         detectors=kinds,
         deviations=list(plain),
@@ -86,6 +88,12 @@ def scores_of(found: Sequence[Found], width: int) -> Scores:
     """The scores of all messages of some runs, (messages, detectors); -inf where a detector had nothing to look at."""
     rows = [[-np.inf if one is None else one for one in pair.scores] for each in found for pair in each.scores]
     return np.array(rows, float).reshape(len(rows), width)
+
+
+def _honest(found: Mapping[int, Found], width: int) -> Honest:
+    """The scores of an honest server's messages in the trainings of these seeds."""
+    each = [len(one.scores) for one in found.values()]
+    return Honest(scores_of([*found.values()], width), np.repeat(np.array([*found], np.int64), each))
 
 
 def _members(panel: Panel, kinds: Sequence[str]) -> list[Member]:

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from fedinv.results.duel import Share
 from fedinv.results.intervals import clopper_pearson
@@ -17,6 +18,19 @@ Scores = NDArray[np.float64]
 """Scores of messages by several detectors, (messages, detectors)."""
 LARGEST = 4
 """Detectors in a combination, at most: each more leaves the others a smaller share of the false alarms."""
+TRAININGS = 5
+"""Honest trainings from which the spread between trainings is estimated, at least; thresholds set on fewer hold for
+these trainings alone."""
+
+
+@dataclass(frozen=True)
+class Honest:
+    """What detectors score of an honest server's messages, and which training each message is of."""
+
+    scores: Scores
+    """Scores, (messages, detectors)."""
+    trainings: NDArray[np.int64]
+    """Training of each message, by any number, (messages,): scores vary less within a training than between them."""
 
 
 @dataclass(frozen=True)
@@ -33,39 +47,59 @@ class Panel:
         return np.asarray((scores[:, list(self.members)] > np.array(self.thresholds)).any(1))
 
 
-def panel(members: Sequence[int], honest: Scores, rate: float) -> Panel | None:
+def panel(members: Sequence[int], honest: Honest, rate: float) -> Panel | None:
     """The detectors' thresholds at which together they flag at most `rate` of the honest messages.
 
-    All members are given the same number of honest messages above their threshold, the largest that keeps the rate.
-    None with fewer than 1 / rate messages, of which no such rate can be stated, and where a member scored none of them.
+    All members are given the same number of honest messages above their threshold, the largest that keeps the rate, and
+    a threshold no lower than `beyond` with an equal share of the rate. None with fewer than 1 / rate messages, of which
+    no such rate can be stated, and where a member scored none of them.
     """
-    allowed = int(rate * len(honest) + 1e-9)
+    messages = honest.scores[:, list(members)]
+    allowed = int(rate * len(messages) + 1e-9)
     if not allowed:
         return None
-    ordered = -np.sort(-honest[:, list(members)], axis=0)  # largest first
+    ordered = -np.sort(-messages, axis=0)  # largest first
     if not np.isfinite(ordered[0]).all():
         return None
+    least = [beyond(column, honest.trainings, rate / len(members)) for column in messages.T]
     best = None
     for above in range(allowed + 1):
-        thresholds = ordered[min(above, len(honest) - 1)]
+        thresholds = ordered[min(above, len(messages) - 1)]
         if not np.isfinite(thresholds).all():
             break
-        tried = Panel(tuple(members), tuple(map(float, thresholds)))
-        if tried.flags(honest).sum() > allowed:
+        raised = tuple(max(float(one), bound) for one, bound in zip(thresholds, least, strict=True))
+        if Panel(tuple(members), tuple(map(float, thresholds))).flags(honest.scores).sum() > allowed:
             break
-        best = tried
+        best = Panel(tuple(members), raised)
     return best
 
 
-def best_panel(honest: Scores, crafted: Mapping[str, Scores], rate: float) -> Panel | None:
+def beyond(scores: NDArray[np.float64], trainings: NDArray[np.int64], rate: float) -> float:
+    """The score that any message of one more training exceeds with a probability of `rate`; -inf of too few trainings.
+
+    Student's prediction bound on the largest score of a training. Trainings are what is counted: messages of one are no
+    independent draws. The logarithm is taken for normal where all are positive, else the score itself.
+    """
+    each = [scores[trainings == one].max() for one in np.unique(trainings)]
+    largest = np.array([one for one in each if np.isfinite(one)])
+    if len(largest) < TRAININGS:
+        return -np.inf
+    positive = bool((largest > 0).all())
+    values = np.log(largest) if positive else largest
+    wide = student.ppf(1 - rate, len(values) - 1) * np.sqrt(1 + 1 / len(values))
+    bound = float(values.mean() + wide * values.std(ddof=1))
+    return float(np.exp(min(bound, 700.0))) if positive else bound
+
+
+def best_panel(honest: Honest, crafted: Mapping[str, Scores], rate: float) -> Panel | None:
     """The combination that flags most of the deviation it flags least; among equals most of all, with fewest members.
 
     A deviation that no detector flags at all is no reason to prefer any. None where no rate can be stated.
     """
     panels = [
         one
-        for size in range(1, min(LARGEST, honest.shape[1]) + 1)
-        for members in combinations(range(honest.shape[1]), size)
+        for size in range(1, min(LARGEST, honest.scores.shape[1]) + 1)
+        for members in combinations(range(honest.scores.shape[1]), size)
         if (one := panel(members, honest, rate)) is not None
     ]
     if not panels:

@@ -137,8 +137,8 @@ def _first(plan: Plan) -> dict[Key, Cell | str]:
     """The honest runs and those of deviations that evade nothing; a reason in place of a run that cannot be had."""
     found: dict[Key, Cell | str] = {}
     sides = (plan.seeds, plan.threshold_seeds)
-    for one in plan.contestants:
-        for seed, round_ in [tried for side in sides for tried in plan.tried_with(side)]:
+    for seed, round_ in [tried for side in sides for tried in plan.tried_with(side)]:
+        for one in plan.contestants:  # one seed after the other: a process keeps the people of the last ones
             found[Key(one.name, PLAIN, seed)] = _cell(plan, seed, one.tables, round_)
     fit = any(isinstance(cell, Cell) for cell in found.values())
     for seed in [seed for side in sides for seed in side if fit]:

@@ -11,7 +11,8 @@ from fedinv.task.networks.beginning import Beginning
 from fedinv.task.schema import Schema
 
 Shape = tuple[int, ...]
-"""Shape of one record: (width,) for a table, (channels, height, width) for an image."""
+"""Shape of one record: (width,) for a table, (channels, height, width) for an image, (length, size of the vocabulary)
+for a text."""
 
 
 class Architecture(BaseModel):
@@ -21,6 +22,8 @@ class Architecture(BaseModel):
 
     images: ClassVar[bool] = False
     """True: the model reads images alone; False: it reads rows of a table, and images as rows of pixels."""
+    texts: ClassVar[bool] = False
+    """True: the model reads texts, rows of token ids, and nothing else; False: it cannot read them."""
     perceptron: ClassVar[bool] = False
     """True: the model consists of linear layers with one kind of activation between them, so that clients can be
     trained in one stacked tensor and analytic attacks apply."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Answer, Asks, Attack, Exchange, Knowledge, Observation, Progress, Sample, Sees, unanswered
+from fedinv.task.models import AnyModel
 
 from ...countermeasures import Countermeasures, answer, answered
 from ...inference.likelihood import same_batch_each_round
@@ -57,6 +58,11 @@ class Membership(Attack):
     steps: int = Field(default=400, ge=1, le=100_000)
     """Most steps of a shadow model's training, 1 to 100000; where the federation took more, the learning rate is
     multiplied by the ratio."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Whether the model gives a person's record a loss, as all do."""
+        return True
 
     @property
     def asks(self) -> Asks:

@@ -17,6 +17,7 @@ SMALL = 50_000
 """Number of parameters up to which restarts are faster together than one by one on a CPU."""
 KNOWN = (
     nn.Linear,
+    nn.Conv1d,
     nn.Conv2d,
     nn.modules.batchnorm._BatchNorm,
     nn.GroupNorm,

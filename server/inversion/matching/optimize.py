@@ -1,12 +1,12 @@
 """Minimizes a misfit: all restarts in one tensor, each keeping the best batch that was evaluated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from fedinv.attack import Progress
+from fedinv.attack import Progress, Watch
 
 from .. import clock
 from .objective import Objective
@@ -81,11 +81,18 @@ class Descent:
     """Optimizer of the search."""
     schedule: Schedule = "cosine"
     """Decay of the step length."""
+    watch: Watch | None = None
+    """Called every LOOK steps with the records of the best restart so far; None: nobody looks."""
 
 
 def part(progress: Progress, begin: float, end: float) -> Progress:
     """Progress of a part of the work: its shares 0 to 1 are reported as `begin` to `end`."""
     return lambda share: progress(begin + (end - begin) * share)
+
+
+def part_of(watch: Watch, begin: float, end: float) -> Watch:
+    """A look at a part of the work: its shares 0 to 1 are reported as `begin` to `end`."""
+    return lambda share, records: watch(begin + (end - begin) * share, records)
 
 
 def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progress: Progress, held: int = 1) -> Found:
@@ -102,7 +109,12 @@ def descend(free: Tensor, labels: Tensor, problem: Problem, how: Descent, progre
     for start in range(0, restarts, per_chunk):
         at = slice(start, start + per_chunk)
         report = part(progress, start / restarts, min(1.0, (start + per_chunk) / restarts))
-        parts.append(_descend(free[at], labels[at], problem, how, deadline, report))
+        seen = (
+            None
+            if how.watch is None
+            else part_of(how.watch, start / restarts, min(1.0, (start + per_chunk) / restarts))
+        )
+        parts.append(_descend(free[at], labels[at], problem, replace(how, watch=seen), deadline, report))
     inputs, chosen, misfits = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     order = misfits.argsort(stable=True)
     return Found(inputs[order], chosen[order], misfits[order])
@@ -131,6 +143,9 @@ def _descend(
         kept = torch.where(better[:, None], point, kept)
         if step % LOOK == 0:
             progress(step / how.iterations)
+            if how.watch is not None:
+                at_best = kept[int(best.argmin()), :cut].view(shape[1:])
+                how.watch(step / how.iterations, problem.relaxation.inputs(at_best).clone())
             reached.append(float(best.clamp_min(1e-12).log().mean()))
             arrived = annealed is None and bool((best < how.enough).any())
             if arrived or clock.seconds(free.device) > deadline or clock.over() or _idle(reached, how.patience):

@@ -12,13 +12,14 @@ Prior = Callable[[Tensor], tuple[Tensor, Tensor]]
 def total_variation(weight: float, shape: tuple[int, ...]) -> Prior:
     """Penalize the mean absolute difference of neighboring pixels (Rudin et al. 1992; Geiping et al. 2020, eq. 4).
 
-    `shape` is (channels, height, width); vertical and horizontal means are added.
+    `shape` is (channels, height, width); vertical and horizontal means are added. Of one row, as a signal has, it is
+    that along the row.
     """
 
     def prior(inputs: Tensor) -> tuple[Tensor, Tensor]:
         pixels = inputs.reshape(*inputs.shape[:-1], *shape)
         down, across = pixels.diff(dim=-2), pixels.diff(dim=-1)
-        value = down.abs().flatten(1).mean(1) + across.abs().flatten(1).mean(1)
+        value = _mean(down.abs()) + _mean(across.abs())
         slope = torch.zeros_like(pixels)
         if down.numel():
             sign = down.sign() / down[0].numel()
@@ -28,7 +29,7 @@ def total_variation(weight: float, shape: tuple[int, ...]) -> Prior:
             sign = across.sign() / across[0].numel()
             slope[..., 1:] += sign
             slope[..., :-1] -= sign
-        return weight * value.nan_to_num(), weight * slope.flatten(-3)
+        return weight * value, weight * slope.flatten(-3)
 
     return prior
 
@@ -54,3 +55,8 @@ def group(weight: float) -> Prior:
         return weight * distance.square().mean((1, 2)), distance * (2 * weight / inputs[0].numel())
 
     return prior
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over all but the first axis, (restarts,); 0 of none."""
+    return values.flatten(1).sum(1) / max(1, values[0].numel())

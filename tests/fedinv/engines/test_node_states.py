@@ -1,8 +1,12 @@
 import pytest
+import torch
 from flwr.app import ConfigRecord, RecordDict
 
 from fedinv.engines import node_states
 from fedinv.errors import RunError
+from fedinv.federation import wire
+
+ONES = {"w": torch.ones(2)}
 
 
 def state(number):
@@ -59,3 +63,22 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path):
     with pytest.raises(RunError, match=r"nodes\.sqlite") as caught:
         node_states.NodeStates(path, 3)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kept_bytes", "spilled"), [(10**9, False), (40, True)], ids=["in memory", "no room"])
+def test_what_need_not_be_resumed_is_in_the_file_only_where_memory_has_no_room(
+    tmp_path, monkeypatch, kept_bytes, spilled
+):
+    monkeypatch.setattr(node_states, "KEPT_BYTES", kept_bytes)
+    path = tmp_path / "nodes.sqlite"
+    states = node_states.NodeStates(path, 0, stored=False)
+    for round_ in (1, 2, 3):
+        for node in (5, 6):
+            kept = RecordDict({"kept": ConfigRecord({"number": 10 * round_ + node}), "sent": wire.pack(ONES)})
+            states.keep(node, kept)
+        states.write(round_)
+        for node in (5, 6, 5):
+            assert number(states, node) == 10 * round_ + node
+            assert wire.unpack(states.read(node)["sent"])["w"].tolist() == [1.0, 1.0]
+    assert path.exists() == spilled
+    states.close()

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +15,10 @@ from fedinv.errors import RequestError
 from fedinv.report.duel import page as duel_page
 from fedinv.report.duel import text as duel_text
 from fedinv.results.duel import COMBINED
+from fedinv.runs import provenance
 from fedinv.scenario.reading import loads
+from fedinv.storage.lock import locked
+from fedinv.studies.duel import cells
 from fedinv.studies.duel import duel as dueling
 from fedinv.studies.duel.advice import advice
 from fedinv.studies.duel.cells import Found
@@ -207,3 +213,35 @@ def test_scores_are_kept_by_client(found, home):
         (c, r) for c in range(20) for r in range(1, 6)
     }
     assert all(one["scores"][2] is None for one in honest["scores"] if one["round"] == 1), "jump, in a first round"
+
+
+@pytest.mark.slow
+def test_ctrl_c_loses_no_finished_run_and_the_same_command_goes_on(
+    tmp_path, start, until, interruptible, same_process, monkeypatch
+):
+    (tmp_path / "small.toml").write_text(SMALL)
+    chosen = ["--deviations", "overflow", "--detectors", "bias-size"]
+    arguments = ["duel", "small.toml", *chosen, "--seeds", "1", "--jobs", "1", "--out", "study"]
+    looking = detectors(loads(SMALL), ["bias-size"])
+    (attack,) = cells.crafted(loads(SMALL), looking, 3, [{"kind": "overflow"}], 2).scenario.attacks
+    made = provenance.of(loads(SMALL), [attack])
+    last = cells.honest(loads(SMALL), looking, 4).folder(tmp_path / ".cells", made)
+    with locked(last):  # its last run waits for this, so that it cannot end before Ctrl-C
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+        running = start([*interruptible, *arguments], cwd=tmp_path, env=environment)
+        found = lambda: {path: path.stat().st_mtime_ns for path in tmp_path.glob(".cells/*/found.json")}  # noqa: E731
+        until(lambda: len(found()) == 3, "all runs but the last", by=running)
+        before = found()
+        os.killpg(running.process.pid, signal.SIGINT)
+        stopped = running.ended()
+    said = [line for line in stopped.stderr.splitlines() if "fedinv:" in line]
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert said == ["fedinv: stopped; the same command goes on where it was"]
+    assert "Traceback" not in stopped.stderr
+    assert not (tmp_path / "study/duel.json").exists(), "half a duel is no outcome"
+    monkeypatch.chdir(tmp_path)
+    with same_process():
+        again = CliRunner().invoke(cli.app, arguments)
+    assert again.exit_code == 0, again.output
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what had finished is not run again"
+    assert json.loads((tmp_path / "study/duel.json").read_text())["honest"] == [100, 100]

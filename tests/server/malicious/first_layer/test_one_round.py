@@ -10,10 +10,10 @@ from fedinv.task.models import build, state
 from fedinv.task.networks.convolutional import Lenet
 from fedinv.task.networks.perceptron import Mlp
 
-Imprint = roles.load("server", "malicious.imprint").Imprint
-TrapWeights = roles.load("server", "malicious.trap_weights").TrapWeights
-Qbi = roles.load("server", "malicious.qbi").Qbi
-pairs = roles.load("server", "malicious.qbi").pairs
+Imprint = roles.load("server", "malicious.first_layer.imprint").Imprint
+TrapWeights = roles.load("server", "malicious.first_layer.trap_weights").TrapWeights
+Qbi = roles.load("server", "malicious.first_layer.qbi").Qbi
+pairs = roles.load("server", "malicious.first_layer.qbi").pairs
 ALL = (Imprint(), TrapWeights(), Qbi())
 
 

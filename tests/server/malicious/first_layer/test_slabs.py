@@ -8,7 +8,7 @@ from fedinv import roles
 from fedinv.attack import Knowledge, Observation
 from fedinv.task.networks.perceptron import Mlp
 
-Slabs = roles.load("server", "malicious.slabs").Slabs
+Slabs = roles.load("server", "malicious.first_layer.slabs").Slabs
 
 
 def claimed(client, rounds, others=None):

@@ -13,12 +13,12 @@ from fedinv.deviation import Deviation, Turn, Weights
 from fedinv.task.models import AnyModel
 from fedinv.task.schema import Schema
 
-from ..crafting import cells, first_layer, rounds
-from ..crafting.cells import ONE_STEP, OUTSIDE, Grid, Table
-from ..crafting.dictionary import bounds
-from ..crafting.quantiles import direction, quantiles, samples
-from ..crafting.rounds import Layout
-from .grid import scales
+from ...crafting import cells, first_layer, rounds
+from ...crafting.cells import ONE_STEP, OUTSIDE, Grid, Table
+from ...crafting.dictionary import bounds
+from ...crafting.quantiles import direction, quantiles, samples
+from ...crafting.rounds import Layout
+from ..grid import scales
 
 SPREAD = 1.0
 """Standard deviation, over records, of the difference of logits in the second round of a layout."""

@@ -10,10 +10,10 @@ from fedinv.attack import Claim, Knowledge, Observation, Progress, nothing
 from fedinv.deviation import Deviation, Turn, Weights
 from fedinv.task.models import AnyModel
 
-from ..crafting import elimination, first_layer
-from ..crafting.dictionary import bounds
-from ..crafting.first_layer import Sums
-from ..crafting.quantiles import samples
+from ...crafting import elimination, first_layer
+from ...crafting.dictionary import bounds
+from ...crafting.first_layer import Sums
+from ...crafting.quantiles import samples
 
 DRAWN = 4000
 """Records drawn from the schema by which rows are set, unless batches are large."""

@@ -14,8 +14,8 @@ from fedinv.task.columns import Categorical
 from fedinv.task.models import AnyModel
 from fedinv.task.schema import Schema
 
-from ..crafting import first_layer
-from ..crafting.quantiles import quantiles, samples
+from ...crafting import first_layer
+from ...crafting.quantiles import quantiles, samples
 from .trap_weights import DRAWN, alone, often
 
 LEAST = 0.1

@@ -12,10 +12,10 @@ from fedinv.deviation import Deviation, Turn, Weights
 from fedinv.task.models import AnyModel
 from fedinv.task.networks.perceptron import Mlp
 
-from ..crafting import first_layer
-from ..crafting.cells import OUTSIDE
-from ..crafting.first_layer import Sums
-from ..crafting.quantiles import direction, quantiles, samples
+from ...crafting import first_layer
+from ...crafting.cells import OUTSIDE
+from ...crafting.first_layer import Sums
+from ...crafting.quantiles import direction, quantiles, samples
 
 MOVED = 2e-2
 """Size of a sparse bin's error, in sizes of its row: with less, float32 loses digits of what local steps change; with

@@ -1,0 +1,173 @@
+"""The processes in which the page's scenarios run, each with a progress that the page can read meanwhile.
+
+They are processes of their own, as an attack runs behind a wall that hides most of fedinv from its whole process.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fedinv.errors import RequestError, RunError, plain
+from fedinv.report.terminal import Bar
+
+if TYPE_CHECKING:
+    from fedinv.lab.forming import Forming
+    from fedinv.lab.look import Look
+    from fedinv.scenario.scenario import Scenario
+
+PROCESSES = 2
+"""Processes that work at once: one for each of two settings side by side."""
+STEP = 0.02
+"""Least change of a stage's share, 0 to 1, that is written down."""
+KEPT = 12
+"""Runs whose folders are kept; of more, the oldest are removed."""
+LOOKS = 0.1
+"""Seconds between two looks at how far a task is."""
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Task(Generic[Outcome]):
+    """One scenario at work, or one search."""
+
+    folder: Path
+    """Folder in which it runs."""
+    future: "Future[Outcome]"
+    """Result to come, or the error that the work ended in."""
+
+    def stage(self) -> tuple[str, float]:
+        """Current stage in words, and the share of that which is done, 0 to 1."""
+        try:
+            name, share = json.loads(_note(self.folder).read_text(encoding="utf-8"))
+            return str(name), float(share)
+        except (OSError, ValueError, TypeError):
+            return "waiting", 0.0
+
+    def wait(self) -> None:
+        """Wait until it has ended, but no longer than until it is time to look at its stage again."""
+        wait([self.future], timeout=LOOKS)
+
+    def outcome(self) -> "Outcome | str":
+        """Result of the work, which is waited for, or one line on why there is none."""
+        try:
+            return self.future.result()
+        except (RequestError, RunError) as error:
+            return plain(error)
+        except Exception as error:
+            return f"it ended in an error of fedinv's own: {type(error).__name__}"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The processes, and the folder that their runs lie in."""
+
+    executor: ProcessPoolExecutor
+    """Processes that do the work."""
+    root: Path
+    """Folder of all runs, which its owner alone may read."""
+    tasks: list[Task[Any]] = field(default_factory=list)
+    """Tasks that were begun and whose folders are kept, oldest first."""
+
+    def look(self, scenario: "Scenario") -> "Task[Look]":
+        """Begin to train, attack and judge a scenario."""
+        return self._begun(look_at, scenario.to_toml())  # a plugin's own class may not be known over there by its name
+
+    def forming(self, run: Path) -> "Task[Forming]":
+        """Begin to attack a finished run once more, by a search that is watched."""
+        return self._begun(form, run)
+
+    def keep(self, content: bytes, name: str) -> Path:
+        """Write an uploaded file into a folder of its own, under its name without a path; its owner alone reads it."""
+        place = Path(tempfile.mkdtemp(dir=self.root)) / (Path(name).name or "table.csv")
+        place.write_bytes(content)
+        return place
+
+    def _begun(self, function: Callable[..., Any], argument: Any) -> Task[Any]:
+        folder = Path(tempfile.mkdtemp(dir=self.root))
+        task = Task(folder, self.executor.submit(function, folder, argument))
+        self.tasks.append(task)
+        while len(self.tasks) > KEPT and self.tasks[0].future.done():
+            shutil.rmtree(self.tasks.pop(0).folder, ignore_errors=True)
+        return task
+
+
+@contextmanager
+def workshop(processes: int = PROCESSES) -> Iterator[Workshop]:
+    """A workshop whose processes have imported what a scenario needs; they end, and all runs go, with the block."""
+    with tempfile.TemporaryDirectory(prefix="fedinv-lab-") as root:
+        executor = ProcessPoolExecutor(processes, get_context("spawn"), warm)
+        try:
+            for _ in range(processes):
+                executor.submit(ready)
+            yield Workshop(executor, Path(root))
+        finally:
+            _end(executor)
+
+
+def _end(executor: ProcessPoolExecutor) -> None:
+    """End the processes whatever they are at: nobody waits for what they would find."""
+    working = list((executor._processes or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in working:
+        process.terminate()
+    for process in working:
+        process.join()
+
+
+def warm() -> None:
+    """Import and run once what every scenario needs, so that the first one is as quick as the others."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends its processes
+    from fedinv.lab import forming, look
+    from fedinv.lab.settings import Settings, scenario_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        small = scenario_of(Settings(clients=2, batch_size=1, epochs=1))
+        look.look(small, Path(folder) / "run", look.silent)
+    assert forming  # imported for those that follow
+
+
+def ready() -> None:
+    """Do nothing: a process that runs this has started."""
+
+
+def look_at(folder: Path, toml: str) -> "Look":
+    """Train, attack and judge a scenario, given as TOML, in a folder, in one of the processes."""
+    from fedinv import api
+    from fedinv.lab.look import look
+
+    return look(api.load(toml), folder / "run", lambda name: _noting(folder, name))
+
+
+def form(folder: Path, run: Path) -> "Forming":
+    """Attack a finished run by a search that is watched, in one of the processes."""
+    from fedinv.lab.forming import forming
+
+    return forming(run, _noting(folder, "search"))
+
+
+def _note(folder: Path) -> Path:
+    return folder / "stage.json"
+
+
+def _noting(folder: Path, name: str) -> Bar:
+    """Write down the stage `name` and its share whenever that has grown by STEP."""
+    written = -1.0
+
+    def note(share: float, now: str = "") -> None:
+        nonlocal written
+        if share >= written + STEP or share >= 1:
+            written = share
+            _note(folder).write_text(json.dumps([name, round(share, 3)]), encoding="utf-8")
+
+    note(0.0)
+    return note

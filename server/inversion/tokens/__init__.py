@@ -1,0 +1,1 @@
+"""Reads texts off the spans of a transformer's update."""

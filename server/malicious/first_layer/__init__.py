@@ -1,0 +1,1 @@
+"""Deviations that make the first linear layer give single records away."""

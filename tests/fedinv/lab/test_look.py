@@ -1,0 +1,77 @@
+import base64
+
+import numpy as np
+import torch
+
+from fedinv.attack import Exchange, Observation
+from fedinv.lab.look import epsilons, look
+from fedinv.lab.settings import Settings, scenario_of
+from fedinv.lab.update_picture import update_picture
+from fedinv.privacy.claims import epsilon
+from fedinv.privacy.events import PrivacyEvent
+
+from .conftest import SMALL, looked_at
+
+
+def test_a_look_shows_people_beside_their_reconstructions_and_the_guess(small_look):
+    assert small_look.headline.startswith("From one update of each of 2 of 2 hospitals, the server rebuilt 4 of 4")
+    assert len(small_look.cards) == 3
+    assert all(card.right == len(card.cells) for card in small_look.cards)
+    assert small_look.lines[0].says.startswith("4 of 4 records in full")
+    assert small_look.lines[0].above == 1.0
+    assert small_look.lines[0].guess.startswith("0.0 % in full")
+
+
+def test_what_the_server_saw_is_said_in_numbers_and_drawn(small_look):
+    seen = small_look.seen
+    assert seen.whose == "client 1" and seen.records == 2 and seen.norm > 0
+    assert base64.b64decode(seen.png).startswith(b"\x89PNG")
+
+
+def test_no_page_is_written_for_a_look(small_look):
+    assert (small_look.folder / "results.json").is_file()
+    assert not (small_look.folder / "report.html").exists()
+
+
+def test_stages_are_reported_while_it_works(tmp_path):
+    stages: dict[str, list[float]] = {}
+
+    def bars(name):
+        return lambda share, now="": stages.setdefault(name, []).append(share)
+
+    look(scenario_of(Settings(**SMALL)), tmp_path / "run", bars)
+    assert stages["training"][-1] == 1.0 and len(stages) >= 2
+
+
+def test_epsilon_grows_over_the_rounds_up_to_the_claimed_one(tmp_path):
+    found = looked_at(tmp_path, defense="dp-sgd", epochs=1)
+    rounds, values = zip(*found.epsilons, strict=True)
+    assert rounds == (1, 2, 3, 4, 5)
+    assert list(values) == sorted(values) and values[0] < values[-1] == found.privacy.epsilon
+    assert found.utility.undefended is not None
+
+
+def test_epsilons_are_upper_bounds_of_each_prefix():
+    event = PrivacyEvent(
+        mechanism="noise",
+        unit="example",
+        noise_multiplier=1.2,
+        sampling_rate=0.1,
+        steps=40,
+        delta=1e-5,
+        neighbors="add-or-remove-one",
+    )
+    whole = epsilon([event], 1e-5)
+    for number, value in epsilons({"0": (event,)}, 10, whole):
+        steps = 4 * number
+        assert epsilon([PrivacyEvent(**{**vars(event), "steps": steps})], 1e-5) <= value + 1e-9
+    assert epsilons({}, 10, None) == ()
+
+
+def test_the_picture_of_zeros_and_of_what_is_not_finite_is_drawn():
+    for values in (torch.zeros(3, 4), torch.tensor([[float("nan"), float("inf")], [1.0, -1.0]])):
+        received = {"0.weight": values, "0.bias": torch.zeros(len(values))}
+        seen = Observation((0, 1), (Exchange(1, received, received, 8),))
+        found = update_picture(seen)
+        assert found.whose == "the sum of 2 clients" and found.numbers == values.numel() + len(values)
+        assert np.isfinite(found.zeros) and found.png
