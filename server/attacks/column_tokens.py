@@ -1,4 +1,4 @@
-"""Finds each record by its [CLS] in the last block's spans; needs an FT-Transformer's model."""
+"""Reads tables row by row off an FT-Transformer's last block."""
 
 import math
 from collections.abc import Mapping
