@@ -29,7 +29,7 @@ NAMES = (
     "sign",
     "zeros",
     "signals",
-    "column_tokens",
+    "columns",
     "breaching",
     "lineup",
     "audit",
