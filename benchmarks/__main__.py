@@ -32,7 +32,7 @@ NAMES = (
     "tabular",
     "signals",
     "text",
-    "column_tokens",
+    "columns",
     "breaching",
     "lineup",
     "audit",
