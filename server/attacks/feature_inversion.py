@@ -1,4 +1,4 @@
-"""Reads features off the dense layers and finds the records that have them; needs the model."""
+"""Reads features off dense layers and searches what has them."""
 
 import math
 from collections.abc import Mapping, Sequence
