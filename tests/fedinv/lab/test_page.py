@@ -19,7 +19,6 @@ pytestmark = [
 ]
 BOUND = 600_000
 """Milliseconds within which anything happens, on a machine that may be busy with other things."""
-HOSTILE = "<img src=x onerror=document.title='run'>"
 SELECTS = ("scenario", "batch", "epochs", "network", "optimizer", "crowd", "server", "defense")
 """The page's selections, in the order in which they stand."""
 
@@ -118,94 +117,7 @@ def test_what_contradicts_itself_is_said_in_a_line(lab):
 
 def test_a_record_forms_step_by_step(lab):
     lab.page.get_by_role("button", name="Watch a record form").click()
-    lab.page.wait_for_selector("text=The claim")
+    lab.page.wait_for_selector(".fl strong:text-is('The claim')")
     last = lab.page.get_by_role("slider").last
     last.press("Home")
     lab.page.wait_for_selector("text=Step 1 of")
-
-
-def test_two_settings_stand_side_by_side(lab):
-    lab.page.get_by_role("switch").click()
-    lab.page.wait_for_selector("text=Second setting")
-    assert lab.page.locator(".fl-says").count() == 2
-    lab.page.get_by_role("switch").click()
-    lab.page.wait_for_selector("text=This setting")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1200])
-def test_no_line_is_cut_and_words_can_be_read(lab, width, scheme):
-    lab.page.emulate_media(color_scheme=scheme)
-    lab.page.set_viewport_size({"width": width, "height": 900})
-    lab.page.wait_for_function(
-        "dark => document.body.classList.contains('dark') === dark || "
-        "(document.documentElement.classList.contains('dark') === dark)",
-        arg=scheme == "dark",
-    )
-    wide = lab.page.evaluate(
-        "[...document.querySelectorAll('.fl, .fl *')].filter(one => one.getBoundingClientRect().right > innerWidth + 1"
-        " && !one.closest('.fl-toml')).length"
-    )
-    assert wide == 0
-    assert lab.page.evaluate("document.documentElement.scrollWidth") <= width
-    for selector in (".fl-says", ".fl-small", "td.fl-leaked, td.fl-held", ".fl-card thead th"):
-        assert contrast(lab.page, selector) >= 4.5, selector
-
-
-def test_every_control_is_reached_by_the_keyboard(lab):
-    lab.page.set_viewport_size({"width": 1200, "height": 900})
-    lab.page.evaluate("document.activeElement && document.activeElement.blur()")
-    deepest = "(() => { let one = document.activeElement; while (one && one.shadowRoot && one.shadowRoot.activeElement)"
-    deepest += (
-        " one = one.shadowRoot.activeElement; return one ? one.tagName + (one.getAttribute('role') || '') : ''; })()"
-    )
-    reached = []
-    for _ in range(40):
-        lab.page.keyboard.press("Tab")
-        reached.append(lab.page.evaluate(deepest))
-    assert reached.count("SELECT") >= len(SELECTS)
-    assert sum("slider" in one for one in reached) >= 2
-    assert any("switch" in one for one in reached) and "PRE" in reached
-
-
-def test_an_own_csv_is_read_here_and_its_names_stay_text(lab, tmp_path):
-    path = tmp_path / "mine.csv"
-    rows = [f"{20 + i},{'ab'[i % 2]},{'yes' if i % 3 else 'no'}" for i in range(80)]
-    path.write_text("\n".join([f"age,{HOSTILE},ill", *rows]) + "\n")
-    lab.choose("scenario", "A csv file of your own")
-    lab.page.wait_for_selector("text=Name a csv file")
-    lab.page.get_by_role("textbox").first.fill(str(path))
-    lab.page.get_by_role("textbox").first.press("Enter")
-    lab.wait_for_toml("mine.csv")
-    assert "of 8 clients" in lab.text(".fl-says")
-    assert HOSTILE in lab.page.locator(".fl-card").first.inner_text()
-    assert lab.page.title() != "run" and lab.page.locator("img[src=x]").count() == 0
-    assert str(tmp_path) in lab.text(".fl-toml")
-
-
-def test_nothing_was_asked_of_anybody_else_and_no_error_was_logged(lab):
-    assert len(lab.requests) > 10
-    elsewhere = [url for url in lab.requests if not re.match(r"(http|ws)://127\.0\.0\.1:|data:|blob:", url)]
-    assert elsewhere == []
-    assert lab.errors == []
-
-
-def contrast(page, selector):
-    """Ratio of the luminances, WCAG 2, of the first such element's color and of the first opaque ground behind it."""
-    ink, ground = page.locator(selector).first.evaluate(
-        """one => { const of = color => { const c = document.createElement('canvas').getContext('2d');
-             c.fillStyle = color; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data]; };
-           let behind = one, ground = [255, 255, 255, 255];
-           while (behind) { const found = of(getComputedStyle(behind).backgroundColor);
-             if (found[3] === 255) { ground = found; break; }
-             behind = behind.parentElement || behind.getRootNode().host; }
-           return [of(getComputedStyle(one).color), ground]; }"""
-    )
-
-    def luminance(color):
-        parts = [part / 255 for part in color[:3]]
-        red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    light, dark = sorted((luminance(ink), luminance(ground)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
