@@ -49,19 +49,18 @@ CASES = (
 )
 
 
-def run(only: str = "", seeds: range = SEEDS) -> None:
+def main() -> None:
     """Print a row for each case: exact notes, words right beside the positional guess, seconds of the CPU."""
     torch.set_num_threads(1)
     for case in CASES:
-        if only in case.name:
-            found = [_one(case, seed) for seed in seeds]
-            exact, words, guess, seconds = (np.concatenate([one[i] for one in found]) for i in range(4))
-            low, high = share_interval(exact, np.repeat(np.arange(len(found)), case.batch))
-            print(
-                f"{case.name}, batch {case.batch}: exact {int(exact.sum())} of {len(exact)} [{low:.0%}-{high:.0%}], "
-                f"words {words.mean():.1%}, guess {guess.mean():.1%}, CPU s {seconds.mean():.1f}",
-                flush=True,
-            )
+        found = [_one(case, seed) for seed in SEEDS]
+        exact, words, guess, seconds = (np.concatenate([one[i] for one in found]) for i in range(4))
+        low, high = share_interval(exact, np.repeat(np.arange(len(found)), case.batch))
+        print(
+            f"{case.name}, batch {case.batch}: exact {int(exact.sum())} of {len(exact)} [{low:.0%}-{high:.0%}], "
+            f"words {words.mean():.1%}, guess {guess.mean():.1%}, CPU s {seconds.mean():.1f}",
+            flush=True,
+        )
 
 
 def _one(case: Case, seed: int) -> tuple[np.ndarray, ...]:
