@@ -7,6 +7,7 @@ not zero, as no other category was in the batch.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -42,10 +43,10 @@ ABSENT = 1e-5
 """Share of the largest update of a column's values below which a value's counts as zero: no record has it."""
 COORDINATES = 20_000
 """Parameters, drawn at random, whose update tells the records' labels."""
+OUTSIDE = 1e-3
+"""Largest share of the length of a record's slopes outside the column space of an exact update."""
 SURPLUS = 8
 """Equations beyond those that determine a record's numbers from which on its categories count as decided."""
-ROUNDED = 1e-12
-"""Misfit that float32 rounding explains; wrong records with rows of a table that nearly coincide have more."""
 ALIKE = 1e-3
 """Distance up to which two records count as one."""
 DECIDED = 1e-3
@@ -113,7 +114,16 @@ def read_encoded(
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     lossless = knows.algorithm == "fedsgd"
     seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise, read), generator)
-    found = find(_wanted(seen, last.records, rng), budget, progress)
+    network = known_network(model, weights, knows.schema)
+
+    def believe(records: Tensor) -> Tensor:
+        # sums of differences of records may be valid records in the span as well; their slopes are not in the update
+        exact = seen.precision is EXACT and begun.apart and not begun.random and knows.loss != "squared-error"
+        if not len(records) or not exact or seen.first.rank >= min(len(seen.first.left), seen.first.right.shape[1]):
+            return torch.ones(len(records), dtype=torch.bool)
+        return _outside(network, seen.full(records, begun.matrix.shape[1]), seen.first, begun) < OUTSIDE
+
+    found = find(_wanted(seen, last.records, believe, rng), budget, progress)
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
     if seen.precision is EXACT:
@@ -297,7 +307,7 @@ def _present(schema: Schema, begun: Beginning) -> tuple[Schema, Tensor]:
     return left, torch.tensor(kept)
 
 
-def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
+def _wanted(seen: Encoded, records: int, believe: Callable[[Tensor], Tensor], rng: np.random.Generator) -> Wanted:
     def aim(known: Tensor) -> Equations:
         behind = seen.later is not None
         rows, vectors = seen.first.right[:records], seen.inputs(known)
@@ -312,9 +322,6 @@ def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
             return replace(seen.equations, at_hidden=Block(seen.equations.at_hidden.equations, left))
         left = _on_records(left, seen.matrix, seen.shift)
         return replace(seen.equations, at_inputs=Block(seen.equations.at_inputs.equations, left))
-
-    def believe(found: Tensor) -> Tensor:
-        return torch.ones(len(found), dtype=torch.bool)
 
     return Wanted(
         seen.equations,
@@ -351,15 +358,14 @@ def _claim(
     # random masks cannot be drawn again: labels are those of the network without them
     network.train(not begun.random)
     claim = replace(claim, labels=_labels(network, records.float(), plain, rng))
-    decided = seen.precision is EXACT and _decided(seen, rng)
-    alone = (found.misfit * seen.precision.accept < ROUNDED) & decided
-    claim = replace(claim, checked=alone)
     if begun.random:
         return replace(claim, notes=(*notes, "random units are left out in training: the claim is not trained again"))
     if begun.apart:
         drawn = seen.full(seen.schema.draw(DECOYS, rng), records.shape[1])
         near = _apart(network, records.float(), drawn, seen.first, begun) < CLEARLY
-        claim = replace(claim, checked=alone | near)
+        if seen.precision is EXACT:
+            near &= _outside(network, records, seen.first, begun) < OUTSIDE
+        claim = replace(claim, checked=near)
     return _compared(claim, last, knows, rng)
 
 
@@ -375,7 +381,9 @@ def _refined(found: FoundRecords, seen: Encoded) -> FoundRecords:
     if len(rows) < len(kinds.numbers) + SURPLUS:
         return found
     left, sizes, _ = torch.linalg.svd(numbers, full_matrices=False)
-    basis = left[:, sizes > DECIDED * sizes.max()] if len(kinds.numbers) else left
+    if len(sizes) and float(sizes.min()) < DECIDED * float(sizes.max()):
+        return found  # records of the same categories span a line of valid ones
+    basis = left
     aside = rows - basis @ (basis.T @ rows)  # on categories alone
     records = found.records.clone()
     for _ in range(len(kinds.groups)):
@@ -407,20 +415,6 @@ def _refined(found: FoundRecords, seen: Encoded) -> FoundRecords:
     return FoundRecords(records[order], misfit[order] / seen.precision.accept)
 
 
-def _decided(seen: Encoded, rng: np.random.Generator) -> bool:
-    """Whether the equations on the first layer's inputs alone decide a record, so that no wrong one fulfills them.
-
-    Given its categories they must determine its numbers, and SURPLUS more must tell categories apart: as many as are
-    independent on records drawn at random. Each is met by chance to one part in some hundred.
-    """
-    rows, numbers = seen.equations.at_inputs.equations, input_kinds(seen.schema, seen.schema.width).numbers
-    drawn = seen.schema.draw(2 * rows.shape[1], rng).double()
-    apart = drawn @ rows[:, :-1].T + rows[:, -1]
-    if not len(rows) or int(torch.linalg.matrix_rank(apart, rtol=DECIDED)) < len(numbers) + SURPLUS:
-        return False
-    return not len(numbers) or int(torch.linalg.matrix_rank(rows[:, numbers], rtol=DECIDED)) == len(numbers)
-
-
 def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.random.Generator) -> Tensor:
     """Labels int64 (k,) with which the records' gradients together explain the update, each with a weight >= 0.
 
@@ -449,23 +443,25 @@ def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.ran
 
 def _apart(network: nn.Sequential, records: Tensor, decoys: Tensor, first: Span, begun: Beginning) -> Tensor:
     """Distance (k,) of the records' slopes from the first layer's column space, relative to the decoys' least one."""
+    if first.rank >= min(len(first.left), first.right.shape[1]):
+        return torch.full((len(records),), math.inf)
+    return _outside(network, records, first, begun) / _outside(network, decoys, first, begun).min()
 
-    def outside(some: Tensor) -> Tensor:
-        outputs: list[Tensor] = []
-        layer = network.get_submodule(begun.first.weight.rpartition(".")[0])
-        handle = layer.register_forward_hook(lambda _, __, made: outputs.append(made))
-        logits = network(some)
+
+def _outside(network: nn.Sequential, records: Tensor, first: Span, begun: Beginning) -> Tensor:
+    """Share (k,) of the length of each record's slopes outside the first layer's column space, with the best label."""
+    outputs: list[Tensor] = []
+    layer = network.get_submodule(begun.first.weight.rpartition(".")[0])
+    handle = layer.register_forward_hook(lambda _, __, made: outputs.append(made))
+    with torch.enable_grad():
+        logits = network(records.to(next(network.parameters()).dtype))
         handle.remove()
         shares = []
         for c in range(logits.shape[1]):
-            value = loss(logits, torch.full((len(some),), c), "sum")
+            value = loss(logits, torch.full((len(records),), c), "sum")
             (slopes,) = torch.autograd.grad(value, outputs, retain_graph=True)
             shares.append(first.outside(slopes.double()))
-        return torch.stack(shares).amin(0)
-
-    if first.rank >= min(len(first.left), first.right.shape[1]):
-        return torch.full((len(records),), math.inf)
-    return outside(records) / outside(decoys).min()
+    return torch.stack(shares).amin(0)
 
 
 def _compared(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Generator) -> Claim:
