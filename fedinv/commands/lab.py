@@ -1,5 +1,8 @@
 """The command that serves a page to try settings on: `fedinv lab`."""
 
+import os
+import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -32,4 +35,7 @@ def lab(
     """Serve a page on this machine: choose a setting, and see at once what the server learns."""
     from fedinv.lab.serving import serve
 
-    serve(port, browser, lambda address: typer.echo(f"the lab is at {address} (Ctrl-C ends it)"))
+    with suppress(KeyboardInterrupt):
+        serve(port, browser, lambda address: typer.echo(f"the lab is at {address} (Ctrl-C ends it)"))
+    sys.stdout.flush()
+    os._exit(0)  # marimo's threads wait for pages that are still open; all that the lab wrote is gone by now

@@ -8,6 +8,7 @@ import typer
 
 from fedinv import api
 from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, print_json
+from fedinv.errors import RequestError
 
 if TYPE_CHECKING:
     from fedinv.results.app_verdict import AppVerdict
@@ -184,6 +185,8 @@ def gate(
     from fedinv.results.app_verdict import refusal
     from fedinv.storage import files
 
+    if junit is not None and junit.is_dir():  # before anything is attacked
+        raise RequestError(f"--junit: {junit} is a folder, name a file")
     training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
     found = _verdict(recording, network, app, example, seconds, training)
     refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit))]
@@ -198,6 +201,8 @@ def gate(
         total = len(found.updates)
         typer.echo(f"{'pass' if passed else 'FAIL'}: {total - len(refused)} of {total} updates may leave")
         typer.echo(found.headline)
+        for line in found.skipped:
+            typer.echo(f"left out: {line}")
     raise SystemExit(0 if passed else 1)
 
 

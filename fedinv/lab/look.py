@@ -12,8 +12,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.ledger import Ledger
 from fedinv.report.plots.pictures import Picture, drawn, pictures
 from fedinv.report.reading import CARDS, Card, cards, labels, read_run
-from fedinv.report.terminal import Bar
-from fedinv.results.run import Privacy, Rate, Results, Utility
+from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Results, Utility
 from fedinv.results.wording import hits, percent
 from fedinv.runs import run as runs
 from fedinv.runs.attack_runner import ProgressBars
@@ -33,7 +32,7 @@ class Line:
     attack: str
     """Kind, variant and target of the attack."""
     says: str
-    """Findings of the attack, with the counts."""
+    """Outcome in words, with the counts."""
     guess: str
     """What a guess without the update finds."""
     above: float
@@ -160,11 +159,6 @@ def _faces(results: Results) -> tuple[tuple[str, str, str], ...]:
 
 
 def _notes(results: Results) -> tuple[str, ...]:
-    said = [note for one in results.attacks for note in one.notes]
-    said += [note for one in results.inferences for note in one.notes]
+    judged: list[AttackResult | InferenceResult] = [*results.attacks, *results.inferences]
+    said = [note for one in judged for note in one.notes]
     return tuple(dict.fromkeys([*results.notes, *said]))
-
-
-def silent(_: str) -> Bar:
-    """Open a progress bar that nobody sees."""
-    return lambda share, now="": None

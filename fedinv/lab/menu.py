@@ -104,7 +104,7 @@ class Menu(Strict):
     scenarios: tuple[OfferedScenario, ...]
     """Scenarios, the first of which is shown when the page opens."""
     networks: tuple[Network, ...]
-    """Networks that can be chosen."""
+    """Networks that may be trained."""
     crowds: tuple[Crowd, ...]
     """Crowds, the first of which is none."""
     defenses: tuple[OfferedDefense, ...]

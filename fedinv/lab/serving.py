@@ -39,7 +39,13 @@ def serve(port: int, open_browser: bool, say: Callable[[str], None]) -> None:
         raise RequestError("lab: needs marimo, which is not installed: pip install 'fedinv[lab]'") from None
     token = secrets.token_urlsafe(24)
     with _listening(port) as (listener, at), _configured(), workshop() as shop:
-        config = uvicorn.Config(application(token, shop, at), log_level="error", lifespan="on", ws="websockets-sansio")
+        config = uvicorn.Config(
+            application(token, shop, at),
+            log_level="error",
+            lifespan="on",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=1,
+        )
         server = uvicorn.Server(config)
         address = f"http://{HOST}:{at}/?access_token={token}"
         say(address)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedinv.errors import RequestError, RunError, plain
-from fedinv.report.terminal import Bar
 
 if TYPE_CHECKING:
     from fedinv.lab.forming import Forming
     from fedinv.lab.look import Look
+    from fedinv.report.terminal import Bar
     from fedinv.scenario.scenario import Scenario
 
 PROCESSES = 2
@@ -41,10 +41,10 @@ class Task(Generic[Outcome]):
     folder: Path
     """Folder in which it runs."""
     future: "Future[Outcome]"
-    """Result to come, or the error that the work ended in."""
+    """Outcome of the task, or the error that it ended in."""
 
     def stage(self) -> tuple[str, float]:
-        """Current stage in words, and the share of that which is done, 0 to 1."""
+        """Return the current stage in words, and the share of it that is done, 0 to 1."""
         try:
             name, share = json.loads(_note(self.folder).read_text(encoding="utf-8"))
             return str(name), float(share)
@@ -56,7 +56,7 @@ class Task(Generic[Outcome]):
         wait([self.future], timeout=LOOKS)
 
     def outcome(self) -> "Outcome | str":
-        """Result of the work, which is waited for, or one line on why there is none."""
+        """Wait for the outcome and return it, or one line on why there is none."""
         try:
             return self.future.result()
         except (RequestError, RunError) as error:
@@ -70,7 +70,7 @@ class Workshop:
     """The processes, and the folder that their runs lie in."""
 
     executor: ProcessPoolExecutor
-    """Processes that do the work."""
+    """Pool of the processes."""
     root: Path
     """Folder of all runs, which its owner alone may read."""
     tasks: list[Task[Any]] = field(default_factory=list)
@@ -129,10 +129,11 @@ def warm() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends its processes
     from fedinv.lab import forming, look
     from fedinv.lab.settings import Settings, scenario_of
+    from fedinv.runs.run import quiet
 
     with tempfile.TemporaryDirectory() as folder:
         small = scenario_of(Settings(clients=2, batch_size=1, epochs=1))
-        look.look(small, Path(folder) / "run", look.silent)
+        look.look(small, Path(folder) / "run", quiet)
     assert forming  # imported for those that follow
 
 
@@ -159,15 +160,15 @@ def _note(folder: Path) -> Path:
     return folder / "stage.json"
 
 
-def _noting(folder: Path, name: str) -> Bar:
-    """Write down the stage `name` and its share whenever that has grown by STEP."""
+def _noting(folder: Path, name: str) -> "Bar":
+    """Write down the stage `name`, or what it is at now, and its share whenever that has grown by STEP."""
     written = -1.0
 
     def note(share: float, now: str = "") -> None:
         nonlocal written
         if share >= written + STEP or share >= 1:
             written = share
-            _note(folder).write_text(json.dumps([name, round(share, 3)]), encoding="utf-8")
+            _note(folder).write_text(json.dumps([now or name, round(share, 3)]), encoding="utf-8")
 
     note(0.0)
     return note

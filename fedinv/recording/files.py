@@ -29,6 +29,8 @@ TORCH = (".pt", ".pth", ".bin", ".ckpt")
 """Endings of files that torch.save writes."""
 ARRAYS = "arrays"
 """Name of the record of arrays in an imported message, as in Flower's strategies."""
+PICKLE = b"\x80"
+"""First byte of pickled objects."""
 MOST_RECORDS = 2**31
 """Largest number of records that a client may be said to have."""
 
@@ -40,6 +42,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
     for one that is missing or damaged, that would run code or holds Python objects, or that holds no arrays.
     """
     file = paths.given(path)
+    if file.is_dir():
+        raise RequestError(f"{file}: is a folder, name a file of arrays: .safetensors, .npz, .pt or .pth")
     if not file.is_file():
         raise RequestError(f"{file}: there is no such file")
     try:
@@ -131,12 +135,13 @@ def _npz(file: Path) -> dict[str, Tensor]:
                 )
             return found
     except ValueError as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) and (name is not None or file.read_bytes()[:1] == PICKLE):
             what = f"{plain(name)} holds" if name is not None else "it holds"
             raise RequestError(
                 f"{file}: {what} Python objects, which could run code when they are read: save arrays of numbers alone"
             ) from None
-        raise RequestError(f"{file}: is damaged, or no npz file ({plain(error)})") from None
+        why = f" ({plain(error)})" if name is not None else ": save arrays by numpy.savez"
+        raise RequestError(f"{file}: is damaged, or no npz file{why}") from None
     except (TypeError, AttributeError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
         is_text = isinstance(error, TypeError | AttributeError) and name is not None
         what = f"{plain(name)} is no array of numbers" if is_text else "is damaged, or no npz file"

@@ -28,6 +28,13 @@ LOG = logging.getLogger("flwr")
 """Flower's log, in which the SuperNode says what it does."""
 FAILED = "the site's policy failed"
 """Rule that is given where judging a reply raised: nothing is known of the reply, so it does not leave."""
+ADDED = """
+fedinv adds to Flower's SuperNode, outside of the app's process:
+  - what leaves is built anew of the names, shapes, types and metrics that --policy allows, and all else is refused
+  - [update] clips what was trained and adds noise, [gate] refuses it where records can be read off it
+  - a line of the policy's log for each message
+Say what a policy demands: fedinv-supernode --policy site.toml --check. Guide: docs/site.md."""
+"""End of the help, behind Flower's own."""
 WITHHELD = "the app failed; its text stays at the site"
 """Reason that the server is sent in place of an app's own, which may quote records."""
 
@@ -49,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, others = parser().parse_known_args(given)
     try:
         if own.help:
-            print(parser().format_help())  # noqa: T201 - this is a command
+            print(f"{parser().format_help()}\nAll other options are flower-supernode's:\n", flush=True)  # noqa: T201
             flower.check()
-            flower.start(["--help"])
+            try:
+                flower.start(["--help"])
+            finally:  # Flower ends the process after its own help
+                print(ADDED)  # noqa: T201
             return 0
         if own.policy is None:
             raise RequestError("--policy: is missing, name the site's policy: --policy site.toml")

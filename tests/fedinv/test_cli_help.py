@@ -35,7 +35,7 @@ def test_the_commands_are_these():
     assert (
         sorted(
             ["run", "attack", "assess", "compare", "audit", "duel", "record", "import", "map", "read", "gate", "probe"]
-            + ["up", "down", "report", "list", "explain"]
+            + ["up", "down", "report", "list", "explain", "lab"]
         )
         == COMMANDS
     )
@@ -152,7 +152,7 @@ def test_an_explanation_has_paper_needs_claims_and_bounds():
         ("federation.clients", "clients: whole number, above 0, must be given"),
         ("attacker.watch.rounds", "rounds: list of whole number above 0"),
         ("server.kind", '"curious" or "malicious"'),
-        ("model.hidden", "hidden: list of whole number above 0"),
+        ("model.hidden", "hidden (mlp): list of whole number above 0"),
         ("top-k.keep", "keep: number, above 0, at most 1, 0.1 by default"),
         ("data.records", "records (bank): whole number"),
         ("training", "training: a scenario's table"),

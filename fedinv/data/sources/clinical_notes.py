@@ -1,4 +1,4 @@
-"""Synthetic clinical notes: short texts about the hospital's patients.
+"""Synthetic clinical notes about the hospital's patients.
 
 Each note is put together from the patient's fields by templates: an opening with the name, then sentences in random
 order, in one of several wordings each, cut at `length` tokens. Words are lower case and signs are tokens of their own;

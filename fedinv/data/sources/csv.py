@@ -1,4 +1,4 @@
-"""A table of your own (CSV, Parquet): notations and types inferred."""
+"""A table of your own (CSV, Parquet): notation and types inferred."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Synthetic heartbeats: one lead of an electrocardiogram, of people who do not exist."""
+"""Synthetic heartbeats: one lead of an electrocardiogram."""
 
 from typing import Literal
 

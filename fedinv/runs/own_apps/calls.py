@@ -66,7 +66,8 @@ def leak_map(
     targets, skipped = reading.targets(recordings.read(place))
     if not 0 <= update < len(targets):
         why = f"; {skipped[0]}" if skipped else ""
-        raise RequestError(f"{folder}: holds {len(targets)} updates to map, there is no number {update}{why}")
+        held = f"{len(targets)} update{'s' if len(targets) != 1 else ''}"
+        raise RequestError(f"{folder}: holds {held} to map, there is no number {update}{why}")
     given = _given(network, project, example, training=(loss, optimizer, train, train_with))
     target, how = targets[update], reading.how_trained(given)
     exchange = reading.without_decay(target.exchange, given.network, how)
@@ -119,6 +120,8 @@ def attack_recording(
     from fedinv.storage import paths
 
     place = paths.given(folder)
+    if out is not None:
+        paths.folder(out)  # before anything is attacked
     recording = recordings.read(place)
     given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
     targets, skipped = reading.targets(recording)

@@ -373,6 +373,8 @@ def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
 
 def map_of_run(folder: Path, place: int) -> LeakMap:
     """The map of one of a run's observations. Raises RequestError where it is no run or has no such observation."""
+    if not RunFolder(folder).scenario.is_file():
+        raise RequestError(f"{folder}: is neither a recording, as fedinv record makes, nor a run of fedinv's")
     scenario = read(str(folder))
     schema, seen = files.read_model(Schema, RunFolder(folder).schema), observations.read(RunFolder(folder).observations)
     if not 0 <= place < len(seen):

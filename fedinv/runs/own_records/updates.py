@@ -86,7 +86,8 @@ def pick(updates: Updates, update: int | None, alone: bool) -> list[int]:
     if update is not None:
         if not 0 <= update < count:
             why = f"; {updates.skipped[0]}" if updates.skipped else ""
-            raise RequestError(f"--update: there are {count} updates, and no number {update}{why}")
+            held = "is 1 update" if count == 1 else f"are {count} updates"
+            raise RequestError(f"--update: there {held}, and no number {update}{why}")
         return [update]
     if alone and count > 1:
         raise RequestError(

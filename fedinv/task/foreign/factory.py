@@ -66,6 +66,8 @@ def load_object(spec: str, project: Path | None, option: str) -> Any:
     module, colon, name = spec.partition(":")
     if not colon or not module or not name:
         raise RequestError(f"{option}: {spec!r} names no object, write module:name, as app.task:Net")
+    if project is not None and not project.is_dir():
+        raise RequestError(f"{option}: {spec} cannot be imported: there is no folder {project}, name the app's own")
     try:
         with _project(project):
             found: Any = importlib.import_module(module)

@@ -195,7 +195,8 @@ def _run(network: nn.Module, batch: Tensor, slopes: bool) -> dict[str, _Seen]:
                 (result * draw).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RequestError(
-            f"the network does not accept an example of the shape {tuple(batch.shape)}: {type(error).__name__}"
+            f"the network does not accept an example of the shape {tuple(batch.shape)}: {type(error).__name__}: name a "
+            "batch of its inputs by --example"
         ) from error
     finally:
         for handle in handles:

@@ -37,7 +37,8 @@ def test_stages_are_reported_while_it_works(tmp_path):
     stages: dict[str, list[float]] = {}
 
     def bars(name):
-        return lambda share, now="": stages.setdefault(name, []).append(share)
+        stages[name] = []
+        return lambda share, now="": stages[name].append(share)
 
     look(scenario_of(Settings(**SMALL)), tmp_path / "run", bars)
     assert stages["training"][-1] == 1.0 and len(stages) >= 2

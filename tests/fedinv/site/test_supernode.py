@@ -200,3 +200,21 @@ def test_an_update_of_few_records_is_refused_and_one_with_noise_passes(written, 
     refused, accepted = lines(tmp_path)
     assert re.search(r"at least (50|75|100)\.0 % can be read, gate\.limit is 0 %", refused["why"])
     assert (accepted["share"], accepted["noise_multiplier"]) == (0.0, 1.0)
+
+
+def test_the_help_ends_with_what_fedinv_adds_not_with_flower_s_own(capsys, monkeypatch):
+    def flower_s(arguments):
+        assert arguments == ["--help"]
+        sys.stdout.write("--superlink\n")
+        raise SystemExit(0)  # as argparse ends a process after its help
+
+    monkeypatch.setattr(flower, "check", lambda: None)
+    monkeypatch.setattr(flower, "start", flower_s)
+    with pytest.raises(SystemExit):
+        supernode.main(["--help"])
+    shown = capsys.readouterr().out
+    before, after = shown.split("--superlink")
+    assert "--policy FILE" in before
+    for word in ("--policy", "[update] clips", "[gate] refuses", "--check", "docs/site.md"):
+        assert word in after
+    assert max(map(len, shown.splitlines())) <= 120

@@ -133,7 +133,7 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     ("name", "kinds"),
     [
         ("hospital", ["exact", "gradient-matching", "dp-aware", "membership", "model-inversion", "row-space", "zeros"]),
-        ("digits", ["gradient-matching", "dp-aware", "membership"]),
+        ("digits", ["gradient-matching", "dp-aware", "feature-inversion", "membership"]),
     ],
 )
 def test_the_quick_attacks_that_suit_the_model_are_run(name, kinds):

@@ -67,6 +67,8 @@ def read_optimizer(given: "str | MakeOptimizer", project: Path | None = None) ->
     for key in settings:
         if key not in known:
             raise RequestError(f"--optimizer: {kind} has no key {key!r}{nearest(key, known)}")
+        if isinstance(settings[key], str):
+            raise RequestError(f"--optimizer: {key} is {settings[key]!r}, write a number, true or false, as {key}=0.1")
     if "lr" not in settings:
         raise RequestError(f"--optimizer: {kind} needs its learning rate, write {kind}:lr=0.1")
     return _checked(lambda parameters: NAMED[kind](parameters, **settings), given)

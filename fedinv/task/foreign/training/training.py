@@ -163,7 +163,8 @@ def fit(training: Training, network: nn.Module, example: Tensor) -> Repeatable:
             outputs = copy.deepcopy(network).eval()(example)
     except Exception as error:  # a network of somebody else's may raise anything
         raise RequestError(
-            f"the network does not accept an example of the shape {tuple(example.shape)}: {type(error).__name__}"
+            f"the network does not accept an example of the shape {tuple(example.shape)}: {type(error).__name__}: "
+            "name a batch of its inputs by --example"
         ) from None
     if not isinstance(outputs, Tensor):
         raise RequestError(

@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_one_line(project):
             call(folder, "ownapp.task:wide", project=project)
     with pytest.raises(RequestError, match="--network: is needed for a recording"):
         fedinv.leak_map(folder)
-    with pytest.raises(RequestError, match="holds 1 updates to map, there is no number 3"):
+    with pytest.raises(RequestError, match="holds 1 update to map, there is no number 3"):
         fedinv.leak_map(folder, "ownapp.task:Net", project=project, update=3)
 
 
