@@ -117,8 +117,15 @@ def read_encoded(
     network = known_network(model, weights, knows.schema).eval()  # used where each record passes by itself
 
     def believe(records: Tensor) -> Tensor:
-        # sums of differences of records may be valid records in the span as well; their slopes are not in the update
-        exact = seen.precision is EXACT and begun.apart and not begun.random and knows.loss != "squared-error"
+        # sums of differences of records may be valid records in the first layer's span as well, and where the second
+        # one's is not known only their slopes tell
+        exact = (
+            seen.later is None
+            and seen.precision is EXACT
+            and begun.apart
+            and not begun.random
+            and knows.loss != "squared-error"
+        )
         if not len(records) or not exact or seen.first.rank >= min(len(seen.first.left), seen.first.right.shape[1]):
             return torch.ones(len(records), dtype=torch.bool)
         return _outside(network, seen.full(records, begun.matrix.shape[1]), seen.first, begun) < OUTSIDE
@@ -126,7 +133,7 @@ def read_encoded(
     found = find(_wanted(seen, last.records, believe, rng), budget, progress)
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
-    if seen.precision is EXACT:
+    if seen.precision is EXACT and seen.later is None:
         found = _refined(found, seen)
     return _claim(found, seen, begun, replace(last, received=update), (last, knows), rng)
 
