@@ -17,6 +17,7 @@ from fedinv.task.networks.transformer import Decoder, Encoder
 from server.attacks.span_tokens import SpanTokens
 
 SEEDS = range(101, 111)
+LR = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Case:
     """Notes of 32 tokens in the update."""
     top: float = 1.0
     """Share of the update's entries that is sent, the largest ones."""
+    epochs: int = 1
+    """Local steps, each on all notes."""
 
 
 CASES = (
@@ -39,6 +42,7 @@ CASES = (
     Case("decoder", Decoder(), 8),
     Case("decoder", Decoder(), 16),
     Case("decoder, width 768", Decoder(width=768), 16),
+    Case("decoder, 5 local steps", Decoder(), 4, epochs=5),
     Case("encoder", Encoder(), 1),
     Case("encoder", Encoder(), 2),
     Case("encoder", Encoder(), 4),
@@ -70,14 +74,22 @@ def _one(case: Case, seed: int) -> tuple[np.ndarray, ...]:
     notes = schema.encode(table.columns)[rows]
     network = build(case.model, schema.shape, schema.outputs, seed)
     sent = {name: tensor.clone() for name, tensor in state(network).items()}
-    training = Training("fedsgd", 1, case.batch, 0.1)
+    training = Training("fedsgd" if case.epochs == 1 else "fedavg", case.epochs, case.batch, LR)
     labels = schema.encode_labels(table.labels)[rows]
-    update = plain_training(Job(network, notes, labels, (np.arange(case.batch),), training, rng))
+    update = plain_training(Job(network, notes, labels, (np.arange(case.batch),) * case.epochs, training, rng))
     if case.top < 1:
         size = torch.cat([tensor.abs().flatten() for tensor in update.values()])
         edge = float(size.kthvalue(round((1 - case.top) * len(size))).values)
         update = {name: tensor * (tensor.abs() > edge) for name, tensor in update.items()}
-    knows = Knowledge(model=case.model, loss="cross-entropy", schema=schema, algorithm="fedsgd", lr=0.1)
+    knows = Knowledge(
+        model=case.model,
+        loss="cross-entropy",
+        schema=schema,
+        algorithm=training.algorithm,
+        lr=LR,
+        epochs=case.epochs,
+        batch_size=case.batch,
+    )
     start = time.process_time()
     seen = Observation((0,), (Exchange(1, sent, update, case.batch),))
     claim = SpanTokens().run(seen, knows, np.random.default_rng(seed), lambda _: None)
