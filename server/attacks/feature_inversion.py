@@ -64,7 +64,7 @@ class FeatureInversion(Attack):
     kind: Literal["feature-inversion"] = "feature-inversion"
     """Selects this attack: feature inversion."""
     adapts_to: ClassVar[frozenset[str]] = answered("look", "noise", "rounding", "decode")
-    tried_in_turn: ClassVar[int | None] = 25
+    tried_in_turn: ClassVar[int | None] = 26
     assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     iterations: int = Field(default=400, ge=1, le=100_000)
     """Steps of the gradient matching from whose records each round begins, 1 to 100000."""

@@ -17,7 +17,23 @@ from ..inversion.tokens.reading import TextBudget, read_texts
 
 
 class SpanTokens(Attack):
-    """Span of tokens: each token at its position must lie in the span of the first block's update."""
+    """Span of tokens: each token at its position must lie in the span of the first block's update.
+
+    Threat model: an honest-but-curious server with one update of one client. It needs the architecture (a decoder or
+    an encoder), the schema with its public vocabulary, and plain SGD steps; the learning rate and the algorithm verify.
+
+    Claims: whole texts with labels. After one step the spans are exact, and so are the texts; copies of a text are
+    counted by the head's update. After several steps a decoder's texts are those nearest to the spans, claimed only if
+    training on them again explains the update.
+
+    Papers: Petrov et al. 2024 (DAGER), sections 3 and 4: the first block's query, key and value updates have the
+    tokens' inputs in their row space; behind a causal mask prefixes are tested before their text is complete. Here they
+    are tested by the first block's perceptron, which has a slope at every token also where the head reads one alone,
+    and whole texts by the last block's query. Encoders are searched, where the paper enumerates.
+
+    Fails where a batch has about as many tokens as the network is wide, behind noise and adaptive optimizers, at
+    adapters of a smaller rank than there are tokens or none at the perceptron, and at encoders from four texts on.
+    """
 
     kind: Literal["span-tokens"] = "span-tokens"
     """Selects this attack: the span of tokens."""
@@ -26,6 +42,8 @@ class SpanTokens(Attack):
     known_as: ClassVar[Mapping[str, str]] = {"dager": "span-tokens"}
     prefixes: int = Field(default=TextBudget.prefixes, ge=1, le=100_000)
     """Prefixes of texts that are kept at a position, 1 to 100000: those nearest to the spans."""
+    starts: int = Field(default=TextBudget.starts, ge=1, le=100_000)
+    """Texts that the search begins in a network that reads in both directions, 1 to 100000."""
     rows: bool = True
     """Whether tokens whose embedding did not move are ruled out; without it the spans alone tell."""
     seconds: float = Field(default=60.0, gt=0)
@@ -46,7 +64,7 @@ class SpanTokens(Attack):
                     last,
                     against.requires,
                     against.distortion(last),
-                    TextBudget(self.prefixes, self.rows),
+                    TextBudget(self.prefixes, self.starts, self.rows),
                     Work(rng, progress),
                 )
         except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from fedinv.defense import Defense, Masks, Trial
 from fedinv.federation.streams import torch_stream
+from fedinv.task.networks.tabular import Columns, OneLogit
+
+UNMASKED = (nn.Flatten, nn.Unflatten, nn.AvgPool2d, Columns, OneLogit)
+"""Layers without parameters whose outputs are no hidden units of their own, so that no mask stands behind them."""
 
 
 class Dropout(Defense):
@@ -33,7 +37,7 @@ class Dropout(Defense):
         generator = torch_stream(rng)
         wrapped = nn.Sequential()
         for name, layer in network.named_children():
-            unit = not list(layer.parameters()) and not isinstance(layer, nn.Flatten | nn.Unflatten | nn.AvgPool2d)
+            unit = not list(layer.parameters()) and not isinstance(layer, UNMASKED)
             wrapped.add_module(name, nn.Sequential(layer, _Mask(self.rate, generator)) if unit else layer)
         return wrapped
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedinv.task.columns import Categorical
 from fedinv.task.networks.architecture import Architecture, Shape
 from fedinv.task.networks.beginning import Beginning, Layer
-from fedinv.task.networks.perceptron import ACTIVATIONS, Whole, width_of
+from fedinv.task.networks.perceptron import ACTIVATIONS, Whole, bottleneck_layers, width_of
 from fedinv.task.schema import Schema
 
 GROUPS = 8
@@ -76,7 +76,8 @@ class Tabular(Architecture):
     """Numbers of an embedding; 0 for the rule min(50, (values + 1) // 2)."""
     norm: Literal["none", "batch", "layer", "group"] = "none"
     """Normalization before each activation. "batch" mixes the records of a batch, so that defenses that clip each
-    record's gradient refuse it; its running statistics travel with the update. "group" makes 8 groups of units."""
+    record's gradient refuse it; its running statistics travel with the update, and normalize a batch of one record.
+    "group" makes 8 groups of units."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability with which training sets a hidden unit to 0, drawn anew for each record and step."""
     residual: bool = False
@@ -85,6 +86,8 @@ class Tabular(Architecture):
     """Whether linear layers have biases."""
     logits: Literal["per class", "one"] = "per class"
     """Outputs: one logit a class, or a single one for two classes, trained by binary cross-entropy."""
+    bottleneck: Annotated[int, Field(ge=0)] = 0
+    """Width of the variational bottleneck before the last layer; 0 for none. The defense precode sets it."""
 
     _slots: tuple[Slot, ...] = PrivateAttr(default=())
     _outputs: int = PrivateAttr(default=0)
@@ -135,6 +138,7 @@ class Tabular(Architecture):
             if self.dropout:
                 block.append(nn.Dropout(self.dropout))
             made += [Residual(*block)] if self.residual and place and before == after else block
+        made += bottleneck_layers(widths[-1], self.bottleneck)
         made.append(nn.Linear(widths[-1], 1 if self.logits == "one" else outputs, bias=self.bias))
         return [*made, OneLogit()] if self.logits == "one" and outputs == 2 else made
 
@@ -144,15 +148,12 @@ class Tabular(Architecture):
         """The first two linear layers at these weights; see the class' docstring for their equations."""
         if not self._slots:
             return None
+        mixed = self.norm == "batch" and records > 1  # a record alone is normalized by the running statistics
         front = self._front(torch.device("meta"))
         given = {name: tensor.double() for name, tensor in weights.items()}
         tables = [given.get(f"0.tables.{i}.weight") for i in range(len(front.tables))]
         matrix, shift = front.map(tables)
-        first, second = (
-            self._linear(1),
-            None if self.dropout or (self.norm == "batch" and len(self.hidden) > 1) else self._linear(2),
-        )
-        # behind dropout inputs are random; before a batch normalization slopes sum to 0 over the batch here, too
+        first, second = self._linear(1), self._linear(2) if self._second_is_plain else None
         weight = given[first.weight]
         bias = given[first.bias] if first.bias else torch.zeros(len(weight), dtype=weight.dtype)
         units: _Map | None = (weight, bias)
@@ -174,17 +175,27 @@ class Tabular(Architecture):
             activation=self.activation,
             uses=tuple(next(used, None) if slot.categorical else None for slot in self._slots),
             widths=tuple((slot.where, slot.categorical) for slot in self._slots),
-            center=_center((weight, bias), given, update, steps) if self.norm == "batch" else None,
-            apart=self.norm != "batch",
-            random=self.dropout > 0,
+            center=_center((weight, bias), given, update, steps) if mixed else None,
+            apart=not mixed,
+            random=self.dropout > 0 or self.bottleneck > 0,
         )
+
+    @property
+    def _second_is_plain(self) -> bool:
+        """Whether the second layer's update spans its inputs.
+
+        Not behind dropout, whose masks are random, nor in front of a batch normalization, where slopes sum to 0 over
+        the batch, nor where a bottleneck stands there instead.
+        """
+        behind = self.norm == "batch" and len(self.hidden) > 1
+        return not (self.dropout or behind or (self.bottleneck and len(self.hidden) == 1))
 
     def _front(self, device: torch.device | None = None) -> "Columns":
         with device or torch.device(torch.get_default_device()):
             return Columns(self._slots, self.encoding, self.embedding_width)
 
     def _norms(self, width: int) -> list[nn.Module]:
-        made = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "group": partial(nn.GroupNorm, GROUPS)}
+        made = {"none": None, "batch": BatchNorm, "layer": nn.LayerNorm, "group": partial(nn.GroupNorm, GROUPS)}
         kind = made[self.norm]
         return [] if kind is None else [kind(width)]
 
@@ -224,8 +235,8 @@ class Columns(nn.Module):
         if self.encoding == "embedding":
             categories = [table(part) for table, part in zip(self.tables, categories, strict=True)]
         elif self.encoding == "ordinal":
-            codes = [slot.codes for slot in self.slots if slot.categorical]
-            categories = [part @ part.new_tensor(code)[:, None] for part, code in zip(categories, codes, strict=True)]
+            codes = [records.new_tensor(slot.codes) for slot in self.slots if slot.categorical]
+            categories = [part @ code[:, None] for part, code in zip(categories, codes, strict=True)]
         return torch.cat([*categories, *(records[..., slot.where] for slot in self.slots if not slot.categorical)], -1)
 
     def map(self, tables: list[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -254,6 +265,24 @@ class Residual(nn.Sequential):
         """The input plus what the layers make of it."""
         made: Tensor = super().forward(hidden)  # type: ignore[no-untyped-call]
         return hidden + made
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization of units (n, units), by its running statistics where a batch has one record alone.
+
+    torch refuses such a batch, with which an epoch may end; its own mean and variance would leave nothing of it.
+    """
+
+    def forward(self, units: Tensor) -> Tensor:
+        """The normalized units."""
+        if not self.training or len(units) > 1:
+            made: Tensor = super().forward(units)
+            return made
+        if self.running_mean is None:
+            return 0 * units * self.weight + self.bias
+        return nn.functional.batch_norm(
+            units, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class OneLogit(nn.Module):

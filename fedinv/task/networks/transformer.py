@@ -113,7 +113,7 @@ class TokenNetwork(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Inputs of the first block (n, length, width) of ids, int64 (n, length), which begin at the first position."""
-        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        places = torch.arange(ids.shape[1], device=ids.device).repeat(len(ids), 1)
         out: Tensor = self.tokens(ids) + self.positions(places)
         return out
 

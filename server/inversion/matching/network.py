@@ -11,6 +11,8 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn.functional import log_softmax
 from torch.utils.flop_counter import FlopCounterMode
 
+from fedinv.task.networks.tabular import Columns, OneLogit, Residual
+
 from .objective import Distance, Loss, slopes_of
 
 SMALL = 50_000
@@ -36,6 +38,8 @@ KNOWN = (
     nn.SiLU,
     nn.ELU,
     nn.Softplus,
+    Columns,
+    OneLogit,
 )
 """Types of layers that can be differentiated twice and are not random; others are refused."""
 
@@ -203,8 +207,10 @@ def differentiable(network: nn.Sequential) -> nn.Sequential:
     Raises ValueError naming a layer whose gradient cannot be matched.
     """
     for _, layer in _leaves(network.train()):
-        if not isinstance(layer, KNOWN):
-            raise ValueError(f"a layer of type {type(layer).__name__} is not known to gradient matching")
+        for one in layer if isinstance(layer, Residual) else [layer]:
+            if not isinstance(one, KNOWN):
+                raise ValueError(f"a layer of type {type(one).__name__} is not known to gradient matching")
+    for layer in network.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
@@ -228,7 +234,7 @@ def saturates(network: nn.Sequential) -> bool:
 
 def _leaves(network: nn.Sequential, stem: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, layer in network.named_children():
-        if isinstance(layer, nn.Sequential):
+        if isinstance(layer, nn.Sequential) and not isinstance(layer, Residual):
             yield from _leaves(layer, f"{stem}{name}.")
         else:
             yield f"{stem}{name}", layer

@@ -7,6 +7,7 @@ not zero, as no other category was in the batch.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 from fedinv.attack import Claim, Exchange, Knowledge, Progress
 from fedinv.task.columns import Categorical, Column, Continuous
 from fedinv.task.loss import loss
-from fedinv.task.networks.beginning import Beginning
+from fedinv.task.networks.beginning import Beginning, Layer
 from fedinv.task.schema import Schema
 
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING
 from ..local_training import decay, gradient_weights, known_network, local_steps
 from ..recompute import explains, mismatch, recompute_update
+from ..support.magnitudes import FirstStep, first_step, smoothed
 from .local_search import Block, Equations, input_kinds
 from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, find
 from .slopes import CLEARLY, DECOYS
@@ -41,6 +43,14 @@ ABSENT = 1e-5
 """Share of the largest update of a column's values below which a value's counts as zero: no record has it."""
 COORDINATES = 20_000
 """Parameters, drawn at random, whose update tells the records' labels."""
+OUTSIDE = 1e-3
+"""Largest share of the length of a record's slopes outside the column space of an exact update."""
+SURPLUS = 8
+"""Equations beyond those that determine a record's numbers from which on its categories count as decided."""
+ALIKE = 1e-3
+"""Distance up to which two records count as one."""
+DECIDED = 1e-3
+"""Share of the largest singular value from which on a direction counts as determined."""
 FAR = 10.0
 """Standard deviations that bound a number whose range is withheld."""
 
@@ -53,6 +63,8 @@ class Encoded:
     """Equations on records without the inputs of absent categories, (d',)."""
     first: Span
     """Span of the first layer's update, on its own inputs z."""
+    later: Span | None
+    """Span of the second layer's update, on its own inputs; None where it has no equations."""
     present: Tensor
     """Inputs of the record whose category is present, and numbers: positions, int64 (d',)."""
     schema: Schema
@@ -90,24 +102,59 @@ def read_encoded(
     model = knows.model
     if model is None:
         raise ValueError("the architecture is withheld")
-    if knows.adaptive is not None:
-        raise ValueError(knows.adaptive)
     _check(last)
     single = local_steps(knows, last.records) == 1
     steps = local_steps(knows, last.records) or 2
     weights = gradient_weights(last, single, torch.float64)
-    shrunk = decay(knows, last.records)
-    update = {name: tensor.double() - shrunk * last.sent[name].double() for name, tensor in last.received.items()}
-    begun = model.beginning(weights, {**update, **_buffers(last)}, steps, last.records)
+    plain, read = _plain(last, knows, single)
+    update = {**plain, **_buffers(last)}
+    begun = model.beginning(weights, update, steps, last.records)
     if begun is None:
         raise ValueError("of this network no equations on single records are known")
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     lossless = knows.algorithm == "fedsgd"
-    seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise), generator)
-    found = find(_wanted(seen, last.records, rng), budget, progress)
+    seen = _encoded(begun, update, knows, _Setting(last.records, single, lossless, noise, read), generator)
+    network = known_network(model, weights, knows.schema).eval()  # used where each record passes by itself
+
+    def believe(records: Tensor) -> Tensor:
+        # sums of differences of records may be valid records in the first layer's span as well, and where the second
+        # one's is not known only their slopes tell
+        exact = (
+            seen.later is None
+            and seen.precision is EXACT
+            and begun.apart
+            and not begun.random
+            and knows.loss != "squared-error"
+        )
+        if not len(records) or not exact or seen.first.rank >= min(len(seen.first.left), seen.first.right.shape[1]):
+            return torch.ones(len(records), dtype=torch.bool)
+        return _outside(network, seen.full(records, begun.matrix.shape[1]), seen.first, begun) < OUTSIDE
+
+    found = find(_wanted(seen, last.records, believe, rng), budget, progress)
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")
-    return _claim(found, seen, begun, last, knows, rng)
+    if seen.precision is EXACT and seen.later is None:
+        found = _refined(found, seen)
+    return _claim(found, seen, begun, replace(last, received=update), (last, knows), rng)
+
+
+def _plain(last: Exchange, knows: Knowledge, single: bool) -> tuple[dict[str, Tensor], FirstStep | None]:
+    """The update as SGD without weight decay would have made it, float64, and the form of an optimizer's single step.
+
+    Raises ValueError for several steps of an optimizer that scales each entry of them by itself.
+    """
+    changes = {name: tensor.double() for name, tensor in last.received.items()}
+    sent = {name: tensor.double() for name, tensor in last.sent.items()}
+    if knows.adaptive is None:
+        shrunk = decay(knows, last.records)
+        return {name: tensor - shrunk * sent[name] for name, tensor in changes.items()}, None
+    held = knows.weight_decay or 0.0
+    if not single or (held and not (knows.optimizer is not None and knows.optimizer.decoupled)):
+        raise ValueError(knows.adaptive)
+    step = first_step(replace(knows, weight_decay=0.0).descent)
+    kept = step.lr * held
+    gradients = {name: step.gradient(tensor + kept * sent[name]) for name, tensor in changes.items()}
+    return {name: -step.lr * gradient for name, gradient in gradients.items()}, step
 
 
 @dataclass(frozen=True)
@@ -116,6 +163,26 @@ class _Setting:
     single: bool
     lossless: bool
     noise: float
+    read: FirstStep | None
+    """Form of the optimizer's step that the gradients were read off; None where the update is one of SGD."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the update is a gradient up to float32 rounding."""
+        return self.lossless and self.read is None
+
+    def layer(self, update: dict[str, Tensor], one: Layer) -> Tensor:
+        """A layer's update with that of its bias as last column, zeros where it has none, (outputs, inputs + 1)."""
+        weight = update[one.weight]
+        column = torch.zeros_like(weight[:, 0]) if one.bias is None else update[one.bias]
+        made = torch.cat([weight, column[:, None]], 1)
+        if self.read is None or self.records >= min(weight.shape) or not bool(made.any()):
+            return made
+        # the largest gradients were read off worst, and would bury what the smaller ones tell
+        given = made if one.bias is not None else made[:, :-1]
+        spread = self.read.lr * self.read.spread(given / self.read.lr)
+        made[:, : given.shape[1]] = smoothed(given, spread, self.records)
+        return made
 
 
 def _check(last: Exchange) -> None:
@@ -148,7 +215,7 @@ def _encoded(
         raise ValueError("the schema does not fit the network's inputs")
     schema, present = _present(schema, begun)
     matrix, n = begun.matrix[:, present], setting.records
-    moved = _with_bias(update, begun.first.weight, begun.first.bias)
+    moved = setting.layer(update, begun.first)
     if not begun.apart and begun.center is None:
         raise ValueError(
             "the batch normalization leaves differences between records alone in the span, and its layer has too few "
@@ -162,18 +229,20 @@ def _encoded(
     if not bool(moved.any()):
         raise ValueError("the first layer's update is zero")
     padded = begun.first.bias is None and begun.center is None
+    second: Span | None = None
     first = _span(moved, n, setting.noise, generator, padded)
     unit = ROUNDING * float(moved.square().mean().sqrt())
-    exact = setting.lossless and setting.noise < COARSE * unit
+    exact = setting.exact and setting.noise < COARSE * unit
     at_inputs = first.equations if len(moved) >= n else first.equations[:0]
     weight, bias, activation, behind = matrix, begun.shift, "leaky-relu", at_inputs.new_zeros(0, len(matrix) + 1)
     if begun.units is not None and begun.second is not None and begun.activation in get_args(Activation):
-        later = _with_bias(update, begun.second.weight, begun.second.bias)
+        later = setting.layer(update, begun.second)
         rank = n if setting.single else min(DRIFT * n, int(ROOM * later.shape[1]))
         if min(later.shape) >= n and bool(later.any()):
             weight, bias = begun.units[0] @ matrix, begun.units[0] @ begun.shift + begun.units[1]
             activation = begun.activation
-            behind = _span(later, rank, setting.noise, generator, begun.second.bias is None).equations
+            second = _span(later, rank, setting.noise, generator, begun.second.bias is None)
+            behind = second.equations
     if not first.rank:
         raise ValueError("the update does not stand above the noise in it")
     kinds = input_kinds(schema, schema.width)
@@ -190,7 +259,9 @@ def _encoded(
     )
     equations = Equations(weight, bias, activation, *blocks)  # type: ignore[arg-type]
     precision = EXACT if exact else DRIFTED
-    return Encoded(equations, first, present, schema, matrix, begun.shift, precision, setting.single, float(not padded))
+    return Encoded(
+        equations, first, second, present, schema, matrix, begun.shift, precision, setting.single, float(not padded)
+    )
 
 
 def _span(update: Tensor, records: int, noise: float, generator: torch.Generator, unbiased: bool) -> Span:
@@ -200,12 +271,6 @@ def _span(update: Tensor, records: int, noise: float, generator: torch.Generator
     found = span(update[:, :-1], records, noise, generator)
     right, equations = (torch.cat([t, torch.zeros_like(t[:, :1])], 1) for t in (found.right, found.equations))
     return replace(found, right=right, equations=equations)
-
-
-def _with_bias(update: dict[str, Tensor], weight: str, bias: str | None) -> Tensor:
-    """A layer's update with that of its bias as last column, zeros where it has none, (outputs, inputs + 1)."""
-    column = torch.zeros_like(update[weight][:, 0]) if bias is None else update[bias]
-    return torch.cat([update[weight], column[:, None]], 1)
 
 
 def _on_records(rows: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
@@ -249,17 +314,21 @@ def _present(schema: Schema, begun: Beginning) -> tuple[Schema, Tensor]:
     return left, torch.tensor(kept)
 
 
-def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
+def _wanted(seen: Encoded, records: int, believe: Callable[[Tensor], Tensor], rng: np.random.Generator) -> Wanted:
     def aim(known: Tensor) -> Equations:
-        rows = seen.first.right[:records]
-        basis = torch.linalg.qr(seen.inputs(known).T).Q
+        behind = seen.later is not None
+        rows, vectors = seen.first.right[:records], seen.inputs(known)
+        if seen.later is not None:
+            hidden = seen.equations.hidden(known)
+            rows = seen.later.right[:records]
+            vectors = torch.cat([hidden, torch.full_like(hidden[:, :1], float(bool(rows[:, -1].any())))], 1)
+        basis = torch.linalg.qr(vectors.T).Q
         rest = torch.linalg.svd(rows - (rows @ basis) @ basis.T, full_matrices=False)[2]
         left = rest[: max(1, len(rows) - len(known))]
-        block = seen.equations.at_inputs
-        return replace(seen.equations, at_inputs=Block(block.equations, _on_records(left, seen.matrix, seen.shift)))
-
-    def believe(found: Tensor) -> Tensor:
-        return torch.ones(len(found), dtype=torch.bool)
+        if behind:
+            return replace(seen.equations, at_hidden=Block(seen.equations.at_hidden.equations, left))
+        left = _on_records(left, seen.matrix, seen.shift)
+        return replace(seen.equations, at_inputs=Block(seen.equations.at_inputs.equations, left))
 
     return Wanted(
         seen.equations,
@@ -273,8 +342,15 @@ def _wanted(seen: Encoded, records: int, rng: np.random.Generator) -> Wanted:
 
 
 def _claim(
-    found: FoundRecords, seen: Encoded, begun: Beginning, last: Exchange, knows: Knowledge, rng: np.random.Generator
+    found: FoundRecords,
+    seen: Encoded,
+    begun: Beginning,
+    plain: Exchange,
+    given: tuple[Exchange, Knowledge],
+    rng: np.random.Generator,
 ) -> Claim:
+    """The claim of the records that were found; `plain` is the exchange as SGD would have made it."""
+    last, knows = given
     records, notes = seen.full(found.records, begun.matrix.shape[1]), list[str]()
     if len(records) < last.records:
         notes.append(f"{len(records)} of {last.records} records recovered")
@@ -287,14 +363,63 @@ def _claim(
     assert knows.model is not None  # checked before
     network = known_network(knows.model, gradient_weights(last, seen.single), knows.schema)
     # random masks cannot be drawn again: labels are those of the network without them
-    network.train(not begun.random)
-    claim = replace(claim, labels=_labels(network, records.float(), last, rng))
+    network.train(not (begun.random or begun.apart))
+    claim = replace(claim, labels=_labels(network, records.float(), plain, rng))
     if begun.random:
         return replace(claim, notes=(*notes, "random units are left out in training: the claim is not trained again"))
     if begun.apart:
         drawn = seen.full(seen.schema.draw(DECOYS, rng), records.shape[1])
-        claim = replace(claim, checked=_apart(network, records.float(), drawn, seen.first, begun) < CLEARLY)
+        near = _apart(network, records.float(), drawn, seen.first, begun) < CLEARLY
+        if seen.precision is EXACT:
+            near &= _outside(network, records, seen.first, begun) < OUTSIDE
+        claim = replace(claim, checked=near)
     return _compared(claim, last, knows, rng)
+
+
+def _refined(found: FoundRecords, seen: Encoded) -> FoundRecords:
+    """The records, each category changed for one that fits better, and numbers solved for, as long as that helps.
+
+    Rows of a narrow table may nearly coincide, and the search then takes either. With the numbers projected out the
+    equations on the first layer's inputs tell them apart to float32's rounding.
+    """
+    rows = seen.equations.at_inputs.equations
+    kinds = input_kinds(seen.schema, seen.schema.width)
+    numbers = rows[:, kinds.numbers]
+    if len(rows) < len(kinds.numbers) + SURPLUS:
+        return found
+    left, sizes, _ = torch.linalg.svd(numbers, full_matrices=False)
+    if len(sizes) and float(sizes.min()) < DECIDED * float(sizes.max()):
+        return found  # records of the same categories span a line of valid ones
+    basis = left
+    aside = rows - basis @ (basis.T @ rows)  # on categories alone
+    records = found.records.clone()
+    for _ in range(len(kinds.groups)):
+        rest = records @ aside[:, :-1].T + aside[:, -1]
+        best, changed = rest.square().sum(1), records.clone()
+        for group in kinds.groups:
+            without = rest - records[:, group] @ aside[:, group].T
+            each = (without[:, None] + aside[:, group].T).square().sum(-1)
+            value, which = each.min(1)
+            better = value < best
+            trial = records.clone()
+            trial[:, group] = torch.nn.functional.one_hot(which, group.stop - group.start).to(trial)
+            changed = torch.where(better[:, None], trial, changed)
+            best = torch.where(better, value, best)
+        if torch.equal(changed, records):
+            break
+        records = changed
+    records[:, kinds.numbers] = 0
+    wanted = -(records @ rows[:, :-1].T + rows[:, -1])
+    records[:, kinds.numbers] = (torch.linalg.pinv(numbers, rtol=1e-9) @ wanted.T).T
+    misfit = seen.equations.misfit(records)
+    # what the change did not help is left as it was
+    records = torch.where((misfit < seen.equations.misfit(found.records))[:, None], records, found.records)
+    misfit = seen.equations.misfit(records)
+    order = misfit.argsort()
+    near = torch.cdist(records[order], records[order]) < ALIKE
+    first = ~(near & torch.ones_like(near).tril(-1)).any(1)
+    order = order[first]
+    return FoundRecords(records[order], misfit[order] / seen.precision.accept)
 
 
 def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.random.Generator) -> Tensor:
@@ -325,23 +450,25 @@ def _labels(network: nn.Sequential, records: Tensor, last: Exchange, rng: np.ran
 
 def _apart(network: nn.Sequential, records: Tensor, decoys: Tensor, first: Span, begun: Beginning) -> Tensor:
     """Distance (k,) of the records' slopes from the first layer's column space, relative to the decoys' least one."""
+    if first.rank >= min(len(first.left), first.right.shape[1]):
+        return torch.full((len(records),), math.inf)
+    return _outside(network, records, first, begun) / _outside(network, decoys, first, begun).min()
 
-    def outside(some: Tensor) -> Tensor:
-        outputs: list[Tensor] = []
-        layer = network.get_submodule(begun.first.weight.rpartition(".")[0])
-        handle = layer.register_forward_hook(lambda _, __, made: outputs.append(made))
-        logits = network(some)
+
+def _outside(network: nn.Sequential, records: Tensor, first: Span, begun: Beginning) -> Tensor:
+    """Share (k,) of the length of each record's slopes outside the first layer's column space, with the best label."""
+    outputs: list[Tensor] = []
+    layer = network.get_submodule(begun.first.weight.rpartition(".")[0])
+    handle = layer.register_forward_hook(lambda _, __, made: outputs.append(made))
+    with torch.enable_grad():
+        logits = network(records.to(next(network.parameters()).dtype))
         handle.remove()
         shares = []
         for c in range(logits.shape[1]):
-            value = loss(logits, torch.full((len(some),), c), "sum")
+            value = loss(logits, torch.full((len(records),), c), "sum")
             (slopes,) = torch.autograd.grad(value, outputs, retain_graph=True)
             shares.append(first.outside(slopes.double()))
-        return torch.stack(shares).amin(0)
-
-    if first.rank >= min(len(first.left), first.right.shape[1]):
-        return torch.full((len(records),), math.inf)
-    return outside(records) / outside(decoys).min()
+    return torch.stack(shares).amin(0)
 
 
 def _compared(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Generator) -> Claim:

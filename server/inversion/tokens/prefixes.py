@@ -7,6 +7,7 @@ last token alone and there are two blocks. The last block's query has slopes at 
 fits its span is a whole text, and its rank is the number of different texts.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,11 @@ from fedinv.task.networks.transformer import Block, TokenNetwork
 
 from .. import clock
 from .spans import Span, distance
+
+EARLY = 4
+"""Tokens of a prefix up to which it is no variant of a text, however many of them are equal."""
+ALIKE = 0.6
+"""Share of equal tokens from which on two texts are taken for variants of one."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Tests:
     end: tuple[Span, ...]
     """Spans of the last block's query, at the token that the head reads."""
     tolerance: float
-    """Relative distance up to which an input lies in a span."""
+    """Relative distance up to which an input lies in a span; infinite after several steps, which blur the spans: there
+    texts are ranked by the mean of their distances."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class _Prefixes:
     values: Tensor
     """Values of the first block, of the same shape."""
     worst: Tensor
-    """Largest relative distance from a span so far (k,)."""
+    """Largest relative distance from a span so far (k,), or their sum where they are ranked."""
 
 
 def grown(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int) -> Found:
@@ -61,10 +68,7 @@ def grown(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int) ->
 
     At most `most` prefixes are kept at a position, those nearest to the spans.
     """
-    length, block = candidates.shape[1], network.blocks[0]
-    assert isinstance(block, Block)
-    empty = torch.zeros(1, block.heads, 0, network.tokens.embedding_dim // block.heads, dtype=torch.float64)
-    held = _Prefixes(torch.zeros(1, 0, dtype=torch.long), empty, empty, torch.zeros(1, dtype=torch.float64))
+    length, held = candidates.shape[1], _begun(network)
     ends, worst = [], []
     for place in range(length):
         clock.check()
@@ -82,6 +86,33 @@ def grown(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int) ->
     return Found(torch.cat(ends), torch.cat(worst))
 
 
+def ranked(network: TokenNetwork, candidates: Tensor, tests: Tests, most: int, count: int) -> Found:
+    """The `count` texts of full length with the smallest mean distance from the span, none a variant of another.
+
+    At most `most` prefixes are kept at a position.
+    """
+    length, found = candidates.shape[1], Found(torch.zeros(0, candidates.shape[1], dtype=torch.long), torch.zeros(0))
+    for _ in range(count):
+        held = _begun(network)
+        for place in range(length):
+            clock.check()
+            held = _unlike(
+                _extended(network, held, candidates[:, place].nonzero()[:, 0], tests, 4 * most), found.ids, most
+            )
+        if not len(held.ids):
+            break
+        found = Found(torch.cat([found.ids, held.ids[:1]]), torch.cat([found.distance, held.worst[:1] / length]))
+    return found
+
+
+def _unlike(held: _Prefixes, texts: Tensor, most: int) -> _Prefixes:
+    """The `most` nearest prefixes that are no variants of the texts (t, length)."""
+    place = held.ids.shape[1]
+    shares = (held.ids[:, None] == texts[None, :, :place]).double().mean(2)
+    kept = ((shares < ALIKE).all(1) | (place <= EARLY)).nonzero()[:most, 0]
+    return _Prefixes(held.ids[kept], held.keys[kept], held.values[kept], held.worst[kept])
+
+
 def last_read(network: TokenNetwork, ids: Tensor) -> Tensor:
     """What the last block's query reads at the token that the head reads, (k, width), of ids (k, i)."""
     hidden, hidden_from = network.embed(ids), network.hidden_from(ids)
@@ -89,6 +120,14 @@ def last_read(network: TokenNetwork, ids: Tensor) -> Tensor:
     for block in blocks[:-1]:
         hidden = block(hidden, hidden_from)
     return blocks[-1].read(hidden)[:, -1 if network.causal else 0]
+
+
+def _begun(network: TokenNetwork) -> _Prefixes:
+    """The one prefix without tokens."""
+    block = network.blocks[0]
+    assert isinstance(block, Block)
+    empty = torch.zeros(1, block.heads, 0, network.tokens.embedding_dim // block.heads, dtype=torch.float64)
+    return _Prefixes(torch.zeros(1, 0, dtype=torch.long), empty, empty, torch.zeros(1, dtype=torch.float64))
 
 
 def _extended(network: TokenNetwork, held: _Prefixes, ids: Tensor, tests: Tests, most: int) -> _Prefixes:
@@ -108,9 +147,12 @@ def _extended(network: TokenNetwork, held: _Prefixes, ids: Tensor, tests: Tests,
     mixed = torch.einsum("khci,khid->kchd", weights[..., :-1], held.values)
     mixed = mixed + weights[..., -1].transpose(1, 2)[..., None] * value
     _, inside = block.join(hidden.expand(len(held.ids), -1, -1), mixed.flatten(2))
-    away = torch.maximum(held.worst[:, None], distance(tests.inside, inside))
+    now = distance(tests.inside, inside)
+    ranked = tests.tolerance == math.inf
+    away = held.worst[:, None] + now if ranked else torch.maximum(held.worst[:, None], now)
     good = (away <= tests.tolerance).nonzero()
-    order = away[good[:, 0], good[:, 1]].argsort(stable=True)[:most]
+    order = away[good[:, 0], good[:, 1]].argsort(stable=True)
+    order = order[:most]
     old, new = good[order].T
     return _Prefixes(
         torch.cat([held.ids[old], ids[new][:, None]], 1),

@@ -1,5 +1,6 @@
 """Reads a batch of texts off one update of a transformer, and verifies them by training on them again."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,17 +11,22 @@ from torch.nn.functional import one_hot
 from fedinv.attack import Claim, Exchange, Knowledge
 from fedinv.task.networks.transformer import TokenNetwork
 
+from .. import clock
 from ..distortion import Distortion
 from ..evidence import unusable
 from ..local_training import gradient_weights, known_network, single_step, step_length
 from ..recompute import explains, mismatch, recompute_update
 from ..support.reading import Work
-from .prefixes import Found, Tests, grown
+from .prefixes import Found, Tests, grown, ranked
+from .sequences import searched
 from .spans import TOLERANCE, Noise, block_names, distance, spans
 
 SURE, UNSURE = 0.99, 0.5
 """Confidence in texts that fit every span, where training on them again explains the update, and where it does not."""
 
+NEAREST = 0.7
+"""Share of the directions that a span keeps at most after several steps; with 0.5 to 0.85 the right tokens are as often
+the nearest."""
 WHOLE = 0.02
 """Distance from whole numbers up to which a text's counts of labels are taken for them."""
 
@@ -31,6 +37,8 @@ class TextBudget:
 
     prefixes: int = 256
     """Prefixes that are kept at a position."""
+    starts: int = 60
+    """Texts that are begun where a network reads in both directions."""
     rows: bool = True
     """Whether embeddings that did not move rule their tokens out."""
 
@@ -56,16 +64,25 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
     network = known_network(model, gradient_weights(last, single), schema).double()[0]
     assert isinstance(network, TokenNetwork)
     with torch.no_grad():
-        tests = _tests(last, Noise(distortion.spread))
+        tests = _tests(last, Noise(distortion.spread, 1.0 if single else NEAREST), single)
         work.progress(0.1)
-        found = grown(network, _candidates(network, last.received, tests, budget), tests, budget.prefixes)
+        candidates = _candidates(network, last.received, tests, budget)
+        if not single and not network.causal:
+            raise ValueError("several local steps blur the spans, by which whole texts of an encoder are searched")
+        if not single:
+            found = ranked(network, candidates, tests, budget.prefixes, last.records)
+        elif network.causal:
+            found = grown(network, candidates, tests, budget.prefixes)
+        else:
+            generator = torch.Generator().manual_seed(int(work.rng.integers(2**62)))
+            found = searched(network, candidates, tests, schema, budget.starts, generator)
     work.progress(0.8)
     if not len(found.ids):
-        raise ValueError("no text fits the spans of the update")
+        raise ValueError("no text that was tried fits the spans of the update")
     return _claim(last, knows, network, found, work)
 
 
-def _tests(last: Exchange, noise: Noise) -> Tests:
+def _tests(last: Exchange, noise: Noise, single: bool) -> Tests:
     """What the update demands of texts. Raises ValueError where it demands nothing."""
     first, *_, final = block_names(last.sent)
     found = {
@@ -76,10 +93,13 @@ def _tests(last: Exchange, noise: Noise) -> Tests:
             ("end", final, ("query",)),
         )
     }
-    needed = {part: one for part, one in found.items() if isinstance(one, str) and part != "first"}
+    needed = {part: one for part, one in found.items() if isinstance(one, str) and (part == "inside" or single)}
+    needed.pop("first", None)
     if needed:
         raise ValueError(next(iter(needed.values())))
     told = {part: one if isinstance(one, tuple) else () for part, one in found.items()}
+    if not single:
+        return Tests((), told["inside"], (), math.inf)
     return Tests(told["first"], told["inside"], told["end"], TOLERANCE)
 
 
@@ -104,6 +124,7 @@ def _candidates(network: TokenNetwork, update: Mapping[str, Tensor], tests: Test
 
 
 def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found, work: Work) -> Claim:
+    single = single_step(knows, last.records)
     distinct = found.ids[found.distance.argsort(stable=True)].float()
     counts = _labels(last, knows, network, distinct)
     records = distinct.repeat_interleave(counts.sum(1), 0)
@@ -113,13 +134,38 @@ def _claim(last: Exchange, knows: Knowledge, network: TokenNetwork, found: Found
         notes.append(f"{len(records)} texts fit the spans of the update, and the message counts {last.records}")
     left = None
     try:
-        again = recompute_update(knows, last.sent, records, labels, work.rng, count=last.records)
-        left = mismatch(again, last.received)
+        labels, left = _explained(last, knows, records, labels, work, flips=not single)
     except ValueError:
         notes.append("too little is known to train on them again")
     sure = explains(left, knows, last.records)
+    if not single and not sure:
+        raise ValueError("the texts nearest to the spans do not explain the update when they are trained on again")
     confidence = torch.full((len(records),), SURE if sure else UNSURE)
-    return Claim(records, confidence, labels, left, tuple(notes), checked=torch.ones(len(records), dtype=torch.bool))
+    checked = torch.full((len(records),), single)
+    return Claim(records, confidence, labels, left, tuple(notes), checked=checked)
+
+
+def _explained(
+    last: Exchange, knows: Knowledge, records: Tensor, labels: Tensor, work: Work, flips: bool
+) -> tuple[Tensor, float]:
+    """Labels with the mismatch of the update that training on the texts with them gives.
+
+    With `flips` each text's label is changed in turn where that leaves less, as several steps blur what the head tells.
+    """
+
+    def left(tried: Tensor) -> float:
+        return mismatch(recompute_update(knows, last.sent, records, tried, work.rng, count=last.records), last.received)
+
+    best = left(labels)
+    classes = 0 if knows.schema is None else knows.schema.outputs
+    for row in range(len(records)) if flips else ():
+        for label in range(classes):
+            clock.check()
+            tried = labels.clone()
+            tried[row] = label
+            if label != labels[row] and (now := left(tried)) < best:
+                labels, best = tried, now
+    return labels, best
 
 
 def _labels(last: Exchange, knows: Knowledge, network: TokenNetwork, texts: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class Noise:
 
     spread: float = 0.0
     """Standard deviation of known noise on each entry."""
-    floor: float = FLOOR
-    """Share of the largest singular value below which others are taken for zero."""
+    most: float = 1.0
+    """Largest rank of a span, as a share of the directions: the nearest part of one that drifts over several steps."""
 
 
 def spans(
@@ -106,7 +106,8 @@ def _add(found: list[Span], parts: Sequence[Tensor], shape: Tensor, noise: Noise
     stacked = torch.cat([part for part, _ in kept])
     _, values, rows = torch.linalg.svd(stacked, full_matrices=False)
     loud = max(spread for _, spread in kept) * (math.sqrt(stacked.shape[0]) + math.sqrt(stacked.shape[1]))
-    rank = int((values > max(noise.floor * float(values[0]), MARGIN * loud)).sum())
+    rank = int((values > max(FLOOR * float(values[0]), MARGIN * loud)).sum())
+    rank = min(rank, int(noise.most * min(stacked.shape)))
     if rank == 0 or rank > min(stacked.shape) - SPARE:
         return 1
     found.append(Span(rows[:rank], shape))

@@ -13,7 +13,7 @@ from fedinv.data.sources.clinical_notes import ClinicalNotes
 from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import match
 from fedinv.task.models import Mlp, build, state
-from fedinv.task.networks.transformer import Decoder
+from fedinv.task.networks.transformer import Decoder, Encoder
 from fedinv.task.optimizers import Adam
 from server.attacks.span_tokens import SpanTokens
 
@@ -27,16 +27,18 @@ def _notes(length):
 
 
 @cache
-def _see(n, model=DECODER, length=12, seed=1, doubled=False):
+def _see(n, model=DECODER, length=12, seed=1, doubled=False, epochs=1):
     """The update of one step on n notes, with all knowledge, and the notes; `doubled`: the first of them twice."""
     schema, inputs, labels = _notes(length)
     rows = np.random.default_rng(seed).permutation(len(inputs))[:n]
     rows = np.append(rows, rows[0]) if doubled else rows
     network = build(model, schema.shape, schema.outputs, seed)
     sent = {name: tensor.clone() for name, tensor in state(network).items()}
-    settings = Training("fedsgd", 1, len(rows), 0.1)
-    job = Job(network, inputs[rows], labels[rows], (np.arange(len(rows)),), settings, np.random.default_rng(0))
-    knows = Knowledge(model=model, loss="cross-entropy", schema=schema, algorithm="fedsgd", lr=0.1)
+    settings = Training("fedsgd" if epochs == 1 else "fedavg", epochs, len(rows), 0.05)
+    batches = (np.arange(len(rows)),) * epochs
+    job = Job(network, inputs[rows], labels[rows], batches, settings, np.random.default_rng(0))
+    knows = Knowledge(model=model, loss="cross-entropy", schema=schema, algorithm=settings.algorithm, lr=0.05)
+    knows = replace(knows, epochs=epochs, batch_size=len(rows)) if epochs > 1 else knows
     seen = Observation((0,), (Exchange(1, sent, plain_training(job), len(rows)),))
     return seen, knows, inputs[rows], labels[rows]
 
@@ -65,6 +67,32 @@ def test_every_note_of_a_batch_is_read_with_its_label(norm, rows):
     assert claim.mismatch < 1e-4
     assert bool(claim.verified.all())
     assert claim.confidence.min() > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_read_in_both_directions_is_searched_as_a_whole(count):
+    seen, knows, notes, _ = _see(count, Encoder(width=64, heads=2))
+    claim = _run(seen, knows)
+    assert (len(claim.records), _exact(claim, notes, knows.schema)) == (count, count)
+    assert claim.mismatch < 1e-4
+
+
+def test_several_local_steps_hide_no_note():
+    seen, knows, notes, labels = _see(2, epochs=3)
+    claim = _run(seen, knows)
+    assert (len(claim.records), _exact(claim, notes, knows.schema)) == (2, 2)
+    found = match(claim.records, knows.schema.decode(notes), knows.schema, 0.0)
+    assert claim.labels[torch.from_numpy(found.claim)].tolist() == labels.tolist()
+    assert bool(claim.verified.all())
+
+
+@pytest.mark.parametrize(("adapted", "why"), [((), "wide"), (("query", "value", "wide"), "full rank")])
+def test_adapters_that_tell_too_little_are_said_to(adapted, why):
+    model = Decoder(width=64, heads=2, lora_rank=8, **({"adapted": adapted} if adapted else {}))
+    seen, knows, *_ = _see(1, model)
+    claim = _run(seen, knows)
+    assert len(claim.records) == 0
+    assert why in claim.notes[0]
 
 
 def test_notes_of_different_lengths_end_where_they_end():

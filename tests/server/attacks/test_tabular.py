@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import fedinv
 from clients.training.plain_training import plain_training
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.data.sources.hospital import Hospital
@@ -14,7 +15,9 @@ from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import match
 from fedinv.task.models import build, state
 from fedinv.task.networks.tabular import Tabular
+from fedinv.task.optimizers import SGD, Adam
 from server.attacks.exact import Exact
+from server.attacks.gradient_matching import GradientMatching
 from server.attacks.row_space import RowSpace
 
 VARIANTS = {
@@ -40,7 +43,7 @@ def _people():
     return table.schema, table.schema.encode(table.columns), torch.from_numpy(np.asarray(table.labels, np.int64))
 
 
-def _see(n=6, epochs=1, seed=1, hidden=(128, 128), **keys):
+def _see(n=6, epochs=1, seed=1, hidden=(128, 128), optimizer=SGD, **keys):
     """The update of n records in one step, or after epochs of one step each, with all knowledge, and the rows."""
     schema, inputs, labels = _people()
     model = Tabular(hidden=hidden, **keys).fitted(schema)
@@ -49,7 +52,7 @@ def _see(n=6, epochs=1, seed=1, hidden=(128, 128), **keys):
     network = build(model, schema.shape, schema.outputs, seed)
     sent = {name: tensor.clone() for name, tensor in state(network).items()}
     algorithm = "fedsgd" if epochs == 1 else "fedavg"
-    settings = Training(algorithm, epochs, n, 0.05)
+    settings = Training(algorithm, epochs, n, 0.05, optimizer=optimizer)
     batches = tuple(np.arange(n) for _ in range(epochs))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -64,6 +67,7 @@ def _see(n=6, epochs=1, seed=1, hidden=(128, 128), **keys):
         epochs=epochs,
         momentum=0.0,
         weight_decay=0.0,
+        optimizer=optimizer,
     )
     return Observation((0,), (Exchange(1, sent, received, n),)), knows, rows
 
@@ -92,6 +96,12 @@ def test_each_variant_gives_away_all_records_of_a_batch(variant):
 
 
 @pytest.mark.parametrize("attack", [Exact(), RowSpace()], ids=lambda one: one.kind)
+def test_a_record_alone_passes_a_batch_normalization_by_the_running_statistics(attack):
+    seen, knows, rows = _see(n=1, norm="batch")
+    assert _right(_run(attack, seen, knows), rows).exact.all()
+
+
+@pytest.mark.parametrize("attack", [Exact(), RowSpace()], ids=lambda one: one.kind)
 def test_the_schema_can_be_done_without(attack):
     seen, knows, rows = _see()
     claim = _run(attack, seen, replace(knows, schema=None))
@@ -117,6 +127,32 @@ def test_noise_gives_nothing_and_says_why(variant):
         claim = _run(attack, replace(seen, exchanges=(replace(last, received=noisy),)), knows)
         assert len(claim.records) == 0
         assert "nothing claimed" in claim.notes[0]
+
+
+@pytest.mark.parametrize("variant", ["ordinal", "residual", "group norm", "batch norm"])
+def test_gradient_matching_differentiates_every_layer(variant):
+    seen, knows, _ = _see(n=1, hidden=(16, 16), **VARIANTS[variant])
+    claim = _run(GradientMatching(restarts=2, iterations=30, simulate=0, polish=0), seen, knows)
+    assert not any("not known to gradient matching" in note for note in claim.notes)
+    assert len(claim.records) or "is chance" in claim.notes[0]
+
+
+def test_a_single_step_of_adam_is_read_back_to_gradients():
+    seen, knows, rows = _see(encoding="ordinal", logits="one", optimizer=Adam())
+    claim = _run(RowSpace(), seen, knows)
+    assert _right(claim, rows).recovered.all()
+    several, knows, _ = _see(epochs=2, encoding="ordinal", optimizer=Adam())
+    assert "no row space" in _run(RowSpace(), several, knows).notes[0]
+
+
+def test_the_python_api_tries_them_by_itself():
+    seen, knows, rows = _see(norm="layer")
+    model = knows.model.model_dump()
+    last = seen.last
+    found = fedinv.invert(
+        last.received, sent=last.sent, model=model, schema=knows.schema, records=6, lr=0.05, algorithm="fedsgd"
+    )
+    assert _right(found, rows).exact.all()
 
 
 def test_what_is_missing_is_said():

@@ -21,6 +21,10 @@ PLAIN = ("epochs", *OWN)
 """Keys of a training that is not the app's own."""
 
 
+FAR = 1000.0
+"""Factor by which an example is enlarged to see whether outputs are chances."""
+
+
 @dataclass(frozen=True)
 class Training:
     """The local training of an app, as far as it is known."""
@@ -160,7 +164,8 @@ def fit(training: Training, network: nn.Module, example: Tensor) -> Repeatable:
     """
     try:
         with torch.no_grad():
-            outputs = copy.deepcopy(network).eval()(example)
+            still = copy.deepcopy(network).eval()
+            outputs = still(example)
     except Exception as error:  # a network of somebody else's may raise anything
         raise RequestError(
             f"the network does not accept an example of the shape {tuple(example.shape)}: {type(error).__name__}: "
@@ -172,7 +177,7 @@ def fit(training: Training, network: nn.Module, example: Tensor) -> Repeatable:
         )
     wide = outputs.shape[-1] if outputs.ndim > 1 else 1
     own = training.train
-    usual = usual_loss(outputs)
+    usual = usual_loss(torch.cat([outputs, *_far(still, example)]) if wide == 1 else outputs)
     usual_form = loss_form(usual, outputs.clone().requires_grad_())
     if own is None:
         loss = training.loss or usual
@@ -197,6 +202,17 @@ def fit(training: Training, network: nn.Module, example: Tensor) -> Repeatable:
         raise RequestError(plain(str(error), 400)) from None
     steps = Steps(seen[-1].kind, len(seen), seen[-1].settings) if seen else Steps("unknown")
     return Repeatable(training, training.loss, form, usual, usual_form, wide, steps)
+
+
+def _far(network: nn.Module, example: Tensor) -> list[Tensor]:
+    """Outputs on the example enlarged, either way: chances stay between 0 and 1, logits that were there by luck do not.
+
+    None where the example is of numbers that cannot be enlarged, such as positions in a table of embeddings.
+    """
+    if not example.is_floating_point():
+        return []
+    with torch.no_grad():
+        return [network(times * example) for times in (-FAR, FAR)]
 
 
 def quietly(call: Callable[[], None]) -> str:

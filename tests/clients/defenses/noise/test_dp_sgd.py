@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedinv import roles
+from fedinv import plugins, roles
 from fedinv.federation.training import Job, Participation, Training
 from fedinv.privacy.claims import epsilon
 from fedinv.scenario import loads
 from fedinv.task.models import build
+from fedinv.task.networks.ft_transformer import FtTransformer
 from fedinv.task.networks.perceptron import Mlp
+from fedinv.task.networks.signals import SignalConvnet
+from fedinv.task.networks.tabular import Tabular
+from fedinv.task.networks.transformer import Decoder, Encoder
 
 DpSgd = roles.load("clients", "defenses.noise.dp_sgd").DpSgd
 plain_training = roles.load("clients", "training.plain_training").plain_training
@@ -42,6 +46,44 @@ def test_without_noise_and_with_a_huge_clip_it_is_plain_training():
     neutral = train(DpSgd(noise_multiplier=0.0, clip=1e6), job(batches, momentum=0.5))
     plain = plain_training(job(batches, momentum=0.5))
     assert all(torch.allclose(neutral[k], plain[k], atol=1e-6) for k in plain)
+
+
+def people(source, **keys):
+    table = plugins.load("datasets", source).model_validate({"source": source, **keys}).load(3)
+    return table.schema, table.schema.encode(table.columns), torch.as_tensor(np.asarray(table.labels)).long()
+
+
+NETWORKS = [
+    (Mlp(hidden=(8,)), "hospital", {}),
+    (Tabular(hidden=(8,)), "hospital", {}),
+    (Tabular(hidden=(8, 8), norm="layer", residual=True, activation="silu", logits="one"), "hospital", {}),
+    (Tabular(hidden=(32, 32), encoding="ordinal", norm="group", bias=False), "hospital", {}),
+    (FtTransformer(width=8, heads=2, blocks=1), "hospital", {}),
+    (FtTransformer(width=8, heads=2, blocks=2), "hospital", {}),
+    (SignalConvnet(), "heartbeats", {}),
+    (Decoder(width=8, heads=2), "clinical-notes", {"length": 8}),
+    (Encoder(width=8, heads=2, norm="post"), "clinical-notes", {"length": 8}),
+    (Decoder(width=8, heads=2, lora_rank=2), "clinical-notes", {"length": 8}),
+]
+
+
+@pytest.mark.parametrize(("model", "source", "keys"), NETWORKS, ids=lambda one: getattr(one, "kind", ""))
+def test_in_every_network_each_records_gradient_is_clipped_by_itself(model, source, keys):
+    schema, inputs, labels = people(source, **keys)
+    network, clip, rows = build(model.fitted(schema), schema.shape, schema.outputs, 2), 0.05, [0, 1, 2, 3]
+    trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    total = {name: torch.zeros_like(weight) for name, weight in trained.items()}
+    for row in rows:
+        loss = torch.nn.functional.cross_entropy(network(inputs[[row]]), labels[[row]], reduction="sum")
+        slopes = torch.autograd.grad(loss, list(trained.values()))
+        factor = min(1.0, clip / float(torch.cat([slope.flatten() for slope in slopes]).norm()))
+        for name, slope in zip(trained, slopes, strict=True):
+            total[name] += factor * slope
+    todo = job([rows])
+    todo = replace(todo, network=network, inputs=inputs, labels=labels)
+    update = train(DpSgd(noise_multiplier=0.0, clip=clip), todo)
+    for name, sum_ in total.items():
+        assert torch.allclose(update[name], -0.1 * sum_ / 4, atol=1e-6), name
 
 
 def test_one_record_moves_the_sum_by_at_most_the_clip():

@@ -1,12 +1,16 @@
 from functools import cache
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from clients.defenses.training.dropout import Dropout
+from clients.training.job import train
 from fedinv.data.sources.hospital import Hospital
 from fedinv.errors import RequestError
+from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 from fedinv.task.columns import Categorical
 from fedinv.task.loss import loss
@@ -143,3 +147,26 @@ def test_dp_sgd_refuses_a_normalization_over_the_batch(tiny):
     document = tiny.replace('kind = "mlp"', 'kind = "tabular"\nnorm = "batch"')
     with pytest.raises(RequestError, match='use norm = "layer", "group" or "none"'):
         loads(document + '\n[[defenses]]\nkind = "dp-sgd"\nepsilon = 8\n')
+
+
+@pytest.mark.parametrize(
+    "keys", ["residual = true", 'norm = "layer"\ndropout = 0.1', 'encoding = "ordinal"\nbias = false']
+)
+def test_dp_sgd_trains_them(tiny, keys):
+    document = tiny.replace('kind = "mlp"\nhidden = [32, 16]', f'kind = "tabular"\nhidden = [16, 16]\n{keys}')
+    scenario = loads(document + '\n[[defenses]]\nkind = "dp-sgd"\nepsilon = 8\n')
+    people = population_of(scenario)
+    schema = people.schema
+    sent = state(build(scenario.model.fitted(schema), schema.shape, schema.outputs, 3))
+    update = train(scenario, people, 0, 1, {name: tensor.clone() for name, tensor in sent.items()})
+    assert list(update) == list(sent)
+    assert all(bool(tensor.isfinite().all()) and bool(tensor.all()) for tensor in update.values())
+
+
+def test_dropout_the_defense_masks_hidden_units_alone():
+    schema, records = _people()
+    network = build(_fitted(encoding="ordinal", logits="one"), schema.shape, 2, 1)
+    wrapped = Dropout(rate=0.9).wrap_network(network, np.random.default_rng(0))
+    assert bool(wrapped(records).all())
+    names = [name for name, layer in wrapped.named_children() if isinstance(layer, torch.nn.Sequential)]
+    assert names == ["2", "4"]
