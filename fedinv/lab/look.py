@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedinv import plugins
 from fedinv.judge.truth import forget_files
 from fedinv.lab.update_picture import UpdatePicture, update_picture
 from fedinv.privacy.claims import rough_epsilon
@@ -63,6 +64,8 @@ class Look:
     """The guarantee over all rounds."""
     epsilons: tuple[tuple[int, float], ...]
     """Rounds, counted from 1, and the epsilon up to each; empty without a guarantee."""
+    warnings: tuple[str, ...]
+    """Defenses without a guarantee that no attack of the page has an answer to, each with the attacks that have one."""
     notes: tuple[str, ...]
     """Remarks of the run and of its attacks, each once."""
 
@@ -92,8 +95,29 @@ def gathered(folder: Path, results: Results) -> Look:
         utility=results.utility,
         privacy=results.privacy,
         epsilons=epsilons(ledger, read.scenario.federation.rounds, results.privacy.epsilon),
+        warnings=warnings(read.scenario, results.privacy),
         notes=_notes(results),
     )
+
+
+def warnings(scenario: Scenario, privacy: Privacy) -> tuple[str, ...]:
+    """A sentence for each defense that was attacked by nobody who has an answer to it, and gives no guarantee.
+
+    That nothing was read then says nothing of the defense.
+    """
+    if privacy.epsilon is not None:
+        return ()
+    said = []
+    for defense in scenario.defenses:
+        if any(attack.answers(defense.kind) for attack in scenario.attacks):
+            continue
+        able = [kind for kind, one in plugins.loaded("attacks").items() if defense.kind in one.adapts_to]
+        ask = f"{', '.join(able)} {'has' if len(able) == 1 else 'have'}" if able else "none that is built in has"
+        said.append(
+            f"No attack on this page has an answer to {defense.kind}; {ask}. What is not read here others may read: "
+            "fedinv compare runs them all."
+        )
+    return tuple(said)
 
 
 def lines(results: Results) -> list[Line]:

@@ -1,14 +1,17 @@
 import base64
 
 import numpy as np
+import pytest
 import torch
 
 from fedinv.attack import Exchange, Observation
-from fedinv.lab.look import epsilons, look
+from fedinv.lab.look import epsilons, look, warnings
 from fedinv.lab.settings import Settings, scenario_of
 from fedinv.lab.update_picture import update_picture
 from fedinv.privacy.claims import epsilon
 from fedinv.privacy.events import PrivacyEvent
+from fedinv.results.run import Privacy
+from fedinv.scenario.reading import loads
 
 from .conftest import SMALL, looked_at
 
@@ -31,6 +34,22 @@ def test_what_the_server_saw_is_said_in_numbers_and_drawn(small_look):
 def test_no_page_is_written_for_a_look(small_look):
     assert (small_look.folder / "results.json").is_file()
     assert not (small_look.folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("defense", "attack", "warned"),
+    [
+        ('kind = "top-k"', 'kind = "exact"', True),
+        ('kind = "top-k"', 'kind = "gradient-matching"', False),
+        ('kind = "dp-sgd"\nnoise_multiplier = 2.0', 'kind = "exact"', False),
+    ],
+)
+def test_a_heuristic_that_nobody_who_knows_of_it_attacked_is_said_to_be_untried(tiny, defense, attack, warned):
+    scenario = loads(f"{tiny}[[defenses]]\n{defense}\n[[attacks]]\n{attack}\n")
+    epsilon = 3.0 if "dp-sgd" in defense else None
+    said = warnings(scenario, Privacy.model_construct(epsilon=epsilon))
+    assert len(said) == int(warned)
+    assert not warned or "gradient-matching" in said[0]
 
 
 def test_stages_are_reported_while_it_works(tmp_path):
