@@ -25,6 +25,7 @@ from ..inversion.exact.first_layer import ROUNDING, with_bias
 from ..inversion.local_training import decay, known_network, single_step, step_length
 from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.spans import span
+from ..inversion.verified_records import VerifiedRecords
 
 WITHIN = 1e-5
 """Share of [h, 1] outside the span up to which a record is accepted: true ones leave 2e-7, random ones 1e-2 or more."""
@@ -99,7 +100,7 @@ class ColumnTokens(Attack):
         if not 1 <= n <= self.most_records:
             raise ValueError(f"{n} records, the attack tries 1 to {self.most_records}")
         spread = _Spread(last, knows, noise)
-        found, idle, deadline = _Found.none(spread.schema.width), 0, clock.seconds() + self.seconds
+        found, idle, deadline = VerifiedRecords.none(spread.schema.width), 0, clock.seconds() + self.seconds
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         whole, strict = spread.equations(spread.update, n, generator)
         counted = spread.span_of_hidden(spread.update, n, generator)
@@ -118,8 +119,8 @@ class ColumnTokens(Attack):
             records = _distinct(torch.cat([found.records, records[: int((outside < strict).sum())]]))
             records = records[len(_distinct(found.records)) :]
             labels, counts = labels_of(spread.network, records, counted, spread.step)
-            new = _Found(records[counts > 0], labels[counts > 0]).times(counts[counts > 0])
-            new = _Found(new.records[:rest], new.labels[:rest])
+            new = VerifiedRecords(records[counts > 0], labels[counts > 0]).times(counts[counts > 0])
+            new = VerifiedRecords(new.records[:rest], new.labels[:rest])
             idle = 0 if len(new.labels) else idle + 1
             found = found.and_(new)
             progress(len(found.labels) / n)
@@ -200,7 +201,7 @@ class _Spread:
         layer = f"{len(self.network) - 2}.hidden"
         return span(with_bias(update, f"{layer}.weight", f"{layer}.bias"), records, self.noise, generator)
 
-    def without(self, found: "_Found") -> dict[str, Tensor]:
+    def without(self, found: VerifiedRecords) -> dict[str, Tensor]:
         """The update without what found records did to it."""
         update = self.update
         if not len(found.labels):
@@ -212,26 +213,6 @@ class _Spread:
         return {name: update[name] + one for name, one in zip(named, gradients, strict=True)}
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Verified records, float64 (k, width), and their labels, int64 (k,)."""
-
-    records: Tensor
-    labels: Tensor
-
-    @staticmethod
-    def none(width: int) -> "_Found":
-        return _Found(torch.zeros(0, width, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
-
-    def times(self, counts: Tensor) -> "_Found":
-        """Each record as often as it is in the batch."""
-        return _Found(self.records.repeat_interleave(counts, 0), self.labels.repeat_interleave(counts))
-
-    def and_(self, more: "_Found") -> "_Found":
-        """These and those."""
-        return _Found(torch.cat([self.records, more.records]), torch.cat([self.labels, more.labels]))
-
-
 def _distinct(records: Tensor) -> Tensor:
     """Records (k, width) without repeats, the first of each kept."""
     if not len(records):
@@ -240,7 +221,7 @@ def _distinct(records: Tensor) -> Tensor:
     return records[same.float().argmax(1) == torch.arange(len(records))]
 
 
-def _claim(last: Exchange, knows: Knowledge, found: _Found, rng: np.random.Generator) -> Claim:
+def _claim(last: Exchange, knows: Knowledge, found: VerifiedRecords, rng: np.random.Generator) -> Claim:
     n, known, records = last.records, len(found.labels), found.records.float()
     off = mismatch(recompute_update(knows, last.sent, records, found.labels, rng, count=n), last.received)
     notes = () if known == n else (f"{known} of {n} records recovered",)

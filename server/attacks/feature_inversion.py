@@ -23,6 +23,7 @@ from ..inversion.matching.optimize import part
 from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.deflation import shares
 from ..inversion.row_space.spans import Span
+from ..inversion.verified_records import VerifiedRecords
 from .gradient_matching import GradientMatching
 
 WITHIN, MOST_WITHIN = 1e-5, 1e-3
@@ -113,7 +114,7 @@ class FeatureInversion(Attack):
 
     def _searched(
         self, against: Countermeasures, network: Halves, left: dict[str, Tensor], step: float, work: "_Work"
-    ) -> tuple["_Found", Claim]:
+    ) -> tuple[VerifiedRecords, Claim]:
         """The verified records, and what the rest of the update is matched by best, with notes on why it ended."""
         last, deadline = against.seen.last, clock.seconds() + self.seconds
         n, first = last.records, left[network.names[0][0]]
@@ -121,7 +122,7 @@ class FeatureInversion(Attack):
         generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
         plain = replace(against.knows, defenses=None, weight_decay=None)
         width = 0 if plain.schema is None else plain.schema.width
-        found, matched = _Found.none(width), Claim(torch.zeros(0, width), torch.zeros(0))
+        found, matched = VerifiedRecords.none(width), Claim(torch.zeros(0, width), torch.zeros(0))
         for turn in range(self.rounds):
             rest = n - len(found.labels)
             if not rest or clock.seconds() > deadline:
@@ -146,7 +147,9 @@ class FeatureInversion(Attack):
             matched = replace(matched, records=matched.records[:0], confidence=matched.confidence[:0], labels=None)
         return found, matched
 
-    def _claim(self, against: Countermeasures, found: "_Found", matched: Claim, rng: np.random.Generator) -> Claim:
+    def _claim(
+        self, against: Countermeasures, found: VerifiedRecords, matched: Claim, rng: np.random.Generator
+    ) -> Claim:
         last, knows, notes = against.seen.last, against.knows, list[str]()
         n, known = last.records, len(found.labels)
         others = matched.records
@@ -169,26 +172,6 @@ class _Work:
 
     rng: np.random.Generator
     progress: Progress
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Verified records, float64 (k, width), and their labels, int64 (k,)."""
-
-    records: Tensor
-    labels: Tensor
-
-    @staticmethod
-    def none(width: int) -> "_Found":
-        return _Found(torch.zeros(0, width, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
-
-    def times(self, counts: Tensor) -> "_Found":
-        """Each record as often as it is in the batch."""
-        return _Found(self.records.repeat_interleave(counts, 0), self.labels.repeat_interleave(counts))
-
-    def and_(self, more: "_Found") -> "_Found":
-        """These and those."""
-        return _Found(torch.cat([self.records, more.records]), torch.cat([self.labels, more.labels]))
 
 
 def _check(last: Exchange) -> None:
@@ -215,7 +198,7 @@ class _Search:
     """Learning rate over the batch's size."""
 
 
-def _verified(search: _Search, start: Tensor, generator: torch.Generator) -> _Found:
+def _verified(search: _Search, start: Tensor, generator: torch.Generator) -> VerifiedRecords:
     """Records that the search finds from `start` (k, width), or from places near by, and that are behind the update."""
     front, rows = search.network.front, search.spans[0].right
     for spread in SPREADS:
@@ -228,8 +211,8 @@ def _verified(search: _Search, start: Tensor, generator: torch.Generator) -> _Fo
             share = shares(search.network.tail, front(new), tuple(search.spans), search.step)
             real = share.counts > 0
             if bool(real.any()):
-                return _Found(new[real], share.labels[real]).times(share.counts[real])
-    return _Found.none(start.shape[1])
+                return VerifiedRecords(new[real], share.labels[real]).times(share.counts[real])
+    return VerifiedRecords.none(start.shape[1])
 
 
 def _distinct(records: Tensor) -> Tensor:
@@ -241,7 +224,7 @@ def _distinct(records: Tensor) -> Tensor:
     return records[first == torch.arange(len(records))]
 
 
-def _subtracted(update: dict[str, Tensor], network: Halves, found: _Found, step: float) -> dict[str, Tensor]:
+def _subtracted(update: dict[str, Tensor], network: Halves, found: VerifiedRecords, step: float) -> dict[str, Tensor]:
     """The update without what these records did to it, `step` being the learning rate over the batch's size."""
     whole = nn.Sequential(*network.front, *network.tail).requires_grad_(True)
     value = loss(whole(found.records), found.labels) * len(found.labels)
