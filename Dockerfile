@@ -1,5 +1,5 @@
-# docker build -t fedinv . && docker run --rm -v "$PWD/runs:/work/runs" fedinv run hospital
-# Needs an image registry and a package registry, nothing else. Runs without privileges; results land in /work/runs.
+# docker build -t fedinv . && docker run --rm -v "$PWD/runs:/data/runs" fedinv run hospital
+# Needs an image registry and a package registry, nothing else. Runs without privileges; results land in /data/runs.
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY . /src
@@ -12,9 +12,9 @@ RUN /opt/fedinv/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.11-slim
 COPY --from=build /opt/fedinv /opt/fedinv
-RUN useradd --create-home fedinv && mkdir -p /work/runs && chown -R fedinv /work
+RUN useradd --create-home fedinv && mkdir -p /data/runs && chown -R fedinv /data
 USER fedinv
-WORKDIR /work
+WORKDIR /data
 ENV PATH=/opt/fedinv/bin:$PATH MPLCONFIGDIR=/tmp/matplotlib
 ENTRYPOINT ["fedinv"]
 CMD ["--help"]
