@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import pytest
@@ -58,17 +58,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Begin with the slow tests on every worker: they mostly wait, while the other workers compute.
 
     pytest-xdist hands each worker a run of a quarter of its share first: slow tests are put at the beginning of each of
-    these runs in turn.
+    these runs, those of a file in one of them, as they share what is started for them.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
     others = iter([item for item in items if item.get_closest_marker("slow") is None])
+    files = [list(group) for _, group in groupby(slow, key=lambda item: item.path)]
+    mine: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for file in sorted(files, key=len, reverse=True):
+        min(mine, key=len).extend(file)
     first = len(items) // workers // 4
-    ordered: list[pytest.Item] = []
-    for worker in range(workers):
-        mine = slow[worker::workers]
-        ordered += [*mine, *islice(others, max(0, first - len(mine)))]
-    items[:] = [*ordered, *others]
+    items[:] = [one for run in mine for one in (*run, *islice(others, max(0, first - len(run))))] + list(others)
 
 
 @pytest.fixture(autouse=True)

@@ -46,8 +46,11 @@ def train(
 ) -> Update:
     """Train one client with the scenario's defenses and return its update. Trains on the memory of `weights`.
 
-    `undefended` is the local training that the defenses wrap.
+    `undefended` is the local training that the defenses wrap. A client that is itself a canary sends its own direction
+    whatever it would have learned, and so does not train.
     """
+    if scenario.audit.plant == "clients":
+        return planted_update(weights, scenario.seed, client)
     job = single_job(scenario, people, client, round_, network(scenario, people, weights))
     run = undefended
     for defense in scenario.defenses:
@@ -55,8 +58,7 @@ def train(
             run = hooks.wrapped_training(defense, run)
     # a network of the user's own may draw from torch's generator, as dropout does
     with seeded(int(stream(scenario.hidden, "chance", client, round_).integers(2**63))):
-        update = run(job)
-    return planted_update(update, scenario.seed, client) if scenario.audit.plant == "clients" else update
+        return run(job)
 
 
 def single_job(scenario: Scenario, people: Population, client: int, round_: int, received: nn.Sequential) -> Job:

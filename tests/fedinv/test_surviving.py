@@ -89,7 +89,7 @@ def test_a_run_killed_at_any_write_goes_on_to_the_same_results(scenario, tmp_pat
     whole = outcome(tmp_path / "whole")
     draw = random.Random(11)
     # and at the last one but two: between the report and the results
-    for number, count in enumerate([*sorted(draw.sample(range(1, writes), 3)), writes - 2]):
+    for number, count in enumerate([*sorted(draw.sample(range(1, writes), 2)), writes - 2]):
         folder = run.open_folder(scenario, tmp_path / f"broken-{number}")
 
         def killed(folder=folder, count=count):

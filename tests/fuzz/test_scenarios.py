@@ -165,7 +165,7 @@ def test_documents_with_anything_in_them(bases, law, examples):
 
 
 def test_scenarios_run_to_their_end_or_end_in_one_line(bases, law, examples, tmp_path):
-    @examples(8)
+    @examples(5)
     @given(documents(bases, MILD))
     def holds(document):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)

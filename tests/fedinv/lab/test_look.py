@@ -77,15 +77,15 @@ def test_epsilons_are_upper_bounds_of_each_prefix():
         unit="example",
         noise_multiplier=1.2,
         sampling_rate=0.1,
-        steps=40,
+        steps=16,
         delta=1e-5,
         neighbors="add-or-remove-one",
     )
     whole = epsilon([event], 1e-5)
-    for number, value in epsilons({"0": (event,)}, 10, whole):
+    for number, value in epsilons({"0": (event,)}, 4, whole):
         steps = 4 * number
         assert epsilon([PrivacyEvent(**{**vars(event), "steps": steps})], 1e-5) <= value + 1e-9
-    assert epsilons({}, 10, None) == ()
+    assert epsilons({}, 4, None) == ()
 
 
 def test_the_picture_of_zeros_and_of_what_is_not_finite_is_drawn():

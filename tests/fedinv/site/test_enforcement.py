@@ -1,7 +1,6 @@
 """An app that leaks is stopped outside of its own process, with no line of it changed, and the run goes on."""
 
 import json
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ app = "{APP}"
 seconds = 1
 """
 NOISE = "[update]\nclip = 0.1\nnoise_multiplier = 1.0\ndelta = 1e-5\n"
-BIN = Path(sys.executable).parent
 
 
 @contextmanager
@@ -53,7 +51,8 @@ def test_a_leaking_update_is_refused_a_noised_one_passes_and_the_run_ends(tmp_pa
             nodes.append(start([*command, *options], cwd=folder, env=rehearsal.environment(at)))
         link = at / "logs/superlink.log"
         until(lambda: link.read_text().count("Activated node_id") == 2, "both SuperNodes are online", by=nodes[0])
-        begun = str(rehearsal.flower(at, "run", str(APP), rehearsal.NAME, "--run-config", "images=4")["run-id"])
+        settings = "images=4 fraction-evaluate=0.0"
+        begun = str(rehearsal.flower(at, "run", str(APP), rehearsal.NAME, "--run-config", settings)["run-id"])
 
         def status():
             (state,) = rehearsal.flower(at, "list", "--run-id", begun, rehearsal.NAME)["runs"]
@@ -63,14 +62,9 @@ def test_a_leaking_update_is_refused_a_noised_one_passes_and_the_run_ends(tmp_pa
         until(lambda: "Finished task" in link.read_text(), "the app of the server ends", by=nodes[0])
         said = []
         until(lambda: said.append(status()) or said[-1].startswith("finished"), "the run ends", by=nodes[0])
-        shown = [BIN / "flwr", "log", begun, rehearsal.NAME, "--show"]
-        log = subprocess.run(shown, cwd=at, env=rehearsal.environment(at), capture_output=True, text=True).stdout
     assert said[-1] == "finished:completed"
-    assert "Received 1 results and 1 failures" in log
-    refused, evaluated = events(tmp_path / "site-0")
+    (refused,) = events(tmp_path / "site-0")
     assert (refused["kind"], refused["verdict"]) == ("train", "refused")
     assert refused["why"].startswith("more of its records can be read off the update than this site allows: ")
-    assert (evaluated["kind"], evaluated["verdict"]) == ("evaluate", "accepted")
-    accepted, evaluated = events(tmp_path / "site-1")
+    (accepted,) = events(tmp_path / "site-1")
     assert (accepted["verdict"], accepted["share"], accepted["noise_multiplier"]) == ("accepted", 0.0, 1.0)
-    assert evaluated["verdict"] == "accepted"

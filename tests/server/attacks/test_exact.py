@@ -194,8 +194,7 @@ def test_more_records_than_inputs_cannot_be_told_apart():
     assert len(claim.records) == 0 and "nothing claimed" in claim.notes[0]
 
 
-@pytest.mark.parametrize("share", [0.3, 3.0])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(("share", "told"), [(0.3, False), (3.0, True)])
 def test_noise_gives_no_rubbish(share, told):
     seen, knows, *_ = _see(8, 6)
     std = share * float(seen.last.received["0.weight"].std())

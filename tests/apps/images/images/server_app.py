@@ -9,7 +9,8 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    strategy = FedAvg(fraction_train=float(context.run_config["fraction-train"]))
+    shares = {f"fraction_{what}": float(context.run_config[f"fraction-{what}"]) for what in ("train", "evaluate")}
+    strategy = FedAvg(**shares)
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(Net().state_dict()),
