@@ -170,11 +170,6 @@ def write_run(folder: Path, who: Population, attacks: list, defended: bool = Fal
     return results
 
 
-@pytest.fixture(autouse=True)
-def pages_are_drawn(drawn_plots):
-    """What is tested here is what pages show."""
-
-
 @pytest.fixture
 def fabricate(tmp_path: Path) -> Callable[..., Path]:
     """Make a run folder; keywords go to `people` and `write_run`, attacks are (kind, variant, noise, share, target)."""

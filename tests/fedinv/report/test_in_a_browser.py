@@ -19,6 +19,7 @@ LINES = """() => [...document.querySelectorAll('.card thead th')].map(one => {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
 def test_no_table_is_cut_and_plots_follow_dark_mode_but_not_onto_paper(chromium, fabricate):
     page = render(fabricate(LEAKED, ADAPTIVE, defended=True)).as_uri()
     with sync_playwright() as playwright:

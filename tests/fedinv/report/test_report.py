@@ -54,6 +54,7 @@ def test_the_page_is_one_file_that_reaches_for_nothing(leaked):
     assert "@import" not in page
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_hostile_names_and_values_are_shown_and_harmless(leaked):
     page = render(leaked).read_text(encoding="utf-8")
     assert HOSTILE not in page
@@ -83,6 +84,7 @@ def test_right_and_wrong_fields_differ_by_symbol_and_word(fabricate):
     assert set(marked) == {("leaked", "✓", "right"), ("missed", "✗", "wrong")}
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_the_plots_are_on_disk_and_in_the_page(leaked):
     page = render(leaked).read_text(encoding="utf-8")
     images = [attributes for tag, attributes in Parsed(page).elements if tag == "img"]
@@ -92,6 +94,7 @@ def test_the_plots_are_on_disk_and_in_the_page(leaked):
     assert all(image["alt"] for image in images)
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_rendering_twice_gives_the_same_bytes(leaked):
     assert render(leaked).read_bytes() == render(leaked).read_bytes()
 
@@ -180,6 +183,7 @@ def look(start, chromium: str, page: str, folder: Path) -> tuple[list[int], list
     return [int(number) for number in found[1].split()], console
 
 
+@pytest.mark.usefixtures("drawn_plots")
 @pytest.mark.parametrize("columns", [6, 28])
 def test_a_browser_shows_it_on_a_phone_without_scrolling_sideways(start, chromium, fabricate, tmp_path, columns):
     page = render(fabricate(LEAKED, SUM, defended=True, columns=columns)).read_text(encoding="utf-8")
