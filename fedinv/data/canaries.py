@@ -1,5 +1,6 @@
 """Canaries, for audits alone: records or clients' updates that are present or absent by the toss of a coin."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ def plant(
     return Planted(inputs, labels, where, rng.random(len(where)) < 0.5)
 
 
-def planted_update(update: Update, seed: int, client: int) -> Update:
+def planted_update(update: Mapping[str, Tensor], seed: int, client: int) -> Update:
     """Update of a client that is itself a canary: its direction times 1000, or times -1000, by its coin."""
     sign = 1.0 if toss(seed, client) else -1.0
     return {name: sign * 1e3 * part for name, part in direction(update, seed, client).items()}
@@ -71,7 +72,7 @@ def toss(seed: int, client: int) -> bool:
     return bool(stream(seed, "canary-coin", client).random() < 0.5)
 
 
-def direction(like: Update, seed: int, client: int) -> Update:
+def direction(like: Mapping[str, Tensor], seed: int, client: int) -> Update:
     """Direction of a canary client, shaped like an update and of length 1, the same in all rounds."""
     generator = torch_stream(stream(seed, "canary", client))
     drawn = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in like.items()}

@@ -18,6 +18,8 @@ _NUMBER = re.compile(
     r"(?P<unit>\+|%|\u2030|°[CFK]?|[€$£¥]|[^\W\d_]{1,12}[²³23]?(?:/\d{0,3}[^\W\d_]{1,12}[²³23]?){0,2})?"
 )
 """A number with all that people write around it; `unit` "+" says that it is a lower bound."""
+_ACCOUNTED = re.compile(r"\(\s*(.*?)\s*\)")
+"""A negative amount, as accountants write it."""
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?P<mark>[.,' ])\d{3}(?:(?P=mark)\d{3})*(?:(?P<tail>[.,])\d*)?")
 _UNGROUPED = re.compile(r"\d+|\d*[.,]\d*")
 _SINGLE = re.compile(r"[1-9]\d{0,2}(?P<mark>[.,])\d{3}")
@@ -154,7 +156,7 @@ def read(texts: Texts, notation: Notation, marks: frozenset[Mark] = frozenset())
         values = np.full(len(found), np.nan)
         values[dated], order = dates.days(found[dated], notation.dates)
         _no_strays(found, ~np.isfinite(values), first, counts, "dates")
-        said = f"dates, read {order.replace('-', ', ')}, became {dates.UNIT}"
+        said = f"dates, read {order}, became {dates.UNIT}"
         return Numbers(values[inverse], dates.UNIT, (said,))
     cells = [_parsed(text) for text in found]
     numeric = np.array([cell is not None and not cell.bound for cell in cells], bool)
@@ -212,15 +214,16 @@ _NAMES = {",": "commas", ".": "points", " ": "spaces", "'": "apostrophes"}
 
 
 def _parsed(text: str) -> _Cell | None:
-    found = _NUMBER.fullmatch(text)
-    if found is None:
+    within = _ACCOUNTED.fullmatch(text)
+    found = _NUMBER.fullmatch(within[1] if within else text)
+    if found is None or (within and (found["minus"] or found["bound"] or found["unit"] == "+")):
         return None
     unit, body = found["unit"] or found["before"] or "", found["body"].translate(_SPACES)
     if not (_UNGROUPED.fullmatch(body) or _GROUPED.fullmatch(body)):
         return None
     return _Cell(
         body=body,
-        sign="-" if found["minus"] in ("-", "\u2212") else "",
+        sign="-" if within or found["minus"] in ("-", "\u2212") else "",
         exponent=found["exponent"] or "",
         unit="" if unit == "+" else unit,
         spaced=bool(found["space"]),

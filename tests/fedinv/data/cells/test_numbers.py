@@ -32,6 +32,8 @@ def column(*texts):
         (("7", "8", "<5", "9"), (7, 8, 5, 9), ""),
         (("70", "80", "90+"), (70, 80, 90), ""),
         (("7", "8", "k.A.", "unknown"), (7, 8, np.nan, np.nan), ""),
+        (("(1,200.50)", "3,400.00", "(7)"), (-1200.5, 3400, -7), ""),
+        (("($ 3)", "$ 4"), (-3, 4), "$"),
     ],
 )
 def test_numbers_are_read_as_people_write_them(texts, values, unit):
@@ -56,6 +58,9 @@ def test_texts_are_no_numbers(texts):
         (("01/02/2020", "03/04/2020"), 'data.dates = "day-month-year" or data.dates = "month-day-year"'),
         (("13/02/2020", "03/14/2020"), "both orders"),
         (("01.02.20", "03.04.21"), "two digits: write all four"),
+        (("12-JAN-20", "13-FEB-21"), "two digits: write all four"),
+        (("12 Jan 2020", "30 Feb 2020"), "in 1 of 2 cells something else"),
+        (("1/13/2020 7:15 PM", "1/13/2020 13:15 PM"), "in 1 of 2 cells something else"),
         (("2020-01-01", "2020-13-45"), "in 1 of 2 cells something else"),
     ],
 )
@@ -99,6 +104,8 @@ def test_the_other_columns_settle_it():
         (("1970/01/05", "1970/02/01"), (4, 31)),
         (("1970-02", "1970-03"), (31, 59)),
         (("1970-01-02", "unknown", "1970-01-03"), (1, np.nan, 2)),
+        (("1/31/1970 12:00 AM", "2/1/1970 6:00 pm", "2/1/1970 12:00 p.m."), (30, 31.75, 31.5)),
+        (("02 Jan 1970", "1-FEB-1970", "03JAN1970", "March 1, 1970", "Sept 1st, 1970 06:00"), (1, 31, 2, 59, 243.25)),
     ],
 )
 def test_dates_become_days(texts, values):
@@ -106,3 +113,8 @@ def test_dates_become_days(texts, values):
     assert found.values.tolist() == pytest.approx(values, nan_ok=True)
     assert found.unit == "days since 1970-01-01"
     assert "dates" in found.said[0]
+
+
+def test_a_date_with_a_named_month_needs_no_order():
+    assert read(column("02 Jan 1970", "Feb 3 1970"), Notation()).said[0].startswith("dates, read by the names of their")
+    assert read(column("May be 1970", "Janus 3 1970", "12 Marchy 1970"), Notation()) is None
