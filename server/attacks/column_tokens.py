@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.loss import loss
 from fedinv.task.models import AnyModel
 from fedinv.task.networks.ft_transformer import FtTransformer
@@ -18,13 +19,14 @@ from fedinv.task.schema import Schema
 
 from ..countermeasures import Countermeasures, answer, answered
 from ..inversion import clock
-from ..inversion.column_tokens.columns import reader
+from ..inversion.column_tokens.columns import MOST_BLOCKS, reader
 from ..inversion.column_tokens.search import Equations, drawn
 from ..inversion.column_tokens.shares import labels_of
 from ..inversion.exact.first_layer import ROUNDING, with_bias
 from ..inversion.local_training import decay, known_network, single_step, step_length
 from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.spans import span
+from ..inversion.single_layer import no_spans
 from ..inversion.verified_records import VerifiedRecords
 
 WITHIN = 1e-5
@@ -82,6 +84,23 @@ class ColumnTokens(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model makes a token of each column."""
         return isinstance(model, FtTransformer)
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer has each record's [CLS] in its span; None behind other networks."""
+        origin, layer = update.origin, update.layer
+        if origin is None or not isinstance(origin.model, FtTransformer) or layer.kind == "Tokens":
+            return None
+        blocks = origin.model.blocks
+        wanted = f"{blocks}.{'query' if blocks > 1 else 'hidden'}"
+        if layer.name != wanted:
+            return Reading(False, f"it reads the span of {wanted}, in which each record's [CLS] lies")
+        if blocks > MOST_BLOCKS:
+            return Reading(False, f"what the last of {blocks} blocks reads is no sum over columns")
+        if not origin.single:
+            return Reading(False, "tokens move with every local step")
+        reason = no_spans(update)
+        return Reading(False, reason) if reason else Reading(True, "whole records, by the span of their [CLS]")
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the verified records, and note why others are missing."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Watch, nothing
+from fedinv.task.models import AnyModel
 
 from ..countermeasures import Countermeasures, answer, answered
 from ..inversion.distortion import Distortion
@@ -29,6 +30,7 @@ from ..inversion.matching.claiming import (
 from ..inversion.matching.compressed.partial import Partial
 from ..inversion.matching.compressed.signs import Signs
 from ..inversion.matching.matcher import Matching, fades, matching
+from ..inversion.matching.network import matchable
 from ..inversion.matching.optimize import Problem, descend, part
 from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
@@ -177,6 +179,11 @@ class GradientMatching(Attack):
     """Records of the largest batch that is attacked, 1 or more; nothing is claimed of larger ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the search runs: "auto" uses a GPU if there is one; "cuda" without one claims nothing."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Whether the model's layers can be differentiated twice, and draw nothing at random."""
+        return matchable(model)
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim as many records as the update covers, or none where the update explains no more than chance."""
