@@ -45,6 +45,8 @@ PRECISE = 4
 """Factor on the number of entries after a single step, of which each costs less and says less."""
 ROUNDS = 3
 """Rounds without a new record after which that search ends: the last ones are read off what the others leave."""
+FEW = 8
+"""Missing records up to which they are looked for in what the found ones leave of the gradient."""
 ENOUGH = 0.5
 """Share of a batch from which on the records found in the spans are kept, as they are right one by one."""
 SPANS = 20.0
@@ -102,7 +104,7 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     if found is not None and len(found.records) < last.records:
         change = joined({name: tensor.double() - plain[name] for name, tensor in last.received.items()})
         known, late = Batch(found.records, found.labels), 0
-        while len(known.records) < last.records:
+        while 0 < last.records - len(known.records) <= FEW:
             rest = remaining(known, last, knows, change, work.rng)
             if not len(rest.records):
                 break
