@@ -21,7 +21,7 @@ from ..inversion.exact.first_layer import ROUNDING
 from ..inversion.feature_inversion import Halves, halves, sought
 from ..inversion.local_training import decay, single_step, step_length
 from ..inversion.matching.optimize import part
-from ..inversion.recompute import explains, mismatch, recompute_update
+from ..inversion.recompute import bound_of, explains, mismatch, recompute_update
 from ..inversion.row_space.deflation import shares
 from ..inversion.row_space.spans import Span
 from ..inversion.single_layer import no_spans
@@ -182,7 +182,7 @@ class FeatureInversion(Attack):
         if known < n:
             notes.append(f"{known} of {n} records are verified; the rest is what the remaining update matches best")
         checked = checked | explains(off, knows, n)
-        return Claim(records, confidence, labels, off, tuple(notes), checked=checked)
+        return Claim(records, confidence, labels, off, tuple(notes), checked=checked, bound=bound_of(knows))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from ..inversion.matching.presets import Name, Preset, settled
 from ..inversion.matching.refinement import Refinement, joinable, refined, same_records
 from ..inversion.matching.relaxation import Form, relax
 from ..inversion.matching.steps import Rule, Schedule
-from ..inversion.recompute import explains, mismatch, recompute_update
+from ..inversion.recompute import bound_of, explains, mismatch, recompute_update
 from ..inversion.support.reading import Work, trained_again
 
 DRAWS = 512
@@ -310,6 +310,7 @@ class GradientMatching(Attack):
             claim,
             mismatch=left,
             checked=checked,
+            bound=bound_of(knows),
             notes=(f"the best batch explains {explained:.1%} of the update", *notes),
             fields=None if knows.schema is None else claim.fields,  # by column, which nobody knows without a schema
         )
