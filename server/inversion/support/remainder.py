@@ -56,7 +56,7 @@ def remaining(
     """The records behind a single step that are missing beside known ones, as far as they are found.
 
     `change` is the update by layer without what decay alone did, and `doubt` the error of the known records' gradients,
-    relative to them. Raises ValueError where magnitudes are not told.
+    relative to them. Raises ValueError where the optimizer hides magnitudes.
     """
     step, missing = first_step(knows.descent), last.records - len(known.records)
     assert knows.schema is not None
