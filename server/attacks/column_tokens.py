@@ -1,8 +1,10 @@
 """Reads tables row by row off an FT-Transformer's last block."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -35,6 +37,9 @@ NEARLY = 1e-3
 """Such share in what found records leave of the update, above which a record is not polished: these are not exact."""
 POLISH = 10
 """Gauss-Newton steps on the numbers of a record that is nearly in the span."""
+LOUD = 1000.0
+"""Size of the first singular value beyond the records', in multiples of the largest that rounding and known noise
+leave, from which on other noise is in the update."""
 SWEEPS = 30
 """Changes of a category on the way from a start, at most."""
 FEWEST = 24
@@ -179,7 +184,7 @@ class _Spread:
         assert self.knows.schema is not None
         return self.knows.schema
 
-    @property
+    @cached_property
     def network(self) -> nn.Sequential:
         """The network that was sent, float64."""
         assert self.knows.model is not None
@@ -187,7 +192,12 @@ class _Spread:
             self.knows.model, {name: tensor.double() for name, tensor in self.last.sent.items()}, self.schema
         )
 
-    @property
+    @cached_property
+    def frozen(self) -> nn.Sequential:
+        """The same network, with weights that nothing is differentiated by."""
+        return copy.deepcopy(self.network).requires_grad_(False)
+
+    @cached_property
     def update(self) -> dict[str, Tensor]:
         """The update without known weight decay, float64."""
         shrunk = decay(self.knows, self.last.records)
@@ -202,11 +212,14 @@ class _Spread:
 
     def equations(self, update: dict[str, Tensor], records: int, generator: torch.Generator) -> tuple[Equations, float]:
         """Equations that the [CLS] of so many records fulfill, and the residual up to which they hold."""
-        network = self.network.requires_grad_(False)
+        network = self.frozen
         read = reader(network, self.update["0.weight"], self.schema)
         layer = f"{len(network) - 2}.{'hidden' if read.first is read.last else 'query'}"
         whole = with_bias(self.update, f"{layer}.weight", f"{layer}.bias")
         floor = math.hypot(self.noise, ROUNDING * float(whole.square().mean().sqrt()))
+        beyond = torch.linalg.svdvals(whole)[self.last.records :]
+        if len(beyond) and float(beyond[0]) > LOUD * floor * (math.sqrt(len(whole)) + math.sqrt(whole.shape[1])):
+            raise ValueError("the last block's update has more directions than there are records: noise is in it")
         found = span(with_bias(update, f"{layer}.weight", f"{layer}.bias"), records, floor, generator)
         if not found.rank:
             raise ValueError("the last block's update does not stand above the noise in it")
