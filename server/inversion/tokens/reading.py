@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fedinv.attack import Claim, Exchange, Knowledge
-from fedinv.task.networks.transformer import TokenNetwork
+from fedinv.task.networks.transformer import TokenNetwork, adapters
 
 from .. import clock
 from ..distortion import Distortion
@@ -85,10 +85,12 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
 def _tests(last: Exchange, noise: Noise, single: bool) -> Tests:
     """What the update demands of texts. Raises ValueError where it demands nothing."""
     first, *_, final = block_names(last.sent)
+    # scores sum to a constant over keys: an adapter of keys by itself tells differences of inputs alone
+    reads = ("query", "value") if adapters(last.sent) else ("query", "key", "value")
     found = {
         part: spans(last.received, last.sent, [f"{block}.{name}" for name in names], noise)
         for part, block, names in (
-            ("first", first, ("query", "key", "value")),
+            ("first", first, reads),
             ("inside", first, ("wide",)),
             ("end", final, ("query",)),
         )
