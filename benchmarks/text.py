@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from server.attacks.span_tokens import SpanTokens
 
 SEEDS = range(101, 111)
 LR = 0.1
+ADAPTED: Final = ("query", "value", "wide")
+"""Layers with adapters, unless it says other ones."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,15 @@ CASES = (
     Case("decoder", Decoder(), 8),
     Case("decoder", Decoder(), 16),
     Case("decoder, width 768", Decoder(width=768), 16),
-    Case("decoder, 5 local steps", Decoder(), 4, epochs=5),
+    Case("decoder, 5 local steps", Decoder(), 1, epochs=5),
     Case("encoder", Encoder(), 1),
     Case("encoder", Encoder(), 2),
     Case("encoder", Encoder(), 4),
-    Case("decoder, LoRA rank 8", Decoder(lora_rank=8), 1),
-    Case("decoder, LoRA rank 64 at all layers", Decoder(lora_rank=64, adapted=("query", "value", "wide")), 1),
-    Case("decoder, LoRA rank 256 at all layers", Decoder(lora_rank=256, adapted=("query", "value", "wide")), 4),
+    Case("decoder, LoRA rank 8", Decoder(lora_rank=8, adapted=ADAPTED), 1),
+    Case("decoder, LoRA rank 32", Decoder(lora_rank=32, adapted=ADAPTED), 1),
+    Case("decoder, LoRA rank 64", Decoder(lora_rank=64, adapted=ADAPTED), 1),
+    Case("decoder, LoRA rank 256", Decoder(lora_rank=256, adapted=ADAPTED), 4),
+    Case("decoder, LoRA rank 256 at query and value alone", Decoder(lora_rank=256), 4),
     Case("decoder, top 10 % of the entries", Decoder(), 1, 0.1),
 )
 

@@ -30,6 +30,10 @@ SETTINGS: dict[str, tuple[str, Sequence[str]]] = {
         ("training.optimizer=adamw", "training.weight_decay=0.01"),
     ),
     "RMSprop, 5 epochs, 16 by 8": ("hospital-adam", ("training.optimizer=rmsprop",)),
+    "RMSprop, learning rate 0.0001, 5 epochs, 16 by 8": (
+        "hospital-adam",
+        ("training.optimizer=rmsprop", "training.lr=0.0001"),
+    ),
     "momentum 0.9, 5 epochs, 16 by 8": (
         "hospital-adam",
         ("training.optimizer=sgd", "training.momentum=0.9", "training.lr=0.005"),
@@ -41,6 +45,10 @@ SETTINGS: dict[str, tuple[str, Sequence[str]]] = {
     "own table, Adam, width 128, 5 epochs, 16 by 8": (
         "own-table",
         (*BANK, "model.hidden=[128]", "training.optimizer=adam", "training.lr=0.001"),
+    ),
+    "own table, Adam, 128-128, one step, 8 records": (
+        "own-table",
+        (*ONE, "training.batch_size=8", "model.hidden=[128,128]", "training.optimizer=adam", "training.lr=0.001"),
     ),
     "width 128, one step, 8 records": (
         "hospital-adam",
@@ -85,7 +93,7 @@ def _line(name: str, kind: str, scenario: str, settings: Sequence[str]) -> str:
         verified.append(int(claim.verified.sum()))
     whole, every = np.concatenate(recovered), np.concatenate(exact)
     return (
-        f"{name:46} {kind:17} fields {np.mean(fields):.3f} (guess {np.mean(guesses):.3f})  every field right "
+        f"{name:50} {kind:17} fields {np.mean(fields):.3f} (guess {np.mean(guesses):.3f})  every field right "
         f"{int(whole.sum())} of {len(whole)}, every digit {int(every.sum())}, verified {sum(verified)}  "
         f"CPU {np.mean(seconds):.1f} s (longest {max(seconds):.1f})"
     )

@@ -388,9 +388,10 @@ def invert(
     examples that were trained on. `schema` is a data dictionary (as a run's schema.json) that says which inputs are one
     column; without it a record is numbers.
 
-    `attack` is a kind with settings as "gradient-matching:restarts=4", or "auto": exact, row-space and
-    gradient-matching in turn until a claim accounts for all records and, trained on again, gives the update within 5 %,
-    or its mean confidence is above 0.9; else the claim with most records right by its own confidence.
+    `attack` is a kind with settings as "gradient-matching:restarts=4", or "auto": exact, row-space, span-tokens,
+    column-tokens, zeros, feature-inversion and gradient-matching in turn, each where it suits the network, until a
+    claim accounts for all records and, trained on again, gives the update within 5 %, or its mean confidence is above
+    0.9; else the claim with most records right by its own confidence.
 
     `knows` is what else the attacker knows, the fields of fedinv.attack.Knowledge: algorithm ("fedsgd", one step, or
     "fedavg"), lr, batch_size, epochs, momentum, weight_decay, optimizer ("adam", or its table; SGD if left out),

@@ -1,6 +1,8 @@
 """Prints the leak map of an update: a table a layer, then what each attack would read, or why it does not apply."""
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 from fedinv.report.terminal import printable, table
 from fedinv.results.leak_map import LayerLeak, LeakMap
@@ -15,9 +17,12 @@ def show_leak_map(found: LeakMap) -> None:
     console.print(f"\n{found.headline}\n", style="bold", highlight=False, markup=False)
     console.print(table(HEADS, [_row(one, found.network) for one in found.layers], console.width))
     console.print(f"\n{behind(found)}", highlight=False, markup=False)
-    for one in found.layers:
-        for line in says(one):
-            console.print(f"{one.name or found.network}: {line}", highlight=False, markup=False)
+    for names, lines in alike(found).items():
+        console.print(f"{', '.join(names)}:", highlight=False, markup=False)
+        for line in lines:
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
+    if found.at_once:
+        console.print(f"all layers at once: {' and '.join(found.at_once)} can be run on it", highlight=False)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
 
@@ -35,6 +40,14 @@ def behind(found: LeakMap) -> str:
     if found.records is None:
         return f"Records behind it: no rank bounds their number, {claimed}."
     return f"Records behind it: {found.records} or more, by the ranks; {claimed}."
+
+
+def alike(found: LeakMap) -> dict[tuple[str, ...], list[str]]:
+    """What layers tell, those of which the same is said together, in the order of the first of them."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in found.layers:
+        groups.setdefault(tuple(says(one)), []).append(one.name or found.network)
+    return {tuple(names): list(lines) for lines, names in groups.items()}
 
 
 def says(one: LayerLeak) -> list[str]:

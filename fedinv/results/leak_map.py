@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+FEW = 4
+"""Layers that the headline names at most."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,13 +66,16 @@ class LeakMap(_Record):
     """The layers in the order in which they run."""
     notes: list[str]
     """What else was noticed: arrays without a layer, layers that mix records, names that were matched."""
+    at_once: list[str] = []
+    """Kinds of the attacks that suit the network and look at all layers at once; known of a run of fedinv's alone."""
 
     @property
     def headline(self) -> str:
         """What can be attacked, and what nothing is known of, in one sentence."""
-        open_ = {kind for one in self.layers for kind in one.applies}
+        open_ = {kind for one in self.layers for kind in one.applies} | set(self.at_once)
         unknown = [one.name or self.network for one in self.layers if one.unknown]
         said = f"{', '.join(sorted(open_))} can be run on it" if open_ else "no attack here can be run on it"
         if unknown:
-            said += f"; of {', '.join(unknown)} nothing is known, which is not to say that nothing leaks"
+            more = f" and {len(unknown) - FEW} more" if len(unknown) > FEW else ""
+            said += f"; of {', '.join(unknown[:FEW])}{more} nothing is known, which is not to say that nothing leaks"
         return f"{said[0].upper()}{said[1:]}."

@@ -22,7 +22,7 @@ from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.short_form import plugin
 from fedinv.task.loss import Loss
-from fedinv.task.models import DEFAULT, AnyModel, Model, build, state, unsuited
+from fedinv.task.models import DEFAULT, AnyModel, Model, build, perceptron, state, unsuited
 from fedinv.task.optimizers import AnyOptimizer, AnySchedule
 from fedinv.task.schema import Schema
 
@@ -122,7 +122,7 @@ def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int,
         one = attack if isinstance(attack, Attack) else parse_attack(plugin("attacks", attack))
         return _claim(one, seen, knows, seed, progress)
     found: list[tuple[str, Claim]] = []
-    kinds = in_turn()
+    kinds = [kind for kind in in_turn() if knows.model is None or _suits(kind, knows.model)]
     for position, kind in enumerate(kinds):
         one = parse_attack({"kind": kind}).beside(kinds)
         found.append((kind, _claim(one, seen, knows, seed, _part(progress, position, len(kinds)))))
@@ -138,6 +138,11 @@ def in_turn() -> list[str]:
     """The kinds of the attacks that "auto" tries, in their order. Imports every attack."""
     places = {kind: attack.tried_in_turn for kind, attack in plugins.loaded("attacks").items()}
     return sorted((kind for kind, place in places.items() if place is not None), key=lambda kind: (places[kind], kind))
+
+
+def _suits(kind: str, model: AnyModel) -> bool:
+    attack: type[Attack] = plugins.loaded("attacks")[kind]
+    return attack.suits(perceptron(model))
 
 
 def _explains(claim: Claim, records: int) -> bool:

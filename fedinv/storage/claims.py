@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from fedinv.attack import Answer, Claim
+from fedinv.attack import EXPLAINS, Answer, Claim
 from fedinv.storage import files
 from fedinv.strict import Strict
 
@@ -20,7 +20,7 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     tensors |= {"fields": claim.fields} if claim.fields is not None else {}
     tensors |= {"checked": claim.checked} if claim.checked is not None else {}
     tensors |= {"owners": claim.owners} if claim.owners is not None else {}
-    files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch})
+    files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch, "bound": claim.bound})
 
 
 class _Facts(Strict):
@@ -29,6 +29,7 @@ class _Facts(Strict):
     notes: tuple[str, ...]
     seconds: float = Field(ge=0)
     mismatch: float | None = None
+    bound: float = Field(default=EXPLAINS, ge=0, le=1)
 
 
 def read(path: Path) -> tuple[Claim | Answer, float]:
@@ -46,6 +47,7 @@ def read(path: Path) -> tuple[Claim | Answer, float]:
         confidence=tensors["confidence"],
         labels=tensors.get("labels"),
         mismatch=facts.mismatch,
+        bound=facts.bound,
         notes=facts.notes,
         fields=tensors.get("fields"),
         checked=tensors.get("checked"),

@@ -1,8 +1,10 @@
 """Reads tables row by row off an FT-Transformer's last block."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.loss import loss
 from fedinv.task.models import AnyModel
 from fedinv.task.networks.ft_transformer import FtTransformer
@@ -18,13 +21,14 @@ from fedinv.task.schema import Schema
 
 from ..countermeasures import Countermeasures, answer, answered
 from ..inversion import clock
-from ..inversion.column_tokens.columns import reader
+from ..inversion.column_tokens.columns import MOST_BLOCKS, reader
 from ..inversion.column_tokens.search import Equations, drawn
 from ..inversion.column_tokens.shares import labels_of
 from ..inversion.exact.first_layer import ROUNDING, with_bias
 from ..inversion.local_training import decay, known_network, single_step, step_length
 from ..inversion.recompute import explains, mismatch, recompute_update
 from ..inversion.row_space.spans import span
+from ..inversion.single_layer import no_spans
 from ..inversion.verified_records import VerifiedRecords
 
 WITHIN = 1e-5
@@ -33,6 +37,9 @@ NEARLY = 1e-3
 """Such share in what found records leave of the update, above which a record is not polished: these are not exact."""
 POLISH = 10
 """Gauss-Newton steps on the numbers of a record that is nearly in the span."""
+LOUD = 1000.0
+"""Size of the first singular value beyond the records', in multiples of the largest that rounding and known noise
+leave, from which on other noise is in the update."""
 SWEEPS = 30
 """Changes of a category on the way from a start, at most."""
 FEWEST = 24
@@ -82,6 +89,23 @@ class ColumnTokens(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model makes a token of each column."""
         return isinstance(model, FtTransformer)
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer has each record's [CLS] in its span; None behind other networks."""
+        origin, layer = update.origin, update.layer
+        if origin is None or not isinstance(origin.model, FtTransformer) or layer.kind == "Tokens":
+            return None
+        blocks = origin.model.blocks
+        wanted = f"{blocks}.{'query' if blocks > 1 else 'hidden'}"
+        if layer.name != wanted:
+            return Reading(False, f"it reads the span of {wanted}, in which each record's [CLS] lies")
+        if blocks > MOST_BLOCKS:
+            return Reading(False, f"what the last of {blocks} blocks reads is no sum over columns")
+        if not origin.single:
+            return Reading(False, "tokens move with every local step")
+        reason = no_spans(update)
+        return Reading(False, reason) if reason else Reading(True, "whole records, by the span of their [CLS]")
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the verified records, and note why others are missing."""
@@ -160,7 +184,7 @@ class _Spread:
         assert self.knows.schema is not None
         return self.knows.schema
 
-    @property
+    @cached_property
     def network(self) -> nn.Sequential:
         """The network that was sent, float64."""
         assert self.knows.model is not None
@@ -168,7 +192,12 @@ class _Spread:
             self.knows.model, {name: tensor.double() for name, tensor in self.last.sent.items()}, self.schema
         )
 
-    @property
+    @cached_property
+    def frozen(self) -> nn.Sequential:
+        """The same network, with weights that nothing is differentiated by."""
+        return copy.deepcopy(self.network).requires_grad_(False)
+
+    @cached_property
     def update(self) -> dict[str, Tensor]:
         """The update without known weight decay, float64."""
         shrunk = decay(self.knows, self.last.records)
@@ -183,11 +212,14 @@ class _Spread:
 
     def equations(self, update: dict[str, Tensor], records: int, generator: torch.Generator) -> tuple[Equations, float]:
         """Equations that the [CLS] of so many records fulfill, and the residual up to which they hold."""
-        network = self.network.requires_grad_(False)
+        network = self.frozen
         read = reader(network, self.update["0.weight"], self.schema)
         layer = f"{len(network) - 2}.{'hidden' if read.first is read.last else 'query'}"
         whole = with_bias(self.update, f"{layer}.weight", f"{layer}.bias")
         floor = math.hypot(self.noise, ROUNDING * float(whole.square().mean().sqrt()))
+        beyond = torch.linalg.svdvals(whole)[self.last.records :]
+        if len(beyond) and float(beyond[0]) > LOUD * floor * (math.sqrt(len(whole)) + math.sqrt(whole.shape[1])):
+            raise ValueError("the last block's update has more directions than there are records: noise is in it")
         found = span(with_bias(update, f"{layer}.weight", f"{layer}.bias"), records, floor, generator)
         if not found.rank:
             raise ValueError("the last block's update does not stand above the noise in it")

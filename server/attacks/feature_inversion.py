@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.loss import loss
 from fedinv.task.models import AnyModel
 
@@ -20,9 +21,10 @@ from ..inversion.exact.first_layer import ROUNDING
 from ..inversion.feature_inversion import Halves, halves, sought
 from ..inversion.local_training import decay, single_step, step_length
 from ..inversion.matching.optimize import part
-from ..inversion.recompute import explains, mismatch, recompute_update
+from ..inversion.recompute import bound_of, explains, mismatch, recompute_update
 from ..inversion.row_space.deflation import shares
 from ..inversion.row_space.spans import Span
+from ..inversion.single_layer import no_spans
 from ..inversion.verified_records import VerifiedRecords
 from .gradient_matching import GradientMatching
 
@@ -80,6 +82,23 @@ class FeatureInversion(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model has feature layers, behind which dense ones may give the features away."""
         return model.images and not model.perceptron
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer is the first dense one behind feature layers; None behind other networks."""
+        origin = update.origin
+        if origin is None or not cls.suits(origin.model):
+            return None
+        if not update.first:
+            return Reading(False, "it reads the first dense layer, and searches what has the features found there")
+        if not origin.single:
+            return Reading(False, "features move with every local step")
+        if update.layer.mixed:
+            return Reading(False, "a batch normalization makes a record's features depend on the others of its batch")
+        if update.shape[1] < origin.width:
+            return Reading(False, f"{update.shape[1]} features do not determine the {origin.width} numbers of a record")
+        reason = no_spans(update)
+        return Reading(False, reason) if reason else Reading(True, "features of each record, and from them the record")
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the records that are verified, and those that the rest of the update matches best."""
@@ -163,7 +182,7 @@ class FeatureInversion(Attack):
         if known < n:
             notes.append(f"{known} of {n} records are verified; the rest is what the remaining update matches best")
         checked = checked | explains(off, knows, n)
-        return Claim(records, confidence, labels, off, tuple(notes), checked=checked)
+        return Claim(records, confidence, labels, off, tuple(notes), checked=checked, bound=bound_of(knows))
 
 
 @dataclass(frozen=True)

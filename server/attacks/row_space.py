@@ -9,6 +9,7 @@ from pydantic import Field
 from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
+from fedinv.task.networks.tabular import TABLES
 
 from ..countermeasures import answer, answered
 from ..inversion.row_space.reading import read_records
@@ -63,8 +64,17 @@ class RowSpace(Attack):
 
         Inputs fewer than the records fill the layer's own; then that of the layer behind it tells them apart.
         """
+        origin = update.origin
+        if origin is not None and origin.model.encodes and origin.single and not origin.linear:
+            # a first step of Adam's, of which float32 keeps the gradient
+            begins = update.layer.fed != "features" and not update.layer.name.startswith(TABLES)
+            return (
+                Reading(True, f"{inputs(update)}, from the deficit of the first step")
+                if begins
+                else Reading(False, no_spans(update))
+            )
         reason, behind = no_spans(update), "no linear layer follows" if following is None else no_spans(following)
-        if update.layer.kind == "Linear" and not update.rescaled:
+        if update.layer.kind == "Linear" and not update.rescaled and not update.layer.name.startswith(TABLES):
             if update.layer.gate == "last":
                 reason = "no layer follows whose update its inputs would have to fit as well"
             elif update.full:

@@ -7,13 +7,17 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
+from fedinv.task.networks.transformer import Decoder, Encoder
 
 from ..countermeasures import answer, answered
 from ..inversion import clock
+from ..inversion.single_layer import no_spans
 from ..inversion.support.reading import Work
 from ..inversion.tokens.reading import TextBudget, read_texts
+from ..inversion.tokens.spans import SPARE
 
 
 class SpanTokens(Attack):
@@ -38,6 +42,7 @@ class SpanTokens(Attack):
     kind: Literal["span-tokens"] = "span-tokens"
     """Selects this attack: the span of tokens."""
     adapts_to: ClassVar[frozenset[str]] = answered("look", "noise", "rounding")
+    tried_in_turn: ClassVar[int | None] = 21
     assessed_with: ClassVar[Mapping[str, Any] | None] = {}
     known_as: ClassVar[Mapping[str, str]] = {"dager": "span-tokens"}
     prefixes: int = Field(default=TextBudget.prefixes, ge=1, le=100_000)
@@ -53,6 +58,25 @@ class SpanTokens(Attack):
     def suits(cls, model: AnyModel) -> bool:
         """Whether the model is a transformer over tokens."""
         return model.texts
+
+    @classmethod
+    def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:
+        """Whether the layer is one of those in whose spans tokens, prefixes or whole texts lie; None without texts."""
+        origin, layer = update.origin, update.layer
+        if origin is None or not isinstance(origin.model, Decoder | Encoder) or layer.kind == "Embedding":
+            return None
+        told = _told(origin.model)
+        what = next((said for part, said in told.items() if f".{part}." in f".{layer.name}."), None)
+        if what is None:
+            return Reading(
+                False, "it reads the first block's query, key, value and perceptron, and the last one's query"
+            )
+        if not origin.single and not (origin.model.causal and ".wide" in layer.name):
+            return Reading(False, "several local steps blur its span")
+        reason = no_spans(update)
+        if not reason and update.most - update.rank < SPARE:
+            reason = f"its rank {update.rank} is about that of {update.most} inputs: as many tokens, or noise"
+        return Reading(False, reason) if reason else Reading(True, what)
 
     def run(self, seen: Observation, knows: Knowledge, rng: np.random.Generator, progress: Progress) -> Claim:
         """Claim the texts that fit, and note why others are missing."""
@@ -71,3 +95,10 @@ class SpanTokens(Attack):
             claim = nothing(str(reason), 1 if knows.schema is None else knows.schema.width)
         progress(1.0)
         return against.decode(claim, rng)
+
+
+def _told(model: Decoder | Encoder) -> dict[str, str]:
+    """What the spans of a transformer's layers tell, by the end of the layer's name."""
+    first = {f"blocks.0.{part}": "which tokens are where, by its span" for part in ("query", "key", "value")}
+    inside = "texts, token by token behind what is before it" if model.causal else "texts, as a whole"
+    return {**first, "blocks.0.wide": inside, f"blocks.{model.depth - 1}.query": "whole texts, by its span"}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedinv.attack import EXPLAINS, Knowledge, Weights
+from fedinv.attack import EXPLAINS, EXPLAINS_SIGNALS, Knowledge, Weights
 from fedinv.task.loss import loss
 from fedinv.task.optimizers import Memory
 
@@ -78,6 +78,11 @@ def mismatch(update: Mapping[str, Tensor], observed: Weights) -> float:
     return distance / size if size > 0 else (math.inf if distance > 0 else 0.0)
 
 
+def bound_of(knows: Knowledge) -> float:
+    """Mismatch up to which a claim explains an update of a single step."""
+    return EXPLAINS if knows.schema is None or knows.schema.image is None else EXPLAINS_SIGNALS
+
+
 def explains(mismatch: float | None, knows: Knowledge, records: int, noise: float = 0.0) -> bool:
     """Whether a claim of this mismatch explains an update of so many records, so that all it claims is verified.
 
@@ -86,5 +91,5 @@ def explains(mismatch: float | None, knows: Knowledge, records: int, noise: floa
     """
     if mismatch is None or noise > MOST_NOISE:
         return False
-    bound = EXPLAINS if single_step(knows, records) else REORDERED
+    bound = bound_of(knows) if single_step(knows, records) else REORDERED
     return mismatch**2 <= noise + (1 - noise) * bound**2

@@ -1,6 +1,7 @@
 """What can be read off the update of a single linear layer of any network, by its spans."""
 
 from fedinv.task.foreign.update import LayerUpdate
+from fedinv.task.networks.tabular import TABLES
 
 INPUTS = {
     "record": "whole records",
@@ -13,6 +14,8 @@ INPUTS = {
 def no_spans(update: LayerUpdate) -> str:
     """The reason why the spans of a layer's update say nothing of its inputs one by one; empty where they do."""
     layer = update.layer
+    if update.origin is not None and layer.name.startswith(TABLES):
+        return "it is a table of embeddings: its rows are looked up once the inputs of the layer behind it are known"
     if layer.kind.startswith("Conv"):
         return f"{layer.places} patches of each record go into {update.shape[0]} kernels"
     if layer.kind != "Linear":
@@ -30,7 +33,9 @@ def no_spans(update: LayerUpdate) -> str:
 
 def inputs(update: LayerUpdate) -> str:
     """What is read with a layer's inputs: whole records, or what earlier layers made of them."""
-    told = INPUTS[update.layer.fed]
+    told, origin = INPUTS[update.layer.fed], update.origin
+    if origin is not None and origin.model.encodes and update.layer.fed == "affine of the record":
+        told = "whole records, as the server knows how they are encoded"
     if not update.biased:
         told += ", each up to its length, as there is no bias"
     if update.layer.places > 1:

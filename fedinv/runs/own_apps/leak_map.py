@@ -1,9 +1,10 @@
 """Maps what an update of any network tells, layer by layer, without the truth."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from fedinv import plugins
@@ -13,7 +14,10 @@ from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, norms_frozen, random_parts
 from fedinv.task.foreign.training.training import Repeatable
-from fedinv.task.foreign.update import LayerUpdate, layer_update
+from fedinv.task.foreign.update import LayerUpdate, Origin, layer_update
+from fedinv.task.models import perceptron
+from fedinv.task.networks.ft_transformer import Tokens
+from fedinv.task.networks.tabular import TABLES
 
 CHANGES = 0.3
 """Norm, relative to what was sent, below which what came back is taken for a change and not for new weights."""
@@ -56,19 +60,30 @@ def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None)
     return Probed(network, exchange.round, aligned, sent, update, found)
 
 
-def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repeatable | None = None) -> LeakMap:
+def leak_map(
+    probed: Probed,
+    client: int,
+    claimed: int | None = None,
+    how: Repeatable | None = None,
+    origin: Origin | None = None,
+) -> LeakMap:
     """The map of one update; `claimed` is the number of records that the client reports, where it does.
 
     With `how` clients train known, what only holds for other trainings is not said: ranks bound nothing behind an
-    optimizer that rescales entries, and after several steps those of inputs that move with the weights do not.
+    optimizer that rescales entries, and after several steps those of inputs that move with the weights do not. `origin`
+    says the same of a run of fedinv's, and which network it is: attacks that read it are named at its layers.
     """
     network, aligned, update = probed.network, probed.aligned, probed.update
-    attacks = plugins.loaded("attacks")
+    attacks, unfit = _fitting(plugins.loaded("attacks"), origin)
     owners = dict(network.named_modules())
     measured = [layer_update(layer, probed.sent, update) for layer in probed.layers]
     if how is not None and not how.steps.linear:
         measured = [replace(one, alike=1.0) for one in measured]
+    first = next((one.name for one in probed.layers if one.kind == "Linear"), None)
+    measured = [replace(one, origin=origin, first=one.layer.name == first) for one in measured]
     steady = how is None or how.any_length or how.single(claimed or 1)
+    if origin is not None:
+        steady = origin.single and origin.linear
     fixed = ("record", "affine of the record")
     least = max((one.least for one in measured if steady or one.layer.fed in fixed), default=0)
     measured = [replace(one, records=least or claimed or 0) for one in measured]
@@ -85,6 +100,8 @@ def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repea
         notes.append(f"not on the wire: {_few(aligned.missing)}")
     if how is not None and not how.steps.linear and not any(one.applies for one in found):
         notes.append(UNREAD.format(how.steps.kind))
+    if origin is not None and unfit:
+        notes.append(f"{', '.join(unfit)} cannot be run on a network of the kind {origin.model.kind}")
     if random := random_parts(network):
         notes.append(f"training depends on chance: {_few(random)}")
     return LeakMap(
@@ -95,6 +112,7 @@ def leak_map(probed: Probed, client: int, claimed: int | None = None, how: Repea
         records=least or None,
         layers=found,
         notes=notes,
+        at_once=[] if origin is None else _at_once(attacks, found),
     )
 
 
@@ -154,12 +172,33 @@ def _leak(
     )
 
 
+def _fitting(attacks: Mapping[str, type[Attack]], origin: Origin | None) -> tuple[dict[str, type[Attack]], list[str]]:
+    """The attacks that can be run on a network built here, and the kinds of those at layers that cannot; else all."""
+    if origin is None:
+        return dict(attacks), []
+    model = perceptron(origin.model)
+    fit = {kind: attack for kind, attack in attacks.items() if attack.suits(model)}
+    return fit, [kind for kind, attack in attacks.items() if kind not in fit and attack.tried_in_turn is not None]
+
+
+def _at_once(attacks: Mapping[str, type[Attack]], layers: Sequence[LayerLeak]) -> list[str]:
+    """Kinds of the attacks on updates that rebuild records and look at no single layer."""
+    single = {kind for one in layers for kind in (*one.applies, *one.why_not)}
+    return [kind for kind, attack in attacks.items() if attack.tried_in_turn is not None and kind not in single]
+
+
 def _tells(layer: Layer, module: nn.Module, update: Mapping[str, Tensor]) -> str:
     """What the arrays of an embedding or a batch normalization tell without an attack; empty for others."""
     if isinstance(module, nn.Embedding) and layer.weight is not None and layer.weight in update:
         moved = int(update[layer.weight].any(1).sum())
-        if moved < module.num_embeddings:
-            return f"names the {moved} of {module.num_embeddings} categories or words that occur"
+        return _named(moved, module.num_embeddings, "categories or words")
+    if isinstance(module, Tokens) and layer.weight is not None and layer.weight in update:
+        values = torch.repeat_interleave(torch.tensor(module.columns), torch.tensor(module.columns)) > 1
+        moved = int(update[layer.weight][values].any(1).sum())
+        return _named(moved, int(values.sum()), "categories")
+    if TABLES in layer.name and layer.weight is not None and layer.weight in update:
+        moved = int(update[layer.weight].any(0).sum())
+        return _named(moved, update[layer.weight].shape[1], "categories of its column")
     if isinstance(module, BatchNorm):
         stem = f"{layer.name}." if layer.name else ""
         mean, steps = update.get(f"{stem}running_mean"), update.get(f"{stem}num_batches_tracked")
@@ -167,6 +206,10 @@ def _tells(layer: Layer, module: nn.Module, update: Mapping[str, Tensor]) -> str
             counted = f" of {int(steps)} local steps" if steps is not None and int(steps) > 0 else ""
             return f"mean and variance of its inputs over the batches{counted} are on the wire"
     return ""
+
+
+def _named(moved: int, of: int, what: str) -> str:
+    return f"names the {moved} of {of} {what} that occur" if moved < of else ""
 
 
 def _few(names: tuple[str, ...]) -> str:

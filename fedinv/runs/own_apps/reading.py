@@ -31,6 +31,7 @@ from fedinv.task.foreign.training.entry import Entry, entry
 from fedinv.task.foreign.training.remainder import remainder
 from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training, fit
 from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
+from fedinv.task.foreign.update import Origin
 from fedinv.task.models import build
 from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema
@@ -381,8 +382,11 @@ def map_of_run(folder: Path, place: int) -> LeakMap:
         raise RequestError(f"{folder}: holds {len(seen)} observations, there is no number {place}")
     network = build(scenario.model.fitted(schema), schema.shape, schema.outputs, scenario.seed)
     example = schema.draw(MADE_UP, np.random.default_rng(0))
-    one = seen[place]
-    return leak_map(probe(network, one.last, example), one.clients[0], one.last.records)
+    one, settings = seen[place], scenario.training.settings
+    steps = 1 if settings.algorithm == "fedsgd" else settings.epochs * math.ceil(one.last.records / settings.batch_size)
+    origin = Origin(scenario.model.fitted(schema), settings.optimizer.linear, steps == 1, schema.width)
+    known = None if scenario.model.sources else origin
+    return leak_map(probe(network, one.last, example), one.clients[0], one.last.records, origin=known)
 
 
 def write(folder: Path, verdict: AppVerdict, claims: Mapping[int, Claim]) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedinv.task.foreign.layers import Layer
+from fedinv.task.models import AnyModel
 
 ROUNDING = 2.0**-24
 """Relative rounding error of a float32 number."""
@@ -16,6 +17,20 @@ ABOVE = 1.5
 ALIKE = 0.83
 """Ratio of the mean to the root mean square of an update's sizes above which its entries are all of about one size, as
 after a step of Adam (1.00; 0.85 to 0.89 after eight) or of signs (1); normal ones have 0.80, a gradient mostly less."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run of fedinv's tells beside an update: the network that is built here, and how it was trained."""
+
+    model: AnyModel
+    """The network, fitted to the schema."""
+    linear: bool
+    """Whether local steps are sums of gradients, as with SGD, and no optimizer rescales their entries."""
+    single: bool
+    """Whether clients took a single local step."""
+    width: int
+    """Numbers of an encoded record."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,10 @@ class LayerUpdate:
     records: int = 0
     """Number of records taken to be behind the update, by the ranks of all layers, or as the client reports, who is not
     to be trusted, as some count batches; 0 where nothing is known."""
+    first: bool = False
+    """Whether no linear layer runs before it."""
+    origin: Origin | None = None
+    """Where the update comes from; None where nothing but the network is known."""
     resting: float = 0.0
     """Share of its weight's entries that are exactly 0 among the units and inputs of which others moved, 0 to 1: behind
     a ReLU those of which no record had the input while the unit was active, whatever the optimizer."""
@@ -70,7 +89,7 @@ class LayerUpdate:
     @property
     def rescaled(self) -> bool:
         """Whether the entries are all of about one size, as an optimizer such as Adam, or signs, leave them."""
-        return self.alike > ALIKE
+        return self.alike > ALIKE if self.origin is None else not self.origin.linear
 
     @property
     def least(self) -> int:

@@ -16,6 +16,8 @@ from fedinv.task.networks.beginning import Beginning, Layer
 from fedinv.task.networks.perceptron import ACTIVATIONS, Whole, bottleneck_layers, width_of
 from fedinv.task.schema import Schema
 
+TABLES = "0.tables."
+"""Beginning of the names of the embedding tables' layers."""
 GROUPS = 8
 """Groups of units that a group normalization makes."""
 WIDEST = 50
@@ -151,7 +153,7 @@ class Tabular(Architecture):
         mixed = self.norm == "batch" and records > 1  # a record alone is normalized by the running statistics
         front = self._front(torch.device("meta"))
         given = {name: tensor.double() for name, tensor in weights.items()}
-        tables = [given.get(f"0.tables.{i}.weight") for i in range(len(front.tables))]
+        tables = [given.get(f"{TABLES}{i}.weight") for i in range(len(front.tables))]
         matrix, shift = front.map(tables)
         first, second = self._linear(1), self._linear(2) if self._second_is_plain else None
         weight = given[first.weight]
@@ -161,7 +163,7 @@ class Tabular(Architecture):
             units = _normalized(units, given, update, records) if steps == 1 and records > 1 else None
         elif self.norm != "none":
             units = None
-        moved = [update.get(f"0.tables.{i}.weight") for i in range(len(front.tables))]
+        moved = [update.get(f"{TABLES}{i}.weight") for i in range(len(front.tables))]
         if self.encoding == "one-hot":
             sizes = [slot.width for slot in self._slots if slot.categorical]
             moved = list(torch.split(update[first.weight][:, : sum(sizes)], sizes, 1))

@@ -7,11 +7,13 @@ import torch
 
 from fedinv.attack import Answer, Asks, Attack, Knowledge, Observation, Progress, Reading, unanswered
 from fedinv.task.foreign.update import LayerUpdate
+from fedinv.task.models import AnyModel
 
 from ...countermeasures import answer
 from ...inversion.labels import label_hypotheses
 from ...inversion.local_training import step_length
 from ...inversion.matching.matcher import matching
+from ...inversion.matching.network import matchable
 from ...inversion.matching.presets import settled
 
 DRAWS = 512
@@ -36,6 +38,11 @@ class Labels(Attack):
 
     kind: Literal["labels"] = "labels"
     """Selects this attack: label counts."""
+
+    @classmethod
+    def suits(cls, model: AnyModel) -> bool:
+        """Whether gradient matching knows the model's layers, through which the mean output is estimated."""
+        return matchable(model)
 
     @classmethod
     def reads(cls, update: LayerUpdate, following: LayerUpdate | None) -> Reading | None:

@@ -10,6 +10,9 @@ from fedinv.task.columns import Categorical
 from fedinv.task.networks.ft_transformer import Block, Tokens
 from fedinv.task.schema import Schema
 
+MOST_BLOCKS = 2
+"""Blocks of a network at most, for the last one's [CLS] to be a function of sums over columns."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -110,7 +113,7 @@ def reader(network: nn.Sequential, moved: Tensor, schema: Schema) -> Reader:
     tokens, blocks = network[0], list(network)[1:-1]
     if not isinstance(tokens, Tokens) or not all(isinstance(block, Block) for block in blocks):
         raise ValueError("the network is no FT-Transformer")
-    if len(blocks) > 2:
+    if len(blocks) > MOST_BLOCKS:
         raise ValueError(f"only one or two blocks leave each column a term of its own, not {len(blocks)}")
     columns = list(zip(schema.columns, schema.slices, strict=True))
     plain = [(i, s, c) for i, (c, s) in enumerate(columns) if not isinstance(c, Categorical)]

@@ -11,7 +11,9 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn.functional import log_softmax
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedinv.task.networks.tabular import Columns, OneLogit, Residual
+from fedinv.task.models import AnyModel
+from fedinv.task.networks.ft_transformer import FtTransformer
+from fedinv.task.networks.tabular import Columns, OneLogit, Residual, Tabular
 
 from .objective import Distance, Loss, slopes_of
 
@@ -199,6 +201,12 @@ class Network:
             apart = apart + (inputs.mean(places) - known.mean).norm()
             apart = apart + (inputs.var(places, unbiased=True) - known.variance).norm()
         return self.normal * apart
+
+
+def matchable(model: AnyModel) -> bool:
+    """Whether a model's layers are all of the types that are known, as far as it is built here."""
+    random = isinstance(model, Tabular) and model.dropout > 0
+    return not model.texts and not isinstance(model, FtTransformer) and not random
 
 
 def differentiable(network: nn.Sequential) -> nn.Sequential:

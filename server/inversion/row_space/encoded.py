@@ -23,7 +23,7 @@ from fedinv.task.schema import Schema
 
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING
-from ..local_training import decay, gradient_weights, known_network, local_steps
+from ..local_training import decay, gradient_weights, known_network, local_steps, single_step
 from ..recompute import explains, mismatch, recompute_update
 from ..support.magnitudes import FirstStep, first_step, smoothed
 from .local_search import Block, Equations, input_kinds
@@ -472,7 +472,10 @@ def _outside(network: nn.Sequential, records: Tensor, first: Span, begun: Beginn
 
 
 def _compared(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Generator) -> Claim:
-    """The claim with the mismatch of the update that it gives, and all of it checked if that explains the one seen."""
+    """The claim with the mismatch of the update that it gives, and all of it checked if that explains the one seen.
+
+    None of it is where a whole batch, trained on again in one step, does not explain it: some record or label is wrong.
+    """
     if claim.labels is None:
         return claim
     trained = {name: t for name, t in last.received.items() if not name.rpartition(".")[2].startswith("running_")}
@@ -483,4 +486,6 @@ def _compared(claim: Claim, last: Exchange, knows: Knowledge, rng: np.random.Gen
     left = mismatch(update, trained)
     if explains(left, knows, last.records):
         claim = replace(claim, checked=torch.ones(len(claim.records), dtype=torch.bool))
+    elif len(claim.records) == last.records and single_step(knows, last.records):
+        claim = replace(claim, checked=torch.zeros(len(claim.records), dtype=torch.bool))
     return replace(claim, mismatch=left)

@@ -24,6 +24,7 @@ from .entries import Entries, idle, lossless, read_entries
 from .fit import Entry, fit, pick
 from .half_spaces import explaining, numbers_together
 from .magnitudes import ROUNDING, decoded
+from .remainder import FITTED, Batch, remaining
 from .replay import Course, joined, passed, replay
 from .schedule import batch_sizes, next_schedule
 from .tuples import admitted, admitting, find_tuples
@@ -42,6 +43,12 @@ STRIDES = 5
 """Gauss-Newton steps between two searches for the order of batches."""
 PRECISE = 4
 """Factor on the number of entries after a single step, of which each costs less and says less."""
+ROUNDS = 3
+"""Rounds without a new record after which that search ends: the last ones are read off what the others leave."""
+FEW = 8
+"""Missing records up to which they are looked for in what the found ones leave of the gradient."""
+ENOUGH = 0.5
+"""Share of a batch from which on the records found in the spans are kept, as they are right one by one."""
 SPANS = 20.0
 """Seconds of computing of the search in the spans of a single step's gradient."""
 HALF_ULP = 2.0**-25
@@ -70,6 +77,10 @@ class Found:
     """Classes, int64 (k,)."""
     idle: list[Tensor]
     """Changes by decay alone, by layer."""
+    checked: Tensor | None = None
+    """Which of them were verified one by one, bool (k,); None where only all together can be."""
+    late: int = 0
+    """Number of those read last off what the others leave of the gradient."""
     notes: tuple[str, ...] = ()
 
 
@@ -90,9 +101,24 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     found = None
     if steps == 1 and lossless(last) and distortion.masks is None:
         found = _by_magnitude(last, knows, plain, replace(work, progress=part(work.progress, 0, 0.5)))
-    if found is None or len(found.records) < last.records:
-        other = _by_classes(entries, last, knows, plain)
-        found = other if found is None or len(other.records) > len(found.records) else found
+    if found is not None and len(found.records) < last.records:
+        change = joined({name: tensor.double() - plain[name] for name, tensor in last.received.items()})
+        known, late = Batch(found.records, found.labels), 0
+        while 0 < last.records - len(known.records) <= FEW:
+            rest = remaining(known, last, knows, change, work.rng)
+            if not len(rest.records):
+                break
+            known, late = known.and_(rest), len(rest.records)
+        new = torch.zeros(len(known.records) - len(found.records), dtype=torch.bool)
+        checked = None if found.checked is None else torch.cat([found.checked, new])
+        found = replace(found, records=known.records, labels=known.labels, late=late, checked=checked)
+    if found is None or len(found.records) < ENOUGH * last.records:
+        try:
+            other = _by_classes(entries, last, knows, plain)
+            found = other if found is None or len(other.records) > len(found.records) else found
+        except ValueError:
+            if found is None:
+                raise
     return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
 
 
@@ -154,11 +180,11 @@ def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], wo
     first = next(iter(update.values()))
     noise = RESIDUE * float(first.double().square().mean().sqrt())
     claim = read_records(
-        replace(last, received=update), as_sgd, noise, SpanBudget(seconds=SPANS), work.rng, work.progress
+        replace(last, received=update), as_sgd, noise, SpanBudget(rounds=ROUNDS, seconds=SPANS), work.rng, work.progress
     )
     if not len(claim.records) or claim.labels is None:
         return None
-    return Found(claim.records.double(), claim.labels, joined(plain))
+    return Found(claim.records.double(), claim.labels, joined(plain), claim.verified)
 
 
 def _by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor]) -> Found:
@@ -205,19 +231,27 @@ def _fitted(
         problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
         try:
             course, records = _trained_again(problem, records, budget, work)
+            if found.late == 1:
+                # the others' numbers are known now: what they leave tells those of the last one better
+                known = Batch(records[:-1], found.labels[:-1])
+                moved = [c - i for c, i in zip(change, found.idle, strict=True)]
+                rest = remaining(known, last, knows, moved, work.rng, FITTED)
+                if len(rest.records):
+                    course, records = _trained_again(problem, known.and_(rest).records, budget, work)
         except ValueError as reason:
             notes.append(str(reason))
         with clock.finishing():
             left = _mismatch(course, records, change)
     else:
-        notes.append(
-            f"{len(records)} of {last.records} records found: numbers are read off the units alone, as a fit needs all"
-        )
+        how = "the units" if found.checked is None else "the gradient's spans"
+        notes.append(f"{len(records)} of {last.records} records found: numbers are read off {how}, as a fit needs all")
     explained = left is not None and left <= REPEATED
     if left is not None and not explained:
         notes.append("the training, repeated on the records, does not explain the update: some are wrong")
     confidence = torch.full((len(records),), 0.99 if explained else 0.5)
     checked = torch.full((len(records),), explained, dtype=torch.bool)
+    if found.checked is not None and not whole:
+        checked = found.checked
     return Claim(records.float(), confidence, found.labels, left, tuple(notes), checked=checked)
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedinv.attack import Exchange, Knowledge, Observation
+from fedinv.attack import EXPLAINS, EXPLAINS_SIGNALS, Claim, Exchange, Knowledge, Observation
 from fedinv.data.sources.heartbeats import Heartbeats
 from fedinv.task.models import build, state
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.networks.signals import SignalConvnet
 from server.attacks.feature_inversion import FeatureInversion
+from server.inversion.recompute import bound_of, explains, mismatch, recompute_update
 
 TABLE = Heartbeats(source="heartbeats", persons=4, beats=2, samples=64).load(3)
 MODEL = SignalConvnet(channels=(16, 16), hidden=(24,))
@@ -82,3 +83,16 @@ def test_fewer_features_than_samples_are_refused():
 def test_it_suits_networks_with_layers_before_the_dense_ones():
     assert FeatureInversion.suits(MODEL)
     assert not FeatureInversion.suits(Mlp())
+
+
+def test_signals_that_are_all_a_little_wrong_are_not_verified():
+    seen, x, y = _see(2)
+    blurred = x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    again = recompute_update(KNOWS, seen.last.sent, blurred, y, np.random.default_rng(0))
+    left = mismatch(again, seen.last.received)
+    assert EXPLAINS_SIGNALS < left < EXPLAINS
+    assert not explains(left, KNOWS, 2)
+    assert explains(left, replace(KNOWS, schema=None), 2)
+    claim = Claim(blurred, torch.ones(2), y, left, bound=bound_of(KNOWS))
+    assert not claim.verified.any()
+    assert replace(claim, bound=EXPLAINS).verified.all()

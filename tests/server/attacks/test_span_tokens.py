@@ -158,3 +158,12 @@ def test_a_withheld_learning_rate_costs_the_verification_alone():
     assert _exact(claim, notes, knows.schema) == 2
     assert claim.mismatch is None
     assert bool(claim.checked.all())
+
+
+@pytest.mark.parametrize("adapted", [("query", "value", "wide"), ("query", "key", "value", "wide")])
+def test_adapters_of_a_rank_above_the_tokens_give_up_every_note(adapted):
+    # the first token's query has no slope, and keys tell differences alone: an adapter's own span lacks something
+    seen, knows, notes, _ = _see(2, Decoder(width=64, heads=2, lora_rank=32, adapted=adapted))
+    claim = _run(seen, knows)
+    assert _exact(claim, notes, knows.schema) == 2
+    assert claim.verified.all()

@@ -9,7 +9,7 @@ import torch
 
 import fedinv
 from clients.training.plain_training import plain_training
-from fedinv.attack import Exchange, Knowledge, Observation
+from fedinv.attack import EXPLAINS, Claim, Exchange, Knowledge, Observation
 from fedinv.data.sources.hospital import Hospital
 from fedinv.federation.training import Job, Training
 from fedinv.judge.matching import match
@@ -19,6 +19,7 @@ from fedinv.task.optimizers import SGD, Adam
 from server.attacks.exact import Exact
 from server.attacks.gradient_matching import GradientMatching
 from server.attacks.row_space import RowSpace
+from server.inversion.row_space import encoded
 
 VARIANTS = {
     "embeddings": {},
@@ -162,3 +163,18 @@ def test_what_is_missing_is_said():
         (replace(knows, model=knows.model.model_copy(update={"hidden": (64,)})), "not of the architecture"),
     ):
         assert any(words in note for note in _run(RowSpace(), seen, wrong).notes)
+
+
+def test_a_whole_batch_that_its_training_refutes_verifies_no_record():
+    seen, knows, rows = _see(n=6, norm="layer")
+    _, inputs, labels = _people()
+    claim = Claim(inputs[rows], torch.ones(6), labels[rows], checked=torch.ones(6, dtype=torch.bool))
+    rng = np.random.default_rng(0)
+    assert encoded._compared(claim, seen.last, knows, rng).verified.all()
+    wrong = replace(claim, records=torch.cat([claim.records[:1] * -1, claim.records[1:]]))
+    found = encoded._compared(wrong, seen.last, knows, rng)
+    assert found.mismatch > EXPLAINS
+    assert not found.verified.any()
+    part = replace(wrong, records=wrong.records[1:], labels=wrong.labels[1:], confidence=torch.ones(5))
+    part = replace(part, checked=torch.ones(5, dtype=torch.bool))
+    assert encoded._compared(part, seen.last, knows, rng).verified.all()

@@ -15,6 +15,7 @@ from fedinv.task.foreign.update import layer_update
 from fedinv.task.models import Mlp, build, state
 from fedinv.task.optimizers import SGD, Adam, AdamW, RmsProp
 from server.attacks.zeros import Zeros
+from server.inversion.support import reading
 
 MODEL = Mlp(hidden=(256, 128))
 ADAM = Adam()
@@ -163,3 +164,39 @@ def test_the_leak_map_names_it_where_entries_of_one_hot_inputs_rest():
     assert "no entry rests" in Zeros.reads(layer_update(layer, last.sent, moved), None).says
     smooth = replace(layer, gate="smooth")
     assert "no ReLU" in Zeros.reads(layer_update(smooth, last.sent, last.received), None).says
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_what_a_search_in_the_spans_misses_is_read_off_what_the_others_leave(missing, monkeypatch):
+    seen, knows, x, y = _see(8)
+    searched = reading._by_magnitude
+
+    def less(*given):
+        found = searched(*given)
+        assert len(found.records) == 8
+        kept = slice(None, 8 - missing)
+        return replace(found, records=found.records[kept], labels=found.labels[kept], checked=found.checked[kept])
+
+    monkeypatch.setattr(reading, "_by_magnitude", less)
+    claim = _run(seen, knows)
+    found = _judged(claim, x)
+    assert found.exact.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
+def test_records_found_one_by_one_stay_verified_where_the_others_are_not_found(monkeypatch):
+    seen, knows, x, _ = _see(8)
+    none = reading.Batch(torch.zeros(0, x.shape[1], dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
+    searched = reading._by_magnitude
+
+    def less(*given):
+        found = searched(*given)
+        return replace(found, records=found.records[:7], labels=found.labels[:7], checked=found.checked[:7])
+
+    monkeypatch.setattr(reading, "_by_magnitude", less)
+    monkeypatch.setattr(reading, "remaining", lambda *given: none)
+    claim = _run(seen, knows)
+    assert (len(claim.records), int(claim.verified.sum()), claim.mismatch) == (7, 7, None)
+    assert "7 of 8 records found" in claim.notes[0]
+    assert int(_judged(claim, x).recovered.sum()) == 7
