@@ -97,6 +97,8 @@ def drawn(plot: Plot, *formats: Format) -> dict[Format, bytes]:
         figure = Figure(figsize=(plot.width, plot.height), dpi=180, layout="constrained")
         FigureCanvasAgg(figure)
         plot.fill(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out, which otherwise is done anew, and twice, for each format
         return {one: _saved(figure, one) for one in formats}
 
 
