@@ -173,9 +173,9 @@ def _evasions(plan: "Plan", found: Mapping["Key", Found], panel: Panel | None, w
     places = {one.name: ["", *(how for how, _ in one.evasions())] for one in plan.contestants}
     names = list(places)
 
-    def place(one: Evasion) -> tuple[int, int]:
+    def place(one: Evasion) -> tuple[int, int, str]:
         hows = places[one.deviation]
-        return names.index(one.deviation), hows.index(one.how) if one.how in hows else len(hows)
+        return names.index(one.deviation), hows.index(one.how) if one.how in hows else len(hows), one.how
 
     return sorted((one for one in listed if one.deviation in evading), key=place)
 
