@@ -42,8 +42,6 @@ BOTTOM = 8.0
 """Standard deviations below the mean at which a projection begins, unless nobody can be so low."""
 EDGE = 1e-4
 """Relative rounding error of a projection, by which a record may be in the slab beside its own."""
-SHARED = 0.15
-"""Share of a slab's width from its end up to which a record may be in the slab beside, in part, after local steps."""
 OUTSIDE = -1e3
 """Lower end of the first slab."""
 
@@ -105,27 +103,6 @@ class Grid:
             slab = (torch.bucketize(records @ table.along, table.edges, right=True) - 1).clamp_min(0)
             behind = len(table.edges) * len(self.blocks)
             found.append(torch.where(block < 0, behind, slab * len(self.blocks) + block))
-        return found
-
-    def beside(self, records: Tensor) -> list[Tensor]:
-        """Cell beside that of each record (n, width) in each table, int64 (n,), where it lies near the slab's end; -1.
-
-        Local steps move the ends, so that such a record is in both cells in part.
-        """
-        found = []
-        for table, own in zip(self.tables, self.cells(records), strict=True):
-            if len(table.edges) < 3:
-                found.append(torch.full_like(own, -1))
-                continue
-            along, slab = records @ table.along, own // len(self.blocks)
-            low = torch.cat([table.edges[:1] - torch.inf, table.edges[1:]])
-            high = torch.cat([table.edges[1:], table.edges.new_full((1,), torch.inf)])
-            inner = table.edges[2:] - table.edges[1:-1]
-            width = torch.cat([inner[:1], inner, inner[-1:]])
-            inside = slab.clamp_max(len(table.edges) - 1)
-            down, up = along - low[inside], high[inside] - along
-            near = (torch.minimum(down, up) < SHARED * width[inside]) & (slab < len(table.edges))
-            found.append(torch.where(near, own + torch.where(down < up, -1, 1) * len(self.blocks), -1))
         return found
 
     def near(self, records: Tensor, table: int, cells: Tensor) -> Tensor:

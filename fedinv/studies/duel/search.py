@@ -35,9 +35,9 @@ class Search:
     """The search for one dial of a deviation."""
 
     contestant: Contestant
-    """The deviation."""
+    """The deviation that is turned down, and those that are carried out with it."""
     dial: Dial
-    """Its setting."""
+    """The setting that is turned."""
     tried: tuple[Tried, ...] = ()
     """What was tried so far, in order."""
 

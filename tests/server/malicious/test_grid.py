@@ -167,26 +167,3 @@ def test_a_narrow_layer_packs_whole_numbers_so_that_it_holds_more_blocks(schema)
     found, blocks = listing(schema, (100, 100), 320, 0.0)
     assert blocks >= 6
     assert found >= 300
-
-
-def test_records_near_the_ends_of_slabs_that_moved_are_told_from_others_though_they_are_in_two_cells(schema):
-    """Local steps move the ends: a record near one sends an unknown part of its sum to the cell beside."""
-    rng, count = np.random.default_rng(4), 200
-    grid = cells.aimed(cells.layout(schema, (400, 200), 3, cells.LOCAL_STEPS), Knowledge(schema=schema), rng)
-    records = dictionary.snapped(schema, schema.draw(count, rng).double())
-    g = torch.from_numpy(rng.choice([-0.618, 0.382], count) * rng.uniform(0.97, 1.03, count))
-    whole = torch.cat([records @ grid.features.map.T, torch.ones(count, 1)], 1) * g[:, None]
-    parts = torch.from_numpy(rng.uniform(0.3, 0.7, count))[:, None]
-    made, split = [], 0
-    for table, at, aside in zip(grid.tables, grid.cells(records), grid.beside(records), strict=True):
-        cell = torch.zeros(len(table.edges) * len(grid.blocks) + 1, whole.shape[1]).double()
-        near = aside >= 0
-        cell.index_add_(0, at, torch.where(near[:, None], parts * whole, whole))
-        cell.index_add_(0, aside[near], ((1 - parts) * whole)[near])
-        made.append(cell[:-1])
-        split += int(near.sum())
-    found = peeling.peel(grid, made)
-    off = torch.cdist(found.records, records, p=torch.inf)
-    assert split > 100
-    assert float(off.amin(1).max()) < 1e-3, "none is nobody's"
-    assert int((off.amin(0) < 1e-3).sum()) >= 180
