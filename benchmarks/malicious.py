@@ -2,7 +2,8 @@
 
 Hospital and bank, perceptrons of 512-512 and 100-100 units, dictionary only, one round. Clients train by fedinv's own
 local training; a secure sum is that of masking (integers modulo 2^64) or of SecAgg+ (Flower's quantization, 2^22 steps
-over a clipping range of 8), and the server gets nothing else. Thirty CPU minutes with the long sums.
+over a clipping range of 8), and the server gets nothing else. Thirty CPU minutes with the long sums; `--local-steps`
+prints the rows of clients that take several steps alone.
 """
 
 import sys
@@ -93,20 +94,22 @@ class Read:
 def main() -> None:
     """Print a row a federation."""
     torch.set_num_threads(1)
-    quick = "--quick" in sys.argv
-    seeds = SEEDS[:2] if quick else SEEDS
+    seeds = SEEDS[:2] if "--quick" in sys.argv else SEEDS
+    local = "--local-steps" in sys.argv
     print("one client, its update is seen")
     for table in ("hospital", "bank"):
-        for width, each in ((512, 64), (512, 256), (512, 1000), (100, 64), (100, 320)):
+        for width, each in ((512, 64), (512, 256), (512, 1000), (100, 64), (100, 320)) if not local else ():
             row("grid", Case(table, width, 1, each), seeds)
         for each in (64, 256, 1280):
             row("grid", Case(table, 512, 1, each, epochs=5), seeds)
     print("20 clients of 64 records, their sum is seen")
     for table in ("hospital", "bank"):
-        for how in ("masking", "secagg-plus"):
+        for how in ("masking", "secagg-plus") if not local else ():
             row("grid", Case(table, 512, 20, 64, sum=how), seeds)  # type: ignore[arg-type]
             row("blocks", Case(table, 512, 20, 64, sum=how), seeds)  # type: ignore[arg-type]
         row("grid", Case(table, 512, 20, 64, epochs=5, sum="masking"), seeds)
+    if local:
+        return
     print("one target behind the sum of 100 clients of 16")
     row("inconsistency", Case("hospital", 512, 100, 16, sum="masking"), seeds[:3])
     print("how far it goes: the sum of so many clients of 64")

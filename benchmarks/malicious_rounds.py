@@ -1,8 +1,7 @@
 """Deviations that use several rounds, prepare other attacks or ask who is there: `differential` to `canary`.
 
 Each row is over ten seeds on which nothing was tuned, each of another federation. Records and claims count as right
-within 0.001 standard deviations. Kinds as flags,
-as `--differential`, select rows.
+within 0.001 standard deviations. Kinds and tables as flags, as `--differential --bank`, select rows.
 """
 
 import sys
@@ -83,7 +82,8 @@ def main() -> None:
     """Print a line for each case: recovered of all records, false claims, CPU seconds a federation."""
     torch.set_num_threads(1)
     chosen = [case.kind for case in CASES if f"--{case.kind}" in sys.argv]
-    for case in (one for one in CASES if not chosen or one.kind in chosen):
+    tables = [case.table for case in CASES if f"--{case.table}" in sys.argv]
+    for case in (one for one in CASES if (not chosen or one.kind in chosen) and (not tables or one.table in tables)):
         begun = time.process_time()
         found = np.array([_play(case, seed) for seed in SEEDS], dtype=float)
         spent = (time.process_time() - begun) / len(SEEDS)

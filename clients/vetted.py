@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedinv.blame import blamed
 from fedinv.data.batches import local_batches
@@ -17,9 +18,10 @@ from fedinv.errors import plain
 from fedinv.federation import wire
 from fedinv.federation.training import Update
 from fedinv.scenario.scenario import Scenario
+from fedinv.task.models import AnyModel, build
+from fedinv.task.networks.architecture import Shape
 
 from .received import Order
-from .training import job
 from .vetting._layers import firing
 
 STATE = "vetting"
@@ -47,7 +49,7 @@ def findings(
     before = kept(context)
     inputs, labels = _batch(scenario, people, client, asked.round)
     look = Look(
-        network=job.network(scenario, people, received),
+        network=_architecture(scenario.model.fitted(people.schema), people.schema.shape, people.schema.outputs),
         inputs=inputs,
         labels=labels,
         earlier=earlier(context),
@@ -141,6 +143,12 @@ def earlier(context: Context) -> tuple[Weights, ...]:
     while (name := f"{SENT}-{len(found)}") in context.state:
         found.append(wire.unpack(wire.record(context.state, name, ArrayRecord)))
     return tuple(found)
+
+
+@lru_cache(maxsize=2)
+def _architecture(model: AnyModel, shape: Shape, outputs: int) -> nn.Sequential:
+    """A network of the agreed architecture, whose own weights are not used."""
+    return build(model, shape, outputs, 0)
 
 
 def _batch(scenario: Scenario, people: Population, client: int, round_: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -60,6 +60,9 @@ class Detector(BaseModel):
     """Norm to which "clip" clips each record's gradient over all parameters, in the gradient's unit."""
     few: int = Field(default=1, ge=0)
     """Records of the client that a unit may fire on for "drop-rows" to send zeros in its row: at most so many."""
+
+    highest: ClassVar[float] = math.inf
+    """Highest score that it can give."""
 
     @property
     def remembers(self) -> int:

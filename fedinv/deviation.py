@@ -1,7 +1,7 @@
 """What a malicious server does in place of the protocol: the base of the files in server/malicious/."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,20 @@ class Turn:
     deviation that looks back."""
 
 
+@dataclass(frozen=True)
+class Dial:
+    """A setting that a server turns down to stay below the thresholds that clients vet by: less of it shows less."""
+
+    key: str
+    """Key of the deviation, a number above 0."""
+    least: float
+    """Smallest value that is tried."""
+    most: float
+    """Value above all that are tried, by default the deviation's own."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys that are changed with it."""
+
+
 class Deviation(BaseModel):
     """Base of a deviation: a frozen model whose fields are the keys of a scenario's [[server.deviations]].
 
@@ -60,12 +74,11 @@ class Deviation(BaseModel):
     """Settings with which it is tried unasked against clients that take several local steps."""
     takes_rounds: ClassVar[bool] = False
     """True: a single round shows nothing of it, as it consists in what is sent over several."""
-    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = (
-        *({"strength": strength} for strength in (0.0, 0.03, 0.3)),
-        *({"units": units} for units in (0.02, 0.2)),
-    )
+    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = ({"strength": 0.0},)
     """Settings, each a table of keys, by which somebody who knows the clients' detectors may keep below their
     thresholds: a duel tries them."""
+    dials: ClassVar[tuple[Dial, ...]] = (Dial("strength", 0.01, 1.0), Dial("units", 0.01, 1.0))
+    """Settings of which a duel searches the value that gets most records past the thresholds that it has set."""
     unmasks: ClassVar[bool] = False
     """True: single updates behind secure aggregation are opened, by messages that the defense's protocol sends; the
     scenario must list a defense that can be opened so."""

@@ -1,6 +1,6 @@
 """Most units of a layer fire on hardly any own record."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -28,6 +28,7 @@ class FiringRates(Detector):
     """Score above which weights are flagged: a share of a layer's units, 0 to 1."""
     share: float = 0.05
     """Share of the client's records, 0 to 1, up to which a unit counts as fired by few; one record always does."""
+    highest: ClassVar[float] = 1.0
 
     def score(self, received: Weights, look: Look) -> float:
         """The largest share of any layer."""

@@ -1,6 +1,6 @@
 """The last layer's rows are multiples of one another."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ class LastLayerRank(Detector):
     """Selects this detector: a last layer of rank 1."""
     threshold: float = 0.999
     """Score above which weights are flagged: a share of the squared singular values, 0 to 1."""
+    highest: ClassVar[float] = 1.0
 
     def score(self, received: Weights, look: Look) -> float:
         """The share; 1 for a layer of zeros."""

@@ -1,6 +1,6 @@
 """The model stands still: weights received before come again."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ class RepeatedWeights(Detector):
     """Score above which weights are flagged: 1 less a distance in lengths of the client's own last step."""
     rounds: int = Field(default=1, ge=1, le=100)
     """Earlier rounds, 1 to 100, that are compared with; a client keeps the weights of each."""
+    highest: ClassVar[float] = 1.0
 
     @property
     def remembers(self) -> int:

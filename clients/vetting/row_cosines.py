@@ -1,6 +1,6 @@
 """Units of the first layer look in the same direction."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fedinv.detector import NOTHING, Detector, Look, Weights
 
@@ -23,6 +23,7 @@ class RowCosines(Detector):
     """Selects this detector: units in the same direction."""
     threshold: float = 0.9
     """Score above which weights are flagged: a mean absolute cosine, 0 to 1."""
+    highest: ClassVar[float] = 1.0
 
     def score(self, received: Weights, look: Look) -> float:
         """The mean; a unit without weights counts as like any other such unit."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Claim, Exchange, Knowledge, Observation, Progress, nothing
-from fedinv.deviation import Deviation, Turn, Weights
+from fedinv.deviation import Deviation, Dial, Turn, Weights
 from fedinv.task.models import AnyModel
 
 from ..crafting import certificates, flips
@@ -54,9 +54,8 @@ class Differential(Deviation):
     """Norm of the move between two rounds, in units of the norm of the first round's update."""
     alike: ClassVar[bool] = True
     looks_back: ClassVar[bool] = True
-    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = tuple(
-        {"shift": shift} for shift in (0.003, 0.01, 0.03, 0.1, 0.3)
-    )
+    evasions: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    dials: ClassVar[tuple[Dial, ...]] = (Dial("shift", 0.001, 0.5),)
 
     def crafted_in(self, rounds: int) -> Sequence[int]:
         """All but the first round, in which the weights are the model's."""

@@ -142,6 +142,15 @@ def test_what_evades_detectors_are_settings_of_its_own(kind, deviation):
     type(deviation).model_validate({"kind": kind, **type(deviation).over_steps})
 
 
+def test_what_is_turned_down_to_evade_them_is_a_number_of_its_own(kind, deviation):
+    for dial in type(deviation).dials:
+        least, most = (
+            type(deviation).model_validate({"kind": kind, **dial.beside, dial.key: value})
+            for value in (dial.least, dial.most)
+        )
+        assert 0 < getattr(least, dial.key) < getattr(most, dial.key)
+
+
 def test_rounds_that_it_sends_crafted_weights_in_are_among_those_there_are(deviation):
     rounds = deviation.crafted_in(4)
     assert rounds

@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedinv import plugins
 from fedinv.attack import Attack
 from fedinv.detector import Detector
@@ -29,6 +31,7 @@ from fedinv.storage.checkpoints import ClientScores, read_vetting
 from fedinv.storage.lock import locked
 from fedinv.storage.run_folder import RunFolder
 from fedinv.strict import Strict
+from fedinv.studies.duel.detection import Panel, Scores
 from fedinv.task.optimizers import CONSTANT
 
 WATCHED = 4
@@ -58,11 +61,16 @@ class Cell:
     """Scenario of the run, with all detectors in place of its own, and one attack or none."""
     rounds: tuple[int, ...]
     """Rounds whose messages count."""
+    unless: Panel | None = None
+    """Detectors by which updates are not read, since none is sent, where all messages that count are flagged."""
 
     def folder(self, cache: Path, made: Provenance) -> Path:
         """The cell's folder below `cache`, named by all that it depends on; `made` is what the duel is made from."""
         content = self.scenario.model_dump(mode="json", exclude={"name"})
-        text = json.dumps(["duel", made.version, made.records, made.code, made.attacks, content], sort_keys=True)
+        parts: list[Any] = ["duel", made.version, made.records, made.code, made.attacks, content]
+        if self.unless is not None:
+            parts += [self.unless.members, self.unless.thresholds]
+        text = json.dumps(parts, sort_keys=True)
         return cache / sha256(text.encode()).hexdigest()[:16]
 
 
@@ -134,7 +142,13 @@ def _changed(
     return parse(document, "duel")
 
 
-def run_cell(toml: str, rounds: Sequence[int], folder: Path) -> Found:
+def scores_of(found: Sequence[Found], width: int) -> Scores:
+    """The scores of all messages of some runs, (messages, detectors); -inf where a detector had nothing to look at."""
+    rows = [[-np.inf if one is None else one for one in pair.scores] for each in found for pair in each.scores]
+    return np.array(rows, float).reshape(len(rows), width)
+
+
+def run_cell(toml: str, rounds: Sequence[int], folder: Path, unless: Panel | None = None) -> Found:
     """Run a cell, or read what its folder keeps of it; runs in a process of the pool.
 
     Raises RequestError or RunError with the reason where it cannot be run.
@@ -158,9 +172,11 @@ def run_cell(toml: str, rounds: Sequence[int], folder: Path) -> Found:
         files.write(place.scenario, scenario.to_toml())
         run.train(made, options=Options(resumable=False))  # what is not finished begins anew
         scores = [one for one in read_vetting(place.vetting).scores if one.round in rounds]
-        judged = judged_last(made, scenario.attacks[0]) if scenario.attacks else None
+        found = Found(scores=tuple(scores))
+        refused = unless is not None and bool(unless.flags(scores_of([found], len(scenario.vetting))).all())
+        judged = judged_last(made, scenario.attacks[0]) if scenario.attacks and not refused else None
         found = Found(
-            scores=tuple(scores),
+            scores=found.scores,
             records=judged if isinstance(judged, AttackResult) else None,
             answer=judged if isinstance(judged, InferenceResult) else None,
         )

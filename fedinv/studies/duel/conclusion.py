@@ -11,7 +11,7 @@ from fedinv.results.run import AttackResult, InferenceResult, Measure
 from fedinv.results.wording import hits
 from fedinv.studies.duel import detection
 from fedinv.studies.duel.advice import advice
-from fedinv.studies.duel.cells import Found
+from fedinv.studies.duel.cells import Found, scores_of
 from fedinv.studies.duel.detection import Honest, Panel, Scores
 from fedinv.studies.seed_pooling import recovered_over_seeds
 
@@ -24,43 +24,55 @@ HONEST = {"strength": 0.0}
 """Settings of a deviation that sends the model itself."""
 
 
-def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key", str]) -> Duel:
-    """All conclusions from what each run found, and why some did not run."""
-    width, sides = len(plan.detectors), (plan.threshold_seeds, plan.seeds)
-    honest = [
-        _honest({key.seed: found[key] for key in found if not key.deviation and key.seed in side}, width)
-        for side in sides
-    ]
-    others = honest[1].scores
-    plain: dict[str, list[Found]] = {}
-    crafted: list[dict[str, Scores]] = [{}, {}]
+def panels(plan: "Plan", found: Mapping["Key", Found]) -> list[Panel | None]:
+    """The best combination of detectors at each of RATES, by the seeds that set thresholds."""
+    honest, crafted = _sides(plan, found, plan.threshold_seeds)
+    return [detection.best_panel(honest, crafted, rate) for rate in RATES]
+
+
+def _sides(plan: "Plan", found: Mapping["Key", Found], seeds: Sequence[int]) -> tuple[Honest, dict[str, Scores]]:
+    """The scores of honest messages of some seeds, and those of each deviation as it is that was tried with them."""
+    width, crafted = len(plan.detectors), dict[str, Scores]()
     for one in plan.contestants:
-        mine = {key.seed: result for key, result in found.items() if key.deviation == one.name and not key.how}
-        reported = [result for seed, result in mine.items() if seed in plan.seeds]
-        if reported:
-            plain[one.name] = reported
-            for place, side in enumerate(sides):
-                crafted[place][one.name] = scores_of([mine[seed] for seed in mine if seed in side], width)
+        mine = [result for key, result in found.items() if key.deviation == one.name and not key.how]
+        if mine:
+            some = [found[key] for key in found if (key.deviation, key.how) == (one.name, "") and key.seed in seeds]
+            crafted[one.name] = scores_of(some, width)
+    honest = {key.seed: found[key] for key in found if not key.deviation and key.seed in seeds}
+    return _honest(honest, [type(one).highest for one in plan.detectors]), crafted
+
+
+def concluded(
+    plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key", str], panels: Sequence[Panel | None]
+) -> Duel:
+    """All conclusions from what each run found, why some did not run, and the best combination at each of RATES."""
+    width = len(plan.detectors)
+    (setting, _), (reported, crafted) = (_sides(plan, found, side) for side in (plan.threshold_seeds, plan.seeds))
+    plain: dict[str, list[Found]] = {}
+    for key, one in found.items():
+        if key.deviation and not key.how and key.seed in plan.seeds:
+            plain.setdefault(key.deviation, []).append(one)
+    plain = {name: plain[name] for name in crafted if name in plain}
     kinds = [one.kind for one in plan.detectors]
-    panels = [detection.best_panel(honest[0], crafted[0], rate) for rate in RATES]
-    alone = [[detection.panel([at], honest[0], rate) for rate in RATES] for at in range(width)]
+    alone = [[detection.panel([at], setting, rate) for rate in RATES] for at in range(width)]
     seen = [
-        _seen(kind, name, scores, panels_, detection.auc(scores[:, at], others[:, at]))
-        for name, scores in crafted[1].items()
+        _seen(kind, name, crafted[name], panels_, detection.auc(crafted[name][:, at], reported.scores[:, at]))
+        for name in plain
         for at, (kind, panels_) in enumerate(zip(kinds, alone, strict=True))
     ]
-    seen += [_seen(COMBINED, name, scores, panels, None) for name, scores in crafted[1].items()]
+    seen += [_seen(COMBINED, name, crafted[name], panels, None) for name in plain]
     alarms = [
-        _alarms(kind, others, panels_) for kind, panels_ in zip([*kinds, COMBINED], [*alone, panels], strict=True)
+        _alarms(kind, reported.scores, panels_)
+        for kind, panels_ in zip([*kinds, COMBINED], [*alone, panels], strict=True)
     ]
-    opponents = [_opponent(plan, name, results, len(crafted[1][name])) for name, results in plain.items()]
+    opponents = [_opponent(plan, name, results, len(crafted[name])) for name, results in plain.items()]
     evasions = _evasions(plan, found, panels[0], width)
     rounds = plan.scenario.federation.rounds
     duel = Duel(
         scenario=plan.scenario.name,
         threshold_seeds=plan.threshold_seeds,
         seeds=plan.seeds,
-        honest=(len(honest[0].scores), len(others)),
+        honest=(len(setting.scores), len(reported.scores)),
         models=(rounds * len(plan.threshold_seeds), rounds * len(plan.seeds)),
         detectors=kinds,
         deviations=list(plain),
@@ -84,16 +96,11 @@ def concluded(plan: "Plan", found: Mapping["Key", Found], refused: Mapping["Key"
     return duel.model_copy(update={"recommendation": advice(duel)})
 
 
-def scores_of(found: Sequence[Found], width: int) -> Scores:
-    """The scores of all messages of some runs, (messages, detectors); -inf where a detector had nothing to look at."""
-    rows = [[-np.inf if one is None else one for one in pair.scores] for each in found for pair in each.scores]
-    return np.array(rows, float).reshape(len(rows), width)
-
-
-def _honest(found: Mapping[int, Found], width: int) -> Honest:
+def _honest(found: Mapping[int, Found], highest: Sequence[float]) -> Honest:
     """The scores of an honest server's messages in the trainings of these seeds."""
     each = [len(one.scores) for one in found.values()]
-    return Honest(scores_of([*found.values()], width), np.repeat(np.array([*found], np.int64), each))
+    trainings = np.repeat(np.array([*found], np.int64), each)
+    return Honest(scores_of([*found.values()], len(highest)), trainings, tuple(highest))
 
 
 def _members(panel: Panel, kinds: Sequence[str]) -> list[Member]:
@@ -166,9 +173,9 @@ def _evasions(plan: "Plan", found: Mapping["Key", Found], panel: Panel | None, w
     places = {one.name: ["", *(how for how, _ in one.evasions())] for one in plan.contestants}
     names = list(places)
 
-    def place(one: Evasion) -> tuple[int, int]:
+    def place(one: Evasion) -> tuple[int, int, str]:
         hows = places[one.deviation]
-        return names.index(one.deviation), hows.index(one.how) if one.how in hows else len(hows)
+        return names.index(one.deviation), hows.index(one.how) if one.how in hows else len(hows), one.how
 
     return sorted((one for one in listed if one.deviation in evading), key=place)
 

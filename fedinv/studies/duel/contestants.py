@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fedinv import plugins
 from fedinv.detector import Detector
+from fedinv.deviation import Dial
 from fedinv.errors import RequestError
 from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
@@ -33,7 +34,22 @@ class Contestant:
         for settings in type(parsed(first)).evasions:
             changed = {**first, **settings}
             if changed != first:
-                yield ", ".join(f"{key}={value}" for key, value in settings.items()), (changed, *others)
+                yield said(settings), (changed, *others)
+
+    def dials(self) -> tuple[Dial, ...]:
+        """Settings of the first deviation of which a value is searched."""
+        return type(parsed(self.tables[0])).dials
+
+    def turned(self, dial: Dial, value: float) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+        """The value of a dial in words, and the changed tables."""
+        first, *others = self.tables
+        settings = {**dial.beside, dial.key: value}
+        return said(settings), ({**first, **settings}, *others)
+
+
+def said(settings: Mapping[str, Any]) -> str:
+    """Changed settings in words."""
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def contestants(scenario: Scenario, texts: Sequence[str] = ()) -> list[Contestant]:

@@ -5,11 +5,12 @@ Scores are arrays (messages, detectors), larger is more suspicious; -inf where a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.optimize import brentq
 
 from fedinv.results.duel import Share
 from fedinv.results.intervals import clopper_pearson
@@ -21,6 +22,10 @@ LARGEST = 4
 TRAININGS = 5
 """Honest trainings from which the spread between trainings is estimated, at least; thresholds set on fewer hold for
 these trainings alone."""
+DRAWS = 20_000
+"""Draws of as many trainings, from which the bound for one more follows."""
+FARTHEST = 1e6
+"""Standard deviations above the mean up to which a bound is looked for."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Honest:
     """Scores, (messages, detectors)."""
     trainings: NDArray[np.int64]
     """Training of each message, by any number, (messages,): scores vary less within a training than between them."""
+    highest: tuple[float, ...] = ()
+    """Highest score that each detector can give; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,10 @@ def panel(members: Sequence[int], honest: Honest, rate: float) -> Panel | None:
     ordered = -np.sort(-messages, axis=0)  # largest first
     if not np.isfinite(ordered[0]).all():
         return None
-    least = [beyond(column, honest.trainings, rate / len(members)) for column in messages.T]
+    least = [
+        beyond(column, honest.trainings, rate / len(members), honest.highest[at] if honest.highest else np.inf)
+        for at, column in zip(members, messages.T, strict=True)
+    ]
     best = None
     for above in range(allowed + 1):
         thresholds = ordered[min(above, len(messages) - 1)]
@@ -74,21 +84,38 @@ def panel(members: Sequence[int], honest: Honest, rate: float) -> Panel | None:
     return best
 
 
-def beyond(scores: NDArray[np.float64], trainings: NDArray[np.int64], rate: float) -> float:
+def beyond(scores: NDArray[np.float64], trainings: NDArray[np.int64], rate: float, highest: float = np.inf) -> float:
     """The score that any message of one more training exceeds with a probability of `rate`; -inf of too few trainings.
 
-    Student's prediction bound on the largest score of a training. Trainings are what is counted: messages of one are no
-    independent draws. The logarithm is taken for normal where all are positive, else the score itself.
+    The prediction bound on the largest score of a training, if these are Gumbel's, as largest values of many are where
+    tails are exponential (Fisher and Tippett 1928). Trainings are what is counted: messages of one are no independent
+    draws. Where the bound is not below the highest score there can be, it is that of -log(highest - score).
     """
     each = [scores[trainings == one].max() for one in np.unique(trainings)]
     largest = np.array([one for one in each if np.isfinite(one)])
     if len(largest) < TRAININGS:
         return -np.inf
-    positive = bool((largest > 0).all())
-    values = np.log(largest) if positive else largest
-    wide = student.ppf(1 - rate, len(values) - 1) * np.sqrt(1 + 1 / len(values))
-    bound = float(values.mean() + wide * values.std(ddof=1))
-    return float(np.exp(min(bound, 700.0))) if positive else bound
+    bound = _predicted(largest, rate)
+    if bound < highest or (largest >= highest).any():
+        return bound
+    return float(highest - np.exp(-_predicted(-np.log(highest - largest), rate)))
+
+
+def _predicted(largest: NDArray[np.float64], rate: float) -> float:
+    """Value that one more of Gumbel's numbers like these exceeds with a probability of `rate`."""
+    return float(largest.mean() + _spreads(len(largest), rate) * largest.std(ddof=1))
+
+
+@cache
+def _spreads(count: int, rate: float) -> float:
+    """Standard deviations above the mean of `count` of Gumbel's numbers that one more exceeds at `rate`, by draws."""
+    drawn = np.random.default_rng(0).gumbel(size=(DRAWS, count))
+    mean, spread = drawn.mean(1), drawn.std(1, ddof=1)
+
+    def above(spreads: float) -> float:
+        return float(-np.expm1(-np.exp(-(mean + spreads * spread))).mean() - rate)
+
+    return float(brentq(above, 0.0, FARTHEST))
 
 
 def best_panel(honest: Honest, crafted: Mapping[str, Scores], rate: float) -> Panel | None:

@@ -1,11 +1,14 @@
 """Runs a duel: honest trainings, each deviation against all detectors, then what adaptive deviations change.
 
-Thresholds, and the choice of the best combination, come from other seeds than all that is reported.
+Thresholds, the choice of the best combination, and the settings by which a deviation evades it, come from other seeds
+than all that is reported.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedinv.detector import Detector
 from fedinv.errors import RequestError, RunError
@@ -16,6 +19,8 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.studies.duel import cells, conclusion
 from fedinv.studies.duel.cells import Cell, Found
 from fedinv.studies.duel.contestants import Contestant
+from fedinv.studies.duel.detection import Panel
+from fedinv.studies.duel.search import STEPS, Search
 from fedinv.studies.workers import Workers, pool
 
 Named = Callable[[float, str], None]
@@ -25,6 +30,8 @@ EACH = 5
 the combination, and to evade, it is tried in half as many."""
 FIRST = "round 1"
 """Name of the evasion that deviates before clients have anything to compare with."""
+SEARCHED = "(searched)"
+"""Word behind the name of an evasion whose setting was searched for."""
 PLAIN = ""
 """Name of a deviation that evades nothing."""
 
@@ -75,6 +82,11 @@ class Plan:
         some = seeds[: -(-len(seeds) // each)]
         return [(seed, 2 + i % (rounds - 1) if rounds > 1 else 1) for i, seed in enumerate(some)]
 
+    @property
+    def evading_with(self) -> list[int]:
+        """Those of the seeds reported on with which adaptive deviations are tried."""
+        return self.seeds[: -(-self.repetitions // (2 * EACH))]
+
 
 def duel(plan: Plan, folder: Path, workers: Workers, progress: Named) -> Duel:
     """Run all cells, which are kept in `.cells` beside the duel's folder, and draw the conclusions.
@@ -83,54 +95,119 @@ def duel(plan: Plan, folder: Path, workers: Workers, progress: Named) -> Duel:
     RunError when the scenario fails with an honest server.
     """
     cache = folder.absolute().parent / ".cells"
-    found, refused = _found(plan, cache, workers, progress)
-    provenance.write(folder, provenance.of(plan.scenario))
-    return conclusion.concluded(plan, found, refused)
-
-
-def _found(plan: Plan, cache: Path, workers: Workers, progress: Named) -> tuple[dict[Key, Found], dict[Key, str]]:
-    """What each run found, and why those that did not run did not."""
-    first = _first(plan)
-    later = _later(plan) if plan.adaptive else {}
-    refused = {key: one for key, one in {**first, **later}.items() if isinstance(one, str)}
-    found: dict[Key, Found] = {}
-    waiting: dict[Key, None] = {}
-    total = len(first) + len(later)
+    first, later = _first(plan), _later(plan) if plan.adaptive else {}
+    dials = sum(len(one.dials()) for one in plan.contestants) if plan.adaptive else 0
+    total = len(first) + len(later) + dials * (STEPS + len(plan.evading_with))
     attacks = [attack for cell in first.values() if isinstance(cell, Cell) for attack in cell.scenario.attacks]
-    made = provenance.of(plan.scenario, attacks)
     with pool(workers, max(1, total), "duel") as work:
-
-        def submit(key: Key, cell: Cell) -> None:
-            place = cell.folder(cache, made)
-            work.submit(key, cells.run_cell, cell.scenario.to_toml(), cell.rounds, place)
-            waiting[key] = None
-
-        for key, cell in first.items():
-            if isinstance(cell, Cell):
-                submit(key, cell)
-        open_ = {one.name: {key for key in waiting if key.deviation == one.name} for one in plan.contestants}
-        progress(0.0, _shown(waiting))
-        for key, outcome in work.finished():
-            if isinstance(outcome, Found):
-                found[key] = outcome
-            elif not key.deviation:
-                raise RunError(f"the scenario with an honest server, seed {key.seed}: {outcome}")
-            else:
-                refused[key] = str(outcome)
-            waiting.pop(key)
-            mine = open_.get(key.deviation, set())
-            mine.discard(key)
-            if key.how == PLAIN and key.deviation and not mine:
-                todo = {other: cell for other, cell in later.items() if other.deviation == key.deviation}
-                read = any(_read(one) for other, one in found.items() if other.deviation == key.deviation)
-                for other, cell in todo.items():
-                    if read and isinstance(cell, Cell):
-                        submit(other, cell)
-                    else:
-                        total -= 1
-            progress(min(1.0, (len(found) + len(refused)) / max(1, total)), _shown(waiting))
+        runs = _Runs(
+            work, partial(Cell.folder, cache=cache, made=provenance.of(plan.scenario, attacks)), progress, total
+        )
+        _as_they_are(plan, runs, first, later)
+        panels = conclusion.panels(plan, runs.found)
+        if plan.adaptive and panels[0] is not None:
+            _search(plan, runs, panels[0])
     progress(1.0, "")
-    return found, refused
+    provenance.write(folder, provenance.of(plan.scenario))
+    return conclusion.concluded(plan, runs.found, runs.refused, panels)
+
+
+@dataclass
+class _Runs:
+    """The runs of a duel under way."""
+
+    work: Any
+    """Pool of processes, or a cluster."""
+    place: Callable[[Cell], Path]
+    """Function that returns a cell's folder."""
+    progress: Named
+    total: int
+    """Number of runs, those that may yet turn out to be needless among them."""
+    found: dict[Key, Found] = field(default_factory=dict)
+    """What each run found."""
+    refused: dict[Key, str] = field(default_factory=dict)
+    """Why those that did not run did not."""
+    waiting: dict[Key, None] = field(default_factory=dict)
+    """Runs that have not finished, in order."""
+    done: int = 0
+    """Number of runs that have finished, or cannot be had."""
+
+    def submit(self, key: Key, cell: Cell | str) -> None:
+        """Queue a run; a reason in place of one is kept."""
+        if isinstance(cell, str):
+            self.refused[key] = cell
+            self.done += 1
+            return
+        self.work.submit(key, cells.run_cell, cell.scenario.to_toml(), cell.rounds, self.place(cell), cell.unless)
+        self.waiting[key] = None
+
+    def finished(self) -> Iterator[tuple[Key, Found | str]]:
+        """Yield each run's key and what it found, or why it failed, as runs finish; more may be queued meanwhile."""
+        self.progress(min(1.0, self.done / max(1, self.total)), _shown(self.waiting))
+        for key, outcome in self.work.finished():
+            self.waiting.pop(key)
+            self.done += 1
+            yield key, outcome if isinstance(outcome, Found) else str(outcome)
+            self.progress(min(1.0, self.done / max(1, self.total)), _shown(self.waiting))
+
+    def keep(self, key: Key, outcome: Found | str) -> None:
+        """Keep what a run came to."""
+        if isinstance(outcome, Found):
+            self.found[key] = outcome
+        else:
+            self.refused[key] = outcome
+
+
+def _as_they_are(plan: Plan, runs: _Runs, first: Mapping[Key, Cell | str], later: Mapping[Key, Cell | str]) -> None:
+    """Run honest trainings and deviations as they are, and those whose evasions are listed with them.
+
+    Raises RunError when the scenario fails with an honest server.
+    """
+    for key, cell in first.items():
+        runs.submit(key, cell)
+    open_ = {one.name: {key for key in runs.waiting if key.deviation == one.name} for one in plan.contestants}
+    needless = {one.name for one in plan.contestants}
+    for key, outcome in runs.finished():
+        if isinstance(outcome, str) and not key.deviation:
+            raise RunError(f"the scenario with an honest server, seed {key.seed}: {outcome}")
+        runs.keep(key, outcome)
+        mine = open_.get(key.deviation, set())
+        mine.discard(key)
+        if key.how == PLAIN and key.deviation and not mine and _reads(runs, key.deviation):
+            needless.discard(key.deviation)
+            for other, cell in later.items():
+                if other.deviation == key.deviation:
+                    runs.submit(other, cell)
+    runs.total -= sum(key.deviation in needless for key in later)
+
+
+def _search(plan: Plan, runs: _Runs, panel: Panel) -> None:
+    """Run what a server that knows the thresholds finds for each dial of the deviations that read records."""
+    open_: dict[Key, Search] = {}
+    seed = plan.tried_with(plan.threshold_seeds)[0][0]
+
+    def next_(search: Search) -> None:
+        how, tables = search.contestant.turned(search.dial, search.value)
+        for where in plan.evading_with if search.done else (seed,):
+            cell = _cell(plan, where, tables, 1)  # in round 1 there is least to compare with
+            if isinstance(cell, Cell):
+                name = f"{how}, {FIRST}" if cell.rounds == (1,) and plan.scenario.federation.rounds > 1 else how
+                key = Key(search.contestant.name, f"{name} {SEARCHED}", where)
+                open_[key] = search
+                runs.submit(key, cell if search.done else replace(cell, unless=panel))
+
+    for one in plan.contestants:
+        if _reads(runs, one.name):
+            for dial in one.dials():
+                next_(Search(one, dial))
+        else:
+            runs.total -= len(one.dials()) * (STEPS + len(plan.evading_with))
+    for key, outcome in runs.finished():
+        search = open_.pop(key)
+        if search.done:
+            runs.keep(key, outcome)
+        else:
+            next_(search.after(outcome if isinstance(outcome, Found) else None, panel))
 
 
 def _first(plan: Plan) -> dict[Key, Cell | str]:
@@ -150,7 +227,7 @@ def _later(plan: Plan) -> dict[Key, Cell | str]:
     """The runs of adaptive deviations, on the seeds reported on."""
     found: dict[Key, Cell | str] = {}
     for one in plan.contestants:
-        for seed, round_ in plan.tried_with(plan.seeds)[: -(-plan.repetitions // (2 * EACH))]:
+        for seed, round_ in plan.tried_with(plan.seeds)[: len(plan.evading_with)]:
             for how, tables in one.evasions():
                 found[Key(one.name, how, seed)] = _cell(plan, seed, tables, round_)
             plain = _cell(plan, seed, one.tables, 1)
@@ -166,9 +243,10 @@ def _cell(plan: Plan, seed: int, tables: Sequence[Mapping[str, object]], round_:
         return str(error)
 
 
-def _read(found: Found) -> bool:
-    """Whether a run's read-out recovered any record."""
-    return found.records is not None and hits(found.records.recovered) > 0
+def _reads(runs: _Runs, deviation: str) -> bool:
+    """Whether the read-out of a deviation as it is recovered any record."""
+    mine = [one.records for key, one in runs.found.items() if key.deviation == deviation]
+    return any(one is not None and hits(one.recovered) > 0 for one in mine)
 
 
 def _shown(waiting: Mapping[Key, None]) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedinv.attack import Claim, Knowledge, Observation, Progress
-from fedinv.deviation import Deviation, Turn, Weights
+from fedinv.deviation import Deviation, Dial, Turn, Weights
 from fedinv.task.columns import Categorical
 from fedinv.task.models import AnyModel
 from fedinv.task.schema import Schema
@@ -56,8 +56,9 @@ class Qbi(Deviation):
     alike: ClassVar[bool] = True
     evasions: ClassVar[tuple[Mapping[str, Any], ...]] = (
         *Deviation.evasions,
-        *({"own_rows": True, "units": units} for units in (0.05, 0.2, 1.0)),
+        {"own_rows": True},
     )
+    dials: ClassVar[tuple[Dial, ...]] = (*Deviation.dials, Dial("units", 0.01, 1.0, {"own_rows": True}))
 
     def misfit(self, model: AnyModel) -> str | None:
         """Why the network does not begin with a linear layer and ReLU; None where it does."""

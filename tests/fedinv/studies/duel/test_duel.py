@@ -5,20 +5,23 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from fedinv import cli
+from fedinv.deviation import Dial
 from fedinv.errors import RequestError
 from fedinv.report.duel import page as duel_page
 from fedinv.report.duel import text as duel_text
 from fedinv.results.duel import COMBINED
 from fedinv.runs import provenance
 from fedinv.scenario.reading import loads
+from fedinv.storage.checkpoints import ClientScores
 from fedinv.storage.lock import locked
-from fedinv.studies.duel import cells
+from fedinv.studies.duel import cells, detection, search
 from fedinv.studies.duel import duel as dueling
 from fedinv.studies.duel.advice import advice
 from fedinv.studies.duel.cells import Found
@@ -35,6 +38,7 @@ federation = { clients = 20, rounds = 5 }
 training = { algorithm = "fedsgd", batch_size = 6, records_per_client = 6, lr = 0.1 }
 attacker = { watch = { rounds = [1], clients = 2 } }
 """
+STEPS = 2
 DEVIATIONS = ("qbi", "overflow")
 DETECTORS = ("bias-size", "row-cosines", "jump")
 
@@ -58,7 +62,9 @@ def under_way():
 
 @pytest.fixture(scope="module")
 def found(home, same_process, under_way):
-    with same_process():
+    with same_process(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "STEPS", STEPS)
+        patch.setattr(dueling, "STEPS", STEPS)
         return dueling.duel(planned(), home / "one", Workers(1), lambda *now: under_way.append(now))
 
 
@@ -91,10 +97,31 @@ def test_adaptive_deviations_are_tried_of_those_alone_that_read_records(found):
     assert {one.deviation for one in found.evasions} == {"qbi"}
     hows = [one.how for one in found.evasions]
     assert hows[0] == ""
-    assert {"strength=0.0", "units=0.02", dueling.FIRST} <= {*hows}
+    assert {"strength=0.0", "own_rows=True", dueling.FIRST} <= {*hows}
     honest = next(one for one in found.evasions if one.honest)
     assert honest.flagged.value <= 0.2, "the model itself is no crafted message"
     assert all(one.past == pytest.approx(one.recovered.value * (1 - one.flagged.value)) for one in found.evasions)
+
+
+def test_what_a_server_that_knows_the_thresholds_finds_is_tried_on_a_seed_that_is_reported(found):
+    searched = [one.how for one in found.evasions if one.how.endswith("round 1 (searched)")]
+    assert [one.split("=")[0] for one in searched] == ["own_rows", "strength", "units"]
+    assert "own_rows=True, units=" in searched[0]
+
+
+def test_a_dial_is_turned_down_until_it_passes_and_up_again_to_just_below_the_threshold(found):
+    panel = detection.Panel((0,), (0.5,))
+    read = next(one for one in found.opponents if one.recovered.value).recovered
+    (tried,) = contestants(loads(SMALL), ["grid"])
+    for limit in (0.02, 0.3, 0.9):
+        one = search.Search(tried, Dial("units", 0.01, 1.0))
+        while not one.done:
+            value = one.value
+            scores = (ClientScores(client=0, round=1, scores=(float(value > limit),)),)
+            records = SimpleNamespace(recovered=read.model_copy(update={"value": value}))
+            one = one.after(Found.model_construct(scores=scores, records=records), panel)
+        assert one.value <= limit < 2.2 * one.value
+    assert search.Search(tried, Dial("units", 0.01, 1.0)).after(None, panel).value == 0.032, "what fails is refused"
 
 
 def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, capsys, monkeypatch, request):
@@ -122,9 +149,11 @@ def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, caps
 def test_a_second_duel_runs_only_what_is_new(found, home, same_process):
     cells = home / ".cells"
     before = {path: path.stat().st_mtime_ns for path in cells.glob("*/found.json")}
-    assert len(before) == 2 + 2 * 2 + len(found.evasions) - 1
+    rehearsed = 3 * STEPS  # for each of the deviation's dials
+    assert len(before) == 2 + 2 * 2 + len(found.evasions) - 1 + rehearsed
+    plan = planned(deviations=(*DEVIATIONS, "repeat"), adaptive=False)
     with same_process():
-        again = dueling.duel(planned(deviations=(*DEVIATIONS, "repeat")), home / "two", Workers(1), lambda *_: None)
+        again = dueling.duel(plan, home / "two", Workers(1), lambda *_: None)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len([*cells.glob("*/found.json")]) == len(before) + 2
     assert again.seen[0] == found.seen[0]
@@ -137,6 +166,7 @@ def test_progress_names_what_runs_and_ends_at_one(found, under_way):
     assert shares[-1] == 1
     assert shares == sorted(shares)
     assert all(name.endswith(("seed 3", "seed 4")) for _, name in under_way[:-1] if name)
+    assert max(share for share, name in under_way if name) < 1
 
 
 def test_what_does_not_fit_is_named_with_its_reason_and_not_tried(home, same_process):
