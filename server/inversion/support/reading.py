@@ -110,13 +110,18 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
         new = torch.zeros(len(known.records) - len(found.records), dtype=torch.bool)
         checked = None if found.checked is None else torch.cat([found.checked, new])
         found = replace(found, records=known.records, labels=known.labels, late=late, checked=checked)
+    work, whole = replace(work, progress=part(work.progress, 0.5, 1)), found
     if found is None or len(found.records) < last.records:
         try:
-            found = _joined(found, _by_classes(entries, last, knows, plain), entries.categories, last.records)
+            whole = _joined(found, _by_classes(entries, last, knows, plain), entries.categories, last.records)
         except ValueError:
             if found is None:
                 raise
-    return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
+    assert whole is not None
+    claim = _fitted(whole, entries, last, knows, budget, work)
+    if found is None or whole is found or bool(claim.verified.any()):
+        return claim
+    return _fitted(found, entries, last, knows, budget, work)
 
 
 def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
