@@ -47,8 +47,6 @@ ROUNDS = 3
 """Rounds without a new record after which that search ends: the last ones are read off what the others leave."""
 FEW = 8
 """Missing records up to which they are looked for in what the found ones leave of the gradient."""
-ENOUGH = 0.5
-"""Share of a batch from which on the records found in the spans are kept, as they are right one by one."""
 SPANS = 20.0
 """Seconds of computing of the search in the spans of a single step's gradient."""
 HALF_ULP = 2.0**-25
@@ -112,14 +110,18 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
         new = torch.zeros(len(known.records) - len(found.records), dtype=torch.bool)
         checked = None if found.checked is None else torch.cat([found.checked, new])
         found = replace(found, records=known.records, labels=known.labels, late=late, checked=checked)
-    if found is None or len(found.records) < ENOUGH * last.records:
+    work, whole = replace(work, progress=part(work.progress, 0.5, 1)), found
+    if found is None or len(found.records) < last.records:
         try:
-            other = _by_classes(entries, last, knows, plain)
-            found = other if found is None or len(other.records) > len(found.records) else found
+            whole = _joined(found, _by_classes(entries, last, knows, plain), entries.categories, last.records)
         except ValueError:
             if found is None:
                 raise
-    return _fitted(found, entries, last, knows, budget, replace(work, progress=part(work.progress, 0.5, 1)))
+    assert whole is not None
+    claim = _fitted(whole, entries, last, knows, budget, work)
+    if found is None or whole is found or bool(claim.verified.any()):
+        return claim
+    return _fitted(found, entries, last, knows, budget, work)
 
 
 def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
@@ -168,6 +170,18 @@ def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: S
 def _known(last: Exchange, distortion: Distortion) -> Tensor | None:
     """Entries (h, d) of the first layer that tell of the gradient; None for all."""
     return None if distortion.masks is None else distortion.masks[next(iter(last.sent))]
+
+
+def _joined(found: Found | None, other: Found, categories: Tensor, count: int) -> Found:
+    """The records found in the spans, which are right one by one, and others where they make up a whole batch."""
+    if found is None or not len(found.records):
+        return other
+    theirs, ours = other.records[:, categories], found.records[:, categories]
+    new = (torch.cdist(theirs, ours).amin(1) > 0.5).nonzero()[:, 0][: count - len(found.records)]
+    if len(found.records) + len(new) < count:
+        return found
+    records, labels = torch.cat([found.records, other.records[new]]), torch.cat([found.labels, other.labels[new]])
+    return Found(records, labels, found.idle)
 
 
 def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], work: Work) -> Found | None:
@@ -296,7 +310,7 @@ def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, wor
         moved = entries.moved.nonzero()
         entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
         sole = _sole(entries, records)
-        for k in range(ALTERNATIONS):
+        for k in range(ALTERNATIONS if budget.iterations else 1):
             before = course.steps
             for _ in range(2):
                 course = next_schedule(course, entry, sole, records, problem.sizes, generator)
