@@ -63,14 +63,18 @@ class Forming:
 def forming(folder: Path, progress: Progress) -> Forming:
     """Attack the first update of a finished run once more by a search, and keep what it holds on the way.
 
-    Raises RunError where no attack that searches suits the network, or a file of the run is damaged.
+    Raises RunError where no attack that searches suits the network, no update was seen, or a file of the run is
+    damaged.
     """
     place = RunFolder(folder)
     scenario = read(str(place.scenario))
     run = TrainedRun(with_secret(scenario, place), place)
     attack = _searching(run)
     plan = [*plans(scenario, attack)][-1]
-    seen = plan.observations(run)[0]
+    whole = plan.observations(run)
+    if not whole:
+        raise RunError("no round came to a sum, so that none of its records can be shown forming")
+    seen = whole[0]
     held: list[tuple[float, Tensor]] = []
     claim = watched(run, plan, seen, lambda share, records: held.append((share, records.detach().cpu())), progress)
     if not isinstance(claim, Claim):

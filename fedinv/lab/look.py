@@ -13,7 +13,7 @@ from fedinv.privacy.events import PrivacyEvent
 from fedinv.privacy.ledger import Ledger
 from fedinv.report.plots.pictures import Picture, drawn, pictures
 from fedinv.report.reading import CARDS, Card, cards, labels, read_run
-from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Results, Utility
+from fedinv.results.run import AttackResult, FederationResult, InferenceResult, Privacy, Rate, Results, Utility
 from fedinv.results.wording import hits, percent
 from fedinv.runs import run as runs
 from fedinv.runs.attack_runner import ProgressBars
@@ -65,7 +65,8 @@ class Look:
     epsilons: tuple[tuple[int, float], ...]
     """Rounds, counted from 1, and the epsilon up to each; empty without a guarantee."""
     warnings: tuple[str, ...]
-    """Defenses without a guarantee that no attack of the page has an answer to, each with the attacks that have one."""
+    """Defenses without a guarantee that no attack of the page has an answer to, each with the attacks that have one;
+    replies that did not count."""
     notes: tuple[str, ...]
     """Remarks of the run and of its attacks, each once."""
 
@@ -95,7 +96,7 @@ def gathered(folder: Path, results: Results) -> Look:
         utility=results.utility,
         privacy=results.privacy,
         epsilons=epsilons(ledger, read.scenario.federation.rounds, results.privacy.epsilon),
-        warnings=warnings(read.scenario, results.privacy),
+        warnings=(*warnings(read.scenario, results.privacy), *left_out(results.federation)),
         notes=_notes(results),
     )
 
@@ -109,8 +110,8 @@ def warnings(scenario: Scenario, privacy: Privacy) -> tuple[str, ...]:
         return ()
     said = []
     for defense in scenario.defenses:
-        if any(attack.answers(defense.kind) for attack in scenario.attacks):
-            continue
+        if defense.secure_aggregation or any(attack.answers(defense.kind) for attack in scenario.attacks):
+            continue  # sums are attacked as they are
         able = [kind for kind, one in plugins.loaded("attacks").items() if defense.kind in one.adapts_to]
         ask = f"{', '.join(able)} {'has' if len(able) == 1 else 'have'}" if able else "none that is built in has"
         said.append(
@@ -118,6 +119,18 @@ def warnings(scenario: Scenario, privacy: Privacy) -> tuple[str, ...]:
             "fedinv compare runs them all."
         )
     return tuple(said)
+
+
+def left_out(federation: FederationResult) -> tuple[str, ...]:
+    """A sentence where replies did not count, which attacks then did not see, and the reason of the first of them."""
+    if not federation.left_out:
+        return ()
+    first, count = federation.left_out[0], len(federation.left_out)
+    others = "" if count == 1 else f" ({count} replies in all)"
+    return (
+        f"Client {first.client} does not count in round {first.round}: {first.reason}{others}. A sum that did not come "
+        "about is attacked by nobody.",
+    )
 
 
 def lines(results: Results) -> list[Line]:

@@ -58,6 +58,8 @@ class Crowd(Strict):
     """Defenses in the short form that make it so."""
     attacks: tuple[str, ...] = ()
     """Attacks, in the short form, on the sum that is left to the server."""
+    behind: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Defenses in place of these for servers, by name, that set them otherwise."""
 
 
 class OfferedDefense(Strict):

@@ -11,6 +11,7 @@ from fedinv import api, plugins
 from fedinv.data import table_files
 from fedinv.errors import RequestError
 from fedinv.lab.menu import NO_DEFENSE, Crowd, OfferedScenario, defense, menu, named
+from fedinv.scenario.short_form import plugin
 from fedinv.strict import Strict
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def changes(settings: Settings) -> dict[str, Any]:
         place = str(Path(settings.path).expanduser().absolute())
         found |= {"data.path": place, "data.label": settings.label, "data.delimiter": header(place).delimiter}
     found |= server.needs
-    found["defenses"] = [*_defense(settings), *map(_table, crowd.defenses)]
+    found["defenses"] = [*_defense(settings), *map(_table, crowd.behind.get(server.name, crowd.defenses))]
     attacks = [*(crowd.attacks if crowd.defenses else base.attacks)]
     if server.deviation is not None:
         found["server.deviations"] = [{"kind": server.deviation}]
@@ -154,5 +155,5 @@ def _watched(settings: Settings, base: OfferedScenario, crowd: Crowd) -> int:
     return 1 if crowd.defenses else min(settings.clients, int(base.changes.get("attacker.watch.clients", WATCHED)))
 
 
-def _table(kind: str) -> dict[str, Any]:
-    return {"kind": kind}
+def _table(text: str) -> dict[str, Any]:
+    return plugin("defenses", text)

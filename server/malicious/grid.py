@@ -16,7 +16,8 @@ from ..crafting import cells, peeling
 from ..crafting.cells import LOCAL_STEPS, ONE_STEP, Grid, Scales
 
 LARGEST = 8.0
-"""Gain times the step's length: an update's largest entry is half of it, as much as Flower's SecAgg+ takes."""
+"""Gain times the step's length: the largest entry of an update of 64 records is half of it, within what Flower's
+SecAgg+ takes by default; that of 8 records is up to twice it, which clients refuse unless `clipping_range` is wider."""
 
 
 class CellGrid(Deviation):

@@ -45,3 +45,16 @@ def test_without_an_attack_that_searches_it_says_so(small_look, monkeypatch):
     with pytest.raises(RunError, match="no attack that searches"):
         forming(small_look.folder, silent)
     assert torch.get_num_threads() == 1
+
+
+def test_where_no_sum_came_about_nothing_forms_and_a_line_says_so(small_look, monkeypatch):
+    monkeypatch.setattr(module, "plans", lambda *_: [Nothing()])
+    with pytest.raises(RunError, match="no round came to a sum"):
+        forming(small_look.folder, silent)
+
+
+class Nothing:
+    """A plan of an attack on sums where there is none."""
+
+    def observations(self, run):
+        return ()

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from fedinv.attack import Exchange, Observation
-from fedinv.lab.look import epsilons, look, warnings
+from fedinv.lab.look import epsilons, left_out, look, warnings
 from fedinv.lab.settings import Settings, scenario_of
 from fedinv.lab.update_picture import update_picture
 from fedinv.privacy.claims import epsilon
 from fedinv.privacy.events import PrivacyEvent
-from fedinv.results.run import Privacy
+from fedinv.results.run import FederationResult, LeftOutClient, Privacy
 from fedinv.scenario.reading import loads
 
 from .conftest import SMALL, looked_at
@@ -42,6 +42,7 @@ def test_no_page_is_written_for_a_look(small_look):
         ('kind = "top-k"', 'kind = "exact"', True),
         ('kind = "top-k"', 'kind = "gradient-matching"', False),
         ('kind = "dp-sgd"\nnoise_multiplier = 2.0', 'kind = "exact"', False),
+        ('kind = "masking"', 'kind = "row-space"', False),
     ],
 )
 def test_a_heuristic_that_nobody_who_knows_of_it_attacked_is_said_to_be_untried(tiny, defense, attack, warned):
@@ -50,6 +51,13 @@ def test_a_heuristic_that_nobody_who_knows_of_it_attacked_is_said_to_be_untried(
     said = warnings(scenario, Privacy.model_construct(epsilon=epsilon))
     assert len(said) == int(warned)
     assert not warned or "gradient-matching" in said[0]
+
+
+def test_replies_that_did_not_count_are_said():
+    reply = LeftOutClient(round=2, client=7, reason="reaches 13.9, beyond clipping_range 8")
+    found = FederationResult.model_construct(left_out=[reply, reply])
+    assert left_out(found)[0].startswith("Client 7 does not count in round 2: reaches 13.9, beyond clipping_range 8 (2")
+    assert left_out(FederationResult.model_construct(left_out=[])) == ()
 
 
 def test_stages_are_reported_while_it_works(tmp_path):

@@ -37,6 +37,11 @@ def test_each_offered_scenario_is_valid_with_the_values_it_starts_from(base):
     assert len(scenario.attacks) >= 1
 
 
+def test_a_grid_behind_secagg_plus_has_room_for_updates_of_few_records():
+    assert of(crowd="secagg-plus", server="grid").defenses[0].clipping_range == 64
+    assert of(crowd="secagg-plus").defenses[0].clipping_range == 8
+
+
 @pytest.mark.parametrize("choice", menu().servers, ids=lambda one: one.name)
 def test_each_offered_server_deviates_as_it_says(choice):
     scenario = of(server=choice.name)
