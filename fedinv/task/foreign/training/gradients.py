@@ -1,6 +1,6 @@
 """What each claimed record alone makes of an update, by its label, and how much of the update each accounts for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ ENTRIES = 20_000
 """Entries of the update that are fitted at most; training again is held against all of them."""
 FEW = 200
 """Entries of each parameter that are fitted at least, where it has as many."""
+EVEN = 1e-3
+"""Largest distance from 1 of a label's weight that is rounding."""
 
 
 def chosen_entries(update: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,17 +73,52 @@ def _trained_alone(
     chosen: Mapping[str, Tensor],
 ) -> Tensor:
     """What the app's own training makes of the chosen entries on each record alone, float64 (k, entries)."""
-    target, found = shaped(torch.tensor([label]), how.form, how.outputs), []
-    for one in records:
-        network = entry.at(at)
-        how.train(network, entry.inputs(one[None]), target, [[[0]]])
-        after = dict(network.named_parameters())
-        moved = [
-            (after[entry.names[own]].detach().double() - at[own].double()).flatten()[rows]
-            for own, rows in chosen.items()
-        ]
-        found.append(torch.cat(moved))
+    found = []
+    for row in range(len(records)):
+        moved = dict(zip(entry.names, _moved(entry, how, at, records[row : row + 1], [label]), strict=True))
+        found.append(torch.cat([moved[own][rows] for own, rows in chosen.items()]))
     return torch.stack(found)
+
+
+def _moved(
+    entry: Entry, how: Repeatable, at: Mapping[str, Tensor], records: Tensor, labels: Sequence[int]
+) -> list[Tensor]:
+    """What one step on records (k, d) with labels changes of each parameter, flat, without its weight decay."""
+    network, inputs = entry.at(at), entry.inputs(records)
+    targets = shaped(torch.tensor(labels), how.form, how.outputs)
+    if how.training.train is None:  # an app's own code may take float32 alone
+        network, inputs = network.double(), inputs.double()
+        targets = targets.double() if targets.is_floating_point() else targets
+    how.train(network, inputs, targets, [[list(range(len(records)))]])
+    after, kept = dict(network.named_parameters()), 1 + how.shrunk(1)
+    return [
+        (after[inner].detach().double() - kept * at[own].double()).flatten() for own, inner in entry.names.items()
+    ]
+
+
+def label_weights(entry: Entry, how: Repeatable, at: Mapping[str, Tensor], records: Tensor) -> Tensor:
+    """How much a record of each label counts in a step, relative to one of label 0, float64 (classes,).
+
+    They are 1 for a plain mean or sum over records, and others for a mean over class weights, of which a record alone
+    tells nothing: a step on two records of two labels is held against the steps on each of them. 1 where this cannot be
+    had, as with fewer than two records (k, d).
+    """
+    found = torch.ones(how.classes, dtype=torch.float64)
+    if len(records) < 2:
+        return found
+    def moved(rows: list[int], labels: list[int]) -> Tensor:
+        return torch.cat(_moved(entry, how, at, records[rows], labels))
+
+    def measure() -> None:
+        first = moved([0], [0])
+        for label in range(1, how.classes):
+            pair = torch.stack([first, moved([1], [label])], 1)
+            parts = torch.linalg.lstsq(pair, moved([0, 1], [0, label])[:, None]).solution[:, 0]
+            ratio = float(parts[1] / parts[0])
+            if 0 < ratio < float("inf") and abs(ratio - 1) > EVEN:
+                found[label] = ratio
+
+    return torch.ones_like(found) if quietly(measure) else found
 
 
 def fitted_weights(matrix: Tensor, update: Tensor, nonnegative: bool) -> Tensor:

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fedinv.task.foreign.training.entry import Entry
-from fedinv.task.foreign.training.gradients import descents
+from fedinv.task.foreign.training.gradients import descents, label_weights
 from fedinv.task.foreign.training.training import Repeatable, quietly
 from fedinv.task.foreign.training.verification import Observed
 
@@ -64,7 +64,7 @@ def remainder(
     for label in range(how.classes):
         if quietly(lambda label=label: columns.append(descents(entry, how, seen.sent, records, label, chosen))):  # type: ignore[misc]
             return None
-    each = torch.stack(columns, 1)  # (records, classes, entries)
+    each = torch.stack(columns, 1) * label_weights(entry, how, seen.sent, records)[:, None]  # (records, classes, entries)
     if not bool(torch.isfinite(each).all()) or not bool((labels < how.classes).all()):
         return None
     update = torch.cat([seen.pulled[name].double().flatten() for name in names])
@@ -106,7 +106,9 @@ class _Layers:
 
     def smallest(self, rank: int) -> int | None:
         """Place of the smallest layer that can have a larger rank; None where none can."""
-        able = [(out * (wide + 1), place) for place, (out, wide) in enumerate(self.shapes) if min(out, wide) > rank]
+        last = len(self.shapes) - 1  # where the slopes of several outputs sum to 0, as of cross-entropy
+        most = [min(out - (place == last), wide) for place, (out, wide) in enumerate(self.shapes)]
+        able = [(out * (wide + 1), place) for place, (out, wide) in enumerate(self.shapes) if most[place] > rank]
         return min(able)[1] if able else None
 
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from fedinv.task.foreign.training.entry import entry
+from fedinv.task.foreign.training.gradients import label_weights
 from fedinv.task.foreign.training.remainder import remainder
 from fedinv.task.foreign.training.training import fit, read_training
 from fedinv.task.foreign.training.verification import Observed
@@ -62,3 +63,34 @@ def test_a_record_that_was_not_there_verifies_no_label(step):
 def test_more_missing_records_than_the_layers_have_ranks_verify_nothing(step):
     x, y, _, left = step
     assert left(x[8:], y[8:], 64) is None
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_class_weights_are_accounted_for(said):
+    """By the loss that is named, and by the app's own training, which alone knows its loss."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
+    x, y, weights = torch.randn(9, 6), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2]), torch.tensor([1.0, 6.0, 0.5])
+
+    def train(net, loader):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.5, weight_decay=1e-3)
+        for inputs, labels in loader:
+            optimizer.zero_grad()
+            functional.cross_entropy(net(inputs), labels, weight=weights).backward()
+            optimizer.step()
+
+    loss = {"loss": "cross-entropy:class_weights=[1,6,0.5]", "optimizer": "sgd:lr=0.5,weight_decay=1e-3"}
+    how = fit(read_training(**(loss if said else {"train": train})), network, x)
+    sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    train(network, [(x, y)])
+    update = {name: tensor.detach() - sent[name] for name, tensor in network.state_dict().items()}
+    network.load_state_dict(sent)
+    seen = Observed(sent, update, {name: one - how.shrunk(9) * sent[name] for name, one in update.items()})
+    start = entry(network, x, None, list(sent))
+    assert label_weights(start, how, sent, x).tolist() == pytest.approx([1, 6, 0.5], rel=1e-2)
+    assert remainder(start, how, seen, x[2:], y[2:], 2).holds
+    claimed = y[2:].clone()
+    claimed[0] = (claimed[0] + 1) % 3
+    found = remainder(start, how, seen, x[2:], claimed, 2)
+    assert found.holds
+    assert torch.equal(found.labels, y[2:])
