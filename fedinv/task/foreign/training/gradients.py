@@ -91,9 +91,7 @@ def _moved(
         targets = targets.double() if targets.is_floating_point() else targets
     how.train(network, inputs, targets, [[list(range(len(records)))]])
     after, kept = dict(network.named_parameters()), 1 + how.shrunk(1)
-    return [
-        (after[inner].detach().double() - kept * at[own].double()).flatten() for own, inner in entry.names.items()
-    ]
+    return [(after[inner].detach().double() - kept * at[own].double()).flatten() for own, inner in entry.names.items()]
 
 
 def label_weights(entry: Entry, how: Repeatable, at: Mapping[str, Tensor], records: Tensor) -> Tensor:
@@ -106,6 +104,7 @@ def label_weights(entry: Entry, how: Repeatable, at: Mapping[str, Tensor], recor
     found = torch.ones(how.classes, dtype=torch.float64)
     if len(records) < 2:
         return found
+
     def moved(rows: list[int], labels: list[int]) -> Tensor:
         return torch.cat(_moved(entry, how, at, records[rows], labels))
 

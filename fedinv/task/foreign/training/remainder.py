@@ -64,7 +64,8 @@ def remainder(
     for label in range(how.classes):
         if quietly(lambda label=label: columns.append(descents(entry, how, seen.sent, records, label, chosen))):  # type: ignore[misc]
             return None
-    each = torch.stack(columns, 1) * label_weights(entry, how, seen.sent, records)[:, None]  # (records, classes, entries)
+    # (records, classes, entries)
+    each = torch.stack(columns, 1) * label_weights(entry, how, seen.sent, records)[:, None]
     if not bool(torch.isfinite(each).all()) or not bool((labels < how.classes).all()):
         return None
     update = torch.cat([seen.pulled[name].double().flatten() for name in names])
