@@ -31,6 +31,16 @@ def test_a_page_takes_the_front_end_from_beside_it(export):
     assert export.with_own_front_end(page) == '<script src="./marimo/assets/index.js"></script>'
 
 
+def test_a_lesson_is_exported_as_a_notebook(export, tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    lesson = tmp_path / "1.py"
+    lesson.write_text("import marimo\napp = marimo.App()\n@app.cell\ndef _():\n    6 * 7\n    return\n")
+    monkeypatch.setattr(export, "STATIC", tmp_path)
+    written = nbformat.read(export.export(lesson, "ipynb", "--include-outputs"), 4)
+    nbformat.validate(written)
+    assert "42" in str([cell.get("outputs") for cell in written.cells])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path to look at the page with")
 def test_an_exported_lesson_shows_its_outputs_and_asks_nobody(export, tmp_path, monkeypatch):
