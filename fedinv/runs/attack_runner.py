@@ -18,6 +18,7 @@ from fedinv.runs.wall import check_reach, wall
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import claims, files
 from fedinv.task.models import perceptron, unsuited
+from fedinv.task.threads import one_thread
 
 ProgressBars = Callable[[str], Bar]
 """Opens a progress bar of a name and returns the function that is called with the share done, 0 to 1."""
@@ -70,6 +71,7 @@ def control_plan(attack: Attack) -> AttackPlan:
     return AttackPlan(attack, "static", "model" if attack.sees == "model" else "client")
 
 
+@one_thread()
 def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Progress) -> Tried:
     """Run one attack on each observation of its plan; claims that a stopped run stored are read, not computed again.
 

@@ -25,6 +25,7 @@ from fedinv.task.loss import Loss
 from fedinv.task.models import DEFAULT, AnyModel, Model, build, perceptron, state, unsuited
 from fedinv.task.optimizers import AnyOptimizer, AnySchedule
 from fedinv.task.schema import Schema
+from fedinv.task.threads import one_thread
 
 Arrays = Mapping[str, Any] | Sequence[Any]
 """Tensors or arrays by parameter name, or in the order of the network's parameters."""
@@ -112,6 +113,7 @@ def knowledge(model: AnyModel, schema: Schema | None, records: int, knows: Mappi
     return Knowledge(model=model if schema is None else model.fitted(schema), schema=schema, **given)
 
 
+@one_thread()
 def invert(seen: Observation, knows: Knowledge, attack: str | Attack, seed: int, progress: Progress) -> Claim:
     """The claim of one attack; with "auto" of several in turn, until one explains the update.
 

@@ -35,6 +35,7 @@ from fedinv.task.foreign.update import Origin
 from fedinv.task.models import build
 from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema
+from fedinv.task.threads import one_thread
 
 INPUTS = {
     "record": ("record", "records"),
@@ -124,6 +125,7 @@ def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
     return found, skipped
 
 
+@one_thread()
 def attacked(
     given: Given, found: Sequence[Target], skipped: Sequence[str], progress: Callable[[float], None]
 ) -> tuple[AppVerdict, dict[int, Claim]]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedinv.task.threads import one_thread
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from fedinv.task.foreign.training.optimizer import MakeOptimizer
 
 
+@one_thread()
 def probe(
     folder: str | Path,
     network: "str | nn.Module | None" = None,
