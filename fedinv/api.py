@@ -124,7 +124,7 @@ def run(
     folder = runs.open_folder(declared, None if out is None else paths.folder(out))
     if progress and declared.defenses:
         show_price(price(declared))
-    with locked(folder), _going_on(folder), _threads_kept(), bars(progress) as steps:
+    with locked(folder), _going_on(folder), bars(progress) as steps:
         return Run(folder, runs.run(declared, folder, engine, steps, chosen))
 
 
@@ -358,7 +358,7 @@ def audit(
     noted = Path(scenario) if isinstance(scenario, (str, Path)) and holds(scenario, "results.json") else None
     if noted is not None:
         refuse_other(noted, of(declared))
-    with locked(folder), _threads_kept(), bars(progress) as steps:
+    with locked(folder), bars(progress) as steps:
         found = auditing.audit(declared, folder, steps)
         files.write_json(folder / "audit.json", found.model_dump(mode="json"))
     if noted is not None:
@@ -596,15 +596,3 @@ def _going_on(folder: Path) -> Iterator[None]:
     except RunError as error:
         error.folder = None if isinstance(error, EndedError) else folder
         raise
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Give the caller back the number of threads that torch had: a run sets it to one."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -107,7 +107,8 @@ def changes(settings: Settings) -> dict[str, Any]:
         place = str(Path(settings.path).expanduser().absolute())
         found |= {"data.path": place, "data.label": settings.label, "data.delimiter": header(place).delimiter}
     found |= server.needs
-    found["defenses"] = [*_defense(settings), *map(_table, crowd.behind.get(server.name, crowd.defenses))]
+    sums = crowd.behind.get(server.name, crowd.defenses)
+    found["defenses"] = [*_defense(settings), *(plugin("defenses", one) for one in sums)]
     attacks = [*(crowd.attacks if crowd.defenses else base.attacks)]
     if server.deviation is not None:
         found["server.deviations"] = [{"kind": server.deviation}]
@@ -153,7 +154,3 @@ def _defense(settings: Settings) -> list[dict[str, Any]]:
 def _watched(settings: Settings, base: OfferedScenario, crowd: Crowd) -> int:
     """Clients that are watched one by one; a single one where all that is left to see is the sum."""
     return 1 if crowd.defenses else min(settings.clients, int(base.changes.get("attacker.watch.clients", WATCHED)))
-
-
-def _table(text: str) -> dict[str, Any]:
-    return plugin("defenses", text)

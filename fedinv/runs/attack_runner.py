@@ -71,7 +71,6 @@ def control_plan(attack: Attack) -> AttackPlan:
     return AttackPlan(attack, "static", "model" if attack.sees == "model" else "client")
 
 
-@one_thread()
 def run_attack(run: TrainedRun, plan: AttackPlan, grants: Grants, progress: Progress) -> Tried:
     """Run one attack on each observation of its plan; claims that a stopped run stored are read, not computed again.
 
@@ -109,6 +108,7 @@ def watched(run: TrainedRun, plan: AttackPlan, seen: Observation, watch: Watch, 
     return _attack(run, plan, run.grants(lambda _: None), seen, progress, watch)
 
 
+@one_thread()
 def _attack(
     run: TrainedRun,
     plan: AttackPlan,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from fedinv import plugins
@@ -28,6 +27,7 @@ from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files, lock, paths
 from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
+from fedinv.task.threads import one_thread
 from fedinv.version import __version__
 
 ENGINES = ("inline", "ray", "deployment")
@@ -92,6 +92,7 @@ def _claim_or_refuse(run: RunFolder, scenario: Scenario) -> None:
     provenance.refuse_other(run.root, made)
 
 
+@one_thread()
 def run(
     scenario: Scenario,
     folder: Path,
@@ -130,6 +131,7 @@ def anew_or_read(scenario: Scenario, folder: Path) -> Results:
     return read_results(there) if there.is_finished else run(scenario, open_folder(scenario, folder))
 
 
+@one_thread()
 def cell(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet
 ) -> Results:
@@ -245,7 +247,6 @@ def _begun_by(line: str) -> str | None:
 
 def _train_both(run: TrainedRun, engine: str, bars: ProgressBars, options: Options) -> None:
     """Train the federation, and a second one without defenses where it has any."""
-    torch.set_num_threads(1)  # local training's tensors are small: more threads are slower
     if not run.folder.is_trained:
         spent = price(run.scenario)
         run.folder.root.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from fedinv.defense import Defense
 from fedinv.engines import inline
 from fedinv.errors import RequestError
@@ -23,11 +21,13 @@ from fedinv.storage import files
 from fedinv.storage.checkpoints import Progress, read_charges
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.canary_scores import client_scores, record_scores
+from fedinv.task.threads import one_thread
 
 ASSUMPTION_FREE, GAUSSIAN = "one run, assumption-free", "one run, Gaussian"
 """Names of the two lower bounds in results and reports."""
 
 
+@one_thread()
 def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     """Train with canaries in a folder, and hold the lower bounds of epsilon that they give against the claim.
 
@@ -47,7 +47,6 @@ def audit(scenario: Scenario, folder: Path, bars: ProgressBars) -> Audit:
     provenance.begin(folder, provenance.of(audited))
     place = RunFolder(folder)
     audited = with_secret(audited, place)
-    torch.set_num_threads(1)
     progress, expected = bars("training with canaries"), audited.federation.rounds * audited.federation.participants
     if not place.is_trained:
         files.write(place.scenario, audited.to_toml())

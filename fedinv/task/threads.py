@@ -8,8 +8,8 @@ from contextlib import contextmanager
 def one_thread() -> Iterator[None]:
     """Within the block torch computes with one thread; afterwards with as many as before.
 
-    Attacks compute with many small tensors, which several threads make slower: on a busy machine fifty times, so that
-    one that is bounded in time finds nothing.
+    Local training and attacks compute with many small tensors, which several threads make slower: on a busy machine
+    fifty times, so that an attack that is bounded in time finds nothing.
     """
     import torch
 

@@ -15,13 +15,16 @@ UNIT = "days since 1970-01-01"
 _CLOCK = r"(?:,?[T ](\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*(?:([AaPp])\.?[Mm]\.?|Z|[+-]\d{2}:?\d{2})?)?"
 _YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})(?:\2(\d{1,2}))?" + _CLOCK)
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})" + _CLOCK)
-_NAME = r"([A-Za-z]{3,9})"
+_NAME = r"(?P<month>[A-Za-z]{3,9})"
 _MONTH_NAMED = (
     re.compile(r"(?P<day>\d{1,2})([-/. ]?)" + _NAME + r"\.?,?\2 ?(?P<year>\d{4}|\d{2})" + _CLOCK),
     re.compile(_NAME + r"\.? (?P<day>\d{1,2})(?:st|nd|rd|th)?(,?) (?P<year>\d{4}|\d{2})" + _CLOCK),
 )
 """Dates with an English name of the month: 12 Jan 2015, 12-JAN-2015, 12JAN2015, January 12, 2015."""
-_MONTHS = [name.lower() for name in month_name]
+_MONTHS = {
+    part.lower(): number for number, name in enumerate(month_name) if number for part in (name, name[:3], name[:4])
+}
+"""Number of each month by its name and its first three and four letters."""
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -76,10 +79,9 @@ def _named(text: str) -> _Named | None:
         found = form.fullmatch(text)
         if found is None:
             continue
-        name = next(part for part in found.groups() if part and part.isalpha()).lower()
-        month = [number for number, whole in enumerate(_MONTHS) if number and (name in (whole, whole[:3], whole[:4]))]
-        if month:
-            return _Named(found["year"], month[0], int(found["day"]), found.groups()[-4:])
+        month = _MONTHS.get(found["month"].lower())
+        if month is not None:
+            return _Named(found["year"], month, int(found["day"]), found.groups()[-4:])
     return None
 
 

@@ -382,11 +382,12 @@ def map_of_run(folder: Path, place: int) -> LeakMap:
     schema, seen = files.read_model(Schema, RunFolder(folder).schema), observations.read(RunFolder(folder).observations)
     if not 0 <= place < len(seen):
         raise RequestError(f"{folder}: holds {len(seen)} observations, there is no number {place}")
-    network = build(scenario.model.fitted(schema), schema.shape, schema.outputs, scenario.seed)
+    model = scenario.model.fitted(schema)
+    network = build(model, schema.shape, schema.outputs, scenario.seed)
     example = schema.draw(MADE_UP, np.random.default_rng(0))
     one, settings = seen[place], scenario.training.settings
     steps = 1 if settings.algorithm == "fedsgd" else settings.epochs * math.ceil(one.last.records / settings.batch_size)
-    origin = Origin(scenario.model.fitted(schema), settings.optimizer.linear, steps == 1, schema.width)
+    origin = Origin(model, settings.optimizer.linear, steps == 1, schema.width)
     known = None if scenario.model.sources else origin
     return leak_map(probe(network, one.last, example), one.clients[0], one.last.records, origin=known)
 

@@ -33,6 +33,7 @@ from fedinv.storage.run_folder import RunFolder
 from fedinv.strict import Strict
 from fedinv.studies.duel.detection import Panel, Scores
 from fedinv.task.optimizers import CONSTANT
+from fedinv.task.threads import one_thread
 
 WATCHED = 4
 """Clients whose updates are read in a run with a deviation, at most; all clients' detectors score what they get."""
@@ -148,18 +149,16 @@ def scores_of(found: Sequence[Found], width: int) -> Scores:
     return np.array(rows, float).reshape(len(rows), width)
 
 
+@one_thread()
 def run_cell(toml: str, rounds: Sequence[int], folder: Path, unless: Panel | None = None) -> Found:
     """Run a cell, or read what its folder keeps of it; runs in a process of the pool.
 
     Raises RequestError or RunError with the reason where it cannot be run.
     """
-    import torch
-
     from fedinv.runs.evaluation import judged_last
     from fedinv.scenario.reading import loads
 
     kept = folder / "found.json"
-    torch.set_num_threads(1)
     with locked(folder, wait=True):
         if kept.is_file():
             return files.read_model(Found, kept)

@@ -75,14 +75,14 @@ def _trained_alone(
     """What the app's own training makes of the chosen entries on each record alone, float64 (k, entries)."""
     found = []
     for row in range(len(records)):
-        moved = dict(zip(entry.names, _moved(entry, how, at, records[row : row + 1], [label]), strict=True))
+        moved = _moved(entry, how, at, records[row : row + 1], [label])
         found.append(torch.cat([moved[own][rows] for own, rows in chosen.items()]))
     return torch.stack(found)
 
 
 def _moved(
     entry: Entry, how: Repeatable, at: Mapping[str, Tensor], records: Tensor, labels: Sequence[int]
-) -> list[Tensor]:
+) -> dict[str, Tensor]:
     """What one step on records (k, d) with labels changes of each parameter, flat, without its weight decay."""
     network, inputs = entry.at(at), entry.inputs(records)
     targets = shaped(torch.tensor(labels), how.form, how.outputs)
@@ -91,7 +91,9 @@ def _moved(
         targets = targets.double() if targets.is_floating_point() else targets
     how.train(network, inputs, targets, [[list(range(len(records)))]])
     after, kept = dict(network.named_parameters()), 1 + how.shrunk(1)
-    return [(after[inner].detach().double() - kept * at[own].double()).flatten() for own, inner in entry.names.items()]
+    return {
+        own: (after[inner].detach().double() - kept * at[own].double()).flatten() for own, inner in entry.names.items()
+    }
 
 
 def label_weights(entry: Entry, how: Repeatable, at: Mapping[str, Tensor], records: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ def label_weights(entry: Entry, how: Repeatable, at: Mapping[str, Tensor], recor
         return found
 
     def moved(rows: list[int], labels: list[int]) -> Tensor:
-        return torch.cat(_moved(entry, how, at, records[rows], labels))
+        return torch.cat([*_moved(entry, how, at, records[rows], labels).values()])
 
     def measure() -> None:
         first = moved([0], [0])
