@@ -18,6 +18,10 @@ def column(*texts):
         (("Cafe\u0301", "Caf\u00e9"), ("Cafe\u0301", "Cafe\u0301")),
         (("01234", "12345"), ("01234", "12345")),
         (("1E5", "100000"), ("1E5", "100000")),
+        (("T", "True", "F", "True", "false", "False", "False"), ("True", "True", "False", "True", *["False"] * 3)),
+        (("Y", "yes", "N", "yes", "1", "0", "N"), ("yes", "yes", "N", "yes", "yes", "N", "N")),
+        (("F", "M", "f", "T"), ("F", "M", "F", "T")),
+        (("0", "1", "1.0"), ("0", "1", "1")),
     ],
 )
 def test_spellings_of_one_value_are_one(texts, one):
