@@ -88,10 +88,10 @@ def test_every_selection_and_slider_changes_the_scenario_that_is_run(lab):
     lab.wait_for_toml("clients = 2\n")
     for control, title, written in [
         ("batch", "2", "batch_size = 2"),
-        ("epochs", "1", "epochs = 1"),
         ("optimizer", "adam", 'kind = "adam"'),
-        ("optimizer", "sgd", 'kind = "sgd"'),
+        ("epochs", "1", 'algorithm = "fedavg"'),
         ("epochs", "one step (FedSGD)", 'algorithm = "fedsgd"'),
+        ("optimizer", "sgd", 'kind = "sgd"'),
         ("server", "malicious: trap weights", 'kind = "trap-weights"'),
         ("server", "curious: follows the protocol, and looks", 'kind = "curious"'),
         ("crowd", "secure aggregation: masks", 'kind = "masking"'),
