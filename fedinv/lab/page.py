@@ -36,7 +36,8 @@ def _(controls, menu, named, scenario):
     base = named(menu().scenarios, scenario.value)
     first = controls.setting_controls(base, "")
     second = controls.setting_controls(base, "second")
-    return base, first, second
+    first_values, second_values = first.values, second.values
+    return base, first, first_values, second, second_values
 
 
 @app.cell
@@ -68,13 +69,13 @@ def _(beside, controls, first, mo, second):
 
 
 @app.cell
-def _(RequestError, base, beside, first, label, mo, path, second, settings, view):
+def _(RequestError, base, beside, first_values, label, mo, path, second_values, settings, view):
     mo.stop(base.own and not path, mo.Html(view.refused_html("Name a csv file: it is read here, and sent nowhere.")))
     _common = {"scenario": base.name, "path": path, "label": (label.value or "") if label is not None else ""}
     try:
         chosen = [
-            settings.scenario_of(settings.checked({**_common, **one.value}))
-            for one in ([first, second] if beside.value else [first])
+            settings.scenario_of(settings.checked({**_common, **one()}))
+            for one in ([first_values, second_values] if beside.value else [first_values])
         ]
     except RequestError as error:
         mo.stop(True, mo.Html(view.refused_html(str(error))))

@@ -110,6 +110,17 @@ def test_every_selection_and_slider_changes_the_scenario_that_is_run(lab):
     lab.wait_for_toml("    32,\n")
 
 
+def test_no_change_is_lost_that_is_made_while_it_computes(lab):
+    for control, title in (("batch", "4"), ("optimizer", "adam"), ("epochs", "2"), ("batch", "8")):
+        lab.choose(control, title)
+    for written in ("batch_size = 8", 'kind = "adam"', "epochs = 2", 'algorithm = "fedavg"'):
+        lab.wait_for_toml(written)
+    for control, title in (("epochs", "one step (FedSGD)"), ("batch", "2"), ("optimizer", "sgd")):
+        lab.choose(control, title)
+    for written in ("batch_size = 2", 'kind = "sgd"', 'algorithm = "fedsgd"'):
+        lab.wait_for_toml(written)
+
+
 def test_what_contradicts_itself_is_said_in_a_line(lab):
     lab.choose("network", "convolutional: LeNet (images)")
     lab.page.wait_for_selector(".fl-refused")
