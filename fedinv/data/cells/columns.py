@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.data.cells import numbers
+from fedinv.data.cells.doubts import Held, doubts
 from fedinv.data.cells.notation import Mark, Notation, Rows, Texts, UnclearError
 from fedinv.data.cells.numbers import Numbers
 from fedinv.data.cells.spellings import unified
-from fedinv.data.partition import names_identifier
 from fedinv.errors import RequestError
 from fedinv.task.columns import Categorical, Continuous, fit_categorical, fit_continuous
 
@@ -22,8 +22,6 @@ MOST_VALUES = 50
 """Largest number of different values of a categorical column, or of classes."""
 LARGEST = 1e100
 """Largest absolute value of a number."""
-FEWEST_UNIQUE = 10
-"""Rows from which a column that differs in each of them may be an identifier."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def typed(reading: Reading, name: str, texts: Texts, rows: Rows) -> Typed:
     if name in reading.continuous and found is None and present.any():
         raise RequestError(f"data.continuous: column {name!r} of {reading.path} holds texts that are no numbers")
     if found is not None and (name in reading.continuous or len(np.unique(found.values[~np.isnan(found.values)])) > 2):
-        return _continuous(reading, name, found, present)
+        return _continuous(reading, name, found, texts)
     return _categorical(reading, name, texts, present)
 
 
@@ -115,7 +113,8 @@ def _categorical(reading: Reading, name: str, texts: Texts, present: NDArray[np.
     return Typed(fit_categorical(name, values, sensitive=name in reading.sensitive), values, ~present, done)
 
 
-def _continuous(reading: Reading, name: str, found: Numbers, present: NDArray[np.bool_]) -> Typed:
+def _continuous(reading: Reading, name: str, found: Numbers, texts: Texts) -> Typed:
+    present = texts != ""
     values = np.full(len(present), np.nan)
     values[present] = found.values
     gone = np.isnan(values)
@@ -130,27 +129,8 @@ def _continuous(reading: Reading, name: str, found: Numbers, present: NDArray[np
     done = [f"{name}: {said}" for said in found.said]
     if gone.any():
         done.append(f"{name}: {int(gone.sum())} of {len(present)} values are missing and became the median")
-    if whole and not found.unit and name not in reading.continuous:
-        done.extend(_identifying(name, known, len(present), reading.of_people))
+    if name not in reading.continuous:
+        held = Held(known, texts[present], len(present))
+        done.extend(f"{name}: {said}" for said in doubts(name, held, found.unit, reading.of_people))
     spec = fit_continuous(name, values, integer=whole, unit=found.unit, sensitive=name in reading.sensitive)
     return Typed(spec, values, gone, done)
-
-
-def _identifying(name: str, values: NDArray[np.float64], rows: int, of_people: bool) -> list[str]:
-    """A note on whole numbers that seem to say who the person is, and on numbered people with several rows."""
-    different, named = len(np.unique(values)), names_identifier(name)
-    counted = "is trained on and counted as a field"
-    if different == rows >= FEWEST_UNIQUE:
-        in_steps = values.min() in (0, 1) and np.ptp(values) + 1 == rows
-        of_digits = values.min() >= 10_000 and len(str(int(values.min()))) == len(str(int(values.max())))
-        if named or in_steps or of_digits:
-            return [
-                f"{name}: is different in every row, as an identifier is, and {counted}: list it in data.identify or "
-                "data.drop if it is one"
-            ]
-    elif named and not of_people:
-        return [
-            f"{name}: is named as an identifier and {counted}: list it in data.drop, or write data.person = "
-            f'"{name}" if its rows are about one person'
-        ]
-    return []
