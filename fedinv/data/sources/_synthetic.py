@@ -23,12 +23,17 @@ def identities(rng: np.random.Generator, age: Floats, female: NDArray[np.bool_])
     occur twice, as among real people; together with birth date and postcode it hardly does.
     """
     from faker import Faker
+    from faker.providers.person.en_US import Provider
 
     faker = Faker("en_US", providers=["faker.providers.person", "faker.providers.address"])
     faker.seed_instance(int(rng.integers(2**63)))
-    women = np.array([faker.first_name_female() for _ in range(400)])
-    men = np.array([faker.first_name_male() for _ in range(400)])
-    families = np.array([faker.last_name() for _ in range(1000)])
+
+    def pool(of: Mapping[str, float], names: int) -> Strings:
+        """Names (names,) that Faker draws at once, each as often as it is common."""
+        return np.array(faker.random_elements(of, length=names, use_weighting=True))
+
+    women, men = pool(Provider.first_names_female, 400), pool(Provider.first_names_male, 400)
+    families = pool(Provider.last_names, 1000)
     places = np.array([faker.postcode() for _ in range(300)])
     count = len(age)
     first = np.where(female, rng.choice(women, count), rng.choice(men, count))
