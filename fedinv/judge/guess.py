@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.judge.codebook import SAMPLED, Array, Layout, batches, center, fitted
 from fedinv.task.columns import Categorical, Continuous
+from fedinv.task.marginals import marginals
 from fedinv.task.schema import Schema
 
 POWERS = (1.5, 3.0, 6.0)
@@ -134,14 +134,8 @@ def simulated(schema: Schema, count: int, rng: np.random.Generator) -> Array:
             right = left + skew
             above = rng.random(count) < right / (left + right)
             apart = np.abs(rng.standard_normal(count)) * np.where(above, right, -left)
-            parts.append(_clipped(column, mode + apart)[:, None])
+            parts.append(np.clip(mode + apart, *column.limits)[:, None])
     return np.concatenate(parts, 1).astype(np.float32)
-
-
-def _clipped(column: Continuous, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standardized values (n,) within the column's published range."""
-    low, high = ((end - column.mean) / column.std for end in (column.low, column.high))
-    return np.asarray(np.clip(values, low, high))
 
 
 def _anchors(sizes: Sequence[int]) -> dict[int, float]:
@@ -221,21 +215,9 @@ def _tried(guess: Guess, drawn: Array, layout: Layout, rng: np.random.Generator)
 
 def _sharpened(schema: Schema, power: float, spread: float) -> Callable[[int, np.random.Generator], Tensor]:
     """Draws categories from frequencies to a power, and numbers around their densest region."""
-    passed = []
-    for column in schema.columns:
-        shares = np.asarray(column.frequencies) ** power if isinstance(column, Categorical) else np.ones(1)
-        passed.append(np.cumsum(shares / shares.sum())[:-1])
-
-    def make(count: int, rng: np.random.Generator) -> Tensor:
-        made = np.zeros((count, schema.width), np.float32)
-        for column, at, below in zip(schema.columns, schema.slices, passed, strict=True):
-            if isinstance(column, Categorical):
-                made[np.arange(count), at.start + np.searchsorted(below, rng.random(count), "right")] = 1
-            elif isinstance(column, Continuous):
-                made[:, at.start] = _clipped(column, column.guess[0] + spread * rng.standard_normal(count))
-        return torch.from_numpy(made)
-
-    return make
+    columns = [one for one in schema.columns if isinstance(one, Categorical | Continuous)]
+    sharpened = marginals(columns, power=power, spread=spread)
+    return lambda count, rng: torch.from_numpy(sharpened.draw(count, rng))
 
 
 def _modes(known: Array, neighbors: int, layout: Layout) -> Callable[[int, np.random.Generator], Tensor]:

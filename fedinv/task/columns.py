@@ -54,6 +54,11 @@ class Continuous(BaseModel):
         """The best constant guess without any update, `mode`, standardized."""
         return ((self.mode - self.mean) / self.std,)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and greatest value of the population, standardized."""
+        return (self.low - self.mean) / self.std, (self.high - self.mean) / self.std
+
     def encode(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Standardize numbers (n,) to inputs (n, 1)."""
         return ((np.asarray(values, np.float64) - self.mean) / self.std)[:, None]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedinv.task.columns import Categorical, Column, Columns, Continuous, Image, Tokens
 from fedinv.task.loss import Loss
+from fedinv.task.marginals import Marginals, marginals
 
 
 class Schema(BaseModel):
@@ -123,24 +124,24 @@ class Schema(BaseModel):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw records column by column from the published marginals, encoded: float32 (count, width)."""
-        parts = [
-            np.eye(c.width)[rng.choice(c.width, count, p=np.asarray(c.frequencies) / sum(c.frequencies))]
-            if isinstance(c, Categorical)
-            else c.draw(count, rng)
-            if isinstance(c, Tokens)
-            else np.clip(_normal(c, count, rng), (c.low - c.mean) / c.std, (c.high - c.mean) / c.std)
-            for c in self.columns
-        ]
-        return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+        first = self.columns[0]
+        if isinstance(first, Tokens):
+            return torch.from_numpy(first.draw(count, rng)).float()
+        if isinstance(first, Image):
+            low, high = ((end - first.mean) / first.std for end in (first.low, first.high))
+            return torch.from_numpy(np.clip(_pink(first, count, rng), low, high)).float()
+        return torch.from_numpy(self._marginals.draw(count, rng))
+
+    @cached_property
+    def _marginals(self) -> Marginals:
+        return marginals([one for one in self.columns if isinstance(one, Categorical | Continuous)])
 
 
-def _normal(column: Continuous | Image, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Standard normal numbers (count, width); for images pink noise, equal in all channels, as pictures are smooth.
+def _pink(column: Image, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Pink noise (count, width) of variance 1, equal in all channels, as pictures are smooth.
 
     Pink: sums of noise on grids from one patch to all pixels, each of the same variance (Field 1987: 1/f spectra).
     """
-    if isinstance(column, Continuous):
-        return rng.standard_normal((count, 1))
     fields, patch = [], 1
     while patch < 2 * max(column.down, column.across):
         down, across = -(-column.down // patch), -(-column.across // patch)
