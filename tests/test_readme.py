@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.__main__ import NAMES
+from benchmarks.__main__ import NAMES, listed
 from fedinv import plugins
 from fedinv.cli import app
 from fedinv.runs import run
@@ -92,6 +92,7 @@ def test_the_first_page_leads_to_every_guide():
 
 def test_the_benchmarks_that_are_named_are_there():
     assert all(find_spec(f"benchmarks.{name}") for name in NAMES)
+    assert all(listed(name).startswith(name) and len(listed(name).split()) > 4 for name in NAMES)
     pages = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
     lines = [names for page in pages for names in re.findall(r"-m benchmarks ([a-z_ ]+)", page)]
     named = {name for names in lines for name in names.split()}
