@@ -63,13 +63,14 @@ class Layout:
         The claimed records are one batch (n, width) for all of them, or one for each.
         """
         from scipy.optimize import linear_sum_assignment
-        from scipy.spatial.distance import cdist
 
         if self.schema.tokens is not None:
             words = claimed[..., :, None, :] == true[..., None, :, :]
             common = (words & (true != PADDING)[..., None, :, :]).sum(-1)
             return np.stack([linear_sum_assignment(one, maximize=True)[1] for one in common])
         if self.schema.image is not None:
+            from scipy.spatial.distance import cdist
+
             pairs = zip(np.broadcast_to(claimed, true.shape), true, strict=True)
             return np.stack([linear_sum_assignment(cdist(ours, theirs, "sqeuclidean"))[1] for ours, theirs in pairs])
         common = self.agreement(claimed, true)

@@ -12,9 +12,10 @@ def _():
     from fedinv.errors import RequestError
     from fedinv.lab import controls, settings, view
     from fedinv.lab.menu import defense, menu, named
+    from fedinv.lab.work import followed
 
     workshop = mo.app_meta().request.meta["workshop"]
-    return RequestError, controls, defense, menu, mo, named, settings, view, workshop
+    return RequestError, controls, defense, followed, menu, mo, named, settings, view, workshop
 
 
 @app.cell
@@ -83,32 +84,63 @@ def _(RequestError, base, beside, first_values, label, mo, path, second_values, 
 
 
 @app.cell
-def _(chosen, mo, view, workshop):
-    _tasks = [workshop.look(one) for one in chosen]
-    while not all(one.future.done() for one in _tasks):
-        mo.output.replace(mo.Html(view.progress_html([one.stage() for one in _tasks])))
-        _tasks[0].wait()
-    looks = [one.outcome() for one in _tasks]
-    mo.output.replace(mo.Html(view.looks_html(looks)))
-    return (looks,)
+def _(mo):
+    looked, set_looked = mo.state(None)
+    form, set_form = mo.state(None)
+    return form, looked, set_form, set_looked
 
 
 @app.cell
-def _(looks, mo):
+def _(chosen, followed, mo, set_form, set_looked, view, workshop):
+    # in a thread of its own, so that a change meanwhile is heard at once, and ends what it supersedes
+    def _work():
+        _tasks = [workshop.look(one) for one in chosen]
+        _found = followed(
+            _tasks,
+            lambda stages: mo.output.replace(mo.Html(view.progress_html(stages))),
+            lambda: mo.current_thread().should_exit,
+        )
+        if _found is not None:
+            mo.output.replace(mo.Html(view.looks_html(_found)))
+            set_looked(_found)
+
+    set_looked(None)
+    set_form(None)
+    mo.Thread(target=_work).start()
+    return
+
+
+@app.cell
+def _(chosen, looked, mo):
+    looks = looked()
+    mo.stop(not chosen or looks is None)
     watch = mo.ui.run_button(label="Watch a record form", disabled=isinstance(looks[0], str))
     watch
-    return (watch,)
+    return looks, watch
 
 
 @app.cell
-def _(looks, mo, view, watch, workshop):
+def _(followed, looks, mo, set_form, view, watch, workshop):
     mo.stop(not watch.value or isinstance(looks[0], str))
-    _task = workshop.forming(looks[0].folder)
-    while not _task.future.done():
-        mo.output.replace(mo.Html(view.progress_html([_task.stage()])))
-        _task.wait()
-    formed = _task.outcome()
-    mo.output.clear()
+
+    def _work():
+        _found = followed(
+            [workshop.forming(looks[0].folder)],
+            lambda stages: mo.output.replace(mo.Html(view.progress_html(stages))),
+            lambda: mo.current_thread().should_exit,
+        )
+        if _found is not None:
+            mo.output.clear()
+            set_form(_found[0])
+
+    mo.Thread(target=_work).start()
+    return
+
+
+@app.cell
+def _(form, mo):
+    formed = form()
+    mo.stop(formed is None)
     return (formed,)
 
 
@@ -129,7 +161,8 @@ def _(formed, mo, step, view):
 
 
 @app.cell
-def _(chosen, mo, settings, view):
+def _(chosen, looked, mo, settings, view):
+    mo.stop(looked() is None)
     mo.vstack(
         [mo.Html(view.toml_html(settings.toml(one))) for one in chosen]
         + [mo.download(settings.toml(chosen[0]).encode(), filename=f"{chosen[0].name}.toml", label="Download the TOML")]

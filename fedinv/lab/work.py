@@ -6,8 +6,8 @@ They are processes of their own, as an attack runs behind a wall that hides most
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -51,9 +51,13 @@ class Task(Generic[Outcome]):
         except (OSError, ValueError, TypeError):
             return "waiting", 0.0
 
-    def wait(self) -> None:
-        """Wait until it has ended, but no longer than until it is time to look at its stage again."""
-        wait([self.future], timeout=LOOKS)
+    def supersede(self) -> None:
+        """Have it end, with nobody waiting for that: at once where it has not begun, else when it next says how far.
+
+        Its outcome is then an error that nobody is to see.
+        """
+        if not self.future.cancel():
+            _superseded(self.folder).touch()
 
     def outcome(self) -> "Outcome | str":
         """Wait for the outcome and return it, or one line on why there is none."""
@@ -65,11 +69,33 @@ class Task(Generic[Outcome]):
             return f"it ended in an error of fedinv's own: {type(error).__name__}"
 
 
+class SupersededError(BaseException):
+    """Raised through a task that nobody waits for any more; not an Exception, which would be an attack's own fault."""
+
+
+def followed(
+    tasks: Sequence[Task[Outcome]], show: Callable[[list[tuple[str, float]]], None], superseded: Callable[[], bool]
+) -> "list[Outcome | str] | None":
+    """Wait for the tasks' outcomes, while `show` is called with their stages.
+
+    None as soon as `superseded` says that others are wanted instead; the tasks then end too.
+    """
+    while not superseded():
+        waited_for = [one.future for one in tasks if not one.future.done()]
+        if not waited_for:
+            return [one.outcome() for one in tasks]
+        show([one.stage() for one in tasks])
+        wait(waited_for, timeout=LOOKS, return_when=FIRST_COMPLETED)
+    for one in tasks:
+        one.supersede()
+    return None
+
+
 @dataclass(frozen=True)
 class Workshop:
     """The processes, and the folder that their runs lie in."""
 
-    executor: ProcessPoolExecutor
+    executor: Executor
     """Pool of the processes."""
     root: Path
     """Folder of all runs, which its owner alone may read."""
@@ -161,12 +187,22 @@ def _note(folder: Path) -> Path:
     return folder / "stage.json"
 
 
+def _superseded(folder: Path) -> Path:
+    """File that is there as soon as nobody waits for the folder's task any more."""
+    return folder / "superseded"
+
+
 def _noting(folder: Path, name: str) -> "Bar":
-    """Write down the stage `name`, or what it is at now, and its share whenever that has grown by STEP."""
-    written = -1.0
+    """Write down the stage `name`, or what it is at now, and its share whenever that has grown by STEP.
+
+    Moving the bar raises SupersededError once nobody waits for the task any more.
+    """
+    written, over = -1.0, _superseded(folder)
 
     def note(share: float, now: str = "") -> None:
         nonlocal written
+        if over.exists():
+            raise SupersededError
         if share >= written + STEP or share >= 1:
             written = share
             _note(folder).write_text(json.dumps([now or name, round(share, 3)]), encoding="utf-8")

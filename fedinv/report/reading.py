@@ -175,7 +175,8 @@ def _rows(path: Path, results: Results, worst: AttackResult, schema: Schema) -> 
     Raises RunError for a file that cannot be read, or whose rows do not fit the results.
     """
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would import pyarrow.dataset, which takes longer than the file
+            table = file.read()
         table.select([*COLUMNS, *(f"{part}:{name}" for name in schema.names for part in ("true", "claimed", "right"))])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: is damaged or missing ({plain(error)}): run again in another folder") from error

@@ -135,9 +135,9 @@ class Chain:
         value, by_dot, by_square = slopes_of(self.distance, dot, square, self.size)
         # slopes are gathered divided by `by_dot`, which saves a pass over every tensor
         ratio = (2 * by_square / by_dot)[:, None, None]
-        pulled = [torch.baddbmm(a, ratio * k, d) for a, k, d in zip(along, grams, slopes, strict=True)]
+        pulled = [a.baddbmm_(ratio * k, d) for a, k, d in zip(along, grams, slopes, strict=True)]
         direct = [
-            torch.baddbmm(t.of_outputs(d), ratio * e, h)
+            t.of_outputs(d).baddbmm_(ratio * e, h)
             for t, d, e, h in zip(self.target, slopes, pairs, hidden, strict=True)
         ]
         by_inputs, by_labels = self.pull_back(seen, pulled, direct)

@@ -27,8 +27,8 @@ SELECTS = ("scenario", "batch", "epochs", "network", "optimizer", "crowd", "serv
 class Page:
     """The lab in a browser, with what it asked for and complained of."""
 
-    def __init__(self, page, address):
-        self.page, self.requests, self.errors = page, [], []
+    def __init__(self, page, address, runs):
+        self.page, self.runs, self.requests, self.errors = page, runs, [], []
         page.set_default_timeout(BOUND)
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -52,6 +52,7 @@ class Page:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(tmp_path_factory.mktemp("home"))}
+    environment["TMPDIR"] = str(tmp_path_factory.mktemp("runs"))
     environment.pop("PYTEST_CURRENT_TEST", None)
     code = "from fedinv.cli import main; main()"
     server = subprocess.Popen(
@@ -66,7 +67,8 @@ def lab(tmp_path_factory):
         address = re.search(r"http://127\.0\.0\.1:\d+/\?access_token=\S+", said).group()
         with playwright.sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            yield Page(browser.new_page(viewport={"width": 1200, "height": 900}), address)
+            page = browser.new_page(viewport={"width": 1200, "height": 900})
+            yield Page(page, address, Path(environment["TMPDIR"]))
             browser.close()
     finally:
         server.send_signal(signal.SIGINT)
@@ -79,6 +81,18 @@ def test_it_opens_with_people_beside_their_reconstructions(lab):
     assert lab.page.locator(".fl-card h3").count() >= 3
     assert "guess" in lab.text(".fl-card thead >> nth=-1")
     assert lab.page.locator("img.fl-update").count() == 1
+
+
+def test_a_change_during_a_run_ends_it(lab):
+    lab.choose("batch", "16")
+    lab.page.wait_for_selector("progress")
+    lab.choose("batch", "4")
+    lab.wait_for_toml("batch_size = 4\n")
+    lab.page.wait_for_selector(".fl-says")
+    ended = [path.parent for path in lab.runs.glob("fedinv-lab-*/*/superseded")]
+    assert len(ended) == 1 and not (ended[0] / "run" / "results.json").exists()
+    lab.choose("batch", "8")
+    lab.wait_for_toml("batch_size = 8\n")
 
 
 def test_every_selection_and_slider_changes_the_scenario_that_is_run(lab):

@@ -15,14 +15,8 @@ from fedinv.task.optimizers.schedules import Cosine
 from server.inversion.local_training import course, local_steps
 from server.inversion.matching.chain import Chain, directions
 from server.inversion.matching.objective import dense_layers
-from server.inversion.matching.unrolled import (
-    Batches,
-    drawn_batches,
-    likeliest_length,
-    simulated,
-    unrolled,
-    whole_batches,
-)
+from server.inversion.matching.simulation import Batches, drawn_batches, whole_batches
+from server.inversion.matching.unrolled import likeliest_length, simulated, unrolled
 
 WIDTH, CLASSES = 7, 3
 
@@ -53,10 +47,12 @@ def _chain(exchange, activation="relu", distance="cosine"):
 
 def _update(objective, inputs, labels, kept):
     """What the simulation changes the parameters by, (outputs, inputs + 1) a layer."""
-    hidden, slopes = objective.train(inputs, labels)
-    layers = [torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in objective.layers]
-    ahead = [torch.cat([h, torch.ones_like(h[..., :1])], -1) for h in hidden]
-    return [(kept - 1) * w - (d.mT @ h)[0] for w, d, h in zip(layers, slopes, ahead, strict=True)]
+    simulation = objective.simulation
+    trained = simulation.train(inputs, labels)
+    layers = [torch.cat([layer.weight, layer.bias[:, None]], 1) for layer in simulation.layers]
+    ahead = [torch.cat([h, torch.ones_like(h[..., :1])], -1) for h in trained.hidden]
+    counted = [d * simulation.counts[-1][:, None] for d in trained.slopes]
+    return [(kept - 1) * w - (d.mT @ h)[0] for w, d, h in zip(layers, counted, ahead, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +96,7 @@ def test_slopes_are_those_of_finite_differences(distance, loss):
     chain = _chain(exchange, "tanh", distance)
     plan = course(LocalDescent(0.4, 0.5, 0.01), 4)
     objective = unrolled(chain, exchange, plan, drawn_batches(6, 3, 2, 2, np.random.default_rng(1)))
-    objective = type(objective)(**vars(objective) | {"loss": loss})
+    objective = replace(objective, simulation=replace(objective.simulation, loss=loss))
     generator = torch.Generator().manual_seed(1)
     x = x + 0.3 * torch.randn(2, 6, WIDTH, generator=generator)
     y = y.repeat(2, 1, 1)
@@ -112,6 +108,45 @@ def test_slopes_are_those_of_finite_differences(distance, loss):
         behind = objective.misfit(x - step * to_x, y - step * to_y)
         slope = (by_inputs * to_x).sum((1, 2)) + (by_labels * to_y).sum((1, 2))
         torch.testing.assert_close(slope, (ahead - behind) / (2 * step), atol=3e-3, rtol=2e-2)
+
+
+def _squared_distance(exchange, batches, lr, weight_decay, class_weights):
+    """The squared distance of the update from that of training with weights of its own, for torch to differentiate."""
+    sent = list(exchange.sent.values())
+    received = torch.cat([tensor.flatten() for tensor in exchange.received.values()])
+
+    def distance(x, y):
+        weights = [tensor.clone().requires_grad_() for tensor in sent]
+        for rows, shares in zip(batches.rows[0], batches.shares, strict=True):
+            seen = x[0, rows]
+            for i in range(0, len(weights), 2):
+                seen = seen @ weights[i].T + weights[i + 1]
+                seen = seen.relu() if i + 2 < len(weights) else seen
+            weighted = y[0, rows] * class_weights
+            loss = -(shares * (weighted * seen.log_softmax(-1)).sum(-1)).sum()
+            slopes = torch.autograd.grad(loss, weights, create_graph=True)
+            weights = [w - lr * (g + weight_decay * w) for w, g in zip(weights, slopes, strict=True)]
+        moved = torch.cat([(w - start).flatten() for w, start in zip(weights, sent, strict=True)])
+        return (moved - received).square().sum()
+
+    return distance
+
+
+@pytest.mark.parametrize("batches", [whole_batches(6, 3), drawn_batches(6, 4, 2, 1, np.random.default_rng(1))])
+def test_slopes_are_those_of_training_with_weights_that_are_formed(batches):
+    exchange, x, y = _trained([[0, 1, 2], [3, 4, 5], [0, 2, 4]], lr=0.5)
+    lr, decay, class_weights = 0.4, 0.02, torch.tensor([1.0, 0.5, 2.0])
+    chain = replace(_chain(exchange, distance="squared"), class_weights=class_weights)
+    plan = course(LocalDescent(lr, 0.0, decay), batches.rows.shape[1])
+    objective = unrolled(chain, exchange, plan, batches)
+    x = (x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    y = y.clone().requires_grad_()
+    value = _squared_distance(exchange, batches, lr, decay, class_weights)(x, y) / objective.size**2
+    expected = torch.autograd.grad(value, (x, y))
+    found, *slopes = objective(x.detach(), y.detach())
+    torch.testing.assert_close(found[0], value.detach(), atol=1e-5, rtol=1e-4)
+    for mine, other in zip(slopes, expected, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-3)
 
 
 def test_every_restart_is_simulated_as_if_alone():
@@ -135,7 +170,7 @@ def test_without_the_order_the_mean_step_explains_more_than_one_gradient_halfway
     knows = Knowledge(algorithm="fedavg", lr=0.2, epochs=4, batch_size=2)
     assert local_steps(knows, 6) == 12
     whole = simulated(halfway, exchange, knows, 12 * 0.2, 4)
-    assert whole.course.steps == 4
+    assert whole.simulation.course.steps == 4
     assert float(whole(x, y)[0]) < 0.5 * float(halfway(x, y)[0])
 
 
@@ -149,7 +184,7 @@ def test_regression_targets_are_trained_on_as_mean_squared_error_would():
     exchange, x, _ = _trained([range(6)])
     targets = torch.randn(1, 6, CLASSES, generator=torch.Generator().manual_seed(4))
     objective = unrolled(_chain(exchange), exchange, course(LocalDescent(1.0), 1), whole_batches(6, 1))
-    objective = type(objective)(**vars(objective) | {"loss": "squared-error"})
+    objective = replace(objective, simulation=replace(objective.simulation, loss="squared-error"))
     network = build(Mlp(hidden=(12, 9)), (WIDTH,), CLASSES, 0)
     gradients = torch.autograd.grad(mse_loss(network(x[0]), targets[0]), list(network.parameters()))
     mine = _update(objective, x, targets, 1.0)
