@@ -282,29 +282,36 @@ def _constant(schema: Schema) -> Guesses:
 
 
 def _of_texts(source: Any, layout: Layout) -> Truth | None:
-    """A table of people, texts among its cells, encoded as the records of a scenario; None for anything else."""
+    """A table of people, texts among its cells, encoded as the records of a scenario; None for anything else.
+
+    Raises RequestError where a cell holds no value: a scenario would fill it, and the app may have fed something else.
+    """
     if not isinstance(source, str | Path) or layout.schema is not None:
         return None
     path = paths.given(source)
     if path.suffix == ".npz" or not path.is_file():
         return None
     mark = given_files.delimiter(path)
-    texts = table_files.read(path, mark).texts
+    texts = dict(table_files.read(path, mark).texts)
+    for name, cells in texts.items():
+        given_files.refuse_gaps(name, cells, path)
+    update = given_files.updates(texts, path)
     names = list(texts)
     if len(names) < 2 or all(plain_numbers(texts[name]) is not None for name in names[:-1]):
         return None
     try:
-        table = labeled_table(path, names[-1], mark)
+        table = labeled_table(path, names[-1], mark, () if update is None else (given_files.UPDATE,))
     except RequestError as error:
         raise RequestError(f"--truth: {error}; or give the network's inputs as numbers") from None
     if table.schema.width != layout.width:
+        why = f" ({'; '.join(table.notes)})" if table.notes else ""
         raise RequestError(
-            f"--truth: {path} encodes to {table.schema.width} inputs, and the network has {layout.width}: give the "
-            "network's inputs as numbers, or name a function that prepares them, as app.task:mine"
+            f"--truth: {path} encodes to {table.schema.width} inputs{why}, and the network has {layout.width}: give "
+            "the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
         )
     inputs = table.schema.encode(table.columns).reshape(-1, *layout.shape)
     labels = torch.from_numpy(np.asarray(table.labels, np.float64))
     note = (
         "the table was encoded as a scenario's: numbers standardized by its own mean and deviation, categories one-hot"
     )
-    return Truth(Records(inputs, labels), table.schema, (note, *table.notes))
+    return Truth(Records(inputs, labels, update), table.schema, (note, *table.notes))
