@@ -183,6 +183,7 @@ def gate(
     """Fail, with exit code 1, where more than a share of any update's records can be read off it."""
     from fedinv.report.app_verdict_text import junit as document
     from fedinv.results.app_verdict import refusal
+    from fedinv.results.whose import whose
     from fedinv.storage import files
 
     if junit is not None and junit.is_dir():  # before anything is attacked
@@ -197,7 +198,7 @@ def gate(
         print_json({**found.model_dump(mode="json"), "limit": limit, "passed": passed})
     else:
         for one, reason in refused:
-            typer.echo(f"FAIL round {one.round}, client {one.client}: {reason}")
+            typer.echo(f"FAIL round {one.round}, {whose(one.client)}: {reason}")
         total = len(found.updates)
         typer.echo(f"{'pass' if passed else 'FAIL'}: {total - len(refused)} of {total} updates may leave")
         typer.echo(found.headline)

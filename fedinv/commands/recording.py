@@ -123,9 +123,14 @@ def _show(found: "Recording", as_json: bool, out: Path | None) -> None:
         f"{_of(counts['rounds'], 'round')}; {_of(counts['messages'], 'message')}, {counts['errors']} of them without a "
         "reply that can be used"
     )
-    if not counts["updates"]:
+    from fedinv.recording.secure_sums import secure_sums
+
+    sums, masked = secure_sums(found)
+    if sums:
+        typer.echo(f"  {_of(len(sums), 'sum')} behind SecAgg+ can be read, as fedinv read does, and no client's update")
+    elif not counts["updates"]:
         typer.echo("  no update can be read: none was sent, or a secure aggregation masks them")
-    for line in [*reasons(found), *found.skipped]:
+    for line in [*reasons(found), *found.skipped, *masked]:
         typer.echo(f"  {line}")
 
 

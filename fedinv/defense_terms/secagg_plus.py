@@ -54,6 +54,15 @@ class SecaggTerms(Strict):
         return self.max_weight or limit or 1000.0
 
 
+def known(clipping_range: float, levels: float, max_weight: float, cohort: int) -> dict[str, Any]:
+    """The defense's table as an attack is given it, of a sum of `cohort` clients that another app came to.
+
+    `levels` are those of an entry over the clipping range; `max_weight` is in the records that the attack counts.
+    """
+    terms = {"clipping_range": clipping_range, "quantization_bits": math.log2(levels)}
+    return {"kind": "secagg-plus", **terms, "max_weight": max_weight, "cohort": cohort}
+
+
 def terms(defense: Mapping[str, Any]) -> SecaggTerms:
     """Read the parameters from the defense's table in a scenario."""
     return SecaggTerms.model_validate({key: value for key, value in defense.items() if key != "kind"})

@@ -110,7 +110,8 @@ class Recording:
     def updates(self) -> tuple[Exchange, ...]:
         """The exchanges in which a client was sent arrays, trained, and sent arrays back.
 
-        None of a secure aggregation's: there the arrays are masked, and travel as bytes in a configuration.
+        None of a secure aggregation's: there the arrays are masked, and travel as bytes in a configuration. The means
+        that the server sees instead are those of `secure_sums`.
         """
         return tuple(
             one for one in self.exchanges if one.is_training and _has_arrays(one.asked) and _has_arrays(one.answered)

@@ -15,6 +15,7 @@ from fedinv.report.probe_text import false_text, found_text
 from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
+from fedinv.results.whose import whose
 from fedinv.storage import files
 
 REASONS = 20
@@ -61,6 +62,7 @@ def page(found: Found) -> str:
         "pictures": [base64.b64encode(one).decode() for one in found.pictures],
         "behind": behind,
         "says": says,
+        "whose": whose,
         "judged_shares": judged_shares,
         "found_text": found_text,
         "false_text": false_text,

@@ -37,6 +37,8 @@ def _row(one: LayerLeak, network: str) -> tuple[str, ...]:
 def behind(found: LeakMap) -> str:
     """What is known of the number of records behind the update."""
     claimed = "the client reports none" if found.claimed is None else f"the client reports {found.claimed}"
+    if found.client == "sum":
+        claimed = f"the clients of the sum report {found.claimed} together, and whose a record is stays hidden"
     if found.records is None:
         return f"Records behind it: no rank bounds their number, {claimed}."
     return f"Records behind it: {found.records} or more, by the ranks; {claimed}."

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from fedinv.results.judged import Judged
+from fedinv.results.whose import Whose
 
 
 class _Record(BaseModel):
@@ -14,10 +15,12 @@ class UpdateVerdict(_Record):
 
     round: int
     """Round of the update."""
-    client: int
-    """Number of the client, or its node id."""
+    client: Whose
+    """Number of the client, or its node id; "sum" for several behind secure aggregation."""
+    members: int = 1
+    """Number of clients whose mean the update is, 1 for a client's own."""
     claimed: int | None
-    """Number of records that the client reports, which may count batches; None where it reports none."""
+    """Number of records that the client, or all of a sum, report, which may count batches; None without a report."""
     least: int | None
     """Least number of different records that the ranks of its layers leave possible; None where no rank bounds it."""
     layer: str

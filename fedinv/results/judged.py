@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from fedinv.results.run import Images, Rate
+from fedinv.results.whose import Whose
 
 
 class Judged(BaseModel):
@@ -14,8 +15,8 @@ class Judged(BaseModel):
     """Place of the update in the order recorded, from 0."""
     round: int
     """Round of the update."""
-    client: int
-    """Number of the client, or its node id."""
+    client: Whose
+    """Number of the client, or its node id; "sum" for several behind secure aggregation."""
     records: int
     """Number of true records that were given for it."""
     inputs: str

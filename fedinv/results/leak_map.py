@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from fedinv.results.whose import Whose
+
 FEW = 4
 """Layers that the headline names at most."""
 
@@ -56,10 +58,10 @@ class LeakMap(_Record):
     """Name of the network."""
     round: int
     """Round of the update."""
-    client: int
-    """Client that sent it, by its number or node id."""
+    client: Whose
+    """Client that sent it, by its number or node id; "sum" for several behind secure aggregation."""
     claimed: int | None
-    """Number of records that the client reports, which may count batches; None where it reports none."""
+    """Number of records that the client, or all of a sum, report, which may count batches; None without a report."""
     records: int | None
     """Least number of different records that the ranks leave possible; None where no rank bounds it."""
     layers: list[LayerLeak]

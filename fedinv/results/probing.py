@@ -5,6 +5,7 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from fedinv.results.run import Interval
+from fedinv.results.whose import Whose
 
 RATES = (0.01, 0.001)
 """Shares of other records that may be taken for members: the false positive rates at which records are counted."""
@@ -58,8 +59,8 @@ class UpdateProbe(_Record):
     """Place of the update in the order recorded, from 0."""
     round: int
     """Round of the update."""
-    client: int
-    """Number of the client, or its node id."""
+    client: Whose
+    """Number of the client, or its node id; "sum" for several behind secure aggregation."""
     layers: list[LayerProbe]
     """Layers whose row spaces do not hold all inputs, in the order in which they run."""
     at: list[AtRate]

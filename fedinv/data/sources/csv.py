@@ -197,10 +197,13 @@ class Csv(Dataset):
         return np.argsort(np.argsort(first))[number.ravel()]
 
 
-def labeled_table(path: Path, label: str, delimiter: str) -> Table:
-    """The table of a file, its label a class and all other settings their defaults. Raises RequestError as `load`."""
+def labeled_table(path: Path, label: str, delimiter: str, drop: tuple[str, ...] = ()) -> Table:
+    """The table of a file, its label a class and all other settings their defaults. Raises RequestError as `load`.
+
+    Columns to `drop` are no fields of a record.
+    """
     settings = {"source": "csv", "path": path, "label": label, "delimiter": delimiter, "task": "classification"}
-    return Csv.model_validate(settings).load(0)
+    return Csv.model_validate({**settings, "drop": drop}).load(0)
 
 
 def _instead(name: str, file: table_files.Columns) -> str:

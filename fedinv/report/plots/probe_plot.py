@@ -4,6 +4,7 @@ from typing import Any
 
 from fedinv.report.plots.canvas import BLUE, VERMILION, Plot
 from fedinv.results.probing import ProbeVerdict
+from fedinv.results.whose import whose
 
 MOST = 20
 """Updates that are drawn at most, those in which most records stand out."""
@@ -23,7 +24,7 @@ def dots(found: ProbeVerdict) -> Plot | None:
             axes.plot([100 * low, 100 * high], [place, place], color=BLUE, linewidth=2)
             axes.plot([100 * (at.share or 0)], [place], "o", color=BLUE, markersize=7)
         axes.axvline(100 * counted[0][1].rate, linestyle="--", color=VERMILION, linewidth=1.6)
-        axes.set_yticks(range(len(counted)), [f"round {one.round}, client {one.client}" for one, _ in counted])
+        axes.set_yticks(range(len(counted)), [f"round {one.round}, {whose(one.client)}" for one, _ in counted])
         axes.set_ylim(len(counted) - 0.5, -0.5)
         axes.set_xlim(-3, 103)
         axes.set_xlabel("percent that stand out (dashed: of the others)")

@@ -70,8 +70,8 @@ def leak_map(
         raise RequestError(f"{folder}: holds {held} to map, there is no number {update}{why}")
     given = _given(network, project, example, training=(loss, optimizer, train, train_with))
     target, how = targets[update], reading.how_trained(given)
-    exchange = reading.without_decay(target.exchange, given.network, how)
-    return maps.leak_map(maps.probe(given.network, exchange, given.example), target.client, target.claimed, how)
+    probed = reading.probed_target(given.network, given.example, target, how)
+    return maps.leak_map(probed, target.client, target.claimed, how)
 
 
 def attack_recording(

@@ -11,6 +11,7 @@ from fedinv import plugins
 from fedinv.attack import Attack, Exchange
 from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
+from fedinv.results.whose import Whose
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, norms_frozen, random_parts
 from fedinv.task.foreign.training.training import Repeatable
@@ -41,13 +42,21 @@ class Probed:
     """Changes of the tensors that came back."""
     layers: tuple[Layer, ...]
     """The network's layers as they behave at these weights."""
+    noise: float = 0.0
+    """Standard deviation of what a known rounding added to each entry of the update."""
+
+    @property
+    def measured(self) -> list[LayerUpdate]:
+        """What the update of each layer shows."""
+        return [layer_update(layer, self.sent, self.update, self.noise) for layer in self.layers]
 
 
-def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None) -> Probed:
+def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None, noise: float = 0.0) -> Probed:
     """Match one update to a network, whatever its arrays are called, and find out what its layers do.
 
-    `example` is a batch of the network's inputs, made up where there is none. The network is left as it was. Raises
-    RequestError where the arrays do not fit it, or no example does.
+    `example` is a batch of the network's inputs, made up where there is none; `noise` is the standard deviation of a
+    known rounding of each entry. The network is left as it was. Raises RequestError where the arrays do not fit it, or
+    no example does.
     """
     aligned = align(exchange.sent, network)
     sent, update = aligned.take(exchange.sent), aligned.take(exchange.received)
@@ -57,12 +66,12 @@ def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None)
         found = layers(network, made_up(network) if example is None else example, norms_frozen(network, update))
     finally:
         network.load_state_dict(before)
-    return Probed(network, exchange.round, aligned, sent, update, found)
+    return Probed(network, exchange.round, aligned, sent, update, found, noise)
 
 
 def leak_map(
     probed: Probed,
-    client: int,
+    client: Whose,
     claimed: int | None = None,
     how: Repeatable | None = None,
     origin: Origin | None = None,
@@ -76,7 +85,7 @@ def leak_map(
     network, aligned, update = probed.network, probed.aligned, probed.update
     attacks, unfit = _fitting(plugins.loaded("attacks"), origin)
     owners = dict(network.named_modules())
-    measured = [layer_update(layer, probed.sent, update) for layer in probed.layers]
+    measured = probed.measured
     if how is not None and not how.steps.linear:
         measured = [replace(one, alike=1.0) for one in measured]
     first = next((one.name for one in probed.layers if one.kind == "Linear"), None)

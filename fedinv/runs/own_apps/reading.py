@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from fedinv import plugins, roles
 from fedinv.attack import EXPLAINS, Attack, Claim, Exchange, Knowledge, Observation
+from fedinv.defense_terms import secagg_plus
 from fedinv.errors import RequestError
 from fedinv.recording import folder as recordings
+from fedinv.recording.secure_sums import SecureSum, secure_sums
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.leak_map import LeakMap
+from fedinv.results.whose import Whose
 from fedinv.runs import own_update
 from fedinv.runs.own_apps.leak_map import UNREAD, Probed, leak_map, probe, update_of
 from fedinv.scenario.reading import read
@@ -51,10 +54,22 @@ class Target:
 
     exchange: Exchange
     """What was sent and how it changed, by the names on the wire; `records` is what the client reports, else 1."""
-    client: int
-    """Number of the client, or its node id."""
+    client: Whose
+    """Number of the client, or its node id; "sum" for several behind secure aggregation."""
     claimed: int | None
-    """Number of records that the client reports."""
+    """Number of records that the client, or all of a sum, report."""
+    secure: SecureSum | None = None
+    """The sum that it is of; None for a client's own update."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of records of each client that is part of it, as reported, else 1."""
+        return (self.exchange.records,) if self.secure is None else self.secure.counts
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of what the rounding of a secure aggregation added to each entry."""
+        return 0.0 if self.secure is None else self.secure.rounding
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,15 @@ def how_trained(given: Given) -> Repeatable | None:
         raise
 
 
-def without_decay(exchange: Exchange, network: nn.Module, how: Repeatable | None) -> Exchange:
-    """An exchange without the change that known weight decay alone makes of weights: it is no record's."""
-    shrunk = 0.0 if how is None else how.shrunk(exchange.records)
+def probed_target(network: nn.Module, example: Tensor | None, target: Target, how: Repeatable | None) -> Probed:
+    """A recorded update matched to the network, without what known weight decay alone made of it. Raises as `probe`."""
+    return probe(network, _without_decay(target, network, how), example, target.noise)
+
+
+def _without_decay(target: Target, network: nn.Module, how: Repeatable | None) -> Exchange:
+    """The exchange without the change that known weight decay alone makes of weights: it is no record's."""
+    exchange, counts = target.exchange, target.counts
+    shrunk = 0.0 if how is None else sum(count * how.shrunk(count) for count in counts) / sum(counts)
     if not shrunk:
         return exchange
     own = {
@@ -122,7 +143,20 @@ def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
         client = one.partition if isinstance(one.partition, int) else one.node
         exchange = Exchange(max(1, one.round), sent, update, max(1, one.claimed_records or 1))
         found.append(Target(exchange, client, one.claimed_records))
-    return found, skipped
+    sums, lines = secure_sums(recording)
+    found += [_of_sum(one) for one in sums]
+    return found, [*skipped, *lines]
+
+
+def _of_sum(one: SecureSum) -> Target:
+    """The mean of the clients' updates that the server learns of one round."""
+    update = {name: _moved(one.mean[name], tensor) for name, tensor in one.sent.items()}
+    return Target(Exchange(max(1, one.round), one.sent, update, one.records), "sum", one.records, one)
+
+
+def _moved(mean: Tensor, sent: Tensor) -> Tensor:
+    moved = mean.double() - sent.double()
+    return moved.float() if sent.is_floating_point() else moved.round().to(sent.dtype)
 
 
 @one_thread()
@@ -133,11 +167,10 @@ def attacked(
     verdicts, claims, unknown = list[UpdateVerdict](), dict[int, Claim](), dict[str, None]()
     how = how_trained(given)
     for place, target in enumerate(found):
-        pulled = without_decay(target.exchange, given.network, how)
-        probed = probe(given.network, pulled, given.example)
+        probed = probed_target(given.network, given.example, target, how)
         mapped = leak_map(probed, target.client, target.claimed, how)
         unknown |= dict.fromkeys(f"{one.name or mapped.network} ({one.kind})" for one in mapped.layers if one.unknown)
-        verdict, claim = _read(given, how, target, probed, mapped)
+        verdict, claim = _read(given, _together(how, target), target, probed, mapped)
         verdicts.append(verdict)
         if claim is not None:
             claims[place] = claim
@@ -149,6 +182,13 @@ def attacked(
     ), claims
 
 
+def _together(how: Repeatable | None, target: Target) -> Repeatable | None:
+    """How clients train; where each client of a sum takes one step, as one step on the records of all of them."""
+    if target.secure is None or how is None or how.any_length or not all(map(how.single, target.counts)):
+        return how
+    return replace(how, training=replace(how.training, batch=None))
+
+
 @dataclass(frozen=True)
 class _Attacked:
     """A part of a network as it is attacked."""
@@ -156,6 +196,8 @@ class _Attacked:
     part: Part
     exchange: Exchange
     """The part's weights and their changes by the names of the part's model, and the number of records looked for."""
+    knows: Knowledge
+    """What attacks know at least: the part and the rounding of a secure aggregation."""
     how: Repeatable | None
     """How clients train; None where it is not known at all."""
     entry: Entry
@@ -179,6 +221,9 @@ def _read(
         attacked = _attacked(given, how, target, probed, part, count)
         row = next(one for one in mapped.layers if one.name == part.layers[0].name)
         kinds = [one for one in row.applies if one in own_update.in_turn()]
+        if reason := _unverifiable(target, how):
+            notes.append(reason)
+            kinds = []
         clock = roles.load("server", "inversion.clock")
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
@@ -199,6 +244,7 @@ def _read(
     return UpdateVerdict(
         round=target.exchange.round,
         client=target.client,
+        members=len(target.counts),
         claimed=target.claimed,
         least=mapped.records,
         layer=part.layers[0].name if part else "",
@@ -211,6 +257,17 @@ def _read(
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
+
+
+def _unverifiable(target: Target, how: Repeatable | None) -> str:
+    """Why no claim on a sum could be verified; empty where one could, and for a client's own update."""
+    if target.secure is None or (how is not None and (how.any_length or how.single(sum(target.counts)))):
+        return ""
+    if how is None:
+        return "without a known loss no claim on a sum can be verified: name it by --loss"
+    return (
+        "each client of the sum takes several steps, and which records were in one is hidden: no claim can be verified"
+    )
 
 
 def undone(given: Given, probed: Probed, part: Part) -> Undo | None:
@@ -234,9 +291,20 @@ def _attacked(
     renamed = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
     names = [name for layer in part.layers for name in (layer.weight, layer.bias) if name is not None]
     layer = None if part.fed == "record" else part.layers[0].name
-    seen = Observed(probed.sent, probed.aligned.take(target.exchange.received), probed.update)
+    seen = Observed(probed.sent, probed.aligned.take(target.exchange.received), probed.update, target.noise)
     exchange = Exchange(target.exchange.round, renamed["sent"], renamed["received"], count)
-    return _Attacked(part, exchange, how, entry(given.network, given.batch, layer, names), seen)
+    knows = known_to(target, part, count)
+    return _Attacked(part, exchange, knows, how, entry(given.network, given.batch, layer, names), seen)
+
+
+def known_to(target: Target, part: Part, records: int) -> Knowledge:
+    """What is known of an update of so many records, whose client takes one step unless more is said."""
+    knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
+    one = target.secure
+    if one is None:
+        return knows
+    rounded = secagg_plus.known(one.clipping_range, one.levels, records / one.weight, len(one.counts))
+    return replace(knows, defenses=(rounded,))
 
 
 def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tuple[Claim, bool]:
@@ -264,6 +332,9 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
             good, whole = again.good, bool(again.good.all())
             labels = None if again.labels is None else again.labels[good]
             return Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes), whole
+        if attacked.seen.noise:  # of a part of the records rounding hides what a wrong one leaves
+            best = replace(best, notes=notes)
+            continue
         kept = _by_record(claim, again, attacked, knows)
         if 0 < len(kept.records) < wanted:
             kept, whole = _completed(kept, attack, attacked, knows)
@@ -279,10 +350,7 @@ def _verified(given: Given, attacked: _Attacked, kind: str, wanted: int) -> tupl
 
 def _knowledge(given: Given, attacked: _Attacked) -> list[Knowledge]:
     """What attacks know: the network and the training, and then not the network, where they might misjudge by it."""
-    how, records = attacked.how, attacked.exchange.records
-    knows = Knowledge(
-        model=attacked.part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0
-    )
+    how, records, knows = attacked.how, attacked.exchange.records, attacked.knows
     if attacked.part.fed == "record":
         knows = replace(knows, schema=given.schema)
     if how is not None and not how.any_length and not how.single(records):
@@ -369,6 +437,8 @@ def _headline(verdicts: Sequence[UpdateVerdict], unknown: Sequence[str]) -> str:
         )
     else:
         said = f"Nothing was read off {len(verdicts)} update{'s' if len(verdicts) > 1 else ''} that verifies itself"
+    if sums := sorted({one.members for one in verdicts if one.client == "sum"}):
+        said += f"; the server sees sums of {' or '.join(map(str, sums))} clients alone, and not whose a record is"
     if unknown:
         said += f"; nothing is known of {', '.join(unknown)}, which no attack here applies to"
     return f"{said}."

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv.data import table_files
+from fedinv.data.cells import gaps
 from fedinv.data.cells.notation import Texts, plain_numbers
 from fedinv.errors import RequestError, plain
 from fedinv.recording import files as arrays
@@ -93,10 +94,26 @@ def numbers(name: str, texts: Texts, path: Path) -> NDArray[np.float64]:
     found = plain_numbers(texts)
     if found is not None:
         return found
+    refuse_gaps(name, texts, path)
     bad = [position for position, text in enumerate(texts) if plain_numbers(np.array([text], object)) is None]
     raise RequestError(
         f"{path}: column {_named(name)} holds {len(bad)} cells that are no numbers (the first is in row "
         f"{bad[0] + 2}): give the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
+    )
+
+
+def refuse_gaps(name: str, texts: Texts, path: Path) -> None:
+    """Raise RequestError where a column's cells (n,) hold no value, naming the column and the first such row.
+
+    What an app fed to its network in place of a missing value is known to the app alone.
+    """
+    rows = gaps.missing(texts).nonzero()[0]
+    if not len(rows):
+        return
+    more = f", nor in {len(rows) - 1} other row{'s' if len(rows) > 2 else ''}" if len(rows) > 1 else ""
+    raise RequestError(
+        f"{path}: column {_named(name)} has no value in row {rows[0] + 2}{more}: write there what the app feeds to its "
+        "network in its place"
     )
 
 
@@ -134,8 +151,9 @@ def _of_arrays(path: Path, layout: Layout) -> Records:
 
 def _of_numbers(texts: dict[str, Texts], layout: Layout, path: Path) -> Records:
     """Columns as the network's inputs in order, after one called "update" and before a label, where there are these."""
-    columns = {name: numbers(name, cells, path) for name, cells in texts.items()}
-    update = columns.pop(UPDATE, None) if next(iter(columns)) == UPDATE else None
+    others = dict(texts)
+    update = updates(others, path)
+    columns = {name: numbers(name, cells, path) for name, cells in others.items()}
     if len(columns) not in (layout.width, layout.width + 1):
         raise RequestError(
             f"{path}: has {len(columns)} columns, and the network has {layout.width} inputs: give a column for each, "
@@ -143,8 +161,17 @@ def _of_numbers(texts: dict[str, Texts], layout: Layout, path: Path) -> Records:
         )
     table = torch.from_numpy(np.stack(list(columns.values()), 1))
     labels = table[:, layout.width] if len(columns) > layout.width else None
-    inputs = _records(table[:, : layout.width], layout, str(path)).inputs
-    return Records(inputs, labels, None if update is None else torch.from_numpy(update.astype(np.int64)))
+    return Records(_records(table[:, : layout.width], layout, str(path)).inputs, labels, update)
+
+
+def updates(texts: dict[str, Texts], path: Path) -> Tensor | None:
+    """The update that each row is behind, int64 (n,), taken out of a table whose first column is called "update".
+
+    None where it is not. Raises RequestError where that holds anything but numbers.
+    """
+    if next(iter(texts)) != UPDATE:
+        return None
+    return torch.from_numpy(numbers(UPDATE, texts.pop(UPDATE), path).astype(np.int64))
 
 
 def _encoded(texts: dict[str, Texts], schema: Schema, path: Path) -> Tensor:

@@ -13,8 +13,8 @@ from fedinv.report.plots.pictures import shown
 from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
-from fedinv.runs.own_apps.leak_map import leak_map, probe
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, without_decay
+from fedinv.runs.own_apps.leak_map import leak_map
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, probed_target
 from fedinv.storage import files
 
 PAGE = "report.html"
@@ -45,8 +45,7 @@ def first_map(given: Given, targets: Sequence[Target]) -> LeakMap | None:
     if not targets:
         return None
     first, how = targets[0], how_trained(given)
-    pulled = without_decay(first.exchange, given.network, how)
-    return leak_map(probe(given.network, pulled, given.example), first.client, first.claimed, how)
+    return leak_map(probed_target(given.network, given.example, first, how), first.client, first.claimed, how)
 
 
 def _beside(path: Path, model: type[Verdict], network: str) -> Verdict | None:

@@ -19,13 +19,13 @@ from torch import Tensor
 from fedinv.errors import RequestError
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
-from fedinv.runs.own_apps.leak_map import UNREAD, probe
-from fedinv.runs.own_apps.reading import without_decay
+from fedinv.results.whose import whose
+from fedinv.runs.own_apps.leak_map import UNREAD
+from fedinv.runs.own_apps.reading import probed_target
 from fedinv.runs.own_records import files as given
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.updates import Updates
 from fedinv.storage import files
-from fedinv.task.foreign.update import layer_update
 
 Scores = NDArray[np.float64]
 """Score of each record (n,): standard deviations by which it is nearer to the update than the mean of the others."""
@@ -116,8 +116,8 @@ def probed(updates: Updates, place: int, asked: Asked) -> tuple[UpdateProbe, Sco
     network, or it does not accept the records.
     """
     network, target = updates.network, updates.targets[place]
-    found = probe(network, without_decay(target.exchange, network, updates.how), updates.example)
-    measured = [layer_update(layer, found.sent, found.update) for layer in found.layers]
+    found = probed_target(network, updates.example, target, updates.how)
+    measured = found.measured
     spaces = row_space.row_spaces(network, measured, found.update)
     chosen = row_space.chosen(spaces)
     used = {one.name for one in chosen}
@@ -219,7 +219,7 @@ def _headline(asked: Asked, updates: Sequence[UpdateProbe]) -> str:
         return f"Nothing can be said of the records: {updates[0].at[0].words}."
     one, best = max(counted, key=lambda pair: pair[1].found or 0)
     rate, total = f"{100 * best.rate:g} %", len(asked.records)
-    where = f"the update of round {one.round}, client {one.client}"
+    where = f"the update of round {one.round}, {whose(one.client)}"
     if asked.members:
         share = f"{100 * (best.share or 0):.1f} %"
         return f"{best.found} of {total} members ({share}) are recognized in {where}, and at most {rate} of the others."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedinv import plugins
-from fedinv.attack import Claim, Exchange, Knowledge, Observation
+from fedinv.attack import Claim, Exchange, Observation
 from fedinv.data import table_files
 from fedinv.data.cells.notation import plain_numbers
 from fedinv.data.population import Population
@@ -27,8 +27,8 @@ from fedinv.judge.verdict import Case, judge
 from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
-from fedinv.runs.own_apps.leak_map import Probed, leak_map, probe
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, undone, without_decay
+from fedinv.runs.own_apps.leak_map import Probed, leak_map
+from fedinv.runs.own_apps.reading import Given, Target, how_trained, known_to, probed_target, undone
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records
@@ -117,8 +117,7 @@ def _judged(
     place: int,
     read: UpdateVerdict,
 ) -> Judged:
-    pulled = without_decay(target.exchange, given.network, how_trained(given))
-    probed = probe(given.network, pulled, given.example)
+    probed = probed_target(given.network, given.example, target, how_trained(given))
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     sure = 0 if verified is None else len(verified.records)
     empty = Judged(
@@ -208,7 +207,7 @@ def _claimed(given: Given, part: Part, probed: Probed, target: Target, count: in
     named = dict(zip(("sent", "received"), part.rename(probed.sent, probed.update), strict=True))
     mapped = leak_map(probed, target.client, count)
     row = next(one for one in mapped.layers if one.name == part.layers[0].name)
-    knows = Knowledge(model=part.model, loss="cross-entropy", algorithm="fedsgd", momentum=0.0, weight_decay=0.0)
+    knows = known_to(target, part, count)
     seen = Observation((0,), (Exchange(target.exchange.round, named["sent"], named["received"], count),))
     best, kind = Claim(torch.zeros(0, 1), torch.zeros(0)), ""
     for one in (name for name in own_update.in_turn() if name in row.applies):
@@ -282,29 +281,36 @@ def _constant(schema: Schema) -> Guesses:
 
 
 def _of_texts(source: Any, layout: Layout) -> Truth | None:
-    """A table of people, texts among its cells, encoded as the records of a scenario; None for anything else."""
+    """A table of people, texts among its cells, encoded as the records of a scenario; None for anything else.
+
+    Raises RequestError where a cell holds no value: a scenario would fill it, and the app may have fed something else.
+    """
     if not isinstance(source, str | Path) or layout.schema is not None:
         return None
     path = paths.given(source)
     if path.suffix == ".npz" or not path.is_file():
         return None
     mark = given_files.delimiter(path)
-    texts = table_files.read(path, mark).texts
+    texts = dict(table_files.read(path, mark).texts)
+    for name, cells in texts.items():
+        given_files.refuse_gaps(name, cells, path)
+    update = given_files.updates(texts, path)
     names = list(texts)
     if len(names) < 2 or all(plain_numbers(texts[name]) is not None for name in names[:-1]):
         return None
     try:
-        table = labeled_table(path, names[-1], mark)
+        table = labeled_table(path, names[-1], mark, () if update is None else (given_files.UPDATE,))
     except RequestError as error:
         raise RequestError(f"--truth: {error}; or give the network's inputs as numbers") from None
     if table.schema.width != layout.width:
+        why = f" ({'; '.join(table.notes)})" if table.notes else ""
         raise RequestError(
-            f"--truth: {path} encodes to {table.schema.width} inputs, and the network has {layout.width}: give the "
-            "network's inputs as numbers, or name a function that prepares them, as app.task:mine"
+            f"--truth: {path} encodes to {table.schema.width} inputs{why}, and the network has {layout.width}: give "
+            "the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
         )
     inputs = table.schema.encode(table.columns).reshape(-1, *layout.shape)
     labels = torch.from_numpy(np.asarray(table.labels, np.float64))
     note = (
         "the table was encoded as a scenario's: numbers standardized by its own mean and deviation, categories one-hot"
     )
-    return Truth(Records(inputs, labels), table.schema, (note, *table.notes))
+    return Truth(Records(inputs, labels, update), table.schema, (note, *table.notes))

@@ -102,8 +102,13 @@ class LayerUpdate:
         return self.shape[0] / self.records if self.shape and self.records else 0.0
 
 
-def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> LayerUpdate:
-    """Measure the update of a layer by the weights that were sent and their changes, by the network's own names."""
+def layer_update(
+    layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, Tensor], noise: float = 0.0
+) -> LayerUpdate:
+    """Measure the update of a layer by the weights that were sent and their changes, by the network's own names.
+
+    `noise` is the standard deviation of what a known rounding added to each entry, above which ranks are counted.
+    """
     weight = layer.weight
     if weight is None or weight not in update or weight not in sent or not update[weight].is_floating_point():
         return LayerUpdate(layer, (), False, 0, 0, 0.0)
@@ -115,7 +120,7 @@ def layer_update(layer: Layer, sent: Mapping[str, Tensor], update: Mapping[str, 
     changed = matrix[matrix != 0].abs()
     weights = matrix[:, : matrix.shape[1] - biased]
     among = weights[weights.any(1)][:, weights.any(0)]
-    std = ROUNDING * float(base.square().mean().sqrt())
+    std = math.hypot(ROUNDING * float(base.square().mean().sqrt()), noise)
     edge = math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1])  # of noise alone (Marchenko, Pastur 1967)
     values = torch.linalg.svdvals(matrix)
     moving = matrix.abs() > std

@@ -16,7 +16,7 @@ def rounding(last: Exchange, defense: Mapping[str, Any], knows: Knowledge) -> fl
     A value anywhere between two levels has a mean square error of 1/6 of their squared distance, zeros have none: the
     actual error is smaller, and is measured where one-hot columns allow it.
     """
-    step = 2 * float(defense["clipping_range"]) * 2.0 ** -int(defense["quantization_bits"])
+    step: float = 2 * float(defense["clipping_range"]) * 2.0 ** -float(defense["quantization_bits"])
     counted = last.records / float(defense["max_weight"])
     most = step * math.sqrt(int(defense["cohort"]) / 6) / counted
     return min(most, _measured(last, knows) or most)

@@ -117,6 +117,49 @@ def test_a_table_with_texts_is_encoded_as_a_scenario_s(tmp_path):
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("column", range(6))
+def test_a_truth_with_an_empty_cell_is_refused_by_column_and_row(table, tmp_path, column):
+    folder, network, x, y = table
+    lines = csv_of(tmp_path / "t.csv", x, y).read_text().splitlines()
+    cells = lines[3].split(",")
+    cells[column] = ""
+    (tmp_path / "t.csv").write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
+    said = (
+        f"column '{lines[0].split(',')[column]}' has no value in row 4: write there what the app feeds to its network"
+    )
+    with pytest.raises(RequestError, match=said):
+        fedinv.attack_recording(folder, network, truth=tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(("row", "column"), [("a,,yes", "age"), (",52,yes", "ward"), ("a,52,", "ill")])
+def test_a_gap_in_a_table_of_texts_is_not_filled_by_a_guess(tmp_path, row, column):
+    torch.manual_seed(0)
+    network = perceptron(3)
+    sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    folder = write(tmp_path, "rec", sent, [step(network, torch.randn(3, 3), torch.tensor([0, 1, 0]))])
+    (tmp_path / "t.csv").write_text(f"ward,age,ill\na,31,no\nb,45,no\n{row}\n")
+    with pytest.raises(RequestError, match=f"column '{column}' has no value in row 4"):
+        fedinv.attack_recording(folder, network, truth=tmp_path / "t.csv")
+
+
+def test_a_table_of_texts_says_which_update_its_rows_are_behind(tmp_path):
+    wards, ages = ["a", "b", "a", "b"] * 2, np.array([31, 45, 52, 60, 38, 41, 57, 44], float)
+    x = torch.tensor(
+        [[w == "a", w == "b", (age - ages.mean()) / ages.std()] for w, age in zip(wards, ages, strict=True)]
+    ).float()
+    y = torch.tensor([0, 1] * 4)
+    torch.manual_seed(0)
+    network = perceptron(3)
+    sent = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    folder = write(tmp_path, "rec", sent, [step(network, x[:4], y[:4]), step(network, x[4:], y[4:])])
+    rows = [f"{i // 4},{wards[i]},{ages[i]},{'yes' if y[i] else 'no'}" for i in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["update,ward,age,ill", *rows]) + "\n")
+    judged = fedinv.attack_recording(folder, network, truth=tmp_path / "t.csv").judged
+    assert [(one.update, one.records) for one in judged] == [(0, 4), (1, 4)]
+    assert all(one.verified_right == one.verified for one in judged)
+    assert sum(one.right for one in judged) > 4
+
+
 def test_the_command_prints_both_verdicts(recorded, tmp_path):
     np.savez(tmp_path / "t.npz", records=recorded.x.numpy(), labels=recorded.y.numpy())
     command = ["read", str(recorded.folder), "--network", "someones.task:Net", "--app", str(recorded.project)]
