@@ -11,9 +11,12 @@ from fedinv.task.columns import Categorical, Continuous
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Marginals:
-    """Distributions of a table's columns, each by itself: categories by frequencies, numbers by clipped normal ones."""
+    """Distributions of a table's columns, each by itself: categories by frequencies, numbers by clipped normal ones.
+
+    Compared by identity, as a schema keeps its own, and two schemas are compared by their columns.
+    """
 
     starts: tuple[int, ...]
     """First input of each column."""

@@ -70,6 +70,14 @@ def test_a_schema_survives_json(case):
 
 
 @given(tables(), st.integers(0, 2**31))
+def test_a_schema_that_was_drawn_from_equals_its_copy(case, seed):
+    copies = case[0], case[0].model_validate_json(case[0].model_dump_json())
+    for one in copies:
+        one.draw(2, np.random.default_rng(seed))
+    assert copies[0] == copies[1] and hash(copies[0]) == hash(copies[1])
+
+
+@given(tables(), st.integers(0, 2**31))
 def test_draws_follow_the_dictionary(case, seed):
     schema, _ = case
     drawn = schema.draw(7, np.random.default_rng(seed))
