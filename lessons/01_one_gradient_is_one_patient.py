@@ -1,3 +1,7 @@
+"""A row of the weights' update over the bias' update is the record.
+About 15 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="1. One gradient is one patient")
@@ -62,9 +66,9 @@ def _(mo):
         r"""
         ## By hand
 
-        The first layer computes $z = Wx + b$. The chain rule gives, for each unit $i$ with error $e_i$:
+        The first layer computes *z = Wx + b*. The chain rule gives, for each unit *i* with error *eᵢ*:
 
-        $$\frac{\partial L}{\partial W_i} = e_i\, x \qquad \frac{\partial L}{\partial b_i} = e_i$$
+        > *∂L/∂Wᵢ = eᵢ x* and *∂L/∂bᵢ = eᵢ*
 
         A row of the weights' gradient over the entry of the bias' gradient is the record itself.
         """

@@ -1,3 +1,7 @@
+"""A sum of many steps on many people still holds each of them.
+About 15 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="2. Batches and local epochs hide nothing")

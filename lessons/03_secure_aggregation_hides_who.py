@@ -1,3 +1,7 @@
+"""The sum is the update of one large batch.
+About 15 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="3. Secure aggregation hides who, not what")

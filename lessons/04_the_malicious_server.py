@@ -1,3 +1,7 @@
+"""Crafted weights read a whole sum; clients can look before they train.
+About 15 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="4. The malicious server, and how to see it")

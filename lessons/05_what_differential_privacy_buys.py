@@ -1,3 +1,7 @@
+"""What epsilon promises, costs, and adds up to.
+About 20 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="5. What differential privacy buys, and the ledger over rounds")
@@ -22,7 +26,7 @@ def _(mo):
         # 5. What differential privacy buys, and the ledger over rounds
 
         DP-SGD cuts each record's gradient to a length of 1 and adds noise. Whatever the server does, what it sees would
-        have looked nearly as likely without you: by a factor of $e^\\varepsilon$ at most, but for a probability $\\delta$.
+        have looked nearly as likely without you: by a factor of *e* to the epsilon at most, but for a probability delta.
 
         Each round shows a little more. A ledger adds it up.
         """

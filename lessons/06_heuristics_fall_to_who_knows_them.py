@@ -1,3 +1,7 @@
+"""Static against adaptive.
+About 15 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="6. Heuristics fall to who knows them")

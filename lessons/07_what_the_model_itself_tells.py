@@ -1,3 +1,7 @@
+"""Faces from a model, and who was in its training.
+About 20 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="7. What the trained model itself tells")

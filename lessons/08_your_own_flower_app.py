@@ -1,3 +1,7 @@
+"""Record, map, read, and refuse at the site.
+About 20 minutes.
+"""
+
 import marimo
 
 app = marimo.App(width="medium", app_title="8. Your own Flower app")

@@ -56,9 +56,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead every link to a page of the site."""
-    source = {made: top for top, made in TOP.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    source = source_of(page.file.src_uri)
     text = retargeted(markdown, source, page.file.src_uri)
     return with_links(text) if page.file.src_uri == "kinds.md" else text
+
+
+def source_of(page: str) -> str:
+    """The path in the repository of a page's file."""
+    if page.startswith("lessons/"):
+        return "lessons/README.md" if page == "lessons/index.md" else f"{page.removesuffix('.md')}.py"
+    return {made: top for top, made in TOP.items()}.get(page, f"docs/{page}")
+
+
+def page_of(source: str) -> str | None:
+    """The page that a file of the repository is; None where it is none."""
+    if re.fullmatch(r"lessons/(README\.md|\d\w*\.py)", source):
+        return "lessons/index.md" if source.endswith("README.md") else f"{source.removesuffix('.py')}.md"
+    return source.removeprefix("docs/") if source.startswith("docs/") else TOP.get(source)
 
 
 def from_the_top() -> Mapping[str, str]:
@@ -278,8 +292,8 @@ def _led(text: str, source: str, page: str) -> str:
         to = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if source == f"docs/{page}" and to.startswith("docs/"):
             return found.group()
-        if to in TOP or to.startswith("docs/"):
-            target = TOP.get(to, to.removeprefix("docs/"))
+        target = page_of(to)
+        if target is not None:
             return f"[{said}]({posixpath.relpath(target, posixpath.dirname(page) or '.')}{anchor})"
         return said if "`" in said or said == to else f"{said} (`{to}`)"
 

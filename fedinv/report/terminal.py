@@ -65,9 +65,11 @@ class Remaining(ProgressColumn):
     """Column with percent and remaining time of a bar, shown once it has taken LONG seconds."""
 
     def render(self, task: Task) -> Text:
-        """The text for one bar, such as "40 %, 0:15 left"."""
-        if task.finished or task.elapsed is None or task.elapsed < LONG or not task.completed:
+        """The text for one bar, such as "40 %, 0:15 left"; "estimating" as long as nothing of it is done."""
+        if task.finished or task.elapsed is None or task.elapsed < LONG:
             return Text("")
+        if not task.completed:
+            return Text("estimating the time left")
         left = round(task.elapsed * (1 - task.completed) / task.completed)
         hours, minutes = divmod(left // 60, 60)
         clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"

@@ -131,6 +131,19 @@ def anew_or_read(scenario: Scenario, folder: Path) -> Results:
     return read_results(there) if there.is_finished else run(scenario, open_folder(scenario, folder))
 
 
+def finished_cell(scenario: Scenario, folder: Path, attacks: Sequence[Attack]) -> Results | None:
+    """The results of a cell that is there already, with all of these attacks; None where something is left to do.
+
+    Raises RunError naming a file that is damaged.
+    """
+    there = RunFolder(folder)
+    if not there.is_finished or provenance.difference(folder, provenance.of(scenario, attacks), attacks=True):
+        return None
+    results = read_results(there)
+    tried = _parameters(results)
+    return results if all(attack.model_dump(mode="json") in tried for attack in attacks) else None
+
+
 @one_thread()
 def cell(
     scenario: Scenario, folder: Path, attacks: Sequence[Attack], plain: Path | None = None, bars: ProgressBars = quiet

@@ -7,6 +7,7 @@ a second one that adds a defense or an attack runs only what is new.
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -106,26 +107,30 @@ def matrix(plan: Plan, cache: Path, workers: Workers, progress: Named) -> Cells:
             payable(one)
         except RequestError as error:
             raise RequestError(f"{name}: {error}") from None
-    stacked = [stack for stack in plan.stacks if stack.name != NONE]
+    stacked = {stack.name: stack for stack in plan.stacks if stack.name != NONE}
     asked = [attack.model_dump(mode="json", exclude_none=True) for attack in plan.attacks]
-    found: Cells = {}
+    found = _finished(plan, folders)
     waiting: dict[tuple[str, int], None] = {}  # in the order in which they are begun
     with pool(workers, len(declared), "comparison") as work:
+
+        def begin(name: str, seed: int) -> None:
+            if (name, seed) not in found:
+                base = None if name == NONE or stacked[name].knobs else folders[NONE, seed]
+                one = declared[name, seed].to_toml()
+                work.submit((name, seed), _cell, one, asked, folders[name, seed], base)
+                waiting[name, seed] = None
+
         for seed in seeds:
-            one = declared[NONE, seed]
-            work.submit((NONE, seed), _cell, one.to_toml(), asked, folders[NONE, seed], None)
-            waiting[NONE, seed] = None
-        progress(0.0, _named(waiting, seeds, 0, len(declared)))
+            for name in stacked if (NONE, seed) in found else (NONE,):
+                begin(name, seed)
+        progress(len(found) / len(declared), _named(waiting, seeds, len(found), len(declared)))
         for (name, seed), outcome in work.finished():
             if name == NONE and not isinstance(outcome, Results):
                 raise RunError(f"the scenario without defenses, seed {seed}: {outcome}")
             found[name, seed] = outcome if isinstance(outcome, Results) else str(outcome)
             if name == NONE:
-                for stack in stacked:
-                    one = declared[stack.name, seed]
-                    base = None if stack.knobs else folders[NONE, seed]
-                    work.submit((stack.name, seed), _cell, one.to_toml(), asked, folders[stack.name, seed], base)
-                    waiting[stack.name, seed] = None
+                for other in stacked:
+                    begin(other, seed)
             waiting.pop((name, seed))
             progress(len(found) / len(declared), _named(waiting, seeds, len(found), len(declared)))
     return {key: found[key] for key in declared}
@@ -168,6 +173,17 @@ def _named(waiting: Iterable[tuple[str, int]], seeds: Sequence[int], done: int, 
     name, seed = next(iter(waiting), ("", 0))
     now = f"; {name}, seed {seed}" if len(seeds) > 1 else f"; {name}"
     return f"{done} of {of} done" + (now if name else "")
+
+
+def _finished(plan: Plan, folders: Mapping[tuple[str, int], Path]) -> Cells:
+    """The cells that a former comparison left finished, for which no process is started."""
+    found: Cells = {}
+    for key, one in plan.cells.items():
+        with suppress(RunError):  # a damaged file: the cell says so where it runs
+            results = run.finished_cell(one, folders[key], plan.attacks)
+            if results is not None:
+                found[key] = results
+    return found
 
 
 def _cell(toml: str, attacks: list[dict[str, Any]], folder: Path, plain: Path | None) -> Results:

@@ -58,6 +58,7 @@ def test_the_site_is_whole_and_needs_nothing_but_the_disk(tmp_path):
     every_plugin_has_a_page_that_says_what_explain_says(pages, site)
     every_public_name_and_every_key_of_a_scenario_has_its_place(pages, site)
     examples_are_code_and_no_markup_of_docstrings_is_left(site)
+    every_lesson_is_listed_and_can_be_read(pages, site)
     a_browser_searches_it_and_asks_nobody(site)
 
 
@@ -109,6 +110,20 @@ def examples_are_code_and_no_markup_of_docstrings_is_left(site):
     assert text.count('class="gp"') > 20  # prompts of examples
 
 
+def every_lesson_is_listed_and_can_be_read(pages, site):
+    lessons = sorted((ROOT / "lessons").glob("[0-9]*.py"))
+    assert len(lessons) >= 8
+    listed = (site / "lessons/index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"<td>About \d+ minutes</td>", listed)) == len(lessons)
+    for lesson in lessons:
+        assert f"{lesson.stem}.html" in pages[site / "lessons/index.html"].links
+        shown = (site / f"lessons/{lesson.stem}.html").read_text(encoding="utf-8")
+        heading = re.search(r"# (\d\. .+)", lesson.read_text(encoding="utf-8"))[1]
+        assert shown.count("<h1") == 1 and f">{heading}<" in re.sub("<a .*?</a>", "", shown)
+        assert "solution_1" in re.sub("<.*?>", "", shown)
+    assert "lessons/index.html" in pages[site / "index.html"].links
+
+
 def a_browser_searches_it_and_asks_nobody(site):
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -126,7 +141,15 @@ def a_browser_searches_it_and_asks_nobody(site):
         page.wait_for_selector(".md-search-result__item a", state="attached", timeout=300_000)
         found = page.eval_on_selector_all(".md-search-result__item a", "all => all.map(one => one.href)")
         widths = []
-        for name in ("index", "kinds", "figures", "attacks/exact", "reference/scenario", "reference/python/functions"):
+        for name in (
+            "index",
+            "kinds",
+            "figures",
+            "lessons/index",
+            "attacks/exact",
+            "reference/scenario",
+            "reference/python/functions",
+        ):
             page.goto((site / f"{name}.html").as_uri())
             widths.append(page.evaluate("document.documentElement.scrollWidth"))
         browser.close()

@@ -1,5 +1,6 @@
 """Each lesson is run from top to bottom: what it says holds, and its solutions solve its exercises."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -21,6 +22,19 @@ def app_of(path):
 def test_lessons_are_numbered_from_one():
     assert [int(path.name[:2]) for path in LESSONS] == list(range(1, len(LESSONS) + 1))
     assert len(LESSONS) >= 6
+
+
+def test_each_lesson_says_in_its_file_what_the_list_says_of_it():
+    readme = (LESSONS[0].parent / "README.md").read_text(encoding="utf-8")
+    listed = [tuple(row) for row in re.findall(r"^\| (\d\. .+?) \| (.+?) \|$", readme, re.MULTILINE)]
+    said = []
+    for path in LESSONS:
+        text = path.read_text(encoding="utf-8")
+        knows, takes = ast.get_docstring(ast.parse(text)).split("\n")
+        assert re.fullmatch(r"About \d+ minutes\.", takes)
+        title = re.search(r'app_title="(.+?)"', text)[1]
+        said.append((title, knows[0].lower() + knows[1:].removesuffix(".")))
+    assert listed == said
 
 
 @pytest.mark.slow

@@ -5,12 +5,9 @@ Abadi et al. 2016, algorithm 1, with Poisson sampling as its accounting assumes.
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from opacus import GradSampleModule
-from opacus.grad_sample import GradSampleModuleFastGradientClipping
-from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from pydantic import Field
 from torch import Tensor
 
@@ -32,6 +29,10 @@ from fedinv.task.loss import loss
 from fedinv.task.optimizers import Memory
 
 from ...training.plain_training import drawn
+
+if TYPE_CHECKING:
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+    from opacus.optimizers import DPOptimizer
 
 
 class DpSgd(Defense):
@@ -101,6 +102,11 @@ class DpSgd(Defense):
         return {**self.model_dump(), "noise_multiplier": promised.noise_multiplier, "divisor": promised.divisor}
 
     def _train(self, job: Job) -> Update:
+        # a second of importing, which clients that are trained as one stack do without
+        from opacus import GradSampleModule
+        from opacus.grad_sample import GradSampleModuleFastGradientClipping
+        from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+
         descent, class_weights, promised = job.training.descent, job.training.weights(), self.clipping(job.taken)
         start = {name: weight.detach().clone() for name, weight in job.network.named_parameters()}
         with warnings.catch_warnings():
@@ -143,8 +149,8 @@ class DpSgd(Defense):
 
     def _clipped_sum(
         self,
-        model: GradSampleModuleFastGradientClipping,
-        optimizer: DPOptimizer,
+        model: "GradSampleModuleFastGradientClipping",
+        optimizer: "DPOptimizer",
         inputs: Tensor,
         labels: Tensor,
         class_weights: Tensor | None,
@@ -170,7 +176,7 @@ class DpSgd(Defense):
         model.enable_hooks()
 
 
-def _drop_non_finite(optimizer: DPOptimizer) -> None:
+def _drop_non_finite(optimizer: "DPOptimizer") -> None:
     """Zero the gradient of each record whose norm is not finite in some parameter."""
     samples: list[torch.Tensor] = optimizer.grad_samples
     bad = torch.zeros(len(samples[0]), dtype=torch.bool)

@@ -90,6 +90,14 @@ def cells(axes: Any, values: NDArray[Any], color: str) -> None:
     axes.set_ylim(rows - 0.5, -0.5)
 
 
+def number_powers(axis: Any) -> None:
+    """Label a logarithmic axis of matplotlib's by numbers such as 0.1 and 1,000, as formulas are not typeset here."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def drawn(plot: Plot, *formats: Format) -> dict[Format, bytes]:
     """A plot's file in each format. Without pyplot, so that no global state changes; equal numbers give equal bytes."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():

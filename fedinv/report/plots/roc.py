@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fedinv.report.plots.canvas import GRID
+from fedinv.report.plots.canvas import GRID, number_powers
 from fedinv.results.run import Curve
 
 STYLES = ("-", "--", ":", "-.")
@@ -19,6 +19,8 @@ def fill(ax: Any, curves: Sequence[tuple[str, Curve]], colors: Sequence[str], ch
         ax.plot(curve.false_positives, shown, linewidth=2.0, label=name, **style)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    number_powers(ax.xaxis)
+    number_powers(ax.yaxis)
     ax.set_xlim(least / 2, 1)
     ax.set_ylim(least / 2, 1.1)
     ax.grid(True, which="major", axis="both", color=GRID)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from fedinv.report.plots.canvas import BLUE, GRAY, GREEN, PURPLE, VERMILION, WIDTH, Plot
+from fedinv.report.plots.canvas import BLUE, GRAY, GREEN, PURPLE, VERMILION, WIDTH, Plot, number_powers
 from fedinv.results.comparison import NONE, Comparison, Row, Swept
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, GRAY)
@@ -45,6 +45,7 @@ def curves(found: Comparison, stacked: bool = False) -> Plot:
             wide_range = bool(places) and 0 < min(places) <= max(places) / 20
             if wide_range and title != found.metric and (numbers or title != key):
                 ax.set_xscale("log")
+                number_powers(ax.xaxis)
             if title == key and not numbers:
                 ax.set_xticks(range(len(names)), [str(one) for one in names])
             ax.set_xlabel(title)

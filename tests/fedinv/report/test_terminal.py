@@ -195,7 +195,8 @@ def test_an_audit(printed):
     ("elapsed", "completed", "said"),
     [
         (9.0, 0.5, ""),
-        (11.0, 0.0, ""),
+        (9.0, 0.0, ""),
+        (11.0, 0.0, "estimating the time left"),
         (30.0, 0.25, "25 %, 1:30 left"),
         (3600.0, 0.5, "50 %, 1:00:00 left"),
         (None, 0.5, ""),

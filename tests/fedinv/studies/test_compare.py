@@ -14,6 +14,7 @@ from fedinv.report import comparison_page as report
 from fedinv.report.plots import sweep_plot
 from fedinv.scenario.reading import loads, read
 from fedinv.studies import compare as comparing
+from fedinv.studies import workers
 from fedinv.studies.attack_choice import choice
 from fedinv.studies.defense_sets import stacks, usual
 from fedinv.studies.workers import Workers
@@ -141,7 +142,9 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     assert labels.recovered is None
 
 
-def test_a_sweep_is_plotted_and_its_keys_are_columns(tiny, tmp_path, same_process):
+def test_a_sweep_is_plotted_its_keys_are_columns_and_a_second_one_starts_nothing(
+    tiny, tmp_path, same_process, monkeypatch
+):
     scenario = loads(tiny.replace("rounds = [1, 2]", "rounds = [1]") + EXACT)
     quick = {"attacks": ["exact"], "only": True, "jobs": 1, "progress": False}
     with same_process():
@@ -170,6 +173,10 @@ def test_a_sweep_is_plotted_and_its_keys_are_columns(tiny, tmp_path, same_proces
     assert [round(x) for x in panels.axes[1].lines[0].get_xdata()] == sorted(
         round(row.epsilon) for row in found.results.rows[1:]
     )
+    monkeypatch.setattr(workers.Pool, "submit", lambda *_: pytest.fail("a cell that is there is run again"))
+    sweep = ["clip-noise.noise_multiplier=0.5:2:log2"]
+    again = fedinv.compare(scenario, sweep=sweep, out=tmp_path / "again", **quick)
+    assert again.results.model_dump() == found.results.model_dump()
 
 
 def test_the_usual_stacks_are_the_trials_of_all_defenses_in_their_order():

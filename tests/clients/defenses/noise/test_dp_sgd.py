@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,3 +181,11 @@ training = { algorithm = "fedavg", records_per_client = 4, batch_size = 64 }
         spreads.append(float(torch.cat([(t / 0.1).flatten() for t in moved.values()]).std()))
         assert DpSgd().known(taken)["divisor"] == 4
     assert spreads[0] == spreads[1] == pytest.approx(300**0.5 * 0.5 / 4, rel=0.2)
+
+
+def test_opacus_is_imported_by_whom_it_trains_alone():
+    code = (
+        "import sys; from fedinv import plugins; plugins.load('defenses', 'dp-sgd')();"
+        "assert 'torch' in sys.modules and 'opacus' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])

@@ -2,8 +2,10 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from fedinv.report.plots import canvas
+from fedinv.report.plots import canvas, roc
+from fedinv.results.run import Curve
 
 DRAWN = canvas.drawn  # before the pages of other tests get blank plots
 
@@ -66,3 +68,15 @@ def test_text_is_legible_on_each_color_of_a_heat_map():
 def test_what_is_drawn_is_small_enough_to_put_into_a_page(made):
     assert len(made["svg"]) < 60_000
     assert canvas.uri(made["svg"]).startswith("data:image/svg+xml;base64,")
+
+
+def test_powers_of_ten_are_written_as_numbers():
+    # formulas are not typeset: matplotlib's own labels would show their code
+    curve = Curve(false_positives=[0.01, 0.1, 1.0], true_positives=[0.05, 0.5, 1.0], positives=20, negatives=100)
+    figure = Figure()
+    axes = figure.subplots()
+    roc.fill(axes, [("one", curve)], [canvas.BLUE], canvas.GRAY)
+    figure.draw_without_rendering()
+    labels = [text.get_text() for axis in (axes.xaxis, axes.yaxis) for text in axis.get_ticklabels()]
+    assert "0.01" in labels and "1" in labels
+    assert not any("$" in label for label in labels)
