@@ -236,7 +236,7 @@ def _read(
                 claim, kind = found, one
             if whole or (claim is not None and len(claim.records) >= wanted):
                 break
-        back = undone(given, probed, part)
+        back = undone(given, probed, part, max(count, 0 if claim is None else len(claim.records)))
         if back is not None:
             own = None if claim is None else back.records(claim.records)
             if claim is None or own is not None:
@@ -270,11 +270,14 @@ def _unverifiable(target: Target, how: Repeatable | None) -> str:
     )
 
 
-def undone(given: Given, probed: Probed, part: Part) -> Undo | None:
-    """What takes claims of a part's inputs back to records in the app's own units; None for records and features."""
+def undone(given: Given, probed: Probed, part: Part, records: int) -> Undo | None:
+    """What takes claims of a part's inputs back to records in the app's own units; None for records and features.
+
+    So many records are taken to be in the batch, by which a batch normalization divided.
+    """
     if part.fed != "affine of the record":
         return None
-    return undo(given.network, probed.sent, part.layers[0].name, given.batch)
+    return undo(given.network, probed.forward(records), part.layers[0].name, given.batch)
 
 
 def _labels(claim: Claim | None) -> dict[str, int]:
