@@ -28,6 +28,7 @@ from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.foreign.affine import Undo, undo
 from fedinv.task.foreign.alignment import align
+from fedinv.task.foreign.apart import single_records
 from fedinv.task.foreign.layers import MADE_UP, Fed, made_up
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.foreign.training.entry import Entry, entry
@@ -36,6 +37,7 @@ from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training,
 from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
 from fedinv.task.foreign.update import Origin
 from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema
 from fedinv.task.threads import one_thread
@@ -236,6 +238,9 @@ def _read(
                 claim, kind = found, one
             if whole or (claim is not None and len(claim.records) >= wanted):
                 break
+        if claim is not None and given.limit is None:  # a gate refuses the mean of several as well
+            claim, reason = _single(claim, attacked, target.claimed)
+            notes += [reason] if reason else []
         back = undone(given, probed, part, max(count, 0 if claim is None else len(claim.records)))
         if back is not None:
             own = None if claim is None else back.records(claim.records)
@@ -257,6 +262,30 @@ def _read(
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
+
+
+def _single(claim: Claim, attacked: _Attacked, reported: int | None) -> tuple[Claim, str]:
+    """The claim without what may be the mean of several records, and a line on it; empty where nothing is left out.
+
+    A claim of as many different records as the client reports, two at least, leaves no room for others.
+    """
+    model, different = attacked.part.model, len(torch.unique(claim.records, dim=0))
+    if not isinstance(model, Mlp) or model.activation != "relu" or (different == reported and different > 1):
+        return claim, ""
+    good = single_records(attacked.exchange.sent, claim.records)
+    out = int((~good).sum())
+    if not out:
+        return claim, ""
+    kept = replace(
+        claim,
+        records=claim.records[good],
+        confidence=claim.confidence[good],
+        labels=None if claim.labels is None else claim.labels[good],
+    )
+    return kept, (
+        f"{out} claim{'s are' if out > 1 else ' is'} withheld: which units are active hardly depends on half of the "
+        "inputs, as where one is far larger than others, so that the mean of several records leaves the same update"
+    )
 
 
 def _unverifiable(target: Target, how: Repeatable | None) -> str:
