@@ -238,6 +238,9 @@ def _read(
                 claim, kind = found, one
             if whole or (claim is not None and len(claim.records) >= wanted):
                 break
+        if claim is not None:
+            claim, reason = _once(claim, target.claimed)
+            notes += [reason] if reason else []
         if claim is not None and given.limit is None:  # a gate refuses the mean of several as well
             claim, reason = _single(claim, attacked, target.claimed)
             notes += [reason] if reason else []
@@ -262,6 +265,27 @@ def _read(
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
+
+
+def _once(claim: Claim, reported: int | None) -> tuple[Claim, str]:
+    """The claim with each record once where weights of classes, of which nothing was said, count some as several.
+
+    So it is where records of a label all count alike, two of one at least or as many as are reported. The second is a
+    line on it; empty where nothing is changed.
+    """
+    if claim.labels is None or claim.labels.is_floating_point() or not len(claim.records):
+        return claim, ""
+    rows = torch.cat([claim.records, claim.labels[:, None]], 1)
+    different, times = torch.unique(rows, dim=0, return_counts=True)
+    labels = different[:, -1].long()
+    by_label = {int(label): times[labels == label] for label in labels.unique()}
+    many = [label for label, counts in by_label.items() if int(counts.max()) > 1]
+    alike = all(int(counts.min()) == int(counts.max()) for counts in by_label.values())
+    if not many or not alike or not (len(different) == reported or max(len(by_label[one]) for one in many) > 1):
+        return claim, ""
+    said = " and ".join(f"records of label {label} count {int(by_label[label][0])} times" for label in many)
+    once = Claim(different[:, :-1], torch.ones(len(different)), labels, claim.mismatch, claim.notes)
+    return once, f"{said} as much as others, as weights of classes make it: each record is claimed once"
 
 
 def _single(claim: Claim, attacked: _Attacked, reported: int | None) -> tuple[Claim, str]:

@@ -79,7 +79,7 @@ def read(source: Any, given: Given, updates: int, project: str | Path | None) ->
     if where is None and updates > 1:
         raise RequestError(
             f"--truth: there are {updates} updates: say which of them each record is behind, counted from 0, by an "
-            "array 'update' or a first column 'update'"
+            "array 'update' or a first column 'update', or by a function that returns inputs, labels and updates"
         )
     if where is not None and (int(where.min()) < 0 or int(where.max()) >= updates):
         raise RequestError(f"--truth: 'update' counts from 0 to {updates - 1}, as there are {updates} updates")
