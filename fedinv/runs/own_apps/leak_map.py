@@ -13,6 +13,7 @@ from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
 from fedinv.results.whose import Whose
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
+from fedinv.task.foreign.batch_statistics import batch_statistics, one_step, uses_of
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, norms_frozen, random_parts
 from fedinv.task.foreign.training.training import Repeatable
 from fedinv.task.foreign.update import LayerUpdate, Origin, layer_update
@@ -43,7 +44,22 @@ class Probed:
     layers: tuple[Layer, ...]
     """The network's layers as they behave at these weights."""
     noise: float = 0.0
-    """Standard deviation of what a known rounding added to each entry of the update."""
+    """Standard deviation of what the rounding of a secure sum added to each entry of the update."""
+
+    @property
+    def undone(self) -> bool:
+        """Whether the wire tells by which means and variances the batch of a single step was normalized."""
+        known = bool(batch_statistics(self.network, self.sent, self.update))
+        # of a sum they are means of several clients'
+        return known and one_step(self.network, self.update) and not self.noise
+
+    def forward(self, records: int) -> dict[str, Tensor]:
+        """The weights and buffers by which the network, in evaluation mode, does to a batch what it did in training.
+
+        The batch is one of so many records. Of several steps it is roughly so; where nothing is known of their
+        statistics, buffers are as they were sent.
+        """
+        return {**self.sent, **batch_statistics(self.network, self.sent, self.update, uses_of(self.layers, records))}
 
     @property
     def measured(self) -> list[LayerUpdate]:
@@ -55,18 +71,29 @@ def probe(network: nn.Module, exchange: Exchange, example: Tensor | None = None,
     """Match one update to a network, whatever its arrays are called, and find out what its layers do.
 
     `example` is a batch of the network's inputs, made up where there is none; `noise` is the standard deviation of a
-    known rounding of each entry. The network is left as it was. Raises RequestError where the arrays do not fit it, or
-    no example does.
+    secure sum's rounding of each entry. The network is left as it was. Raises RequestError where the arrays do not fit
+    it, or no example does.
     """
     aligned = align(exchange.sent, network)
     sent, update = aligned.take(exchange.sent), aligned.take(exchange.received)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict({**before, **sent})
     try:
-        found = layers(network, made_up(network) if example is None else example, norms_frozen(network, update))
+        batch = made_up(network) if example is None else example
+        found = layers(network, batch, norms_frozen(network, update))
+        probed = Probed(network, exchange.round, aligned, sent, update, found, noise)
+        if probed.undone:
+            network.load_state_dict({**before, **probed.forward(0)})
+            probed = replace(probed, layers=_unmixed(found, layers(network, batch, frozen=True)))
     finally:
         network.load_state_dict(before)
-    return Probed(network, exchange.round, aligned, sent, update, found, noise)
+    return probed
+
+
+def _unmixed(found: Sequence[Layer], still: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Layers as they train, those that are `still` fed an affine map of the record by the batch's own statistics so."""
+    affine = {one.name for one in still if one.fed == "affine of the record"}
+    return tuple(replace(one, fed="affine of the record", mixed=False) if one.name in affine else one for one in found)
 
 
 def leak_map(
@@ -212,8 +239,9 @@ def _tells(layer: Layer, module: nn.Module, update: Mapping[str, Tensor]) -> str
         stem = f"{layer.name}." if layer.name else ""
         mean, steps = update.get(f"{stem}running_mean"), update.get(f"{stem}num_batches_tracked")
         if mean is not None and bool(mean.any()):
-            counted = f" of {int(steps)} local steps" if steps is not None and int(steps) > 0 else ""
-            return f"mean and variance of its inputs over the batches{counted} are on the wire"
+            count = 0 if steps is None else int(steps)
+            over = "the batch" if count == 1 else f"the batches of {count} local steps" if count > 1 else "the batches"
+            return f"mean and variance of its inputs over {over} are on the wire"
     return ""
 
 

@@ -28,6 +28,7 @@ from fedinv.storage import files, observations
 from fedinv.storage.run_folder import RunFolder
 from fedinv.task.foreign.affine import Undo, undo
 from fedinv.task.foreign.alignment import align
+from fedinv.task.foreign.apart import single_records
 from fedinv.task.foreign.layers import MADE_UP, Fed, made_up
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.foreign.training.entry import Entry, entry
@@ -36,6 +37,7 @@ from fedinv.task.foreign.training.training import UNKNOWN, Repeatable, Training,
 from fedinv.task.foreign.training.verification import Observed, Repeated, repeated
 from fedinv.task.foreign.update import Origin
 from fedinv.task.models import build
+from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.optimizers.sgd import Sgd
 from fedinv.task.schema import Schema
 from fedinv.task.threads import one_thread
@@ -236,7 +238,13 @@ def _read(
                 claim, kind = found, one
             if whole or (claim is not None and len(claim.records) >= wanted):
                 break
-        back = undone(given, probed, part)
+        if claim is not None:
+            claim, reason = _once(claim, target.claimed)
+            notes += [reason] if reason else []
+        if claim is not None and given.limit is None:  # a gate refuses the mean of several as well
+            claim, reason = _single(claim, attacked, target.claimed)
+            notes += [reason] if reason else []
+        back = undone(given, probed, part, max(count, 0 if claim is None else len(claim.records)))
         if back is not None:
             own = None if claim is None else back.records(claim.records)
             if claim is None or own is not None:
@@ -259,6 +267,51 @@ def _read(
     ), claim
 
 
+def _once(claim: Claim, reported: int | None) -> tuple[Claim, str]:
+    """The claim with each record once where weights of classes, of which nothing was said, count some as several.
+
+    So it is where records of a label all count alike, two of one at least or as many as are reported. The second is a
+    line on it; empty where nothing is changed.
+    """
+    if claim.labels is None or claim.labels.is_floating_point() or not len(claim.records):
+        return claim, ""
+    rows = torch.cat([claim.records, claim.labels[:, None]], 1)
+    different, times = torch.unique(rows, dim=0, return_counts=True)
+    labels = different[:, -1].long()
+    by_label = {int(label): times[labels == label] for label in labels.unique()}
+    many = [label for label, counts in by_label.items() if int(counts.max()) > 1]
+    alike = all(int(counts.min()) == int(counts.max()) for counts in by_label.values())
+    if not many or not alike or not (len(different) == reported or max(len(by_label[one]) for one in many) > 1):
+        return claim, ""
+    said = " and ".join(f"records of label {label} count {int(by_label[label][0])} times" for label in many)
+    once = Claim(different[:, :-1], torch.ones(len(different)), labels, claim.mismatch, claim.notes)
+    return once, f"{said} as much as others, as weights of classes make it: each record is claimed once"
+
+
+def _single(claim: Claim, attacked: _Attacked, reported: int | None) -> tuple[Claim, str]:
+    """The claim without what may be the mean of several records, and a line on it; empty where nothing is left out.
+
+    A claim of as many different records as the client reports, two at least, leaves no room for others.
+    """
+    model, different = attacked.part.model, len(torch.unique(claim.records, dim=0))
+    if not isinstance(model, Mlp) or model.activation != "relu" or (different == reported and different > 1):
+        return claim, ""
+    good = single_records(attacked.exchange.sent, claim.records)
+    out = int((~good).sum())
+    if not out:
+        return claim, ""
+    kept = replace(
+        claim,
+        records=claim.records[good],
+        confidence=claim.confidence[good],
+        labels=None if claim.labels is None else claim.labels[good],
+    )
+    return kept, (
+        f"{out} claim{'s are' if out > 1 else ' is'} withheld: which units are active hardly depends on half of the "
+        "inputs, as where one is far larger than others, so that the mean of several records leaves the same update"
+    )
+
+
 def _unverifiable(target: Target, how: Repeatable | None) -> str:
     """Why no claim on a sum could be verified; empty where one could, and for a client's own update."""
     if target.secure is None or (how is not None and (how.any_length or how.single(sum(target.counts)))):
@@ -270,11 +323,14 @@ def _unverifiable(target: Target, how: Repeatable | None) -> str:
     )
 
 
-def undone(given: Given, probed: Probed, part: Part) -> Undo | None:
-    """What takes claims of a part's inputs back to records in the app's own units; None for records and features."""
+def undone(given: Given, probed: Probed, part: Part, records: int) -> Undo | None:
+    """What takes claims of a part's inputs back to records in the app's own units; None for records and features.
+
+    So many records are taken to be in the batch, by which a batch normalization divided.
+    """
     if part.fed != "affine of the record":
         return None
-    return undo(given.network, probed.sent, part.layers[0].name, given.batch)
+    return undo(given.network, probed.forward(records), part.layers[0].name, given.batch)
 
 
 def _labels(claim: Claim | None) -> dict[str, int]:

@@ -128,12 +128,13 @@ def _of_project(source: str, layout: Layout, option: str, project: Path | None) 
             found = found()
         except Exception as error:
             raise RequestError(f"{option}: {source} failed: {type(error).__name__}: {plain(str(error))}") from None
-    pair = isinstance(found, tuple | list) and len(found) == 2
-    inputs, labels = (found[0], found[1]) if pair else (found, None)
+    several = isinstance(found, tuple | list) and len(found) in (2, 3)
+    inputs, labels, update = (*found, None)[:3] if several else (found, None, None)
     if not isinstance(inputs, Tensor | np.ndarray):
         raise RequestError(f"{option}: {source} gives a {type(inputs).__name__}, not a tensor of records")
     made = _records(torch.as_tensor(inputs), layout, f"{option}: {source}")
-    return made if labels is None else _labeled(made, torch.as_tensor(labels), f"{option}: {source}")
+    made = made if labels is None else _labeled(made, torch.as_tensor(labels), f"{option}: {source}")
+    return made if update is None else _placed(made, torch.as_tensor(update), f"{option}: {source}")
 
 
 def _of_arrays(path: Path, layout: Layout) -> Records:
@@ -142,11 +143,7 @@ def _of_arrays(path: Path, layout: Layout) -> Records:
         raise RequestError(f"{path}: names no array {RECORDS!r}: save the inputs as that, and labels as {LABELS!r}")
     made = _records(found.get(RECORDS, next(iter(found.values()))), layout, str(path))
     made = _labeled(made, found[LABELS], str(path)) if LABELS in found else made
-    if UPDATE not in found:
-        return made
-    if found[UPDATE].shape != (len(made),):
-        raise RequestError(f"{path}: {UPDATE} must be one number for each of {len(made)} records")
-    return Records(made.inputs, made.labels, found[UPDATE].long())
+    return _placed(made, found[UPDATE], str(path)) if UPDATE in found else made
 
 
 def _of_numbers(texts: dict[str, Texts], layout: Layout, path: Path) -> Records:
@@ -207,6 +204,12 @@ def _labeled(found: Records, labels: Tensor, where: str) -> Records:
     if labels.reshape(len(labels), -1).shape != (len(found), 1):
         raise RequestError(f"{where}: {LABELS} must be one number for each of {len(found)} records")
     return Records(found.inputs, labels.reshape(-1).double(), found.update)
+
+
+def _placed(found: Records, update: Tensor, where: str) -> Records:
+    if update.shape != (len(found),):
+        raise RequestError(f"{where}: {UPDATE} must be one number for each of {len(found)} records")
+    return Records(found.inputs, found.labels, update.long())
 
 
 def _checked(found: Records, where: str) -> Records:

@@ -120,10 +120,10 @@ def probed(updates: Updates, place: int, asked: Asked) -> tuple[UpdateProbe, Sco
     measured = found.measured
     spaces = row_space.row_spaces(network, measured, found.update)
     chosen = row_space.chosen(spaces)
+    forward = found.forward(max([target.claimed or 0, *(one.least for one in measured)]))
     used = {one.name for one in chosen}
     mine, other = (
-        row_space.distances(network, found.sent, chosen, one) if len(one) else {}
-        for one in (asked.records, asked.others)
+        row_space.distances(network, forward, chosen, one) if len(one) else {} for one in (asked.records, asked.others)
     )
     by_layer = {name: _standardized(mine[name], other[name]) for name in mine if name in other}
     layers = [
@@ -139,7 +139,7 @@ def probed(updates: Updates, place: int, asked: Asked) -> tuple[UpdateProbe, Sco
     ]
     notes = []
     mixed = [one.name for one in found.layers if one.mixed and one.name in used]
-    if mixed:
+    if mixed and not found.undone:
         notes.append(f"records of a batch are mixed before {', '.join(mixed)}: what they fed into it is known roughly")
     if updates.how is not None and not updates.how.steps.linear:
         notes.append(UNREAD.format(updates.how.steps.kind))

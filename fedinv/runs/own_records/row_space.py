@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedinv.errors import RequestError
+from fedinv.task.foreign.layers import BatchNorm
 from fedinv.task.foreign.update import LayerUpdate
 
 ROUNDED = 1e-7
@@ -89,12 +90,19 @@ def distances(
     return {name: torch.cat(parts) for name, parts in found.items() if parts}
 
 
-def inputs_of(network: nn.Module, sent: Mapping[str, Tensor], name: str, records: Tensor) -> Tensor:
-    """What records (n, ...) feed into one linear layer at the weights that were sent, float32 (n, inputs)."""
+def inputs_of(
+    network: nn.Module, sent: Mapping[str, Tensor], name: str, records: Tensor, together: bool = False
+) -> Tensor:
+    """What records (n, ...) feed into one linear layer at the weights that were sent, float32 (n, inputs).
+
+    `together` they are one batch, which batch normalizations mix as in training.
+    """
     with _at(network, sent):
-        return torch.cat(
-            [layer_inputs(network, one, [name])[name][:, 0] for one in torch.split(records, AT_ONCE)]
-        ).float()
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.train(together and len(records) > 1)
+        parts = torch.split(records, len(records) if together else AT_ONCE)
+        return torch.cat([layer_inputs(network, one, [name])[name][:, 0] for one in parts]).float()
 
 
 def layer_inputs(network: nn.Module, records: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

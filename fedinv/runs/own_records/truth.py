@@ -79,7 +79,7 @@ def read(source: Any, given: Given, updates: int, project: str | Path | None) ->
     if where is None and updates > 1:
         raise RequestError(
             f"--truth: there are {updates} updates: say which of them each record is behind, counted from 0, by an "
-            "array 'update' or a first column 'update'"
+            "array 'update' or a first column 'update', or by a function that returns inputs, labels and updates"
         )
     if where is not None and (int(where.min()) < 0 or int(where.max()) >= updates):
         raise RequestError(f"--truth: 'update' counts from 0 to {updates - 1}, as there are {updates} updates")
@@ -142,7 +142,7 @@ def _judged(
     claim, attack, of_records = verified, read.attack, read.inputs == "record"
     if sure < len(records):
         other, other_kind = _claimed(given, part, probed, target, len(records))
-        if of_records and (back := undone(given, probed, part)) is not None and len(other.records):
+        if of_records and (back := undone(given, probed, part, len(records))) is not None and len(other.records):
             own = back.records(other.records)
             other = Claim(torch.zeros(0, 1), torch.zeros(0)) if own is None else replace(other, records=own)
         if len(other.records) > sure:
@@ -225,7 +225,9 @@ def _true(probed: Probed, part: Part | None, records: Records, schema: Schema | 
     inputs = records.inputs.flatten(1).double()
     if part is not None:
         schema = None
-        inputs = row_space.inputs_of(probed.network, probed.sent, part.layers[0].name, records.inputs).double()
+        layer, weights = part.layers[0], probed.forward(len(records))
+        together = layer.mixed and not probed.undone
+        inputs = row_space.inputs_of(probed.network, weights, layer.name, records.inputs, together).double()
     labels, labeled = _labels(records)
     center, scale = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     if schema is None:

@@ -15,7 +15,9 @@ CHUNK = 64
 EXACT = 1e-4
 """Largest error of what the map found gives, relative to how far records move a layer's inputs."""
 LOST = 1e-6
-"""Singular values, or factors, below this share of the largest are numbers of a record that the map loses."""
+"""Singular values below this share of the largest are numbers of a record that the map loses."""
+LOST_ALONE = 1e-12
+"""Factors of numbers by themselves below this share of the largest: columns may be of any units."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _ReachedError(Exception):
 
 def _inverse(factors: Tensor) -> Tensor | None:
     """The inverses (w,) of factors; None where some are lost."""
-    return None if float(factors.abs().min()) <= LOST * float(factors.abs().max()) else 1 / factors
+    return None if float(factors.abs().min()) <= LOST_ALONE * float(factors.abs().max()) else 1 / factors
 
 
 def _fits(found: Undo, example: Tensor) -> bool:

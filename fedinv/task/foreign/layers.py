@@ -48,7 +48,8 @@ class Layer:
     gate: Gate
     """What the way back does to its outputs."""
     places: int
-    """How often the weight is used in one record: 1 for a linear layer, pixels for a convolution, words for a text."""
+    """How often the weight is used in one record: 1 for a linear layer, pixels for a convolution or a normalization,
+    words for a text."""
     mixed: bool
     """Whether records of a batch are mixed before it, by a batch normalization."""
     activation: Activation | None = None
@@ -271,6 +272,8 @@ def _silent(slopes: Tensor, where: Tensor) -> float:
 def _places(module: nn.Module, seen: _Seen, records: int) -> int:
     if isinstance(module, Convolution):
         return seen.outputs[0, 0].numel() * seen.calls
+    if isinstance(module, BatchNorm):
+        return max(1, seen.inputs.numel() // max(1, records * seen.inputs.shape[1])) * seen.calls
     if isinstance(module, nn.Embedding):
         return max(1, seen.inputs.numel() // records) * seen.calls
     return max(1, seen.outputs[..., 0].numel() // records) * seen.calls

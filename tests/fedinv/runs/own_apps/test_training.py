@@ -236,3 +236,23 @@ def test_an_example_of_the_wrong_shape_is_one_line(project):
     for call in (fedinv.attack_recording, fedinv.leak_map):
         with pytest.raises(RequestError, match=r"does not accept an example of the shape \(4, 7\)"):
             call(folder, "trained:Net", project=project, example=torch.randn(4, 7))
+
+
+def test_weights_of_classes_that_are_not_said_make_no_record_of_several(project):
+    import trained
+
+    torch.manual_seed(3)
+    net, x, y = trained.Net(), torch.randn(8, 14), torch.tensor([0, 1] * 4)
+    sent = {name: tensor.clone().numpy() for name, tensor in net.state_dict().items()}
+    weights = torch.tensor([1.0, 3.0, 1.0])
+    nn.functional.cross_entropy(net(x), y, weight=weights).backward()
+    back = {name: sent[name] - 0.1 * one.grad.numpy() for name, one in net.named_parameters()}
+    np.savez(project / "weighted-sent.npz", **sent)
+    np.savez(project / "weighted-back.npz", **back)
+    for reported in (8, 1):
+        folder = project / f"weighted-{reported}"
+        arrays = (project / "weighted-sent.npz", [project / "weighted-back.npz"])
+        fedinv.import_files(*arrays, out=folder, records=reported)
+        (one,) = fedinv.attack_recording(folder, "trained:Net", project=project).updates
+        assert (one.verified, one.labels) == (8, {"0": 4, "1": 4})
+        assert any("records of label 1 count 3 times as much as others" in note for note in one.notes)

@@ -50,6 +50,7 @@ def test_a_function_of_the_project_gives_records(tmp_path, recorded):
     layout = Layout((1, 8, 8))
     found = read("someones.task:mine", layout, "--records", recorded.project)
     assert (found.inputs.shape, found.labels.tolist()) == ((2, 1, 8, 8), [0, 0])
+    assert read("someones.task:of_updates", layout, "--truth", recorded.project).update.tolist() == [0, 1]
     for name, said in (
         ("text", "gives a str, not a tensor of records"),
         ("broken", "failed: ValueError"),

@@ -1,0 +1,55 @@
+"""Tells claims that are single records from those that may be the mean of several, which a ReLU network takes for one.
+
+Records at which the same units are active change all layers by multiples of one another, as far as their slopes agree:
+their update is that of one record between them, to every digit. Where one column is far larger than all others, as an
+age in years beside standardized numbers, all units go by it, and many records share them.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+DRAWS = 16
+"""Halves of a record's numbers that are left out in turn, and the other halves too."""
+FLIPS = 8
+"""Units, active or not, that must differ from claim to claim, or whichever half is left out: chance then leaves no two
+records the same ones."""
+
+
+def single_records(weights: Mapping[str, Tensor], records: Tensor) -> Tensor:
+    """Which claims (k, d) on a ReLU perceptron are no means of several records, bool (k,).
+
+    `weights` are a weight and a bias of each layer in turn, those that were sent. A claim is a single record where the
+    one nearest to it among the others has other units active, as records that shared them would be near, or where no
+    half of its numbers alone decides which are: another record, that differs in the rest, would show.
+    """
+    draw = torch.Generator().manual_seed(0)
+    parts = [tensor.double() for tensor in weights.values()]
+    pairs = list(zip(parts[:-2:2], parts[1:-2:2], strict=True))
+    units = _active(pairs, records.double()).double()
+    nearest = torch.cdist(units, units, p=1).fill_diagonal_(math.inf).amin(1)
+    found = (nearest >= FLIPS) & (nearest < math.inf)  # a single claim has no other
+    for place, record in enumerate(records.double()):
+        used = record.nonzero().flatten()
+        halves = []
+        for _ in range(DRAWS):
+            order = used[torch.randperm(len(used), generator=draw)]
+            halves += [order[: len(used) // 2], order[len(used) // 2 :]]
+        others = record.repeat(len(halves), 1)
+        for row, half in zip(others, halves, strict=True):
+            row[half] = 0
+        active = _active(pairs, torch.cat([record[None], others]))
+        found[place] |= int((active[1:] != active[:1]).sum(1).min()) >= FLIPS
+    return found
+
+
+def _active(layers: list[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
+    """Which hidden units are active at inputs (n, d), bool (n, units)."""
+    found = []
+    for weight, bias in layers:
+        outputs = inputs @ weight.T + bias
+        found.append(outputs > 0)
+        inputs = outputs.relu()
+    return torch.cat(found, 1)
