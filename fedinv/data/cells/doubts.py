@@ -35,7 +35,7 @@ def doubts(name: str, held: Held, unit: str, of_people: bool) -> Iterator[str]:
         yield from _identifying(name, held, of_people)
         if _padded(held.texts):
             yield (
-                "is written with zeros before its numbers, as codes are, and was read as numbers: list it in "
+                "has cells of one length that begin with 0, as codes do, and was read as numbers: list it in "
                 "data.categorical or data.drop if it holds codes"
             )
     if cells := _stand_ins(held.values):
