@@ -201,7 +201,7 @@ class StudyFolder:
         return self.root / "plots" / f"{name}.{form}"
 
     def duel(self, ending: str) -> Path:
-        """Deviations against detectors as "json", "csv", "parquet" or "html"."""
+        """Deviations against detectors as "json", "csv", "parquet", "tex" or "html"."""
         return self.root / f"duel.{ending}"
 
     def replication(self, ending: str) -> Path:

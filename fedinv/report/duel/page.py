@@ -50,16 +50,22 @@ def _row(deviation: str, how: str, detector: str, auc: float | None, at_1: Share
 
 
 def write(found: Duel, folder: Path) -> Path:
-    """Write duel.json, .csv, .parquet and .html, and return the page's path."""
+    """Write duel.json, .csv, .parquet, .tex and .html and plots/, and return the page's path."""
     from fedinv.report.duel.text import share_text
+    from fedinv.report.export import latex
     from fedinv.report.plots import canvas, duel_plots
 
     place = StudyFolder(folder)
     write_sheets(list(lines(found)), COLUMNS, place.duel)
-    pictures = {"matrix": duel_plots.matrix(found), "curve": duel_plots.curve(found)}
+    files.write(place.duel("tex"), latex.duel_table(found))
+    plots = {"matrix": duel_plots.matrix(found), "curve": duel_plots.curve(found)}
+    pictures = {name: canvas.drawn(plot, "png", "svg", "pdf") for name, plot in plots.items()}
+    for name, forms in pictures.items():
+        for form, content in forms.items():
+            files.write(place.plot(name, form), content)
     values = {
         "found": found,
-        "pictures": {name: canvas.embedded(plot) for name, plot in pictures.items()},
+        "pictures": {name: canvas.uri(forms["svg"]) for name, forms in pictures.items()},
         "shares": {(one.deviation, one.detector): one for one in found.seen},
         "alarms": {one.detector: one for one in found.alarms},
         "lines": [*found.detectors, COMBINED],

@@ -138,6 +138,12 @@ def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, caps
     assert pq.read_table(tmp_path / "duel.parquet").num_rows == len(rows)
     assert {row["deviation"] for row in rows} == {"", *DEVIATIONS}
     assert json.loads((tmp_path / "duel.json").read_text())["honest"] == [100, 100]
+    lines = [line.split(" & ") for line in (tmp_path / "duel.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert [line[0] for line in lines] == ["Deviation", *DEVIATIONS, "honest"]
+    assert {len(line) for line in lines} == {len(found.detectors) + 2}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"{name}.{form}" for name in ("matrix", "curve") for form in ("png", "svg", "pdf")
+    }
     monkeypatch.setenv("COLUMNS", "80")
     duel_text.show_duel(found)
     printed = capsys.readouterr().out
