@@ -129,7 +129,7 @@ def _show(found: "Recording", as_json: bool, out: Path | None) -> None:
     if sums:
         typer.echo(f"  {_of(len(sums), 'sum')} behind SecAgg+ can be read, as fedinv read does, and no client's update")
     elif not counts["updates"]:
-        typer.echo("  no update can be read: none was sent, or a secure aggregation masks them")
+        typer.echo(f"  no update can be read: {'a secure aggregation masks them' if masked else 'no client sent one'}")
     for line in [*reasons(found), *found.skipped, *masked]:
         typer.echo(f"  {line}")
 

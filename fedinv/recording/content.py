@@ -180,3 +180,8 @@ def tensor(part: Part) -> Tensor:
     if not len(part.data):
         return torch.empty(part.shape, dtype=NUMBERS[part.dtype])
     return torch.frombuffer(bytearray(part.data), dtype=NUMBERS[part.dtype]).reshape(part.shape)
+
+
+def full_name(record: str, name: str, several: bool) -> str:
+    """Name of an array of a message, with its record's before it where the message has `several` records of arrays."""
+    return f"{record}/{name}" if several else name

@@ -1,6 +1,5 @@
 """Reads a recording: what was sent to each client and what came back, as frozen values."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,9 @@ from torch import Tensor
 
 from fedinv.errors import RequestError, RunError, plain
 from fedinv.recording import content
-from fedinv.recording.lines import LINE, Content, Failure, Opened, Received, Sent, Side, Value
+from fedinv.recording.lines import LINE, Content, Failure, Opened, Received, Sent, Side, Value, reported_records
 from fedinv.recording.writer import MESSAGES, WIRE
 from fedinv.storage import paths
-
-COUNTS = ("num-examples", "num_examples")
-"""Names under which clients report a number of examples."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +75,7 @@ class Exchange:
 
         Not to be trusted: nobody checks it, and some apps count batches.
         """
-        for key in COUNTS:
-            count = self.metrics.get(key)
-            if isinstance(count, int | float) and math.isfinite(count):
-                return int(count)
-        return None
+        return reported_records([self.metrics])
 
     @property
     def error(self) -> str | None:
@@ -236,7 +228,7 @@ def _arrays(wire: Path, found: Content) -> Mapping[str, Tensor]:
     several = len(found.arrays) > 1
     return MappingProxyType(
         {
-            f"{record}/{name}" if several else name: tensor
+            content.full_name(record, name, several): tensor
             for record, key in found.arrays.items()
             for name, tensor in content.read(wire, key).items()
         }

@@ -1,5 +1,7 @@
 """The lines of a recording's messages.jsonl: a first one that says what it is, then one a message and one a reply."""
 
+import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter
@@ -103,3 +105,15 @@ class Received(Line):
 AnyLine = Annotated[Opened | Sent | Received, Field(discriminator="event")]
 LINE: TypeAdapter[Opened | Sent | Received] = TypeAdapter(AnyLine)
 """Reads any line from JSON."""
+COUNTS = ("num-examples", "num_examples")
+"""Names under which clients report a number of examples."""
+
+
+def reported_records(records: Iterable[Mapping[str, object]]) -> int | None:
+    """Number of examples that a client reports in records of metrics or configurations; None where it reports none."""
+    for values in records:
+        for name in COUNTS:
+            count = values.get(name)
+            if isinstance(count, int | float) and math.isfinite(count):
+                return int(count)
+    return None

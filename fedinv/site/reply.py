@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedinv.errors import plain
 from fedinv.recording import content
+from fedinv.recording.lines import reported_records
 from fedinv.site.flower import Refused
 from fedinv.site.policy import AllowedMetric, Policy, finite
 from fedinv.site.update import bounded
@@ -26,8 +27,6 @@ OLDER = ("parameters", "num_examples", "metrics", "status", "loss")
 """Endings of the names of records in Flower's older interface, as "fitres.parameters"."""
 NAMES = frozenset(("arrays", "metrics", *(f"{kind}res.{part}" for kind in ("fit", "evaluate") for part in OLDER)))
 """Names of records that every app may use: those of Flower's documentation and of its older interface."""
-COUNTS = ("num-examples", "num_examples")
-"""Names under which apps report a number of records."""
 LARGEST_CODE = 4
 """Largest status code of Flower's older interface."""
 
@@ -129,7 +128,7 @@ def _arrays(records: Mapping[str, ArrayRecord]) -> dict[str, NDArray[Any]]:
     several, found = len(records) > 1, dict[str, NDArray[Any]]()
     for record, arrays in records.items():
         for part in content.of_record(arrays):
-            name = f"{record}/{part.name}" if several else part.name
+            name = content.full_name(record, part.name, several)
             if part.form:
                 raise Refused("an array is no array of numbers in numpy's format", plain(name, 80))
             found[name] = np.frombuffer(part.data, np.dtype(part.dtype)).reshape(part.shape)
@@ -182,11 +181,8 @@ def _attacked(policy: Policy, down: Arrays, leaving: Arrays, values: Mapping[str
 
 def _claimed(records: Iterable[Values]) -> int | None:
     """Number of records that the app reports; None where it reports none."""
-    for values in records:
-        for name in COUNTS:
-            if isinstance(values.get(name), int | float) and values[name] >= 1:
-                return int(values[name])
-    return None
+    found = reported_records(records)
+    return found if found is not None and found >= 1 else None
 
 
 def _built(reply: RecordDict, arrays: Arrays, values: Mapping[str, Values]) -> RecordDict:
@@ -195,7 +191,7 @@ def _built(reply: RecordDict, arrays: Arrays, values: Mapping[str, Values]) -> R
     for name in sorted(reply):
         record = reply[name]
         if isinstance(record, ArrayRecord):
-            mine = {one: f"{name}/{one}" if several else one for one in record}
+            mine = {one: content.full_name(name, one, several) for one in record}
             place = {key: at for at, key in enumerate(arrays)}
             listed = sorted(mine, key=lambda one: place[mine[one]])
             built[name] = ArrayRecord({one: Array(np.ascontiguousarray(arrays[mine[one]])) for one in listed})

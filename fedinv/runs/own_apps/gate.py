@@ -1,7 +1,6 @@
 """The gate at a site: an update is attacked before it is sent, and stays where too much can be read off it."""
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from fedinv.attack import Exchange
 from fedinv.errors import RequestError, plain
 from fedinv.recording import content
-from fedinv.recording.folder import COUNTS
+from fedinv.recording.lines import reported_records
 from fedinv.recording.recorder import round_of
 from fedinv.results.app_verdict import UpdateVerdict, refusal
 from fedinv.runs.own_apps import reading
@@ -114,9 +113,10 @@ class GateMod:
         returned = {} if reply.has_error() else _tensors(reply)
         if not returned:
             return reply
+        claimed = reported_records(one for one in reply.content.values() if not isinstance(one, ArrayRecord))
         try:
             with self._lock:
-                reason = self._reason((sent, returned), round_of(message), _claimed(reply), context)
+                reason = self._reason((sent, returned), round_of(message), claimed, context)
         except RequestError as error:
             reason = str(error)
         except Exception as error:  # a gate that fails stays shut
@@ -162,17 +162,7 @@ def _tensors(message: Message) -> Mapping[str, Tensor]:
     records = {name: one for name, one in message.content.items() if isinstance(one, ArrayRecord)}
     several = len(records) > 1
     return {
-        f"{record}/{part.name}" if several else part.name: content.tensor(part)
+        content.full_name(record, part.name, several): content.tensor(part)
         for record, arrays in records.items()
         for part in content.of_record(dict(arrays.items()))
     }
-
-
-def _claimed(reply: Message) -> int | None:
-    """Number of examples that a reply reports; None where it reports none."""
-    for record in reply.content.values():
-        for key in COUNTS:
-            count = None if isinstance(record, ArrayRecord) else record.get(key)
-            if isinstance(count, int | float) and math.isfinite(count):
-                return int(count)
-    return None

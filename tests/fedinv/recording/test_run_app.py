@@ -304,3 +304,17 @@ def test_the_import_command(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("run: 2 updates of 2 clients in 1 round; 2 messages, 0 of them")
     assert [path.name for path in Path("run").iterdir()] == ["wire"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_says_what_of_a_secure_aggregation_can_be_read(tmp_path):
+    said = (
+        CliRunner()
+        .invoke(command_line, ["record", str(APPS / "secagg"), "--nodes", "3", "--out", str(tmp_path / "a")])
+        .stdout
+    )
+    assert "1 sum behind SecAgg+ can be read, as fedinv read does, and no client's update" in said
+    command = ["record", str(APPS / "masked"), "--nodes", "2", "--out", str(tmp_path / "b")]
+    said = CliRunner().invoke(command_line, [*command, "--run-config", "evaluate=0.0"]).stdout
+    assert "no update can be read: a secure aggregation masks them" in said
+    assert "no later message shows the model that was made of their sum" in said

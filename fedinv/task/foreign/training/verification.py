@@ -14,6 +14,7 @@ from fedinv.task.foreign.training.gradients import chosen_entries, descents, exp
 from fedinv.task.foreign.training.losses import shaped
 from fedinv.task.foreign.training.train_function import Order
 from fedinv.task.foreign.training.training import Repeatable, quietly
+from fedinv.task.foreign.update import ROUNDING
 from fedinv.task.seeding import seeded
 
 BOUND = 0.01
@@ -34,8 +35,6 @@ MOST_ORDERS = 120
 """Orders of batches that are tried at most; of more, one stands for all."""
 REORDERED = 0.45
 """Mismatch up to which claims of all records may be right that were trained on in another order than the client's."""
-ROUNDING = 2.0**-24
-"""Relative rounding error of a float32 number."""
 
 
 @dataclass(frozen=True)
