@@ -35,7 +35,7 @@ def recorded(tmp_path_factory):
         if (config, nodes) not in done:
             folder = tmp_path_factory.mktemp("masked") / "rec"
             np.random.seed(0)  # noqa: NPY002 - it is what Flower's clients round by
-            fedinv.record(MASKED, nodes=nodes, out=folder, run_config=f"rows=2 {config}")
+            fedinv.record(MASKED, nodes=nodes, out=folder, run_config=config)
             done[config, nodes] = folder
         return done[config, nodes]
 
