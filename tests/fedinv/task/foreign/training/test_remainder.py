@@ -60,6 +60,14 @@ def test_a_record_that_was_not_there_verifies_no_label(step):
     assert not left(strange, y[1:], 1).holds
 
 
+@pytest.mark.parametrize("missing", [1, 2, 4])
+def test_a_record_that_is_hardly_off_verifies_nothing(step, missing):
+    x, y, _, left = step
+    almost = x[missing:].clone()
+    almost[0, ::2] += 0.006
+    assert not left(almost, y[missing:], missing).holds
+
+
 def test_more_missing_records_than_the_layers_have_ranks_verify_nothing(step):
     x, y, _, left = step
     assert left(x[8:], y[8:], 64) is None
