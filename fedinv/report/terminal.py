@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -189,16 +190,16 @@ def show_replication(found: Replication) -> None:
     """Print the outcome in a sentence, a line for each measure, the model's metric, and the seeds that failed."""
     console = Console()
     console.print(f"\n{found.says}\n", style="bold", highlight=False, markup=False)
-    heads = ("attack", "measure", "mean ± sd", "lowest to highest", "guess", *(["undefended"] if found.lost else []))
-    rows, before = [], ""
-    for one in found.measures:
-        by, scale = f"{one.attack} ({one.variant})", 100 if one.share else 1
-        without = [spread_text(one.undefended, one.share) if one.undefended else "-"] if found.lost else []
-        span = f"{scale * one.value.low:.3g} to {scale * one.value.high:.3g}"
-        cells = (spread_text(one.value, one.share), span, spread_text(one.guess, one.share), *without)
-        rows.append((by if by != before else "", one.measure.replace("_", " "), *cells))
-        before = by
-    if rows:
+    heads = ("measure", "mean ± sd", "lowest to highest", "guess", *(["undefended"] if found.lost else []))
+    for by, measures in groupby(found.measures, lambda one: f"{one.attack} ({one.variant})"):
+        rows = []
+        for one in measures:
+            scale = 100 if one.share else 1
+            without = [spread_text(one.undefended, one.share) if one.undefended else "-"] if found.lost else []
+            span = f"{scale * one.value.low:.3g} to {scale * one.value.high:.3g}"
+            spread = (spread_text(one.value, one.share), span, spread_text(one.guess, one.share))
+            rows.append((one.measure.replace("_", " "), *spread, *without))
+        console.print(by, highlight=False, markup=False)
         console.print(table(heads, rows, console.width))
     if found.utility is not None:
         lost = ""

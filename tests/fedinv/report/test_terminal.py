@@ -11,6 +11,7 @@ from fedinv.report.terminal import Remaining, bars
 from fedinv.results.assessment import Assessment, VariationLeak
 from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Cost, DefenseLeak, Row
+from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import InferenceResult, Measure, Rate, Results, Utility
 from fedinv.storage import files
 
@@ -170,6 +171,43 @@ def test_an_assessment(printed):
         assert change.split()[-1] in said
     assert "59 of 64" in said
     assert "member" in said
+
+
+def test_seeds_of_an_attack_with_many_settings(printed):
+    spread, attacks = Spread.over([0.9, 1.0]), ("model-inversion", f"model-inversion:{STACK}")
+    measures = [
+        ReplicatedMeasure(
+            attack=attack,
+            variant="static",
+            target="model",
+            measure=measure,
+            share=True,
+            value=spread,
+            guess=spread,
+            undefended=spread,
+            count=20,
+        )
+        for attack in attacks
+        for measure in ("taken for the right class by a network of the judge's own", "recovered")
+    ]
+    found = Replication(
+        scenario="a",
+        seeds=[1, 2],
+        runs=["1", "2"],
+        metric="AUC",
+        utility=spread,
+        undefended=spread,
+        lost=spread,
+        epsilon=None,
+        unit=None,
+        measures=measures,
+        failed={},
+        says="It leaks.",
+    )
+    lines = printed(terminal.show_replication, found)
+    assert [line for line in lines if line.startswith("model-inversion")] == [f"{one} (static)" for one in attacks]
+    assert sum("95.0 \u00b1 7.1 %" in line for line in lines) == 4
+    assert words(lines).count("network of the judge's own") == 2
 
 
 def test_an_audit(printed):
