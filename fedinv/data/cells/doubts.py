@@ -66,9 +66,12 @@ def _identifying(name: str, held: Held, of_people: bool) -> Iterator[str]:
 
 def _padded(texts: Texts) -> bool:
     """Whether all cells are digits of one length, two or more, and some begin with a zero."""
-    different = np.unique(texts)
-    lengths = {len(text) for text in different}
-    return lengths.isdisjoint({1}) and len(lengths) == 1 and all(map(str.isdigit, different)) and different[0][0] == "0"
+    length = len(texts[0])
+    return (
+        length > 1
+        and all(len(text) == length and text.isdigit() for text in texts)
+        and any(text[0] == "0" for text in texts)
+    )
 
 
 def _stand_ins(values: NDArray[np.float64]) -> int:
