@@ -1,5 +1,6 @@
 """A column's type and values: numbers or categories, with missing ones filled, and what is said of it."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ MISSING = "(missing)"
 """Category of a missing value in a categorical column."""
 MOST_VALUES = 50
 """Largest number of different values of a categorical column, or of classes."""
+_SEVERAL = re.compile(r"\d[^\w.]+\d")
+"""Two numbers beside one another, as a blood pressure of 120/80."""
 LARGEST = 1e100
 """Largest absolute value of a number."""
 
@@ -102,9 +105,10 @@ def _categorical(reading: Reading, name: str, texts: Texts, present: NDArray[np.
         return Typed(None, texts, ~present, [f"{name}: holds {held} and was dropped"])
     if len(distinct) > MOST_VALUES:
         every = ", another in every row" if len(distinct) == len(texts) else ""
+        split = " split it into columns of one number each," if all(map(_SEVERAL.search, distinct)) else ""
         raise RequestError(
-            f"{reading.path}: column {name!r} holds {len(distinct)} different texts{every}, more than {MOST_VALUES}: "
-            "list it in data.drop, or in data.identify if it says who the person is"
+            f"{reading.path}: column {name!r} holds {len(distinct)} different texts{every}, more than {MOST_VALUES}:"
+            f"{split} list it in data.drop, or in data.identify if it says who the person is"
         )
     done = [f"{name}: {several} values were spelled in several ways and made one each"] if several else []
     values = np.where(present, spelled, MISSING)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedinv.data.cells.notation import DateOrder, Texts, UnclearError
+from fedinv.data.cells.times import hour_of_day
 
 UNIT = "days since 1970-01-01"
 """Unit of a column of dates."""
@@ -105,9 +106,8 @@ def _day(text: str, order: DateOrder) -> float:
 
 def _time(clock: tuple[str | None, ...]) -> float:
     """Share of the day that has passed at (hour, minute, second, a or p); NaN for a time that no clock shows."""
-    hour, minute, second = (int(part or 0) for part in clock[:3])
-    if minute > 59 or second > 60 or hour > (12 if clock[3] else 24):
+    minute, second = int(clock[1] or 0), int(clock[2] or 0)
+    hour = hour_of_day(int(clock[0] or 0), clock[3])
+    if minute > 59 or second > 60 or not hour <= 24:
         return float("nan")
-    if clock[3]:
-        hour = hour % 12 + (12 if clock[3] in "pP" else 0)
     return (hour * 3600 + minute * 60 + second) / 86400

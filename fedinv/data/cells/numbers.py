@@ -1,4 +1,4 @@
-"""Columns of numbers as people write them: decimal commas, thousands, percent, units, bounds, dates."""
+"""Columns of numbers as people write them: decimal commas, thousands, percent, units, bounds, dates, times."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedinv.data.cells import dates
+from fedinv.data.cells import dates, times
 from fedinv.data.cells.gaps import AMONG_NUMBERS
 from fedinv.data.cells.notation import Mark, Notation, Texts, UnclearError, plain_numbers
 
 _NUMBER = re.compile(
-    r"(?P<bound>[<>\u2264\u2265]=?)?\s*(?P<minus>[+\-\u2212])?\s*(?P<before>[€$£¥])?\s*"
-    r"(?P<body>\d[\d.,'\u2019 \u00a0\u202f]*(?<=[\d.,])|[.,]\d+)(?P<exponent>[eE][+-]?\d+)?(?P<space>\s*)"
+    r"(?:(?P<bound>[<>\u2264\u2265]=?)|(?P<about>~|\u2248|c\.|(?:ca\.?|approx\.?|circa|about)(?!\w)))?\s*"
+    r"(?P<minus>[+\-\u2212])?\s*(?P<before>[€$£¥])?\s*"
+    r"(?P<body>\d[\d.,'\u2019 \u00a0\u202f]*(?<=[\d.,])|[.,]\d+)(?P<exponent>[eE][+-]?\d+)?"
+    r"(?P<spread>\s*(?:\u00b1|\+/-|\+-)\s*[\d.,]+)?(?P<space>\s*)"
     r"(?P<unit>\+|%|\u2030|°[CFK]?|[€$£¥]|[^\W\d_]{1,12}[²³23]?(?:/\d{0,3}[^\W\d_]{1,12}[²³23]?){0,2})?"
 )
 """A number with all that people write around it; `unit` "+" says that it is a lower bound."""
@@ -135,10 +137,12 @@ class _Cell(NamedTuple):
     unit: str
     spaced: bool
     bound: bool
+    loose: bool
+    """True: it is marked as no exact number, by ~ before it or by \u00b1 and its spread after it."""
 
 
 def read(texts: Texts, notation: Notation, marks: frozenset[Mark] = frozenset()) -> Numbers | None:
-    """Read texts (n,), none of them missing, as numbers or dates; None where fewer than half of them are.
+    """Read texts (n,), none missing, as numbers, dates or times; None where fewer than half of them are.
 
     `marks` are the decimal marks that other columns of the file show, see `decimal_marks`. Raises UnclearError for
     numbers that two readings fit, and for other texts among numbers.
@@ -158,6 +162,13 @@ def read(texts: Texts, notation: Notation, marks: frozenset[Mark] = frozenset())
         _no_strays(found, ~np.isfinite(values), first, counts, "dates")
         said = f"dates, read {order}, became {dates.UNIT}"
         return Numbers(values[inverse], dates.UNIT, (said,))
+    timed = np.array([times.looks_like(text) for text in found], bool)
+    if counts[timed].sum() * 2 >= len(texts):
+        values = np.full(len(found), np.nan)
+        values[timed], unit = times.passed(found[timed])
+        _no_strays(found, ~np.isfinite(values), first, counts, "times")
+        read = "hours, minutes and seconds" if unit == "seconds" else "hours and minutes"
+        return Numbers(values[inverse], unit, (f"times, read as {read}, became {unit}",))
     cells = [_parsed(text) for text in found]
     numeric = np.array([cell is not None and not cell.bound for cell in cells], bool)
     if counts[numeric].sum() * 2 < len(texts) or not numeric.any():
@@ -207,6 +218,12 @@ def _column(
     if bound.any():
         how = "count as missing" if notation.bounds_missing else 'were read as the bound (data.bounds = "missing")'
         said.append(f"{counts[bound].sum()} of {counts.sum()} values are bounds (as after <) and {how}")
+    loose = np.array([cell is not None and cell.loose for cell in cells], bool)
+    if loose.any():
+        said.append(
+            f"{counts[loose].sum()} of {counts.sum()} values are inexact (as after ~ or before \u00b1) and were read "
+            "as the number"
+        )
     return Numbers(values[inverse], unit, tuple(said))
 
 
@@ -228,6 +245,7 @@ def _parsed(text: str) -> _Cell | None:
         unit="" if unit == "+" else unit,
         spaced=bool(found["space"]),
         bound=found["bound"] is not None or unit == "+",
+        loose=found["about"] is not None or found["spread"] is not None,
     )
 
 

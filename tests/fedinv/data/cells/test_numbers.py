@@ -34,6 +34,11 @@ def column(*texts):
         (("7", "8", "k.A.", "unknown"), (7, 8, np.nan, np.nan), ""),
         (("(1,200.50)", "3,400.00", "(7)"), (-1200.5, 3400, -7), ""),
         (("($ 3)", "$ 4"), (-3, 4), "$"),
+        (("~7", "\u2248 8,5", "ca. 9", "approx 10", "c. 11"), (7, 8.5, 9, 10, 11), ""),
+        (("5 \u00b1 0.1", "6.5+/-0.2 mg", "7 mg"), (5, 6.5, 7), "mg"),
+        (("7:30", "07:31", "23:59"), (450, 451, 1439), "minutes"),
+        (("0:00:15", "12:00:00"), (15, 43200), "seconds"),
+        (("7:30 am", "7:30 p.m.", "12:00 AM"), (450, 1170, 0), "minutes"),
     ],
 )
 def test_numbers_are_read_as_people_write_them(texts, values, unit):
@@ -42,7 +47,10 @@ def test_numbers_are_read_as_people_write_them(texts, values, unit):
     assert found.unit == unit
 
 
-@pytest.mark.parametrize("texts", [("a", "b", "3"), ("18-25", "26-40", "<18"), ("1a", "2b", "3c"), ("1_000", "2_000")])
+@pytest.mark.parametrize(
+    "texts",
+    [("a", "b", "3"), ("18-25", "26-40", "<18"), ("1a", "2b", "3c"), ("1_000", "2_000"), ("c1", "c2"), ("ca1", "ca2")],
+)
 def test_texts_are_no_numbers(texts):
     assert read(column(*texts), Notation()) is None
 
@@ -62,6 +70,8 @@ def test_texts_are_no_numbers(texts):
         (("12 Jan 2020", "30 Feb 2020"), "in 1 of 2 cells something else"),
         (("1/13/2020 7:15 PM", "1/13/2020 13:15 PM"), "in 1 of 2 cells something else"),
         (("2020-01-01", "2020-13-45"), "in 1 of 2 cells something else"),
+        (("07:30", "07:30:15"), "times with seconds and others without"),
+        (("7:30 am", "13:30 pm"), "holds times, and in 1 of 2 cells something else"),
     ],
 )
 def test_what_two_readings_fit_is_refused_with_the_key_that_settles_it_and_without_the_cell(texts, message):

@@ -165,6 +165,7 @@ def test_other_delimiters_can_be_named(load):
 
 
 MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
+PAIRS = "pressure,ill\n" + "".join(f"{100 + i}/{60 + i},{i % 2}\n" for i in range(60))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,11 @@ MANY = "age,ill\n" + "".join(f"{i},{i % 2}\n" for i in range(60))
             MANY,
             {"categorical": ("age",), "identify": ()},
             "column 'age' holds 60 different texts, another in every row, more than 50: list it",
+        ),
+        (
+            PAIRS,
+            {"identify": ()},
+            "column 'pressure' holds 60 .* more than 50: split it into columns of one number each",
         ),
         (MANY + "old,1\n", {"identify": ()}, "column 'age' holds numbers, and in 1 of 61 cells something else: list"),
         (HEADER + ROWS + "x,1e200,1,a,0,no\n", {}, "column 'age' holds numbers beyond 1e.100: list it in data.drop"),
