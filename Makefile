@@ -1,4 +1,4 @@
-# make install | demo | test | fuzz | check | docs | lessons | schemas | bench | wheel
+# make install | demo | test | test-all | fuzz | check | docs | lessons | schemas | bench | wheel
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -7,10 +7,10 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test fuzz check lessons docs schemas bench wheel clean
+.PHONY: help install demo test test-all fuzz check lessons docs schemas bench wheel clean
 
 help:            ## show what there is
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 install: $(VENV)/.done  ## make .venv with all pinned dependencies and fedinv in it
 
@@ -29,11 +29,14 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: install    ## run the hospital scenario and say where its report is
 	@$(BIN)/fedinv run hospital
 
-# one more than there are cores: some tests wait for daemons; byte code is kept, as the commands that tests start would
-# otherwise compile every module anew
-WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
-test: install    ## run all tests
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
+# byte code is kept, as the commands that tests start would otherwise compile every module anew
+CORES := $(shell nproc 2>/dev/null || echo 1)
+test: install    ## run the tests but the slow ones: minutes
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(or $(WORKERS),$(CORES)) --dist worksteal -m "not slow"
+
+# one more than there are cores: slow tests wait for daemons
+test-all: install ## run all tests, with real daemons, browsers, lessons and whole studies, as a change must pass
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(or $(WORKERS),$(shell echo $$(($(CORES) + 1))))
 
 FUZZ ?= 10
 fuzz: install    ## draw new examples for the fuzz tests, FUZZ=10 times as many as the tests do; SEED=.. as before

@@ -51,6 +51,7 @@ def main(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_run_from_the_shell_is_complete_and_its_json_is_one_document(file, tmp_path):
     done = fedinv("run", str(file), "--json", cwd=tmp_path)
     document = json.loads(done.stdout)

@@ -57,6 +57,7 @@ def test_each_extra_that_an_error_names_exists():
     assert not any("simulation" in one for one in project["dependencies"])
 
 
+@pytest.mark.slow
 def test_nothing_else_imports_ray():
     done = subprocess.run([sys.executable, "-c", HIDING], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

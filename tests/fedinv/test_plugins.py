@@ -127,6 +127,7 @@ def test_of_two_packages_with_the_same_kind_neither_is_used(package):
         plugins.load("attacks", "silent")
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_a_broken_plugin_and_refuses_to_run_it(package, tmp_path):
     site = package("other-e", {"other_e": "def run(:\n"}, attacks="silent = other_e:Silent")
     root = Path(__file__).parents[2]

@@ -80,6 +80,7 @@ def scenario(request, tiny):
     return loads(tiny + request.param + EXACT)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_write_goes_on_to_the_same_results(scenario, tmp_path, monkeypatch):
     opened = run.open_folder(scenario, tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -31,6 +31,7 @@ def test_a_page_takes_the_front_end_from_beside_it(export):
     assert export.with_own_front_end(page) == '<script src="./marimo/assets/index.js"></script>'
 
 
+@pytest.mark.slow
 def test_a_lesson_is_exported_as_a_notebook(export, tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     lesson = tmp_path / "1.py"

@@ -105,6 +105,7 @@ print(fedinv.__file__, reply.content["arrays"]["w"].numpy().tolist())
 """
 
 
+@pytest.mark.slow
 def test_a_mod_is_imported_by_one_path_from_the_wheel_and_from_a_checkout(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     zipfile.ZipFile(wheel).extractall(site)

@@ -69,7 +69,7 @@ def apart(one, other):
         ('"mlp"\nhidden = [12, 7]', '"logistic"', ""),
         ('"mlp"\nhidden = [12, 7]', '"logistic"', DP),
         ("", "", DROPOUT),
-        ("", "", DP.replace("noise_multiplier = 0.7", "epsilon = 5.0")),
+        pytest.param("", "", DP.replace("noise_multiplier = 0.7", "epsilon = 5.0"), marks=pytest.mark.slow),
         ("", "", DP.replace("noise_multiplier = 0.7", "noise_multiplier = 0.0")),
         ("", "", DP + 'mode = "hooks"\n'),
     ],

@@ -50,6 +50,7 @@ def test_matching_is_one_to_one_for_any_sizes(claims, records, seed):
 
 
 @given(st.integers(1, 5), st.integers(0, 200))
+@pytest.mark.slow
 def test_no_other_assignment_has_more_right_fields(count, seed):
     from itertools import permutations
 

@@ -71,6 +71,7 @@ def test_stages_are_reported_while_it_works(tmp_path):
     assert stages["training"][-1] == 1.0 and len(stages) >= 2
 
 
+@pytest.mark.slow
 def test_epsilon_grows_over_the_rounds_up_to_the_claimed_one(tmp_path):
     found = looked_at(tmp_path, defense="dp-sgd", epochs=1)
     rounds, values = zip(*found.epsilons, strict=True)
@@ -79,6 +80,7 @@ def test_epsilon_grows_over_the_rounds_up_to_the_claimed_one(tmp_path):
     assert found.utility.undefended is not None
 
 
+@pytest.mark.slow
 def test_epsilons_are_upper_bounds_of_each_prefix():
     event = PrivacyEvent(
         mechanism="noise",

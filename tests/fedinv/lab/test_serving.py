@@ -65,6 +65,7 @@ def test_a_port_that_is_taken_is_said_in_one_line():
             pass
 
 
+@pytest.mark.slow
 def test_nothing_but_the_lab_imports_marimo():
     code = (
         "import sys, fedinv.api, fedinv.cli, fedinv.lab.settings, fedinv.lab.work; assert 'marimo' not in sys.modules"

@@ -56,6 +56,7 @@ def test_no_grid_has_many_more_points_than_it_may(one):
     assert composed((one,), 1e-5, ROUGH_POINTS).epsilon > 0
 
 
+@pytest.mark.slow
 def test_the_weakest_noise_is_priced_within_a_gibibyte():
     code = """
 import resource

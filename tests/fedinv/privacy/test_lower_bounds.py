@@ -39,6 +39,7 @@ def test_without_delta_it_is_the_binomials_tail():
 
 
 @pytest.mark.parametrize("mu", [0.5, 1.5])
+@pytest.mark.slow
 def test_bounds_lie_below_the_truth_in_nearly_every_run(mu):
     truth = gaussian_epsilon(mu, DELTA)
     bounds = [(gaussian(*drawn(mu, 400, s), DELTA), one_run(*drawn(mu, 400, s), DELTA)) for s in range(100)]

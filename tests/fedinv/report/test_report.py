@@ -185,6 +185,7 @@ def look(start, chromium: str, page: str, folder: Path) -> tuple[list[int], list
 
 @pytest.mark.usefixtures("drawn_plots")
 @pytest.mark.parametrize("columns", [6, 28])
+@pytest.mark.slow
 def test_a_browser_shows_it_on_a_phone_without_scrolling_sideways(start, chromium, fabricate, tmp_path, columns):
     page = render(fabricate(LEAKED, SUM, defended=True, columns=columns)).read_text(encoding="utf-8")
     (width, content, images, drawn, sentence), console = look(start, chromium, page, tmp_path)

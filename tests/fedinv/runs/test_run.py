@@ -25,6 +25,7 @@ def test_undefended_every_record_is_given_up(tiny, tmp_path):
     assert matching.value > matching.prior + 0.2
 
 
+@pytest.mark.slow
 def test_masking_hides_a_client_and_not_a_small_sum(tiny, tmp_path):
     text = tiny.replace(*WIDE).replace("clients = 4", "clients = 2") + '[[defenses]]\nkind = "masking"\n' + BOTH
     found = attacked(text, tmp_path)
@@ -38,6 +39,7 @@ def test_masking_hides_a_client_and_not_a_small_sum(tiny, tmp_path):
     assert summed.recovered.value == 1.0
 
 
+@pytest.mark.slow
 def test_noise_stops_both_attacks_told_of_it_or_not(tiny, tmp_path):
     defense = '[[defenses]]\nkind = "dp-sgd"\nnoise_multiplier = 1.0\nclip = 1.0\n'
     found = attacked(tiny.replace(*WIDE) + defense + BOTH, tmp_path)

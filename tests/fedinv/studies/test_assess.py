@@ -106,6 +106,7 @@ def test_what_helps_most_is_measurable_and_costs_least():
     assert most_helpful([base, small]) is None
 
 
+@pytest.mark.slow
 def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch, same_process):
     small = tiny.replace("hidden = [32, 16]", "hidden = [128]").replace("rounds = 3", "rounds = 1")
     small = small.replace('"fedavg"\nepochs = 2', '"fedsgd"').replace("[1, 2], clients = 2", "[1], clients = 2")

@@ -25,9 +25,9 @@ def audited(name, tmp_path, *settings):
     ("name", "settings"),
     [
         ("redteam-half-noise", ()),
-        ("redteam-sensitivity", ("audit.clients=200",)),
-        ("redteam-per-round", ()),
-        ("redteam-flower-local-dp", ("federation.rounds=20", "audit.clients=40")),
+        pytest.param("redteam-sensitivity", ("audit.clients=200",), marks=pytest.mark.slow),
+        pytest.param("redteam-per-round", (), marks=pytest.mark.slow),
+        pytest.param("redteam-flower-local-dp", ("federation.rounds=20", "audit.clients=40"), marks=pytest.mark.slow),
         ("redteam-overflow", ("federation.clients=40", "federation.rounds=4")),
     ],
 )
@@ -44,8 +44,8 @@ def test_the_red_team_is_found_out(name, settings, tmp_path):
         ("redteam-overflow", ("defenses.0.guard=true", "federation.clients=40", "federation.rounds=4")),
         ("redteam-per-round", ('defenses=[{kind="distributed-noise",noise_multiplier=6},{kind="masking"}]',
                                "audit={clients=60}", "federation.rounds=3")),
-        ("redteam-per-round", ('defenses=[{kind="central-dp",noise_multiplier=6}]', "audit={clients=60}",
-                               "federation.rounds=3")),
+        pytest.param("redteam-per-round", ('defenses=[{kind="central-dp",noise_multiplier=6}]', "audit={clients=60}",
+                               "federation.rounds=3"), marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_healthy_mechanism_is_not_accused(name, settings, tmp_path):
@@ -54,6 +54,7 @@ def test_a_healthy_mechanism_is_not_accused(name, settings, tmp_path):
     assert "no proof" in found.says
 
 
+@pytest.mark.slow
 def test_noise_shared_over_a_sum_is_measured_where_it_is(tmp_path):
     settings = ('defenses=[{kind="distributed-noise",noise_multiplier=1.5},{kind="masking"}]', "audit={clients=60}")
     found = audited("redteam-half-noise", tmp_path, *settings)

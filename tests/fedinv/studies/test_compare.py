@@ -81,6 +81,7 @@ def test_only_what_is_named_or_all_there_is(tiny):
     assert quick.attacks[0].restarts is not None
 
 
+@pytest.mark.slow
 def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path, request, same_process):
     scenario = loads(tiny.replace(*WIDE).replace("rounds = [1, 2]", "rounds = [1]") + EXACT)
     folder, chosen = tmp_path / "one", stacks(["clip-noise", "dropout:rate=0.0", "soteria:layer=7"])

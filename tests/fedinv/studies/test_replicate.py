@@ -30,6 +30,7 @@ def twice(tiny, tmp_path_factory, same_process):
         return scenario, folder, replicating.replicate(scenario, 2, folder, Workers(1), quiet)
 
 
+@pytest.mark.slow
 def test_each_seed_is_a_run_of_its_own_and_the_means_are_those_of_their_results(twice):
     scenario, folder, found = twice
     assert found.seeds == [scenario.seed, scenario.seed + 1] and not found.failed

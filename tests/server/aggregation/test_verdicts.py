@@ -19,6 +19,7 @@ def verdicts(tiny, tmp_path):
     return attacked
 
 
+@pytest.mark.slow
 def test_the_verdicts_behind_secagg_plus_are_those_behind_masking(verdicts):
     (found, results), (masked, _) = verdicts("secagg-plus"), verdicts("masking")
     assert set(found) == set(masked)

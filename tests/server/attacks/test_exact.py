@@ -176,6 +176,7 @@ def test_behind_features_whose_schema_nobody_has_a_part_of_the_records_is_not_cl
     assert "verified" in claim.notes[0]
 
 
+@pytest.mark.slow
 def test_a_record_that_is_there_twice_is_counted_twice():
     x, _ = _records(8, 4)
     x[5] = x[2]

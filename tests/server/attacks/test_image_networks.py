@@ -75,6 +75,7 @@ def test_images_are_rebuilt_with_their_labels(model, n):
     assert claim.fields.shape == (n, 64)
 
 
+@pytest.mark.slow
 def test_statistics_from_the_wire_help_see_through():
     seen, x, _ = _see(NORMALIZED)
     knows = replace(KNOWS, model=NORMALIZED)

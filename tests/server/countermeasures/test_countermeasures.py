@@ -39,8 +39,8 @@ def attacked(tmp_path, defense, attack, *more):
     ("defense", "attack"),
     [
         # at the default, a tenth, two or three of the four are found, as a processor rounds
-        ('kind="top-k",keep=0.05', 'kind="gradient-matching"'),
-        ('kind="prune-gradient"', 'kind="gradient-matching"'),
+        pytest.param('kind="top-k",keep=0.05', 'kind="gradient-matching"', marks=pytest.mark.slow),
+        pytest.param('kind="prune-gradient"', 'kind="gradient-matching"', marks=pytest.mark.slow),
         ('kind="small-model",keep=0.5', 'kind="gradient-matching"'),
         ('kind="mixup"', 'kind="exact",fall_back=false'),
         ('kind="dropout"', 'kind="exact",fall_back=false'),

@@ -183,6 +183,7 @@ training = { algorithm = "fedavg", records_per_client = 4, batch_size = 64 }
     assert spreads[0] == spreads[1] == pytest.approx(300**0.5 * 0.5 / 4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_opacus_is_imported_by_whom_it_trains_alone():
     code = (
         "import sys; from fedinv import plugins; plugins.load('defenses', 'dp-sgd')();"

@@ -115,6 +115,7 @@ def test_what_does_not_come_up_in_time_is_ended_again(tmp_path, monkeypatch):
     assert rehearsal.read(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_superlink_that_ends_by_itself_is_quoted(tmp_path, monkeypatch):
     monkeypatch.setattr(rehearsal, "TRIES", 1)
     with socket.socket() as taken:

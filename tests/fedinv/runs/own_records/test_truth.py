@@ -142,6 +142,7 @@ def test_a_gap_in_a_table_of_texts_is_not_filled_by_a_guess(tmp_path, row, colum
         fedinv.attack_recording(folder, network, truth=tmp_path / "t.csv")
 
 
+@pytest.mark.slow
 def test_a_table_of_texts_says_which_update_its_rows_are_behind(tmp_path):
     wards, ages = ["a", "b", "a", "b"] * 2, np.array([31, 45, 52, 60, 38, 41, 57, 44], float)
     x = torch.tensor(

@@ -68,6 +68,7 @@ def found(home, same_process, under_way):
         return dueling.duel(planned(), home / "one", Workers(1), lambda *now: under_way.append(now))
 
 
+@pytest.mark.slow
 def test_thresholds_come_from_other_seeds_than_what_is_reported(found):
     assert (found.seeds, found.threshold_seeds) == ([3], [4])
     assert (found.honest, found.models) == ((100, 100), (5, 5))

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -86,6 +87,7 @@ def _update(people, noise=0.0):
     return Observation((0,), (Exchange(1, sent, received, len(people)),))
 
 
+@pytest.mark.slow
 def test_a_record_is_found_among_those_that_the_generator_can_make():
     knows, right, guessed = replace(KNOWS, auxiliary=_people(400, 5)), [], []
     for seed in range(2):

@@ -65,6 +65,7 @@ def test_behind_heavy_noise_it_is_a_guess():
     assert hits <= 14  # of 60 at one in ten: exceeded once in 1000 times
 
 
+@pytest.mark.slow
 def test_rounds_of_the_same_batch_add_up():
     defense = "{kind='dp-sgd',noise_multiplier=3.0,clip=1.0}"
     once = sum(named(*lineup(defense, t)) == TARGET for t in range(20))
