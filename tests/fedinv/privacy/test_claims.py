@@ -33,6 +33,7 @@ def test_without_sampling_it_is_the_exact_gaussian_curve(steps):
         assert gaussian_delta(eps, sensitivity * steps**0.5 / 4.0) == pytest.approx(1e-5, rel=0.02)
 
 
+@pytest.mark.slow
 def test_rounds_compose_and_are_not_quoted_singly():
     one, four = epsilon([event(steps=10)], 1e-5), epsilon([event(steps=10)] * 4, 1e-5)
     assert four == pytest.approx(epsilon([event(steps=40)], 1e-5), rel=1e-3)

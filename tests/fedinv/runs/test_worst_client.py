@@ -5,6 +5,7 @@ from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads
 
 
+@pytest.mark.slow
 def test_the_smallest_clients_are_watched_and_counted_one_by_one(tiny, tmp_path):
     text = tiny.replace("records = 200", 'records = 300\npartition = { kind = "quantity" }')
     text = text.replace("clients = 4", "clients = 14").replace("records_per_client = 6", "")

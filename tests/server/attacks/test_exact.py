@@ -195,7 +195,7 @@ def test_more_records_than_inputs_cannot_be_told_apart():
     assert len(claim.records) == 0 and "nothing claimed" in claim.notes[0]
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.3, False), (3.0, True)])
+@pytest.mark.parametrize(("share", "told"), [pytest.param(0.3, False, marks=pytest.mark.slow), (3.0, True)])
 def test_noise_gives_no_rubbish(share, told):
     seen, knows, *_ = _see(8, 6)
     std = share * float(seen.last.received["0.weight"].std())

@@ -41,11 +41,11 @@ def attacked(tmp_path, defense, attack, *more):
         # at the default, a tenth, two or three of the four are found, as a processor rounds
         pytest.param('kind="top-k",keep=0.05', 'kind="gradient-matching"', marks=pytest.mark.slow),
         pytest.param('kind="prune-gradient"', 'kind="gradient-matching"', marks=pytest.mark.slow),
-        ('kind="small-model",keep=0.5', 'kind="gradient-matching"'),
+        pytest.param('kind="small-model",keep=0.5', 'kind="gradient-matching"', marks=pytest.mark.slow),
         ('kind="mixup"', 'kind="exact",fall_back=false'),
         ('kind="dropout"', 'kind="exact",fall_back=false'),
         ('kind="precode"', 'kind="exact",fall_back=false'),
-        ('kind="soteria"', 'kind="gradient-matching"'),
+        pytest.param('kind="soteria"', 'kind="gradient-matching"', marks=pytest.mark.slow),
         ('kind="adversarial-training"', 'kind="exact",fall_back=false'),
     ],
 )

@@ -64,6 +64,7 @@ def test_an_update_of_zeros_holds_nothing(play):
     assert found.claim.notes
 
 
+@pytest.mark.slow
 def test_the_shipped_scenario_reads_single_records_of_whole_batches(tmp_path):
     small = ["data.records=600", "training.batch_size=200", "model.hidden=[200, 200]", "federation.rounds=4"]
     scenario = read("hospital-fishing", [*small, "attacker.watch={rounds=[1,2,3,4],clients=1}"])

@@ -87,6 +87,7 @@ def test_mean_images_of_other_people_are_not(faces):
     assert finding.measures[1].value < 30
 
 
+@pytest.mark.slow
 def test_the_recognizer_is_right_and_the_same_again(faces):
     people = faces.people
     rows = np.concatenate(people.shares)

@@ -115,6 +115,7 @@ def test_only_the_latest_rounds_are_joined():
     assert [e.round for e in joinable(seen, KNOWS)] == list(range(3, MOST + 3))
 
 
+@pytest.mark.slow
 def test_joined_rounds_bring_the_numbers_nearer_than_one():
     x, y = _records(0)
     seen, length, relaxation = _watched(*[(x, y)] * 4), step_length(KNOWS, N), relax(SCHEMA, SCHEMA.width, "relaxed")
