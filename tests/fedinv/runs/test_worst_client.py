@@ -1,5 +1,7 @@
 """A rate over all clients hides the one that is worst off: it is counted by client, and the smallest are watched."""
 
+import pytest
+
 import fedinv
 from fedinv.judge.truth import population_of
 from fedinv.scenario.reading import loads

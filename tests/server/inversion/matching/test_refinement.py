@@ -2,6 +2,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
