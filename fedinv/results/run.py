@@ -182,8 +182,8 @@ class AttackResult(_Record):
     """Counts by client, in order of their numbers, as a rate over all hides the client that is worst off; empty for
     sums."""
     worst: ClientRate | None = None
-    """Client of which the largest share of records was recovered, among equals of fields; None for sums, and without
-    records."""
+    """Client of which the largest share of records was recovered, among equals of fields, of those of a sum too; None
+    without records."""
     images: Images | None = None
     """Similarity of images; None for tables, and where there were no records."""
 

@@ -29,9 +29,10 @@ def outcome_text(found: AttackResult | InferenceResult) -> str:
 
 
 def worst_text(found: AttackResult) -> str:
-    """The client that an attack hits worst, as "client 3: 19 of 19"; empty for sums and for a single client."""
+    """The client that an attack hits worst, as "client 3: 19 of 19"; empty for one client, and for a sum that held."""
     one = found.worst
-    return "" if one is None or len(found.clients) < 2 else f"client {one.client}: {one.recovered} of {one.records}"
+    alone = not one.recovered if found.target == "sum" and one else len(found.clients) < 2
+    return "" if one is None or alone else f"client {one.client}: {one.recovered} of {one.records}"
 
 
 def leaked_text(worst: Worst | None) -> str:

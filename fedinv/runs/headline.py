@@ -111,7 +111,7 @@ def _exceeds(rate: Rate, chance: float | None) -> bool:
 def _worst(attack: AttackResult, clients: str) -> str:
     """The client that is worst off, where a rate over all hides it; else empty."""
     one, over_all = attack.worst, attack.recovered.value
-    if one is None or over_all is None or len(attack.clients) < 2:
+    if one is None or over_all is None or (attack.target == "client" and len(attack.clients) < 2):
         return ""
     if one.recovered / one.records <= over_all + APART:
         return ""

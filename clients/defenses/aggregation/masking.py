@@ -36,8 +36,8 @@ class Masking(Defense):
                 continue
             first, second = sorted((sending.client, other))
             shared = stream(sending.seed, "mask", first, second, sending.round)
-            sign = 1 if sending.client == first else -1
-            for name, tensor in ring.items():
+            for tensor in ring.values():
                 words = shared.integers(-(2**63), 2**63 - 1, size=tensor.shape, dtype=np.int64, endpoint=True)
-                ring[name] = tensor + sign * torch.from_numpy(words)
+                # in place: a new tensor for each of many pairs would take longer than to draw its mask
+                tensor.add_(torch.from_numpy(words), alpha=1 if sending.client == first else -1)
         return ring

@@ -42,9 +42,7 @@ class Reconstruction:
         """Return the entry of results.json, with the rates of the same attack without defenses."""
         claims = [verdict.case.claim for verdict in self.verdicts]
         mismatches = [claim.mismatch for claim in claims if claim.mismatch is not None]
-        clients = (
-            _by_client([seen for seen, _ in tried.said], self.verdicts, self.people) if tried.target == "client" else []
-        )
+        clients = _by_client(self.verdicts, self.people)
         return AttackResult(
             kind=tried.attack.kind,
             variant=tried.variant,
@@ -59,7 +57,7 @@ class Reconstruction:
             recovered=self.rates.recovered,
             exact=self.rates.exact,
             owned=_owned(self.verdicts, self.people),
-            clients=clients,
+            clients=clients if tried.target == "client" else [],
             worst=worst_client(clients),
             images=self.rates.images,
             reidentified=self.rates.reidentified,
@@ -129,36 +127,37 @@ def _guesses(scenario: Scenario, sizes: tuple[int, ...]) -> Guesses:
     return strongest(people.schema, sizes, scenario.judge.tolerance, known, stream(scenario.seed, "guess"))
 
 
-def _by_client(seen: Sequence[Observation], verdicts: Sequence[Verdict], people: Population) -> list[ClientRate]:
-    """Counts of each client over its observations."""
-    found: dict[int, list[Verdict]] = {}
-    for one, verdict in zip(seen, verdicts, strict=True):
-        found.setdefault(one.clients[0], []).append(verdict)
-    return [
-        ClientRate(
-            client=client,
-            records=count,
-            recovered=recovered,
-            fields=count * own[0].filled.shape[1],
-            right=right * count * own[0].filled.shape[1],
-            guessed=guessed * count * own[0].filled.shape[1],
-        )
-        for client, own in sorted(found.items())
-        for count, recovered, right, guessed in [_people(own, people)]
-    ]
-
-
-def _people(verdicts: Sequence[Verdict], people: Population) -> tuple[int, int, float, float]:
-    """Numbers of different people and of those ever recovered; mean shares of right fields, of the claims and guess."""
-    counted = tally([(verdict.case.clients, people.person[verdict.case.rows]) for verdict in verdicts])
-    if not counted.people:
-        return 0, 0, 0.0, 0.0
-    ever = counted.ever(np.concatenate([verdict.recovered.astype(float) for verdict in verdicts]))
-    right, guessed = (
-        float(counted.mean(np.concatenate(shares)).mean())
-        for shares in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
+def _by_client(verdicts: Sequence[Verdict], people: Population) -> list[ClientRate]:
+    """Counts of each client that stands behind an observation, of a sum too, over the records that it holds."""
+    if not verdicts:
+        return []
+    rows = np.concatenate([one.case.rows for one in verdicts])
+    held = np.full(len(people.table), -1)
+    for client, share in enumerate(people.shares):
+        held[share] = client
+    recovered = np.concatenate([one.recovered.astype(float) for one in verdicts])
+    shares, guessed = (
+        np.concatenate(parts)
+        for parts in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
     )
-    return counted.people, round(float(ever.sum())), right, guessed
+    columns = verdicts[0].filled.shape[1]
+    found = []
+    for client in sorted({client for one in verdicts for client in one.case.clients}):
+        own = held[rows] == client
+        counted = tally([((client,), people.person[rows[own]])])
+        fields = counted.people * columns
+        right, guess = (float(counted.mean(values[own]).mean()) if fields else 0.0 for values in (shares, guessed))
+        found.append(
+            ClientRate(
+                client=client,
+                records=counted.people,
+                recovered=round(float(counted.ever(recovered[own]).sum())),
+                fields=fields,
+                right=right * fields,
+                guessed=guess * fields,
+            )
+        )
+    return found
 
 
 def _control(rates: Rates) -> Control:

@@ -93,6 +93,9 @@ def test_the_worst_client_is_named_where_the_rate_over_all_hides_it():
     one = attack(19, records=101, observations=2).model_copy(update={"clients": clients, "worst": clients[1]})
     said = headline(declared(), [one], NONE, UTILITY, clients="hospitals")
     assert "rebuilt 19 of 101 records in full (19 of 19 at the worst of these hospitals, client 3);" in said
+    summed = one.model_copy(update={"clients": [], "target": "sum", "observations": 1})
+    said = headline(declared(), [summed], NONE, UTILITY, clients="hospitals")
+    assert "(19 of 19 at the worst of these hospitals, client 3)" in said
     alike = one.model_copy(update={"recovered": rate(100, 101)})
     assert "worst" not in headline(declared(), [alike], NONE, UTILITY, clients="hospitals")
 

@@ -7,6 +7,7 @@ import torch
 from fedinv import roles
 from fedinv.attack import Knowledge
 from fedinv.data.sources.hospital import Hospital
+from fedinv.results.wording import worst_text
 from fedinv.runs import run
 from fedinv.scenario.reading import loads
 from fedinv.storage import observations
@@ -84,7 +85,9 @@ def test_whose_each_record_is_follows_from_units_of_its_own(tmp_path):
 
 def test_one_target_is_read_as_if_it_were_alone(tmp_path):
     found = verdict(tmp_path, 'kind = "inconsistency"\n', [("batch_size = 8", "batch_size = 4")])
-    assert round(found.recovered.value * found.recovered.count) == 4
+    assert (round(found.recovered.value * found.recovered.count), found.recovered.count) == (4, 12)
+    assert (found.worst.client, found.worst.recovered, found.worst.records) == (0, 4, 4)
+    assert worst_text(found) == "client 0: 4 of 4"
     first = observations.read(tmp_path / "run/observations")[-1].last
     assert len({id(weights) for weights in first.sent_to.values()}) == 2
 
