@@ -18,6 +18,7 @@ from fedinv.results.ranking import worst_fields, worst_names
 from fedinv.results.run import Interval, Rate
 from fedinv.results.wording import (
     NOT_MEASURABLE,
+    counted_text,
     epsilon_text,
     hits,
     measure_text,
@@ -82,6 +83,7 @@ def page(run: Run, drawn: Mapping[str, bytes]) -> str:
         "inferences": list(zip(reading.labels(run.results.inferences), run.results.inferences, strict=True)),
         "bounded": any(m.bound is not None for one in run.results.inferences for m in one.measures),
         "worst": run.worst,
+        "counted": counted_text(attacks),
         "fields": fields,
         "names": names,
         "label": lambda attack: called[id(attack)],

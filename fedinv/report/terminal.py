@@ -23,6 +23,7 @@ from fedinv.results.run import Privacy, Rate, Results
 from fedinv.results.wording import (
     NOT_MEASURABLE,
     by_reason,
+    counted_text,
     epsilon_text,
     hits,
     leaked_text,
@@ -139,6 +140,8 @@ def show_run(results: Results, report: str, read: Sequence[Card] = ()) -> None:
         console.print(
             "\nIn brackets 95 % intervals; guess: the same without any update.", highlight=False, markup=False
         )
+    if counted := counted_text(results.attacks):
+        console.print(counted, highlight=False, markup=False)
     for card in read[:1]:
         for name, text in (("true", card.cells[0].true), ("read off the update", card.cells[0].claimed)):
             console.print(f"{name}: {plain(text)}", markup=False, highlight=False)

@@ -35,6 +35,17 @@ def worst_text(found: AttackResult) -> str:
     return "" if one is None or alone else f"client {one.client}: {one.recovered} of {one.records}"
 
 
+def counted_text(attacks: Sequence[AttackResult]) -> str:
+    """What rates count where several records are one person's, as one sentence; empty where none are."""
+    again = next((one for one in attacks if 0 < one.recovered.count < one.records), None)
+    if again is None:
+        return ""
+    return (
+        f"Behind {again.records} records, of several rounds or rows, are {again.recovered.count} people, and each "
+        "counts once: as recovered where any of the records is, as right by the mean over them."
+    )
+
+
 def leaked_text(worst: Worst | None) -> str:
     """A row's largest leakage with its interval, as "86 % [62-100]"; in words where no attack could tell."""
     if worst is None:

@@ -137,8 +137,7 @@ def _by_client(verdicts: Sequence[Verdict], people: Population) -> list[ClientRa
         held[share] = client
     recovered = np.concatenate([one.recovered.astype(float) for one in verdicts])
     shares, guessed = (
-        np.concatenate(parts)
-        for parts in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
+        np.concatenate(parts) for parts in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
     )
     columns = verdicts[0].filled.shape[1]
     found = []

@@ -77,6 +77,16 @@ def test_unverified_claims_are_shown_apart(printed, fabricate):
     assert f"exact (static): 3 of {found.claimed} {apart}" in words(printed(terminal.show_run, results, "x"))
 
 
+def test_people_of_several_records_are_said_to_count_once(printed, fabricate):
+    folder = fabricate(("exact", "static", 0.0, 1.0))
+    results = Results.model_validate(files.read_json(folder / "results.json"))
+    (found,) = results.attacks
+    assert "counts once" not in words(printed(terminal.show_run, results, "x"))
+    several = found.model_copy(update={"records": 3 * found.recovered.count})
+    said = words(printed(terminal.show_run, results.model_copy(update={"attacks": [several]}), "x"))
+    assert f"Behind {several.records} records, of several rounds or rows, are {found.recovered.count} people" in said
+
+
 def test_markup_in_a_headline_is_printed_as_it_is(printed, fabricate):
     folder = fabricate(("exact", "static", 0.0, 1.0))
     results = Results.model_validate(files.read_json(folder / "results.json"))
