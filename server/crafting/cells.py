@@ -132,8 +132,9 @@ def layout(schema: Schema, widths: tuple[int, int], tables: int, scales: Scales,
     else:
         most = (first - tables) // count
     if most < 1 or room < 2 * tables:
+        fewest = 2 * tables * (second // max(1, used.stop - used.start))
         raise ValueError(
-            f"layers of {first} and {second} units are too narrow: {count + tables} and {2 * tables} are the fewest"
+            f"layers of {first} and {second} units are too narrow: {count + tables} and {fewest} are the fewest"
         )
     parts, size = _blocks(schema, most), room // tables
     base = len(parts) * count

@@ -135,6 +135,9 @@ def test_what_weights_hold_is_read_off_them(schema):
 
 
 def test_too_narrow_a_layer_is_refused(schema):
+    with pytest.raises(ValueError, match="of 100 and 100 units are too narrow: .* and 120 are the fewest"):
+        cells.layout(schema, (100, 100), 3, cells.ONE_STEP, slice(0, 100 // 20))
+    cells.layout(schema, (100, 120), 3, cells.ONE_STEP, slice(0, 120 // 20))
     with pytest.raises(ValueError, match="too narrow: .* are the fewest"):
         cells.layout(schema, (10, 200), 3, cells.ONE_STEP)
     with pytest.raises(ValueError, match="too narrow"):
