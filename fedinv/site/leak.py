@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from fedinv.attack import Exchange
 from fedinv.errors import RequestError
 from fedinv.results.app_verdict import refusal
-from fedinv.runs.own_apps import gate, reading
+from fedinv.runs.own_apps import gate
 from fedinv.runs.own_apps.leak_map import update_of
+from fedinv.runs.own_apps.targets import Given, Target
 from fedinv.task.schema import Schema
 
 
@@ -48,9 +49,9 @@ def leak_of(
         if not all(bool(torch.isfinite(one).all()) for one in update.values() if one.is_floating_point()):
             return "values that are not finite came back"
         exchange = Exchange(1, dict(sent), update, max(1, claimed_records or 1))
-        given = reading.Given(network.network, network.example, schema=network.schema)
+        given = Given(network.network, network.example, schema=network.schema)
         rule = gate.Rule(limit, seconds, network.unknown, network.unfinished)
-        found = gate.judge(reading.Target(exchange, 0, claimed_records), given, rule)
+        found = gate.judge(Target(exchange, 0, claimed_records), given, rule)
     except RequestError as error:
         return str(error)
     one = found.verdict

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fedinv.results.app_verdict import AppVerdict
     from fedinv.results.leak_map import LeakMap
     from fedinv.runs.own_apps.gate import Answer
-    from fedinv.runs.own_apps.reading import Given
+    from fedinv.runs.own_apps.targets import Given
     from fedinv.task.foreign.training.losses import Objective
     from fedinv.task.foreign.training.optimizer import MakeOptimizer
     from fedinv.task.schema import Schema
@@ -57,20 +57,21 @@ def leak_map(
     from fedinv.errors import RequestError
     from fedinv.recording import folder as recordings
     from fedinv.runs.own_apps import leak_map as maps
-    from fedinv.runs.own_apps import reading
+    from fedinv.runs.own_apps import targets
+    from fedinv.runs.own_apps.map_of_run import map_of_run
     from fedinv.storage import paths
 
     place = paths.folder(folder)
     if not recordings.holds(place):
-        return reading.map_of_run(place, update)
-    targets, skipped = reading.targets(recordings.read(place))
-    if not 0 <= update < len(targets):
+        return map_of_run(place, update)
+    found, skipped = targets.targets(recordings.read(place))
+    if not 0 <= update < len(found):
         why = f"; {skipped[0]}" if skipped else ""
-        held = f"{len(targets)} update{'s' if len(targets) != 1 else ''}"
+        held = f"{len(found)} update{'s' if len(found) != 1 else ''}"
         raise RequestError(f"{folder}: holds {held} to map, there is no number {update}{why}")
     given = _given(network, project, example, training=(loss, optimizer, train, train_with))
-    target, how = targets[update], reading.how_trained(given)
-    probed = reading.probed_target(given.network, given.example, target, how)
+    target, how = found[update], targets.how_trained(given)
+    probed = targets.probed_target(given.network, given.example, target, how)
     return maps.leak_map(probed, target.client, target.claimed, how)
 
 
@@ -114,7 +115,7 @@ def attack_recording(
     fedinv.errors.RequestError: ...
     """
     from fedinv.recording import folder as recordings
-    from fedinv.runs.own_apps import reading
+    from fedinv.runs.own_apps import reading, targets
     from fedinv.runs.own_records import pages
     from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
@@ -124,14 +125,14 @@ def attack_recording(
         paths.folder(out)  # before anything is attacked
     recording = recordings.read(place)
     given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
-    targets, skipped = reading.targets(recording)
-    known = None if truth is None else truths.read(truth, given, len(targets), project)
-    verdict, claims = reading.attacked(given, targets, skipped, progress)
+    found, skipped = targets.targets(recording)
+    known = None if truth is None else truths.read(truth, given, len(found), project)
+    verdict, claims = reading.attacked(given, found, skipped, progress)
     if known is not None:
-        verdict = truths.held_against(verdict, given, targets, known, claims)
+        verdict = truths.held_against(verdict, given, found, known, claims)
     reading.write(place if out is None else paths.folder(out), verdict, claims)
     if out is not None:
-        mapped = pages.first_map(given, targets)
+        mapped = pages.first_map(given, found)
         pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
     return verdict
 
@@ -194,7 +195,7 @@ def _given(
     `training` are loss, optimizer, train and train's values.
     """
     from fedinv.errors import RequestError
-    from fedinv.runs.own_apps.reading import Given
+    from fedinv.runs.own_apps.targets import Given
     from fedinv.task.foreign import factory
     from fedinv.task.foreign.training.training import read_training
 

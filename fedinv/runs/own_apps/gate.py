@@ -20,6 +20,7 @@ from fedinv.recording.recorder import round_of
 from fedinv.results.app_verdict import UpdateVerdict, refusal
 from fedinv.runs.own_apps import reading
 from fedinv.runs.own_apps.leak_map import update_of
+from fedinv.runs.own_apps.targets import Given, Target
 from fedinv.task.foreign import factory
 from fedinv.task.foreign.encoded import schema_of_inputs
 from fedinv.task.schema import Schema
@@ -56,7 +57,7 @@ class Finding:
     """The attacks on it."""
 
 
-def judge(target: reading.Target, given: reading.Given, rule: Rule) -> Finding:
+def judge(target: Target, given: Given, rule: Rule) -> Finding:
     """Attack one update, until more of its records were read than may be or the time is over.
 
     Raises RequestError for an update that the network does not fit.
@@ -142,8 +143,8 @@ class GateMod:
         if not self._loaded:
             self._loaded.append(self._source.load())
         network, example = self._loaded[0]
-        target, schema = reading.Target(exchange, 0, claimed), self._schema(context)
-        return judge(target, reading.Given(network, example, schema=schema), self._rule).reason
+        target, schema = Target(exchange, 0, claimed), self._schema(context)
+        return judge(target, Given(network, example, schema=schema), self._rule).reason
 
     def _schema(self, context: Context) -> Schema | None:
         known = self._known

@@ -28,7 +28,9 @@ from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
 from fedinv.runs.own_apps.leak_map import Probed, leak_map
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, known_to, probed_target, undone
+from fedinv.runs.own_apps.reading import undone
+from fedinv.runs.own_apps.targets import Given, Target, how_trained, probed_target
+from fedinv.runs.own_apps.verifying import known_to
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records
