@@ -69,7 +69,7 @@ def _read(
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
-    claim, kind, notes, cut_short = None, "", list[str](), False
+    claim, kind, notes, cut_short, told, kinds = None, "", list[str](), False, 0, list[str]()
     fed: Fed | None = None if part is None else part.fed
     if how is not None and not how.steps.linear and not any(one.applies for one in mapped.layers):
         notes.append(UNREAD.format(how.steps.kind))
@@ -88,17 +88,19 @@ def _read(
         wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
         for one in kinds:
             with clock.limited(given.seconds / len(kinds)):
-                found, whole = verified(given, attacked, one, wanted)
+                found = verified(given, attacked, one, wanted)
                 cut_short |= clock.over()
-            notes += [f"{one}: {note}" for note in found.notes]
-            if len(found.records) > (0 if claim is None else len(claim.records)):
-                claim, kind = found, one
-            if whole or (claim is not None and len(claim.records) >= wanted):
+            notes += [f"{one}: {note}" for note in found.claim.notes]
+            told = max(told, found.told)
+            if len(found.claim.records) > (0 if claim is None else len(claim.records)):
+                claim, kind = found.claim, one
+            enough = 0 if claim is None else len(claim.records)
+            if found.whole or (enough if given.limit is None else max(enough, told)) >= wanted:
                 break
         if claim is not None:
             claim, reason = once(claim, target.claimed)
             notes += [reason] if reason else []
-        if claim is not None and given.limit is None:  # a gate refuses the mean of several as well
+            told = max(told, len(claim.records))
             claim, reason = single(claim, attacked, target.claimed)
             notes += [reason] if reason else []
         back = undone(given, probed, part, max(count, 0 if claim is None else len(claim.records)))
@@ -116,12 +118,24 @@ def _read(
         inputs=fed or "",
         attack=kind,
         verified=0 if claim is None else len(claim.records),
+        told=told,
+        unread="" if kinds else _unread(how, probed, part),
         labels=_labels(claim),
         mismatch=None if claim is None else claim.mismatch,
         cut_short=cut_short,
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim
+
+
+def _unread(how: Repeatable | None, probed: Probed, part: Part | None) -> str:
+    """Why no attack applies to such an update; empty where noise or a full rank is in its way."""
+    if part is None:
+        return "no attack applies to the network"
+    first = next(one for one in probed.measured if one.layer.name == part.layers[0].name)
+    if first.rescaled or (how is not None and not how.steps.linear):
+        return "no attack applies behind Adam or its like, with which the client seems to train"
+    return ""
 
 
 def undone(given: Given, probed: Probed, part: Part, records: int) -> Undo | None:

@@ -1,8 +1,8 @@
 """The updates of an app of one's own as they are attacked, and what is known of the app beside its recording."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from fedinv.attack import Exchange
@@ -99,22 +99,28 @@ def targets(recording: recordings.Recording) -> tuple[list[Target], list[str]]:
     """The updates of a recording, and a line for each that cannot be attacked."""
     found, skipped = [], list(recording.skipped)
     for one in recording.updates:
-        sent, returned = dict(one.sent), dict(one.received)
-        who = f"round {one.round}, client {one.node if one.partition is None else one.partition}"
-        try:
-            update = update_of(sent, returned)
-        except RequestError as error:
-            skipped.append(f"{who}: {error}")
-            continue
-        if not all(bool(torch.isfinite(t).all()) for t in update.values() if t.is_floating_point()):
-            skipped.append(f"{who}: values that are not finite came back")
-            continue
         client = one.partition if isinstance(one.partition, int) else one.node
-        exchange = Exchange(max(1, one.round), sent, update, max(1, one.claimed_records or 1))
-        found.append(Target(exchange, client, one.claimed_records))
+        try:
+            found.append(target_of(dict(one.sent), dict(one.received), one.claimed_records, one.round, client))
+        except RequestError as error:
+            skipped.append(f"round {one.round}, client {client}: {error}")
     sums, lines = secure_sums(recording)
     found += [_of_sum(one) for one in sums]
     return found, [*skipped, *lines]
+
+
+def target_of(
+    sent: Mapping[str, Tensor], back: Mapping[str, Tensor], claimed: int | None, round_: int = 1, client: Whose = 0
+) -> Target:
+    """The update behind arrays that were sent and those that came back, by name; `claimed` is the records reported.
+
+    Raises RequestError for arrays of other names or shapes, and for values that are not finite.
+    """
+    update = update_of(sent, back)
+    for name, tensor in update.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise RequestError(f"values that are not finite came back, in {name!r}")
+    return Target(Exchange(max(1, round_), sent, update, max(1, claimed or 1)), client, claimed)
 
 
 def _of_sum(one: SecureSum) -> Target:

@@ -37,6 +37,18 @@ class Attacked:
     seen: Observed
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one attack read off an update."""
+
+    claim: Claim
+    """The claim, as far as it is verified."""
+    whole: bool
+    """Whether it is a whole batch."""
+    told: int
+    """Number of records that the attack holds for right by checks of its own, verified or not."""
+
+
 def as_attacked(
     given: Given, how: Repeatable | None, target: Target, probed: Probed, part: Part, count: int
 ) -> Attacked:
@@ -60,8 +72,8 @@ def known_to(target: Target, part: Part, records: int) -> Knowledge:
     return replace(knows, defenses=(rounded,))
 
 
-def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> tuple[Claim, bool]:
-    """What an attack claims and is verified, and whether that is a whole batch.
+def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> Reading:
+    """What an attack claims and is verified.
 
     Claims are trained on again as the app would; of a claim that is not verified so, records count that pass the
     attack's own checks, unless it holds all records, whose training refutes it, or leaves more of the update than the
@@ -73,10 +85,11 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> tuple[
     enough = wanted if wanted < attacked.exchange.records else None
     limits = {"seconds": given.seconds, "fall_back": False, "enough": enough}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
-    best = Claim(torch.zeros(0, 1), torch.zeros(0))
+    best, told = Claim(torch.zeros(0, 1), torch.zeros(0)), 0
     for knows in _knowledge(given, attacked):
         claim = own_update.invert(Observation((0,), (attacked.exchange,)), knows, attack, 0, lambda _: None)
         notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
+        told = max(told, int(claim.verified.sum()))
         again = None
         if attacked.how is not None and len(claim.records):
             again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records, attacked.exchange.records)
@@ -84,7 +97,8 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> tuple[
         if again is not None and again.verified:
             good, whole = again.good, bool(again.good.all())
             labels = None if again.labels is None else again.labels[good]
-            return Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes), whole
+            sure = Claim(again.records[good], torch.ones(int(good.sum())), labels, again.mismatch, notes)
+            return Reading(sure, whole, max(told, len(sure.records)))
         if attacked.seen.noise:  # of a part of the records rounding hides what a wrong one leaves
             best = replace(best, notes=notes)
             continue
@@ -92,13 +106,13 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> tuple[
         if 0 < len(kept.records) < wanted:
             kept, whole = _completed(kept, attack, attacked, knows)
             if whole:
-                return replace(kept, notes=notes), True
+                return Reading(replace(kept, notes=notes), True, max(told, len(kept.records)))
         else:
             kept = replace(kept, labels=None)
         best = replace(kept if len(kept.records) > len(best.records) else best, notes=notes)
-        if len(best.records) >= wanted:
+        if (len(best.records) if given.limit is None else max(told, len(best.records))) >= wanted:
             break
-    return best, False
+    return Reading(best, False, max(told, len(best.records)))
 
 
 def _knowledge(given: Given, attacked: Attacked) -> list[Knowledge]:
