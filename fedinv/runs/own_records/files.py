@@ -96,9 +96,10 @@ def numbers(name: str, texts: Texts, path: Path) -> NDArray[np.float64]:
         return found
     refuse_gaps(name, texts, path)
     bad = [position for position, text in enumerate(texts) if plain_numbers(np.array([text], object)) is None]
+    first = table_files.row_number(path, bad[0])
     raise RequestError(
-        f"{path}: column {_named(name)} holds {len(bad)} cells that are no numbers (the first is in row "
-        f"{table_files.row_number(path, bad[0])}): give the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
+        f"{path}: column {_named(name)} holds {len(bad)} cells that are no numbers (the first is in row {first}): give "
+        "the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
     )
 
 
