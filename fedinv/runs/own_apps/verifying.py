@@ -44,7 +44,7 @@ class Reading:
     claim: Claim
     """The claim, as far as it is verified."""
     whole: bool
-    """Whether it is a whole batch."""
+    """Whether the claim is a whole batch."""
     told: int
     """Number of records that the attack holds for right by checks of its own, verified or not."""
 
@@ -196,7 +196,7 @@ def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | 
 def once(claim: Claim, reported: int | None) -> tuple[Claim, str]:
     """The claim with each record once where weights of classes, of which nothing was said, count some as several.
 
-    So it is where records of a label all count alike, two of one at least or as many as are reported. The second is a
+    So it is where records of a label all count as often, two of one at least or as many as are reported. The second is a
     line on it; empty where nothing is changed.
     """
     if claim.labels is None or claim.labels.is_floating_point() or not len(claim.records):
