@@ -196,8 +196,8 @@ def _unexplained(claim: Claim, exchange: Exchange, knows: Knowledge) -> float | 
 def once(claim: Claim, reported: int | None) -> tuple[Claim, str]:
     """The claim with each record once where weights of classes, of which nothing was said, count some as several.
 
-    So it is where records of a label all count as often, two of one at least or as many as are reported. The second is a
-    line on it; empty where nothing is changed.
+    So it is where records of a label all count as often, two of one at least or as many as are reported. The second is
+    a line on it; empty where nothing is changed.
     """
     if claim.labels is None or claim.labels.is_floating_point() or not len(claim.records):
         return claim, ""
