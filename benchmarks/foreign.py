@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from fedinv.attack import Exchange
-from fedinv.runs.own_apps.reading import Given, Target, attacked
+from fedinv.runs.own_apps.reading import attacked
+from fedinv.runs.own_apps.targets import Given, Target
 
 from . import foreign_apps
 from .foreign_networks import Images, Tabular

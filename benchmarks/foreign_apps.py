@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedinv.attack import Exchange
-from fedinv.runs.own_apps.reading import Given, Target, attacked, how_trained
+from fedinv.runs.own_apps.reading import attacked
+from fedinv.runs.own_apps.targets import Given, Target, how_trained
 from fedinv.task.foreign.training.entry import entry
 from fedinv.task.foreign.training.training import read_training
 from fedinv.task.foreign.training.verification import Observed, repeated

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fedinv.attack import Exchange
 from fedinv.judge.truth import population_of
 from fedinv.runs.own_apps.gate import Rule, judge
-from fedinv.runs.own_apps.reading import Given, Target
+from fedinv.runs.own_apps.targets import Given, Target
 from fedinv.scenario.reading import read
 from fedinv.task.foreign.encoded import schema_of_inputs
 

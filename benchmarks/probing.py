@@ -15,7 +15,7 @@ from fedinv.attack import Exchange
 from fedinv.data.sources.faces import Faces
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES
-from fedinv.runs.own_apps.reading import Target
+from fedinv.runs.own_apps.targets import Target
 from fedinv.runs.own_records.files import Layout
 from fedinv.runs.own_records.probe import Asked, probed
 from fedinv.runs.own_records.updates import Updates

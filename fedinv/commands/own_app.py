@@ -1,72 +1,29 @@
 """The commands on the updates of an app of one's own: `fedinv map`, `fedinv read` and `fedinv gate`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedinv import api
-from fedinv.commands.options import ENGINE, OUTPUT, AsJson, examples, print_json
+from fedinv.commands.options import OUTPUT, AsJson, examples, print_json
+from fedinv.commands.own_options import (
+    Example,
+    Knows,
+    LossName,
+    Network,
+    OptimizerName,
+    Project,
+    Recording,
+    Seconds,
+    Train,
+    TrainWith,
+)
 from fedinv.errors import RequestError
+from fedinv.results.answers import Answer
 
 if TYPE_CHECKING:
     from fedinv.results.app_verdict import AppVerdict
-
-Recording = Annotated[
-    str, typer.Argument(metavar="RECORDING", help="The folder that fedinv record, import or tap made.")
-]
-Network = Annotated[
-    str | None, typer.Option(metavar="MODULE:NAME", help="What makes the network, as app.task:Net.", show_default=False)
-]
-Project = Annotated[
-    Path | None, typer.Option("--app", help="The folder that is imported from.", show_default="the current one")
-]
-Example = Annotated[
-    str | None,
-    typer.Option(metavar="MODULE:NAME", help="A batch of the network's inputs.", show_default="made-up records"),
-]
-Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds of an attack on an update.", rich_help_panel=ENGINE)]
-TRAINING = "How clients train"
-"""Heading of the options on the clients' training."""
-LossName = Annotated[
-    str | None,
-    typer.Option(
-        "--loss",
-        metavar="LOSS",
-        help="cross-entropy, bce, bce-with-logits or mse, with keys, or app.task:loss.",
-        rich_help_panel=TRAINING,
-        show_default="cross-entropy, binary of one output",
-    ),
-]
-OptimizerName = Annotated[
-    str | None,
-    typer.Option(
-        "--optimizer",
-        metavar="OPTIMIZER",
-        help="As sgd:lr=0.1,momentum=0.9, or app.task:optimizer.",
-        rich_help_panel=TRAINING,
-        show_default="one step of plain SGD of any length",
-    ),
-]
-Train = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODULE:NAME",
-        help="The app's own local training of a network and a loader, as app.task:train.",
-        rich_help_panel=TRAINING,
-        show_default=False,
-    ),
-]
-TrainWith = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEY=VALUE,...",
-        help="Values of its other parameters, and batch, the records of a local batch; as epochs=1,lr=0.1,batch=32.",
-        rich_help_panel=TRAINING,
-        show_default=False,
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -128,6 +85,7 @@ def read(
     network: Network = None,
     app: Project = None,
     example: Example = None,
+    knows: Knows = None,
     seconds: Seconds = 30.0,
     loss: LossName = None,
     optimizer: OptimizerName = None,
@@ -152,8 +110,9 @@ def read(
     as_json: AsJson = False,
 ) -> None:
     """Read what a server could off each recorded update, and keep what verifies itself without the truth."""
+    known = {"network": network, "project": app, "example": example, "seconds": seconds, "knows": knows}
     training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
-    found = _verdict(recording, network, app, example, seconds, training, truth, out)
+    found = _verdict(recording, **known, **training, truth=truth, out=out)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -167,9 +126,12 @@ def gate(
     limit: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of an update's records that may be read off it.")
     ] = 0.0,
+    unknown: Annotated[Answer, typer.Option(help="What is done with an update that no attack here reads.")] = "refuse",
+    unfinished: Annotated[Answer, typer.Option(help="What is done with one when the time is over.")] = "send",
     network: Network = None,
     app: Project = None,
     example: Example = None,
+    knows: Knows = None,
     seconds: Seconds = 30.0,
     loss: LossName = None,
     optimizer: OptimizerName = None,
@@ -188,9 +150,10 @@ def gate(
 
     if junit is not None and junit.is_dir():  # before anything is attacked
         raise RequestError(f"--junit: {junit} is a folder, name a file")
+    known = {"network": network, "project": app, "example": example, "seconds": seconds, "knows": knows}
     training = {"loss": loss, "optimizer": optimizer, "train": train, "train_with": train_with}
-    found = _verdict(recording, network, app, example, seconds, training)
-    refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit))]
+    found = _verdict(recording, **known, **training)
+    refused = [(one, reason) for one in found.updates if (reason := refusal(one, limit, unknown, unfinished))]
     passed = bool(found.updates) and not refused
     if junit is not None:
         files.write(junit, document(found, refused))
@@ -207,30 +170,9 @@ def gate(
     raise SystemExit(0 if passed else 1)
 
 
-def _verdict(
-    recording: str,
-    network: str | None,
-    app: Path | None,
-    example: str | None,
-    seconds: float,
-    training: Mapping[str, str | None],
-    truth: str | None = None,
-    out: Path | None = None,
-) -> "AppVerdict":
+def _verdict(recording: str, **options: Any) -> "AppVerdict":
     from fedinv.report.terminal import bars
 
     with bars(True) as steps:
-        return api.attack_recording(
-            recording,
-            network,
-            project=app,
-            example=example,
-            seconds=seconds,
-            progress=steps("attacks"),
-            truth=truth,
-            out=out,
-            loss=training["loss"],
-            optimizer=training["optimizer"],
-            train=training["train"],
-            train_with=training["train_with"],
-        )
+        found: AppVerdict = api.attack_recording(recording, progress=steps("attacks"), **options)
+    return found

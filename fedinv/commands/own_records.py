@@ -7,7 +7,7 @@ import typer
 
 from fedinv import api
 from fedinv.commands.options import OUTPUT, AsJson, examples, print_json
-from fedinv.commands.own_app import Example, LossName, Network, OptimizerName, Project, Train, TrainWith
+from fedinv.commands.own_options import Example, LossName, Network, OptimizerName, Project, Train, TrainWith
 
 
 def register(app: typer.Typer) -> None:

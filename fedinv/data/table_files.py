@@ -88,6 +88,26 @@ def read(path: Path, delimiter: str) -> Columns:
     return _csv(path, content, delimiter)
 
 
+def row_number(path: Path, position: int) -> int:
+    """The number under which editors and spreadsheets show a table's row, which is so many rows below the first one.
+
+    The header counts, and blank lines, which are no rows of the table. A line break within quotes begins no row.
+    """
+    content = _unpacked(path)
+    if content[:4] == b"PAR1":
+        return position + 2
+    shown, rows, quoted, blank = 0, 0, False, True
+    for line in content.split(b"\n"):
+        quoted ^= bool(line.count(b'"') % 2)
+        blank &= not line.rstrip(b"\r")
+        if quoted:
+            continue
+        shown, rows, blank = shown + 1, rows + (not blank), True
+        if rows == position + 2:
+            break
+    return shown
+
+
 def _unpacked(path: Path) -> bytes:
     with path.open("rb") as file:
         start = file.read(8)
@@ -125,7 +145,7 @@ def _csv(path: Path, content: bytes, delimiter: str) -> Columns:
             raise RequestError(
                 f'{path}: reads as one column: is data.delimiter right? Write data.delimiter = "{other}"'
             ) from None
-        raise RequestError(f"{path}: {_explain(str(error))}") from None
+        raise RequestError(f"{path}: {_explain(path, str(error))}") from None
     if table.num_rows < 2:
         raise RequestError(f"{path}: has a header but no rows: give a file with one person a row")
     names = [name or f"Unnamed: {position}" for position, name in enumerate(header)]
@@ -233,11 +253,12 @@ def _is_header(path: Path, header: Sequence[str], texts: dict[str, Texts]) -> bo
     return any(some and all(map(_value, some)) for some in below)
 
 
-def _explain(error: str) -> str:
+def _explain(path: Path, error: str) -> str:
     """Reword Arrow's error as one line with a remedy, without the content of the row."""
     row = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", error)
     if row:
-        number, expected, got = row.groups()
+        expected, got = row.groups()[1:]
+        number = row_number(path, int(row.group(1)) - 2)
         return f"row {number} (the header is row 1) has {got} cells instead of {expected}: complete or remove it"
     if "UTF8" in error:
         return "holds bytes that are not UTF-8, save the file as UTF-8"

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from fedinv.results.answers import Answer
 from fedinv.results.judged import Judged
 from fedinv.results.whose import Whose
 
@@ -31,6 +32,12 @@ class UpdateVerdict(_Record):
     """Kind of the attack whose claim stands; empty where none was verified."""
     verified: int
     """Records, or their features, that the attack read and verified without the truth."""
+    told: int = 0
+    """Records that an attack read and holds for right by checks of its own: at least the verified ones, and those that
+    could not be verified, as one of them may be wrong or the mean of several. A gate counts them."""
+    unread: str = ""
+    """Why no attack here reads such updates, so that nothing is known of what they tell: no layer can be attacked, or
+    an optimizer such as Adam has made all entries of one size. Empty where one does, and where noise hides records."""
     labels: dict[str, int]
     """Number of verified records by label, where they were read."""
     mismatch: float | None
@@ -42,17 +49,37 @@ class UpdateVerdict(_Record):
     notes: list[str]
     """Why nothing was read, or not all."""
 
+    @property
+    def read(self) -> int:
+        """Number of records that count as read off it at a gate: a wrong refusal is safe, and a missed leak is not."""
+        return max(self.verified, self.told)
 
-def refusal(one: UpdateVerdict, limit: float) -> str:
+    @property
+    def of(self) -> int:
+        """Number of records behind it, by the ranks, or as the client reports where no rank bounds them."""
+        return max(self.least or 0, self.read) or self.claimed or 1
+
+    @property
+    def share(self) -> float:
+        """Share of its records that count as read off it, 0 to 1."""
+        return self.read / self.of
+
+
+def refusal(one: UpdateVerdict, limit: float, unknown: Answer = "refuse", unfinished: Answer = "send") -> str:
     """The reason why an update may not leave its site; empty where at most a share `limit` of its records was read.
 
-    Of how many records is by the ranks, or as the client reports where no rank bounds them.
+    `unknown` says what is done with one that nothing here reads, `unfinished` with one of which too little was read
+    when the time was over.
     """
-    count = max(one.least or 0, one.verified) or one.claimed or 1
-    share = one.verified / count
-    if share <= limit:
-        return ""
-    return f"{one.verified} of {count} records can be read off it ({100 * share:.1f} %, limit {100 * limit:g} %)"
+    if one.share > limit:
+        sure = "" if one.verified == one.read else f", {one.verified} of them verified"
+        share = f"({100 * one.share:.1f} %, limit {100 * limit:g} %{sure})"
+        return f"{one.read} of {one.of} records can be read off it {share}"
+    if one.unread and unknown == "refuse":
+        return f"{one.unread}, so that nothing is known of what it tells: with unknown = send it may leave"
+    if one.cut_short and unfinished == "refuse":
+        return "the attacks on it did not end in time: with unfinished = send it may leave"
+    return ""
 
 
 class AppVerdict(_Record):

@@ -183,7 +183,7 @@ class GateRules(Table):
     """The site's own records as the network's inputs (n, d), as "app.task:records": the attacks then know which inputs
     are categories and the range of numbers, as a server may. Without it they do not."""
     unknown: Literal["refuse", "send"] = "refuse"
-    """What is done with an update of a network that no attack applies to, so that nothing is known of it."""
+    """What is done with an update that no attack here reads, by its network or optimizer: nothing is known of it."""
     unfinished: Literal["refuse", "send"] = "send"
     """What is done with an update of which too little was read when the time was over."""
     records: int | None = Field(default=None, ge=1)

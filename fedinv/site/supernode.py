@@ -17,8 +17,10 @@ from flwr.app import Error, Message, RecordDict
 from fedinv.errors import RequestError, RunError, plain
 from fedinv.federation.reply_codes import REFUSED
 from fedinv.recording.recorder import named_round
+from fedinv.runs.own_apps.gate import Rule
+from fedinv.runs.own_apps.targets import Given
 from fedinv.site import events, flower, policy
-from fedinv.site.leak import Network, leak_of
+from fedinv.site.leak import leak_of
 from fedinv.site.reply import Arrays, Read, vetted
 from fedinv.storage import paths
 from fedinv.task.foreign.encoded import schema_of_inputs
@@ -213,19 +215,18 @@ def _reader(path: Path, home: Path, rules: policy.GateRules) -> Read:
     try:
         network = load_network(rules.network, app)
         example = None if rules.example is None else load_example(rules.example, app)
-        own = None if rules.knows is None else load_example(rules.knows, app)
-        if own is not None and own.ndim != 2:
-            raise RequestError(f"knows: {rules.knows} gives the shape {tuple(own.shape)}, give it as (records, inputs)")
+        own = None if rules.knows is None else load_example(rules.knows, app, "--knows")
     except RequestError as error:
         raise RequestError(f"{path}: [gate] {str(error).removeprefix('--')}") from None
     try:
         schema = None if own is None else schema_of_inputs(own)
     except ValueError as error:
         raise RequestError(f"{path}: [gate] knows: {rules.knows} gives {error}") from None
-    loaded = Network(network, example, schema, rules.unknown, rules.unfinished)
+    given = Given(network, example, schema=schema)
+    rule = Rule(rules.limit, rules.seconds, rules.unknown, rules.unfinished)
 
     def read(sent: Arrays, leaving: Arrays, claimed: int | None) -> float | str:
-        return leak_of(_tensors(sent), _tensors(leaving), loaded, claimed, rules.limit, rules.seconds)
+        return leak_of(_tensors(sent), _tensors(leaving), given, claimed, rule)
 
     return read
 

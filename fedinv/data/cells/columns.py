@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedinv.data import table_files
 from fedinv.data.cells import numbers
 from fedinv.data.cells.doubts import Held, doubts
 from fedinv.data.cells.notation import Mark, Notation, Rows, Texts, UnclearError
@@ -74,7 +75,9 @@ def typed(reading: Reading, name: str, texts: Texts, rows: Rows) -> Typed:
     try:
         found = None if name in reading.categorical else reading.numbers(texts[present])
     except UnclearError as unclear:
-        raise RequestError(f"{reading.path}: column {name!r} {unclear}{row(unclear.at, rows[present])}") from None
+        raise RequestError(
+            f"{reading.path}: column {name!r} {unclear}{row(reading, unclear.at, rows[present])}"
+        ) from None
     if name in reading.continuous and found is None and present.any():
         raise RequestError(f"data.continuous: column {name!r} of {reading.path} holds texts that are no numbers")
     if found is not None and (name in reading.continuous or len(np.unique(found.values[~np.isnan(found.values)])) > 2):
@@ -92,9 +95,9 @@ def partitioning(reading: Reading, texts: Texts) -> NDArray[Any]:
     return spelled if found is None or not np.isfinite(found.values).all() else found.values
 
 
-def row(at: int | None, rows: Rows) -> str:
+def row(reading: Reading, at: int | None, rows: Rows) -> str:
     """Where the first of several cells is, as a phrase with the row's number, the header being row 1."""
-    return "" if at is None else f" (the first is in row {int(rows[at]) + 2})"
+    return "" if at is None else f" (the first is in row {table_files.row_number(reading.path, int(rows[at]))})"
 
 
 def _categorical(reading: Reading, name: str, texts: Texts, present: NDArray[np.bool_]) -> Typed:

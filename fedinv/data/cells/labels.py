@@ -56,7 +56,7 @@ def cells(reading: Reading, name: str, texts: Texts, task: Task | None) -> Cells
     except UnclearError as unclear:
         # codes and bands may be classes; what is no number beyond doubt cannot be predicted as one
         if task == "regression" or (task is None and len(np.unique(texts[rows])) > MOST_NUMERIC_CLASSES):
-            raise RequestError(f"{_where(reading, name)} {unclear}{row(unclear.at, rows)}") from None
+            raise RequestError(f"{_where(reading, name)} {unclear}{row(reading, unclear.at, rows)}") from None
         found = None
     if found is not None:
         values = np.full(len(texts), np.nan)

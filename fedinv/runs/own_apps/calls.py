@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fedinv.recording.mod import Mod
+    from fedinv.results.answers import Answer
     from fedinv.results.app_verdict import AppVerdict
     from fedinv.results.leak_map import LeakMap
-    from fedinv.runs.own_apps.gate import Answer
-    from fedinv.runs.own_apps.reading import Given
+    from fedinv.runs.own_apps.targets import Given
     from fedinv.task.foreign.training.losses import Objective
     from fedinv.task.foreign.training.optimizer import MakeOptimizer
     from fedinv.task.schema import Schema
@@ -57,20 +57,21 @@ def leak_map(
     from fedinv.errors import RequestError
     from fedinv.recording import folder as recordings
     from fedinv.runs.own_apps import leak_map as maps
-    from fedinv.runs.own_apps import reading
+    from fedinv.runs.own_apps import targets
+    from fedinv.runs.own_apps.map_of_run import map_of_run
     from fedinv.storage import paths
 
     place = paths.folder(folder)
     if not recordings.holds(place):
-        return reading.map_of_run(place, update)
-    targets, skipped = reading.targets(recordings.read(place))
-    if not 0 <= update < len(targets):
+        return map_of_run(place, update)
+    found, skipped = targets.targets(recordings.read(place))
+    if not 0 <= update < len(found):
         why = f"; {skipped[0]}" if skipped else ""
-        held = f"{len(targets)} update{'s' if len(targets) != 1 else ''}"
+        held = f"{len(found)} update{'s' if len(found) != 1 else ''}"
         raise RequestError(f"{folder}: holds {held} to map, there is no number {update}{why}")
     given = _given(network, project, example, training=(loss, optimizer, train, train_with))
-    target, how = targets[update], reading.how_trained(given)
-    probed = reading.probed_target(given.network, given.example, target, how)
+    target, how = found[update], targets.how_trained(given)
+    probed = targets.probed_target(given.network, given.example, target, how)
     return maps.leak_map(probed, target.client, target.claimed, how)
 
 
@@ -83,6 +84,7 @@ def attack_recording(
     seconds: float = 30.0,
     progress: Callable[[float], None] = lambda share: None,
     truth: "str | Path | Tensor | None" = None,
+    knows: "str | Path | Tensor | Schema | Mapping[str, Any] | None" = None,
     out: str | Path | None = None,
     loss: "str | Objective | None" = None,
     optimizer: "str | MakeOptimizer | None" = None,
@@ -99,6 +101,9 @@ def attack_recording(
     `truth` are the records that were trained on, as the `records` of `probe`, with the label last; of several updates
     it names the one of each record. The verdict then also says which claims were right, beside a guess (`judged`).
 
+    A server mostly knows which inputs are categories and the range of numbers, and who knows reads more: `knows` is a
+    schema, or records of the same kind as the network's inputs, given as those of `probe`, that need not be trained on.
+
     The training is described by `loss`, a function of outputs and targets or a name, as "cross-entropy" with keys
     class_weights and label_smoothing, "bce", "bce-with-logits", "mse"; by `optimizer`, a function of parameters or a
     name with torch's keys, as "sgd:lr=0.1,momentum=0.9"; or by `train`, the app's own local training of a network and a
@@ -113,8 +118,10 @@ def attack_recording(
     Traceback (most recent call last):
     fedinv.errors.RequestError: ...
     """
+    from dataclasses import replace
+
     from fedinv.recording import folder as recordings
-    from fedinv.runs.own_apps import reading
+    from fedinv.runs.own_apps import reading, targets
     from fedinv.runs.own_records import pages
     from fedinv.runs.own_records import truth as truths
     from fedinv.storage import paths
@@ -124,14 +131,15 @@ def attack_recording(
         paths.folder(out)  # before anything is attacked
     recording = recordings.read(place)
     given = _given(network, project, example, seconds, (loss, optimizer, train, train_with))
-    targets, skipped = reading.targets(recording)
-    known = None if truth is None else truths.read(truth, given, len(targets), project)
-    verdict, claims = reading.attacked(given, targets, skipped, progress)
+    found, skipped = targets.targets(recording)
+    known = None if truth is None else truths.read(truth, given, len(found), project)
+    given = given if knows is None else replace(given, schema=truths.schema_of_records(knows, given, project))
+    verdict, claims = reading.attacked(given, found, skipped, progress)
     if known is not None:
-        verdict = truths.held_against(verdict, given, targets, known, claims)
+        verdict = truths.held_against(verdict, given, found, known, claims)
     reading.write(place if out is None else paths.folder(out), verdict, claims)
     if out is not None:
-        mapped = pages.first_map(given, targets)
+        mapped = pages.first_map(given, found)
         pages.of_verdict(paths.folder(out), verdict, mapped, claims, truths.layout_of(given).shape)
     return verdict
 
@@ -156,9 +164,9 @@ def gate(
     schema, or the site's own records as the network's inputs (n, d), or what gives them for Flower's Context. They end
     after `seconds` of computing.
 
-    `unknown` says what is done with a network that no attack applies to, `unfinished` with an update of which too
-    little was read when the time was over: "refuse" or "send". A gate that fails refuses. Put it first in the list of
-    mods: it judges what leaves the client.
+    `unknown` says what is done with an update that no attack here reads, as its network has no layer for one or its
+    optimizer is Adam or the like, `unfinished` with one of which too little was read when the time was over: "refuse"
+    or "send". A gate that fails refuses. Put it first in the list of mods: it judges what leaves the client.
 
     Raises RequestError for a limit or a time that cannot be.
 
@@ -194,7 +202,7 @@ def _given(
     `training` are loss, optimizer, train and train's values.
     """
     from fedinv.errors import RequestError
-    from fedinv.runs.own_apps.reading import Given
+    from fedinv.runs.own_apps.targets import Given
     from fedinv.task.foreign import factory
     from fedinv.task.foreign.training.training import read_training
 

@@ -5,27 +5,25 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context, Error, Message
 from flwr.common.constant import ErrorCode
 from torch import Tensor, nn
 
-from fedinv.attack import Exchange
 from fedinv.errors import RequestError, plain
 from fedinv.recording import content
 from fedinv.recording.lines import reported_records
 from fedinv.recording.recorder import round_of
+from fedinv.results.answers import Answer
 from fedinv.results.app_verdict import UpdateVerdict, refusal
 from fedinv.runs.own_apps import reading
-from fedinv.runs.own_apps.leak_map import update_of
+from fedinv.runs.own_apps.targets import Given, Target, target_of
 from fedinv.task.foreign import factory
 from fedinv.task.foreign.encoded import schema_of_inputs
 from fedinv.task.schema import Schema
 
-Answer = Literal["refuse", "send"]
-"""What is done with an update."""
 Known = Schema | Tensor | Callable[[Context], Any] | None
 """A schema, the site's own records as a network's inputs (n, d), what gives them for a Context, or nothing."""
 LOG = logging.getLogger("flwr")
@@ -41,7 +39,7 @@ class Rule:
     seconds: float = 2.0
     """Computing time that the attacks on an update may take together; they end when it is used up."""
     unknown: Answer = "refuse"
-    """What is done with an update of a network that no attack applies to, so that nothing is known of it."""
+    """What is done with an update that no attack here reads, by its network or optimizer: nothing is known of it."""
     unfinished: Answer = "send"
     """What is done with an update of which too little was read when the time was over."""
 
@@ -56,7 +54,7 @@ class Finding:
     """The attacks on it."""
 
 
-def judge(target: reading.Target, given: reading.Given, rule: Rule) -> Finding:
+def judge(target: Target, given: Given, rule: Rule) -> Finding:
     """Attack one update, until more of its records were read than may be or the time is over.
 
     Raises RequestError for an update that the network does not fit.
@@ -64,14 +62,7 @@ def judge(target: reading.Target, given: reading.Given, rule: Rule) -> Finding:
     bounded = replace(given, seconds=rule.seconds, limit=rule.limit)
     verdict, _ = reading.attacked(bounded, [target], [], lambda share: None)
     one = verdict.updates[0]
-    reason = refusal(one, rule.limit)
-    if not reason and not one.layer and rule.unknown == "refuse":
-        reason = (
-            "no attack applies to the network, so that nothing is known of its updates; unknown='send' lets them leave"
-        )
-    if not reason and one.cut_short and rule.unfinished == "refuse":
-        reason = f"the attacks did not end in {rule.seconds:g} s; unfinished='send' lets such updates leave"
-    return Finding(reason, one)
+    return Finding(refusal(one, rule.limit, rule.unknown, rule.unfinished), one)
 
 
 @dataclass(frozen=True)
@@ -135,26 +126,20 @@ class GateMod:
     ) -> str:
         """Why what came back for what was sent, the two `arrays`, may not leave; empty where it may."""
         sent, returned = arrays
-        if odd := [name for name, tensor in returned.items() if not bool(tensor.isfinite().all())]:
-            return f"{odd[0]!r} holds values that are not finite"
-        update = update_of(sent, returned)
-        exchange = Exchange(max(1, round_ or 1), sent, update, max(1, claimed or 1))
+        target = target_of(sent, returned, claimed, round_ or 1)
         if not self._loaded:
             self._loaded.append(self._source.load())
         network, example = self._loaded[0]
-        target, schema = reading.Target(exchange, 0, claimed), self._schema(context)
-        return judge(target, reading.Given(network, example, schema=schema), self._rule).reason
+        return judge(target, Given(network, example, schema=self._schema(context)), self._rule).reason
 
     def _schema(self, context: Context) -> Schema | None:
         known = self._known
         if known is None or isinstance(known, Schema):
             return known
-        inputs = torch.as_tensor(known(context) if callable(known) else known)
-        if inputs.ndim != 2 or len(inputs) < 2:
-            raise RequestError(
-                f"knows: records of the shape {tuple(inputs.shape)}, give 2 or more as (records, inputs)"
-            )
-        return schema_of_inputs(inputs)
+        try:
+            return schema_of_inputs(torch.as_tensor(known(context) if callable(known) else known))
+        except ValueError as error:
+            raise RequestError(f"knows: {error}") from None
 
 
 def _tensors(message: Message) -> Mapping[str, Tensor]:

@@ -66,7 +66,7 @@ def probe(
     from fedinv.errors import RequestError
     from fedinv.recording import folder as recordings
     from fedinv.runs.own_apps.calls import _given
-    from fedinv.runs.own_apps.reading import Given
+    from fedinv.runs.own_apps.targets import Given
     from fedinv.runs.own_records import pages, updates
     from fedinv.runs.own_records import probe as probing
     from fedinv.storage import paths

@@ -96,9 +96,10 @@ def numbers(name: str, texts: Texts, path: Path) -> NDArray[np.float64]:
         return found
     refuse_gaps(name, texts, path)
     bad = [position for position, text in enumerate(texts) if plain_numbers(np.array([text], object)) is None]
+    first = table_files.row_number(path, bad[0])
     raise RequestError(
-        f"{path}: column {_named(name)} holds {len(bad)} cells that are no numbers (the first is in row "
-        f"{bad[0] + 2}): give the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
+        f"{path}: column {_named(name)} holds {len(bad)} cells that are no numbers (the first is in row {first}): give "
+        "the network's inputs as numbers, or name a function that prepares them, as app.task:mine"
     )
 
 
@@ -111,8 +112,9 @@ def refuse_gaps(name: str, texts: Texts, path: Path) -> None:
     if not len(rows):
         return
     more = f", nor in {len(rows) - 1} other row{'s' if len(rows) > 2 else ''}" if len(rows) > 1 else ""
+    first = table_files.row_number(path, int(rows[0]))
     raise RequestError(
-        f"{path}: column {_named(name)} has no value in row {rows[0] + 2}{more}: write there what the app feeds to its "
+        f"{path}: column {_named(name)} has no value in row {first}{more}: write there what the app feeds to its "
         "network in its place"
     )
 

@@ -14,7 +14,7 @@ from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
 from fedinv.runs.own_apps.leak_map import leak_map
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, probed_target
+from fedinv.runs.own_apps.targets import Given, Target, how_trained, probed_target
 from fedinv.storage import files
 
 PAGE = "report.html"

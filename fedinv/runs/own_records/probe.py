@@ -21,7 +21,7 @@ from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
 from fedinv.results.whose import whose
 from fedinv.runs.own_apps.leak_map import UNREAD
-from fedinv.runs.own_apps.reading import probed_target
+from fedinv.runs.own_apps.targets import probed_target
 from fedinv.runs.own_records import files as given
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.updates import Updates

@@ -28,13 +28,17 @@ from fedinv.results.app_verdict import AppVerdict, UpdateVerdict
 from fedinv.results.judged import Judged
 from fedinv.runs import own_update
 from fedinv.runs.own_apps.leak_map import Probed, leak_map
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, known_to, probed_target, undone
+from fedinv.runs.own_apps.reading import undone
+from fedinv.runs.own_apps.targets import Given, Target, how_trained, probed_target
+from fedinv.runs.own_apps.verifying import known_to
 from fedinv.runs.own_records import files as given_files
 from fedinv.runs.own_records import row_space
 from fedinv.runs.own_records.files import Layout, Records
+from fedinv.runs.own_update import schema_of
 from fedinv.scenario.scenario import JudgeTable
 from fedinv.storage import paths
 from fedinv.task.columns import Image, fit_continuous
+from fedinv.task.foreign.encoded import schema_of_inputs
 from fedinv.task.foreign.layers import made_up
 from fedinv.task.foreign.part import Part, last_part
 from fedinv.task.schema import Schema
@@ -90,6 +94,20 @@ def layout_of(given: Given) -> Layout:
     """The form in which a network takes its records. Raises RequestError where no made-up ones fit it."""
     example = made_up(given.network) if given.example is None else given.example
     return Layout(tuple(example.shape[1:]), example.dtype)
+
+
+def schema_of_records(source: Any, given: Given, project: str | Path | None) -> Schema:
+    """What every record must fit, by a schema or by records of the kind. Raises RequestError, one line, for others."""
+    if isinstance(source, Schema | Mapping):
+        found = schema_of(source)
+        assert found is not None
+        return found
+    where = None if project is None else Path(project)
+    records = given_files.read(source, layout_of(given), "--knows", where)
+    try:
+        return schema_of_inputs(records.inputs.flatten(1))
+    except ValueError as error:
+        raise RequestError(f"--knows: {error}") from None
 
 
 def held_against(

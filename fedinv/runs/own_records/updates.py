@@ -12,7 +12,7 @@ from fedinv.attack import Exchange
 from fedinv.errors import RequestError
 from fedinv.federation.training import Training as LocalTraining
 from fedinv.recording import folder as recordings
-from fedinv.runs.own_apps.reading import Given, Target, how_trained, targets
+from fedinv.runs.own_apps.targets import Given, Target, how_trained, targets
 from fedinv.runs.own_records.files import Layout
 from fedinv.scenario.reading import read
 from fedinv.storage import files, observations

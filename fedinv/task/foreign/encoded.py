@@ -12,8 +12,10 @@ def schema_of_inputs(inputs: Tensor) -> Schema:
 
     Adjacent inputs that are 0 or 1 in every record and of which each record has exactly one at 1 are the values of one
     category; an input of 0 and 1 alone is a number. Numbers are in the inputs' own unit, within the range of these
-    records. Columns are named by their first input. Raises ValueError where the inputs are not finite.
+    records. Columns are named by their first input. Raises ValueError where they are no such table, or not finite.
     """
+    if inputs.ndim != 2 or len(inputs) < 2:
+        raise ValueError(f"records of the shape {tuple(inputs.shape)}, give 2 or more as (records, inputs)")
     table = inputs.detach().double().cpu().numpy()
     if not np.isfinite(table).all():
         raise ValueError("inputs that are not finite")

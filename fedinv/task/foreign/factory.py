@@ -40,24 +40,23 @@ def load_network(spec: str, project: Path | None = None, option: str = "--networ
     return made
 
 
-def load_example(spec: str, project: Path | None = None) -> Tensor:
+def load_example(spec: str, project: Path | None = None, option: str = "--example") -> Tensor:
     """An example batch (n, ...) of a network's inputs, n at least 2, by a tensor or a function that gives one.
 
-    Of a pair, as inputs and labels, the first is taken. Raises RequestError where it is none.
+    Of a pair, as inputs and labels, the first is taken. Raises RequestError, which begins with the option, where it is
+    none.
     """
-    found = load_object(spec, project, "--example")
+    found = load_object(spec, project, option)
     try:
         with _project(project):
             made = found() if callable(found) and not isinstance(found, Tensor) else found
     except Exception as error:
-        raise RequestError(f"--example: {spec} failed: {type(error).__name__}: {plain(str(error), 200)}") from None
+        raise RequestError(f"{option}: {spec} failed: {type(error).__name__}: {plain(str(error), 200)}") from None
     batch = made[0] if isinstance(made, tuple | list) and len(made) else made
     if not isinstance(batch, Tensor):
-        raise RequestError(f"--example: {spec} gives a {type(made).__name__}, not a tensor of inputs")
+        raise RequestError(f"{option}: {spec} gives a {type(made).__name__}, not a tensor of inputs")
     if batch.ndim < 1 or len(batch) < 2:
-        raise RequestError(
-            f"--example: {spec} gives the shape {tuple(batch.shape)}, not a batch of two records or more"
-        )
+        raise RequestError(f"{option}: {spec} gives the shape {tuple(batch.shape)}, not a batch of two records or more")
     return batch.detach()
 
 

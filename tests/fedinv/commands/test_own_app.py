@@ -75,9 +75,18 @@ def home(tmp_path_factory):
     (home / "texts.csv").write_text("a,b,c,d,e\n1,2,3,4,joe\n")
     (home / "five.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n")
     np.savez(home / "unnamed.npz", inputs=np.zeros((3, 5)), classes=np.zeros(3))
+    # steps of one size, as Adam's first one, and records that one column rules, which a ReLU network takes for one
+    steps = {name: 0.001 * one.grad.sign() for name, one in network.named_parameters()}
+    save_file({name: sent[name] - step for name, step in steps.items()}, home / "adam.safetensors")
+    network.zero_grad()
+    ruled = torch.randn(4, 5)
+    ruled[:, 3] = 1e5 * (1 + 0.3 * torch.rand(4))
+    nn.functional.cross_entropy(network(ruled), torch.tensor([0, 1, 0, 1])).backward()
+    steps = {name: 1e-6 * one.grad for name, one in network.named_parameters()}
+    save_file({name: sent[name] - step for name, step in steps.items()}, home / "mean.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        for name, file in (("whole", "back"), ("nan", "nan")):
+        for name, file in (("whole", "back"), ("nan", "nan"), ("adam", "adam"), ("mean", "mean")):
             patch.setattr(sys, "argv", ["fedinv", "import", "sent.safetensors", f"{file}.safetensors", "--out", name])
             assert status() == 0
     for name in ("garbage", "swapped"):
@@ -151,6 +160,26 @@ def test_what_is_wrong_is_one_line_and_nothing_is_lost(home, command, monkeypatc
     assert "joe" not in said[0], "no cell of somebody's data"
     assert {path: path.stat().st_mtime_ns for path in Path("whole").rglob("*") if path.is_file()} == before
     assert not (home / "x").exists()
+
+
+def gated(monkeypatch, capsys, command):
+    """The exit status of a gate and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["fedinv", "gate", *command.split()])
+    return status(), capsys.readouterr().out
+
+
+def test_a_gate_refuses_what_nothing_is_known_of_unless_it_is_told_to_send_it(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    exit_status, out = gated(monkeypatch, capsys, f"adam {NET}")
+    assert (exit_status, "FAIL round 1, client 0: no attack applies behind Adam" in out) == (1, True)
+    assert gated(monkeypatch, capsys, f"adam {NET} --unknown send")[0] == 0
+
+
+def test_a_gate_counts_what_may_be_the_mean_of_several_records(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    exit_status, out = gated(monkeypatch, capsys, f"mean {NET} --limit 0.2")
+    assert exit_status == 1
+    assert "records can be read off it" in out and "0 of them verified" in out
 
 
 def test_a_gate_that_attacked_nothing_fails_and_says_what_was_left_out(home, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import fedinv
 from fedinv.errors import RequestError
 from fedinv.runs import attack_runner, provenance, run
 from fedinv.runs.context import Grants, TrainedRun
-from fedinv.runs.own_apps.reading import map_of_run
+from fedinv.runs.own_apps.map_of_run import map_of_run
 from fedinv.scenario.reading import loads
 from fedinv.storage.run_folder import RunFolder
 

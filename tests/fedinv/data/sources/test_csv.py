@@ -184,6 +184,7 @@ PAIRS = "pressure,ill\n" + "".join(f"{100 + i}/{60 + i},{i % 2}\n" for i in rang
         (b"PAR1" + ROWS.encode(), {}, "is a damaged Parquet file"),
         (HEADER + ROWS[:-14], {}, r"row 61 \(the header is row 1\) has . cells instead of 6: complete or remove it"),
         (HEADER + ROWS + "1,2,3,4,5,6,7\n", {}, "row 62 .* has 7 cells instead of 6"),
+        (HEADER + "\n" + ROWS + "\n\n1,2,3,4,5,6,7\n", {}, "row 65 .* has 7 cells instead of 6"),
         (HEADER + '"x,1' + ROWS, {}, "cells instead of 6|quote left open"),
         ('"' + HEADER + ROWS, {}, "cut off, or a quote left open"),
         (

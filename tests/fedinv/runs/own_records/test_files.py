@@ -76,6 +76,9 @@ def test_a_function_of_the_project_gives_records(tmp_path, recorded):
         ),
         (f"a,b,c\n1,NA,{SECRET}\n1,2,3\n1,,3\n", "column 'b' has no value in row 2, nor in 1 other row: write there"),
         (f"a,b,c\n{SECRET},inf,3\n", "column 'b' has no value in row 2"),
+        (f"\na,b,c\n1,2,{SECRET}\n\n\n1,,3\n", "column 'b' has no value in row 6"),  # as an editor shows it
+        (f"a,b,c\r\n1,2,{SECRET}\r\n\r\n1,x,3\r\n", "the first is in row 4"),
+        (f"a,b,c\n\n1,2,3\n\n{SECRET},2\n", "row 5 .* has 2 cells instead of 3"),
         (f"a,b,c\n1,2\n{SECRET},2,3\n", "row 2 .* has 2 cells instead of 3"),
         (f"{SECRET}.5,2.5,3.5\n1,2,3\n", "its first row holds values, not names"),
     ],
