@@ -16,6 +16,7 @@ NAMES = (
     "recording",
     "engines",
     "foreign",
+    "apart",
     "gate",
     "malicious",
     "malicious_first_layer",

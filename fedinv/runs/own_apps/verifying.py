@@ -222,7 +222,8 @@ def single(claim: Claim, attacked: Attacked, reported: int | None) -> tuple[Clai
     model, different = attacked.part.model, len(torch.unique(claim.records, dim=0))
     if not isinstance(model, Mlp) or model.activation != "relu" or (different == reported and different > 1):
         return claim, ""
-    good = single_records(attacked.exchange.sent, claim.records)
+    left = None if claim.labels is None else claim.mismatch
+    good = single_records(attacked.exchange.sent, claim.records, left)
     out = int((~good).sum())
     if not out:
         return claim, ""

@@ -33,6 +33,15 @@ def test_records_of_like_columns_are_single_and_those_that_one_column_rules_are_
     assert not bool(single_records(weights(network), x.mean(0, keepdim=True)).any())
 
 
+def test_means_of_records_in_two_far_groups_are_none_unless_the_claims_leave_next_to_nothing():
+    network, x, _ = case(0, 0)
+    x[:, 3] = 1000 * torch.tensor([1.0, -1.0] * (RECORDS // 2))
+    means = torch.stack([x[::2].mean(0), x[1::2].mean(0)])
+    for left in (None, 0.0016):  # what means left that passed for single records, each far from the other
+        assert not bool(single_records(weights(network), means, left).any())
+    assert bool(single_records(weights(network), x[:2], 1e-5).all())
+
+
 @pytest.mark.parametrize("reported", [1, RECORDS])
 @pytest.mark.parametrize("seed", range(3))
 def test_means_of_several_records_are_not_called_verified(tmp_path, seed, reported):
