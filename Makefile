@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | fuzz | check | docs | lessons | schemas | bench | wheel
+# make install | demo | test | test-all | fuzz | check | docs | picture | lessons | schemas | bench | wheel
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install demo test test-all fuzz check lessons docs schemas bench wheel clean
+.PHONY: help install demo test test-all fuzz check lessons docs picture schemas bench wheel clean
 
 help:            ## show what there is
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -49,6 +49,9 @@ check: install   ## lint, types and the wall between clients and server
 
 docs: install    ## build the site into site/: open site/index.html, no server needed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+
+picture: install ## draw docs/report.png anew, the top of the demo's report, by an installed Chromium
+	@$(BIN)/python docs/picture.py
 
 lessons: install ## export the lessons as static pages and .ipynb into lessons/static/: nothing to install to read them
 	@$(BIN)/python lessons/export.py

@@ -375,7 +375,7 @@ def report(
         typer.Option("--pdf", help="Also report.pdf, by an installed Chromium.", show_default=False),
     ] = False,
 ) -> None:
-    """Write a run's report.html anew and print where it is."""
+    """Write a run's report.html, plots and tables (results.csv, .parquet, .tex) anew; print where it is."""
     typer.echo(Path(run) / api.open_run(run).render(pdf=pdf).name)
 
 

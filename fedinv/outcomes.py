@@ -101,10 +101,10 @@ class Run:
         return path if path.is_file() else self.render()
 
     def render(self, *, pdf: bool = False) -> Path:
-        """Write report.html and its plots anew, and return the page's path. Raises RunError, see `report`.
+        """Write report.html, its plots and results.csv, .parquet and .tex anew, and return the page's path.
 
         With `pdf` also report.pdf, whose path is returned instead, and plots/*.pdf: a Chromium or Chrome that is
-        installed prints the page. Raises RequestError where there is none.
+        installed prints the page. Raises RequestError where there is none, RunError as `report`.
 
         >>> import fedinv
         >>> fedinv.open_run("my-run").render().is_file()

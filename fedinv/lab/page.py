@@ -91,22 +91,32 @@ def _(mo):
 
 
 @app.cell
-def _(chosen, followed, mo, set_form, set_looked, view, workshop):
+def _(followed, mo, view):
     # in a thread of its own, so that a change meanwhile is heard at once, and ends what it supersedes
-    def _work():
-        _tasks = [workshop.look(one) for one in chosen]
-        _found = followed(
-            _tasks,
-            lambda stages: mo.output.replace(mo.Html(view.progress_html(stages))),
-            lambda: mo.current_thread().should_exit,
-        )
-        if _found is not None:
-            mo.output.replace(mo.Html(view.looks_html(_found)))
-            set_looked(_found)
+    def follow(tasks, then):
+        def work():
+            found = followed(
+                tasks,
+                lambda stages: mo.output.replace(mo.Html(view.progress_html(stages))),
+                lambda: mo.current_thread().should_exit,
+            )
+            if found is not None:
+                then(found)
+
+        mo.Thread(target=work).start()
+
+    return (follow,)
+
+
+@app.cell
+def _(chosen, follow, mo, set_form, set_looked, view, workshop):
+    def _then(found):
+        mo.output.replace(mo.Html(view.looks_html(found)))
+        set_looked(found)
 
     set_looked(None)
     set_form(None)
-    mo.Thread(target=_work).start()
+    follow([workshop.look(one) for one in chosen], _then)
     return
 
 
@@ -120,20 +130,14 @@ def _(chosen, looked, mo):
 
 
 @app.cell
-def _(followed, looks, mo, set_form, view, watch, workshop):
+def _(follow, looks, mo, set_form, watch, workshop):
     mo.stop(not watch.value or isinstance(looks[0], str))
 
-    def _work():
-        _found = followed(
-            [workshop.forming(looks[0].folder)],
-            lambda stages: mo.output.replace(mo.Html(view.progress_html(stages))),
-            lambda: mo.current_thread().should_exit,
-        )
-        if _found is not None:
-            mo.output.clear()
-            set_form(_found[0])
+    def _then(found):
+        mo.output.clear()
+        set_form(found[0])
 
-    mo.Thread(target=_work).start()
+    follow([workshop.forming(looks[0].folder)], _then)
     return
 
 

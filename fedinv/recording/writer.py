@@ -1,7 +1,6 @@
 """Writes a recording: arrays by their content, and a line for each message; several processes may share a folder."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from fedinv.errors import RequestError, RunError
 from fedinv.recording import content
 from fedinv.recording.lines import LINE, Line, Opened, Side
+from fedinv.storage import flock
 from fedinv.version import __version__
 
 WIRE = "wire"
@@ -105,21 +105,20 @@ def _same(arrays: Sequence[Sequence[object]], others: Sequence[Sequence[object]]
 
 def _append(path: Path, text: bytes) -> None:
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
+    with file:
         with suppress(OSError):  # some network disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
+            flock.lock(file)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read(1) not in (b"", b"\n"):
             text = b"\n" + text
         try:
-            if os.write(file, text) < len(text):
+            if (file.write(text) or 0) < len(text):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             with suppress(OSError):
-                os.ftruncate(file, size)
+                file.truncate(size)
             raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        os.close(file)

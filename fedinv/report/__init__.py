@@ -1,4 +1,4 @@
-"""A run's report: one self-contained HTML page and its plots."""
+"""A run's report: one self-contained HTML page, its plots, and its measures as tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,14 +8,15 @@ if TYPE_CHECKING:
 
 
 def render(folder: Path, results: "Results | None" = None, *, pdf: bool = False) -> Path:
-    """Write plots/*.png, plots/*.svg and report.html from a finished run's folder, each file atomically.
+    """Write plots/*.png, plots/*.svg, results.csv, .parquet and .tex, and report.html, each file atomically.
 
-    `results` are given where results.json is still to be written: it comes last, so that no finished run lacks its
-    report. Returns the page's path; with `pdf` that of report.pdf, which a browser prints, beside plots/*.pdf. Raises
-    RequestError where no browser is installed for that, RunError naming the file that is missing, damaged or of another
-    run, or that cannot be written.
+    They are made from a finished run's folder. `results` are given where results.json is still to be written: it comes
+    last, so that no finished run lacks its report. Returns the page's path; with `pdf` that of report.pdf, which a
+    browser prints, beside plots/*.pdf. Raises RequestError where no browser is installed for that, RunError naming the
+    file that is missing, damaged or of another run, or that cannot be written.
     """
-    from fedinv.report import run_page
+    from fedinv.report import frames, run_page
+    from fedinv.report.export import latex
     from fedinv.report.plots import canvas, run_plots
     from fedinv.report.reading import read_run
     from fedinv.storage import files
@@ -27,6 +28,8 @@ def render(folder: Path, results: "Results | None" = None, *, pdf: bool = False)
     for name, made in drawn.items():
         for form, content in made.items():
             files.write(place.plot(name, form), content)
+    frames.write_sheets(list(frames.measured(run.results)), frames.MEASURED, place.table)
+    files.write(place.table("tex"), latex.run_table(run.results))
     files.write(place.report, run_page.page(run, {name: made["svg"] for name, made in drawn.items()}))
     if not pdf:
         return place.report

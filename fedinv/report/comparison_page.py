@@ -100,7 +100,7 @@ def write(found: Comparison, folder: Path) -> Path:
     values = {
         "found": found,
         "picture": canvas.embedded(comparison_plots.front(found, names=False)),
-        "sweep": canvas.embedded(sweep_plot.curves(found, stacked=True)) if found.swept else None,
+        "sweep": [canvas.embedded(one) for one in sweep_plot.panels(found)] if found.swept else [],
         "numbered": [comparison_plots.called(row) for row in comparison_plots.placed(found)],
         "lost": lost,
         "epsilon": epsilon,

@@ -14,6 +14,13 @@ from fedinv.results.replication import Replication
 from fedinv.results.run import AttackResult, InferenceResult, Mean, Measure, Rate, Results
 from fedinv.storage import files
 
+MEASURED = (
+    "attack", "variant", "target", "measure", "value", "low", "high", "guess", "undefended", "share", "count",
+)  # fmt: skip
+"""Columns of a run's measures."""
+REPLICATED = ("attack", "variant", "target", "measure", "seed", "value", "guess", "undefended")
+"""Columns of a replication's measures."""
+
 
 def frame(table: pa.Table | Sequence[dict[str, Any]]) -> Any:
     """A table, or rows with the same keys, as a pandas DataFrame if pandas can be imported, else as a pyarrow Table."""
@@ -75,16 +82,9 @@ def replicated(found: Replication) -> Iterator[dict[str, Any]]:
     """One row for each measure and seed; null where nothing was measurable at that seed."""
     for one in found.measures:
         for i, seed in enumerate(found.seeds):
-            yield {
-                "attack": one.attack,
-                "variant": one.variant,
-                "target": one.target,
-                "measure": one.measure,
-                "seed": seed,
-                "value": one.value.values[i],
-                "guess": one.guess.values[i],
-                "undefended": one.undefended and one.undefended.values[i],
-            }
+            values = one.value.values[i], one.guess.values[i], one.undefended and one.undefended.values[i]
+            named = one.attack, one.variant, one.target, one.measure, seed
+            yield dict(zip(REPLICATED, (*named, *values), strict=True))
 
 
 def bounds(found: Audit) -> Iterator[dict[str, Any]]:
@@ -108,19 +108,10 @@ def _row(
     undefended: Rate | Mean | Measure | None,
 ) -> dict[str, Any]:
     low, high = found.ci95 or (None, None)
-    return {
-        "attack": result.kind,
-        "variant": result.variant,
-        "target": result.target,
-        "measure": measure,
-        "value": found.value,
-        "low": low,
-        "high": high,
-        "guess": found.prior,
-        "undefended": None if undefended is None else undefended.value,
-        "share": found.share if isinstance(found, Measure) else isinstance(found, Rate),
-        "count": found.count,
-    }
+    before = None if undefended is None else undefended.value
+    share = found.share if isinstance(found, Measure) else isinstance(found, Rate)
+    values = found.value, low, high, found.prior, before, share, found.count
+    return dict(zip(MEASURED, (result.kind, result.variant, result.target, measure, *values), strict=True))
 
 
 def write_sheets(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], place: Callable[[str], Path]) -> None:

@@ -1,13 +1,13 @@
 """One command at a time on a folder: a lock that the system releases when its process ends, however it ends."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedinv.errors import RequestError, RunError
+from fedinv.storage import flock
 
 NAME = ".lock"
 """Name of the lock's file in the folder. It stays there: only the lock on it counts, not that it exists."""
@@ -23,16 +23,17 @@ def locked(folder: Path, wait: bool = False, name: str = NAME) -> Iterator[None]
     """Hold the folder, which is made where it is missing, for this process until the block ends, by the file `name`.
 
     Where another process holds it: waits with `wait`, else raises RequestError naming that process. Raises RunError
-    where the folder cannot be written. A disk without locks (some network disks) is used without one.
+    where the folder cannot be written. A disk without locks (some network disks), or a system without them
+    (Windows), is used without one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock.lock(file, wait=wait)
             os.ftruncate(file, 0)
             os.write(file, str(os.getpid()).encode())
         except BlockingIOError:
@@ -53,7 +54,7 @@ def is_held(folder: Path, name: str = NAME) -> bool:
     """Whether a process holds the folder by the file `name`."""
     try:
         with (folder / name).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            flock.lock(file, shared=True, wait=False)
     except BlockingIOError:
         return True
     except OSError:

@@ -2,7 +2,7 @@
 
 runs/<scenario>-<n>/
 scenario.toml secret provenance.json schema.json auxiliary.safetensors asked.safetensors
-results.json records.parquet report.html log.jsonl plots/*.png vetting.json
+results.{json,csv,parquet,tex} records.parquet report.html log.jsonl plots/*.png vetting.json
 observations/round-001-{sent,client-0003,sum}.safetensors
 checkpoint/{progress.json,model-0005.safetensors,server-0005.safetensors,nodes.sqlite} ledger.json
 claims/<attack>/round-001-client-0003.safetensors
@@ -58,6 +58,10 @@ class RunFolder:
     def results(self) -> Path:
         """The outcome, JSON; a run that has it is finished."""
         return self.root / "results.json"
+
+    def table(self, ending: str) -> Path:
+        """One row a measure of the outcome, as "csv", "parquet" or "tex"."""
+        return self.root / f"results.{ending}"
 
     @property
     def records(self) -> Path:
@@ -205,7 +209,7 @@ class StudyFolder:
         return self.root / f"duel.{ending}"
 
     def replication(self, ending: str) -> Path:
-        """What a scenario's runs with several seeds give, as "json" or "html"."""
+        """What a scenario's runs with several seeds give, as "json", "csv", "parquet", "tex" or "html"."""
         return self.root / f"replication.{ending}"
 
     def run(self, name: str) -> RunFolder:

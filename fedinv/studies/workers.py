@@ -62,7 +62,11 @@ def _deaf() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach, or each would print where it was: only the one that waits hears it.
 
     A process inherits the signals that are blocked from the thread that starts it. Here one is heard a moment later.
+    Where signals cannot be blocked (Windows) all of them hear it.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedinv.report.frames import write_sheets
-from fedinv.report.html import rendered
+from fedinv.report.html import breakable, rendered
 from fedinv.results.duel import COMBINED, Duel, Share
 from fedinv.results.run import Rate
 from fedinv.results.wording import by_reason, hits, measure_text, percent
@@ -65,7 +65,7 @@ def write(found: Duel, folder: Path) -> Path:
             files.write(place.plot(name, form), content)
     values = {
         "found": found,
-        "pictures": {name: canvas.uri(forms["svg"]) for name, forms in pictures.items()},
+        "curve": canvas.uri(pictures["curve"]["svg"]),
         "shares": {(one.deviation, one.detector): one for one in found.seen},
         "alarms": {one.detector: one for one in found.alarms},
         "lines": [*found.detectors, COMBINED],
@@ -73,7 +73,8 @@ def write(found: Duel, folder: Path) -> Path:
         "share_text": share_text,
         "measure_text": measure_text,
     }
-    files.write(place.duel("html"), rendered("duel.html.j2", {"percent": percent, "hits": hits}, values))
+    filters = {"percent": percent, "hits": hits, "breakable": breakable}
+    files.write(place.duel("html"), rendered("duel.html.j2", filters, values))
     # last: where it is, so is all else, wherever a stop comes
     files.write_json(place.duel("json"), found.model_dump(mode="json"))
     return place.duel("html")

@@ -1,11 +1,14 @@
-"""The matrices of comparisons and duels as LaTeX tables in the style of booktabs."""
+"""The outcomes of runs, replications, comparisons and duels as LaTeX tables in the style of booktabs."""
 
 from collections.abc import Sequence
 
 from fedinv.report.comparison_page import epsilon, lost
+from fedinv.report.frames import measured
 from fedinv.results.comparison import Comparison, DefenseLeak, Row
 from fedinv.results.duel import COMBINED, Duel, Share
-from fedinv.results.wording import metric_value, shown_leakage
+from fedinv.results.replication import Replication
+from fedinv.results.run import Results
+from fedinv.results.wording import metric_value, shown_leakage, spread_text
 
 ESCAPED = {
     "\\": r"\textbackslash{}",
@@ -18,6 +21,33 @@ ESCAPED = {
     ">": r"$>$",
 }
 """LaTeX of each character that means something else in LaTeX, or that its fonts lack."""
+
+WORDS = {"field_accuracy": "fields right", "reidentified": "traced to a person", "psnr": "PSNR", "ssim": "SSIM"}
+"""Words for a run's measures, by name, where they are not the name itself."""
+
+
+def run_table(found: Results) -> str:
+    """A run's measures as such a file: a line each, shares in percent, with the interval, the guess and the count."""
+    heads = ["Attack", "Variant", "Target", "Measure", "Value", "Guess", "Count"]
+    rows = []
+    for one in measured(found):
+        value, low, high, guess = (_number(one[key], one["share"]) for key in ("value", "low", "high", "guess"))
+        cell = value if one["low"] is None else f"{value} [{low}, {high}]"
+        named = [str(one[key]) for key in ("attack", "variant", "target")]
+        rows.append([*named, WORDS.get(one["measure"], one["measure"]), cell, guess, str(one["count"])])
+    return _tabular("shares in percent, [95 % interval]", "llllrrr", [heads, *rows])
+
+
+def replication_table(found: Replication) -> str:
+    """A replication's measures as such a file: a line each, mean and standard deviation over the seeds."""
+    heads = ["Attack", "Variant", "Target", "Measure", "Value", "Guess", "Count"]
+    rows = [
+        [one.attack, one.variant, one.target, one.measure, *spreads, str(one.count)]
+        for one in found.measures
+        for spreads in [[spread_text(spread, one.share) for spread in (one.value, one.guess)]]
+    ]
+    said = f"mean \u00b1 standard deviation over {len(found.seeds)} seeds"
+    return _tabular(said, "llllrrr", [heads, *rows])
 
 
 def table(found: Comparison) -> str:
@@ -69,6 +99,13 @@ def _cell(leak: DefenseLeak | None) -> str:
         return "weak"
     value, low, high = (f"{100 * shown_leakage(one):.0f}" for one in (leak.leakage, *leak.ci95))
     return f"{value} [{low}, {high}]"
+
+
+def _number(value: float | None, share: bool) -> str:
+    """A share in percent with one decimal, another number with three digits; "--" for None."""
+    if value is None:
+        return "--"
+    return f"{100 * value:.1f}" if share else f"{value:.3g}"
 
 
 def _share(found: Share | None) -> str:

@@ -13,14 +13,20 @@ SECONDS = 300.0
 """Seconds after which a browser that does not end is stopped."""
 
 
+def installed() -> str:
+    """The path of a browser that can print and draw without a window. Raises RequestError where none is installed."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise RequestError(f"--pdf: needs one of {', '.join(BROWSERS[:3])} to print the page, and none is installed")
+    return browser
+
+
 def printed(page: Path, pdf: Path) -> Path:
     """Print a page into a PDF file and return its path; nothing is fetched.
 
     Raises RequestError where no browser is installed, RunError where it fails.
     """
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        raise RequestError(f"--pdf: needs one of {', '.join(BROWSERS[:3])} to print the page, and none is installed")
+    browser = installed()
     quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
     quiet += ["--disable-sync", "--disable-dev-shm-usage", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]
     with TemporaryDirectory() as profile:

@@ -1,5 +1,6 @@
 """The two plots of a duel: what detectors see of deviations, and records recovered over detection probability."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,11 @@ def curve(found: Duel) -> Plot:
                 axes.plot([x], [y], mark, color=color, markerfacecolor=face, markersize=8 if one.plain else 6)
             axes.plot([], [], mark + "-", color=color, label=name)
         axes.axvline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set_xlabel("% of messages flagged by the best combination (dotted: its false alarms)")
+        axes.set_xlabel("% of messages flagged (dotted: false alarms)")
         axes.set_ylabel("% of records recovered in full")
         axes.set_xlim(-3, 103)
         axes.set_ylim(-3, 103)
         if names:
-            axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8.5)
+            figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5)
 
-    return Plot(4.2, fill, 8.5)
+    return Plot(4.2 + 0.2 * math.ceil(len(names) / 2), fill)

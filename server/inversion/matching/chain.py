@@ -15,8 +15,8 @@ from fedinv.task.networks.perceptron import Logistic, Mlp
 from ..activations import Activation, bend, curve
 from .objective import Dense, Distance, Loss, slopes_of
 
-RANKS = 64
-"""Largest rank up to which a layer's update is factored; beyond, it is used as a full matrix."""
+RANKS = (64, 128)
+"""Ranks up to which a layer's update is factored, tried in turn; beyond, it is used as a full matrix."""
 SPARE = 8
 """Random directions drawn beyond the expected rank, so that the projection misses none."""
 
@@ -56,8 +56,8 @@ def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]
 
 
 def _direction(weight: Tensor, bias: Tensor, records: int) -> Direction:
-    for rank in (records + SPARE, RANKS):
-        if rank <= RANKS and 1.5 * rank * sum(weight.shape) < weight.numel():
+    for rank in (records + SPARE, *RANKS):
+        if rank <= RANKS[-1] and 1.5 * rank * sum(weight.shape) < weight.numel():
             factors = _factors(weight, rank)
             if factors is not None:
                 return Direction(*factors, bias)

@@ -18,6 +18,26 @@ from .simulation import Batches, Simulation, whole_batches
 
 
 @dataclass(frozen=True)
+class _Compared:
+    """An update slopes^T hidden beside the target, tensors by layer."""
+
+    hidden: list[Tensor]
+    """Inputs H, standardized where updates are compared so, (restarts, T b, inputs)."""
+    along: list[Tensor]
+    """The target's products with them, (restarts, T b, outputs)."""
+    pairs: list[Tensor]
+    """Products D D^T of the slopes, (restarts, T b, T b)."""
+    grams: list[Tensor]
+    """Products H H^T + 1 of the inputs, (restarts, T b, T b)."""
+    value: Tensor
+    """Misfit (restarts,)."""
+    by_dot: Tensor
+    """Derivative of the misfit with respect to the product with the target, (restarts,)."""
+    by_square: Tensor
+    """Derivative of the misfit with respect to the update's squared norm, (restarts,)."""
+
+
+@dataclass(frozen=True)
 class Unrolled:
     """An Objective: the distance between the update and the one that training on the records would have given.
 
@@ -39,35 +59,51 @@ class Unrolled:
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
-        trained, count = self.simulation.train(inputs, labels), len(self.target)
-        left = [*trained.hidden, *self._weighted(trained.slopes)]
-        with torch.enable_grad():
-            left = [tensor.detach().requires_grad_() for tensor in left]
-            value = self._distance(left[:count], left[count:])
-            by_left = list(torch.autograd.grad(value.sum(), left, materialize_grads=True))
-        by_hidden, by_slopes = by_left[:count], self._weighted(by_left[count:])
-        return value.detach(), *self.simulation.pull_back(trained, by_hidden, by_slopes, inputs, labels)
+        trained = self.simulation.train(inputs, labels)
+        value, by_hidden, by_slopes = self._steepest(trained.hidden, self._weighted(trained.slopes))
+        return value, *self.simulation.pull_back(trained, by_hidden, self._weighted(by_slopes), inputs, labels)
 
     def misfit(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The misfit (restarts,) without slopes, not differentiable."""
         trained = self.simulation.train(inputs, labels)
-        return self._distance(trained.hidden, self._weighted(trained.slopes))
+        slopes = self._weighted(trained.slopes)
+        if self.known is not None:
+            return self.known.misfit(trained.hidden, slopes)
+        return self._compared(trained.hidden, slopes).value
 
     def _weighted(self, slopes: list[Tensor]) -> list[Tensor]:
         """Slopes (restarts, T b, outputs) by how much each changed the weights after the last step."""
         return [slope * self.simulation.counts[-1][:, None] for slope in slopes]
 
-    def _distance(self, hidden: list[Tensor], slopes: list[Tensor]) -> Tensor:
-        """The misfit (restarts,) of an update whose layers are slopes^T hidden."""
+    def _steepest(self, hidden: list[Tensor], slopes: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The misfit (restarts,) of an update whose layers are slopes^T hidden, and its slopes with respect to both."""
         if self.known is not None:
-            return self.known.misfit(hidden, slopes)
+            with torch.enable_grad():
+                left = [tensor.detach().requires_grad_() for tensor in (*hidden, *slopes)]
+                value = self.known.misfit(left[: len(hidden)], left[len(hidden) :])
+                steep = list(torch.autograd.grad(value.sum(), left, materialize_grads=True))
+            return value.detach(), steep[: len(hidden)], steep[len(hidden) :]
+        seen = self._compared(hidden, slopes)
+        by_dot, by_square = seen.by_dot[:, None, None], 2 * seen.by_square[:, None, None]
+        by_hidden, by_slopes = [], []
+        for h, d, along, pairs, grams, t in zip(
+            seen.hidden, slopes, seen.along, seen.pairs, seen.grams, self.target, strict=True
+        ):
+            by_hidden.append((by_dot * t.of_outputs(d)).baddbmm_(by_square * pairs, h))
+            by_slopes.append((by_dot * along).baddbmm_(by_square * grams, d))
+        if self.standard is not None:
+            by_hidden[0] = by_hidden[0] / self.standard.std
+        return seen.value, by_hidden, by_slopes
+
+    def _compared(self, hidden: list[Tensor], slopes: list[Tensor]) -> "_Compared":
+        """An update whose layers are slopes^T hidden beside the target; the chain's products, over all steps."""
         if self.standard is not None:
             hidden = [(hidden[0] - self.standard.mean) / self.standard.std, *hidden[1:]]
-        dot, square = hidden[0].new_zeros(len(hidden[0])), hidden[0].new_zeros(len(hidden[0]))
-        for h, d, t in zip(hidden, slopes, self.target, strict=True):
-            dot = dot + (d * t.of_inputs(h)).sum((1, 2))
-            square = square + ((d @ d.mT) * (h @ h.mT + 1)).sum((1, 2))
-        return slopes_of(self.distance, dot, square, self.size)[0]
+        along = [t.of_inputs(h) for t, h in zip(self.target, hidden, strict=True)]
+        pairs, grams = [d @ d.mT for d in slopes], [h @ h.mT + 1 for h in hidden]
+        dot = torch.stack([(d * a).sum((1, 2)) for d, a in zip(slopes, along, strict=True)]).sum(0)
+        square = torch.stack([(e * k).sum((1, 2)) for e, k in zip(pairs, grams, strict=True)]).sum(0)
+        return _Compared(hidden, along, pairs, grams, *slopes_of(self.distance, dot, square, self.size))
 
     def flops(self, records: int) -> float:
         """Floating-point operations of one call over one batch of `records`."""

@@ -1,3 +1,4 @@
+import csv
 import re
 import subprocess
 import sys
@@ -5,10 +6,13 @@ from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from fedinv.errors import RunError
 from fedinv.report import render
+from fedinv.report.frames import measured
+from fedinv.results.run import Results
 from fedinv.storage import files
 
 HOSTILE = "<script>alert(1)</script>"
@@ -52,6 +56,24 @@ def test_the_page_is_one_file_that_reaches_for_nothing(leaked):
         assert not [name for name in attributes if name.startswith("on")]
     assert "url(" not in page
     assert "@import" not in page
+
+
+@pytest.mark.usefixtures("drawn_plots")
+def test_the_measures_are_a_table_in_three_formats(leaked):
+    render(leaked)
+    wanted = list(measured(Results.model_validate_json((leaked / "results.json").read_text())))
+    assert {one["measure"] for one in wanted} >= {"field_accuracy", "recovered", "exact", "reidentified"}
+    assert pq.read_table(leaked / "results.parquet").to_pylist() == wanted
+    with (leaked / "results.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [(row["attack"], row["measure"], float(row["value"]), int(row["count"])) for row in rows] == [
+        (one["attack"], one["measure"], one["value"], one["count"]) for one in wanted
+    ]
+    lines = [line for line in (leaked / "results.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + len(wanted)
+    found = next(one for one in wanted if (one["attack"], one["measure"]) == ("exact", "recovered"))
+    value, low, high, guess = (f"{100 * found[key]:.1f}" for key in ("value", "low", "high", "guess"))
+    assert rf"exact & static & client & recovered & {value} [{low}, {high}] & {guess} & {found['count']} \\" in lines
 
 
 @pytest.mark.usefixtures("drawn_plots")

@@ -3,13 +3,17 @@ import json
 import math
 from statistics import stdev
 
+import pyarrow.parquet as pq
 import pytest
 
 import fedinv
 from fedinv.errors import RequestError, RunError
 from fedinv.report import replication_page
+from fedinv.report.export import latex
+from fedinv.report.frames import replicated
 from fedinv.report.plots import canvas, replication_plot
 from fedinv.results.replication import Replication, Spread
+from fedinv.results.wording import spread_text
 from fedinv.scenario.reading import loads
 from fedinv.studies import replicate as replicating
 from fedinv.studies.workers import Workers
@@ -119,6 +123,13 @@ def test_the_files_hold_what_was_found(twice, tmp_path):
     text = html.unescape(page.read_text())
     assert found.says in text and all(f"{run}/report.html" in text for run in found.runs)
     assert "<script" not in text
+    rows = pq.read_table(tmp_path / "replication.parquet").to_pylist()
+    assert rows == list(replicated(found)) and len(rows) == len(found.seeds) * len(found.measures)
+    assert len((tmp_path / "replication.csv").read_text().splitlines()) == 1 + len(rows)
+    lines = [line for line in (tmp_path / "replication.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + len(found.measures)
+    spread = next(one for one in found.measures if one.measure == "recovered").value
+    assert any(f"recovered & {latex.escaped(spread_text(spread, True))} & " in line for line in lines)
 
 
 def test_the_outcome_is_a_frame_with_a_row_for_each_measure_and_seed(twice):
