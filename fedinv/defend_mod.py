@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fedinv.errors import RequestError, nearest
+from fedinv.errors import RequestError
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from fedinv.defense import Defense
     from fedinv.detector import Detector
+    from fedinv.scenario.short_form import Group
 
     Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 
@@ -83,22 +84,12 @@ def vet(
 
 def _detector(written: "Detector | str | Mapping[str, Any]") -> "Detector":
     """A detector from itself, its table, or a text. Raises RequestError naming the nearest right kind or setting."""
-    from pydantic import ValidationError
-
-    from fedinv import plugins
     from fedinv.detector import Detector
-    from fedinv.scenario.mistakes import explain
+    from fedinv.scenario.short_form import made
 
     if isinstance(written, Detector):
         return written
-    document = _table(written, "detector") if isinstance(written, str) else dict(written)
-    kind = str(document.get("kind"))
-    model = plugins.load("detectors", kind)
-    try:
-        found = model.model_validate(document)
-    except ValidationError as error:
-        raise RequestError(f"detector {kind}: {explain(error, model, document)}") from None
-    assert isinstance(found, Detector)
+    found: Detector = made("detectors", _table("detectors", written))
     return found
 
 
@@ -107,37 +98,21 @@ def defense_of(written: "Defense | str | Mapping[str, Any]") -> "Defense":
 
     Raises RequestError naming the nearest right kind, or the setting that is wrong.
     """
-    from pydantic import ValidationError
-
-    from fedinv import plugins
     from fedinv.defense import Defense
-    from fedinv.scenario.mistakes import explain
+    from fedinv.scenario.short_form import made
 
     if isinstance(written, Defense):
         return written
-    document = _table(written) if isinstance(written, str) else dict(written)
-    kind, known = document.get("kind"), plugins.available("defenses")
-    if not isinstance(kind, str) or kind not in known:
-        raise RequestError(f"defense: unknown kind {kind!r}{nearest(str(kind), known)}")
-    model = plugins.load("defenses", kind)
-    try:
-        found = model.model_validate(document)
-    except ValidationError as error:
-        raise RequestError(f"defense {kind}: {explain(error, model, document)}") from None
-    if not isinstance(found, Defense):
-        raise RequestError(f"defense {kind}: its class does not derive from fedinv.defense.Defense")
+    found: Defense = made("defenses", _table("defenses", written))
     return found
 
 
-def _table(text: str, what: str = "defense") -> dict[str, Any]:
-    from fedinv.storage.documents import override
+def _table(group: "Group", written: "str | Mapping[str, Any]") -> "Mapping[str, Any]":
+    from fedinv.scenario.short_form import plugin
 
-    if "+" in text:
-        raise RequestError(f"{what} {text!r}: a mod is one defense, write a mod for each")
-    kind, *settings = text.split(":")
-    document: dict[str, Any] = {"kind": kind.strip()}
-    for setting in settings:
-        if "=" not in setting:
-            raise RequestError(f"{what} {text!r}: {setting!r} is no setting, write {kind}:key=value")
-        override(document, setting)
-    return document
+    if not isinstance(written, str):
+        return written
+    if "+" in written:
+        one = group.removesuffix("s")
+        raise RequestError(f"{one} {written!r}: a mod is one {one}, write a mod for each")
+    return plugin(group, written)

@@ -64,7 +64,11 @@ def record(
     if copy is not None:
         if out is None or run_config:
             raise RequestError("--copy: name the recording's folder by --out; --run-config is for flwr run then")
-        typer.echo(f"{api.recorded_copy(app, copy, out=out)}: run it with flwr run; it records to {out}")
+        made = api.recorded_copy(app, copy, out=out)
+        typer.echo(
+            f"{made}: run it with flwr run; it records to {out / 'server'} and {out / 'clients'}. A SuperLink must "
+            "find fedinv: start it with --disable-runtime-dependency-installation where fedinv is installed"
+        )
         return
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with bars(True) as steps, redirect_stdout(sys.stderr):

@@ -162,12 +162,19 @@ def _overridden(config: Mapping[str, Setting], overrides: Sequence[str]) -> Conf
     for text in overrides:
         where = f"--run-config {plain(text)}"
         is_file = text.endswith(".toml")
-        table = documents.read(paths.given(text)) if is_file else documents.loads(_lines(text), where)
+        table = documents.read(paths.given(text)) if is_file else _said(text, where)
         changed |= _flat(where, table)
     for key in changed:
         if key not in config:
             raise RequestError(f"--run-config: the app has no setting {key!r}{nearest(key, config)}")
     return changed
+
+
+def _said(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        return documents.loads(_lines(text), where)
+    except RequestError as error:
+        raise RequestError(f"{error}: write key=value, texts in double quotes, as 'lr=0.1 name=\"a b\"'") from None
 
 
 def _lines(text: str) -> str:

@@ -73,7 +73,8 @@ class LocalGrid(Grid):
         self._asked += 1
         # older strategies ask from a thread of their own, again and again for as long as they run
         if self._asked > PATIENCE and get_ident() == self._thread:
-            raise RunError(f"the app waits for more than {len(self._contexts)} nodes: raise --nodes")
+            there = len(self._contexts)
+            raise RunError(f"the app waits for more than {there} node{'s' if there > 1 else ''}: raise --nodes")
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

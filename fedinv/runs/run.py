@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from fedinv import plugins
 from fedinv.attack import Attack, Progress
 from fedinv.engines import DEFAULT, Options, start_over
 from fedinv.errors import RequestError, RunError, nearest, require
@@ -21,9 +18,9 @@ from fedinv.runs.attack_runner import ProgressBars
 from fedinv.runs.context import TrainedRun, with_secret
 from fedinv.runs.evaluation import evaluate
 from fedinv.runs.price import payable, price
-from fedinv.scenario.mistakes import explain
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
+from fedinv.scenario.short_form import made
 from fedinv.storage import files, lock, paths
 from fedinv.storage.checkpoints import read_progress
 from fedinv.storage.run_folder import RunFolder
@@ -199,14 +196,7 @@ def _parameters(results: Results) -> list[dict[str, object]]:
 
 def parse_attack(parameters: dict[str, object]) -> Attack:
     """An attack from its parameters, `kind` among them. Raises RequestError naming the nearest right spelling."""
-    kind = str(parameters.get("kind"))
-    model = plugins.load("attacks", kind)
-    try:
-        attack = model.model_validate(parameters)
-    except ValidationError as error:
-        raise RequestError(f"attack {kind}: {explain(error, model, parameters)}") from None
-    if not isinstance(attack, Attack):
-        raise RequestError(f"attack {kind}: its class does not derive from fedinv.attack.Attack")
+    attack: Attack = made("attacks", parameters)
     return attack
 
 

@@ -1,15 +1,35 @@
-"""The short form of one attack or defense: `top-k:keep=0.1` for the table {kind = "top-k", keep = 0.1}."""
+"""The short form of an attack or a defense: `top-k:keep=0.1` for the table {kind = "top-k", keep = 0.1}."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from fedinv import plugins
 from fedinv.errors import RequestError
+from fedinv.scenario.mistakes import explain
 from fedinv.storage.documents import override
+
+Group = Literal["attacks", "defenses", "deviations", "detectors"]
+
+
+def made(group: Group, table: Mapping[str, Any]) -> Any:
+    """The plugin that a table declares, `kind` among its keys.
+
+    Raises RequestError naming the nearest right kind, or the setting that is wrong.
+    """
+    one, kind = group.removesuffix("s"), table.get("kind")
+    if not isinstance(kind, str):
+        raise RequestError(f"{one}: has no kind, write {{'kind': ...}}, one of {', '.join(plugins.available(group))}")
+    model = plugins.load(group, kind)
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError as error:
+        raise RequestError(f"{one} {kind}: {explain(error, model, dict(table))}") from None
 
 
 def plugin(
-    group: Literal["attacks", "defenses", "deviations", "detectors"],
+    group: Group,
     text: str,
     own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:

@@ -109,8 +109,8 @@ def test_a_defense_may_be_written_in_any_of_four_ways(written):
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("topk", "unknown kind 'topk' .did you mean 'top-k'?"),
-        ({"keep": 0.1}, "unknown kind None"),
+        ("topk", "unknown defense 'topk' .did you mean 'top-k'?"),
+        ({"keep": 0.1}, "defense: has no kind, write"),
         ("top-k:keep", "'keep' is no setting, write top-k:key=value"),
         ("top-k:kep=0.1", "defense top-k: kep: unknown key .did you mean 'keep'?"),
         ({"kind": "top-k", "keep": 7}, "defense top-k: keep: .* not 7"),

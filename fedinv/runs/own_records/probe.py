@@ -76,6 +76,8 @@ def asked(
     known = {row.tobytes() for row in mine.flatten(1).numpy()}
     fresh = torch.tensor([row.tobytes() not in known for row in rest.flatten(1).numpy()])
     same = int((~fresh).sum())
+    if not bool(fresh.any()):
+        raise RequestError("--others: all of them are among the records too: name records that were not trained on")
     notes = [f"{same} of the others are among the records too, and were left out"] if same else []
     return Asked(mine, rest[fresh], members, read.update if members else None), notes
 

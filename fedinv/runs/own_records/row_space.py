@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fedinv.errors import RequestError
 from fedinv.task.foreign.layers import BatchNorm
-from fedinv.task.foreign.update import LayerUpdate
+from fedinv.task.foreign.update import LayerUpdate, matrix_of
 
 ROUNDED = 1e-7
 """Share of an input's length below which its distance from a row space is float32's rounding."""
@@ -57,9 +57,7 @@ def row_spaces(network: nn.Module, measured: Sequence[LayerUpdate], update: Mapp
         weight, bias = one.layer.weight, one.layer.bias
         if not one.moved or weight is None or not _linear(owners[one.layer.name]):
             continue
-        matrix = update[weight].double().flatten(1)
-        if one.biased and bias is not None:
-            matrix = torch.cat([matrix, update[bias].double()[:, None]], 1)
+        matrix = matrix_of(update, weight, bias if one.biased else None)
         if one.rank < matrix.shape[1]:
             basis = torch.linalg.svd(matrix, full_matrices=False)[2][: one.rank]
             found.append(RowSpace(one.layer.name, basis, one.biased, one.layer.places))

@@ -4,15 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from fedinv import plugins
 from fedinv.detector import Detector
 from fedinv.deviation import Dial
-from fedinv.errors import RequestError
-from fedinv.scenario.mistakes import explain
 from fedinv.scenario.scenario import Scenario
-from fedinv.scenario.short_form import plugin
+from fedinv.scenario.short_form import made, plugin
 from fedinv.studies.duel.cells import parsed
 
 ALL = "all"
@@ -72,7 +68,7 @@ def contestants(scenario: Scenario, texts: Sequence[str] = ()) -> list[Contestan
     for text in named:
         tables = tuple(plugin("deviations", part, own) for part in text.split("+"))
         for table in tables:
-            _checked("deviations", table)
+            made("deviations", table)
         found.append(Contestant(text, tables))
     return found
 
@@ -88,15 +84,4 @@ def detectors(scenario: Scenario, texts: Sequence[str] = ()) -> list[Detector]:
     if not named or ALL in [text.strip() for text in texts]:
         there = {text.split(":")[0] for text in named}
         named += [kind for kind in plugins.available("detectors") if kind not in there]
-    found = [_checked("detectors", plugin("detectors", text, own)) for text in named]
-    return [one for one in found if isinstance(one, Detector)]
-
-
-def _checked(group: Any, table: Mapping[str, Any]) -> object:
-    """The plugin of a table. Raises RequestError naming the key that does not fit."""
-    kind = str(table["kind"])
-    model = plugins.load(group, kind)
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        raise RequestError(f"{group.removesuffix('s')} {kind}: {explain(error, model, dict(table))}") from None
+    return [made("detectors", plugin("detectors", text, own)) for text in named]

@@ -112,11 +112,8 @@ def layer_update(
     weight = layer.weight
     if weight is None or weight not in update or weight not in sent or not update[weight].is_floating_point():
         return LayerUpdate(layer, (), False, 0, 0, 0.0)
-    matrix, base = _matrix(update[weight]), _matrix(sent[weight])
-    biased = layer.bias is not None and layer.bias in update and len(update[layer.bias]) == len(matrix)
-    if biased and layer.bias is not None:
-        matrix = torch.cat([matrix, update[layer.bias].double()[:, None]], 1)
-        base = torch.cat([base, sent[layer.bias].double()[:, None]], 1)
+    biased = layer.bias is not None and layer.bias in update and len(update[layer.bias]) == len(update[weight])
+    matrix, base = (matrix_of(arrays, weight, layer.bias if biased else None) for arrays in (update, sent))
     changed = matrix[matrix != 0].abs()
     weights = matrix[:, : matrix.shape[1] - biased]
     among = weights[weights.any(1)][:, weights.any(0)]
@@ -135,6 +132,11 @@ def layer_update(
     )
 
 
-def _matrix(tensor: Tensor) -> Tensor:
-    """A weight as a matrix (outputs, the rest), float64; a vector as a column."""
-    return tensor.double().flatten(1) if tensor.ndim > 1 else tensor.double().reshape(-1, 1)
+def matrix_of(arrays: Mapping[str, Tensor], weight: str, bias: str | None) -> Tensor:
+    """A layer's weight as a matrix (outputs, the rest), float64, with its bias, if it is named, as one more column.
+
+    A weight that is a vector becomes a column.
+    """
+    tensor = arrays[weight].double()
+    matrix = tensor.flatten(1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+    return matrix if bias is None else torch.cat([matrix, arrays[bias].double()[:, None]], 1)

@@ -74,6 +74,7 @@ def home(tmp_path_factory):
     (home / "two.csv").write_text("a,b\n1,2\n")
     (home / "texts.csv").write_text("a,b,c,d,e\n1,2,3,4,joe\n")
     (home / "five.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n")
+    (home / "six.csv").write_text("a,b,c,d,e\n6,7,8,9,0\n")
     np.savez(home / "unnamed.npz", inputs=np.zeros((3, 5)), classes=np.zeros(3))
     # steps of one size, as Adam's first one, and records that one column rules, which a ReLU network takes for one
     steps = {name: 0.001 * one.grad.sign() for name, one in network.named_parameters()}
@@ -136,11 +137,13 @@ MISTAKES = {
     f"probe whole {NET} --records unnamed.npz --others five.csv": "names no array 'records'",
     f"probe whole {NET} --records five.csv --others two.csv": "has 2 columns, and the network has 5 inputs",
     f"probe whole {NET} --others five.csv": "name either your records by it, or those that were trained on",
-    f"probe whole {NET} --records five.csv --others five.csv --update 9": "there is 1 update, and no number 9",
+    f"probe whole {NET} --records five.csv --others six.csv --update 9": "there is 1 update, and no number 9",
     "record nowhere": "it has no pyproject.toml; name the folder that flwr run is given",
     "record old": '[tool.flwr.app.components] has no serverapp = "module:app"',
     "record gone": "No module named 'nowhere'; install what the app needs into this environment first",
     "record gone --run-config rouns=3": "the app has no setting 'rouns'",
+    "record gone --run-config rounds=two": "write key=value, texts in double quotes",
+    f"probe whole {NET} --records five.csv --others five.csv": "all of them are among the records too",
     "record gone --out whole": "whole: is not empty; name another folder",
 }
 

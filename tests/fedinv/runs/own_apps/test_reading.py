@@ -167,7 +167,10 @@ def test_an_update_that_is_not_finite_is_left_out_by_name(project):
     np.savez(project / "back.npz", **{**sent, "out.bias": np.full(1, np.nan, np.float32)})
     fedinv.import_files(project / "sent.npz", [project / "back.npz"], out=project / "nan")
     found = fedinv.attack_recording(project / "nan", net)
-    assert (found.updates, found.skipped) == ([], ["round 1, client 0: values that are not finite came back"])
+    assert (found.updates, found.skipped) == (
+        [],
+        ["round 1, client 0: values that are not finite came back, in 'out.bias'"],
+    )
     assert found.headline == "Nothing was attacked, as the recording holds no update."
 
 
@@ -182,10 +185,18 @@ def test_a_recording_without_an_update_passes_no_gate(project):
     assert "FAIL: 0 of 0 updates may leave" in CliRunner().invoke(app, command).stdout
 
 
-@pytest.mark.parametrize(("make", "code", "said"), [(sgd, 1, "16 of 16 records can be read off it"), (adam, 0, "pass")])
-def test_the_gate_fails_above_its_limit_and_says_so_to_pipelines(project, make, code, said):
+@pytest.mark.parametrize(
+    ("make", "answer", "code", "said"),
+    [
+        (sgd, "refuse", 1, "16 of 16 records can be read off it"),
+        (adam, "refuse", 1, "no attack applies behind Adam"),
+        (adam, "send", 0, "pass"),
+    ],
+)
+def test_the_gate_fails_above_its_limit_and_says_so_to_pipelines(project, make, answer, code, said):
     folder, _, _ = recorded(project, make)
-    command = ["gate", str(folder), "--network", "ownapp.task:Net", "--app", str(project), "--limit", "0.01"]
+    where = ["--network", "ownapp.task:Net", "--app", str(project)]
+    command = ["gate", str(folder), *where, "--limit", "0.01", "--unknown", answer]
     done = CliRunner().invoke(app, [*command, "--junit", str(project / "gate.xml")])
     assert (done.exit_code, said in done.stdout) == (code, True)
     suite = ElementTree.parse(project / "gate.xml").getroot()
