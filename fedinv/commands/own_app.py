@@ -20,7 +20,7 @@ from fedinv.commands.own_options import (
     TrainWith,
 )
 from fedinv.errors import RequestError
-from fedinv.results.answers import Answer
+from fedinv.results.terms import Answer
 
 if TYPE_CHECKING:
     from fedinv.results.app_verdict import AppVerdict
@@ -145,7 +145,7 @@ def gate(
     """Fail, with exit code 1, where more than a share of any update's records can be read off it."""
     from fedinv.report.app_verdict_text import junit as document
     from fedinv.results.app_verdict import refusal
-    from fedinv.results.whose import whose
+    from fedinv.results.terms import whose
     from fedinv.storage import files
 
     if junit is not None and junit.is_dir():  # before anything is attacked

@@ -15,7 +15,7 @@ from fedinv.report.probe_text import false_text, found_text
 from fedinv.results.app_verdict import AppVerdict
 from fedinv.results.leak_map import LeakMap
 from fedinv.results.probing import ProbeVerdict
-from fedinv.results.whose import whose
+from fedinv.results.terms import whose
 from fedinv.storage import files
 
 REASONS = 20

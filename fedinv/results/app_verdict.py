@@ -2,9 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from fedinv.results.answers import Answer
 from fedinv.results.judged import Judged
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Answer, Whose
 
 
 class _Record(BaseModel):

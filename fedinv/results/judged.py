@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from fedinv.results.run import Images, Rate
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Whose
 
 
 class Judged(BaseModel):

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Whose
 
 FEW = 4
 """Layers that the headline names at most."""

@@ -5,7 +5,7 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from fedinv.results.run import Interval
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Whose
 
 RATES = (0.01, 0.001)
 """Shares of other records that may be taken for members: the false positive rates at which records are counted."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from fedinv.report.plots.canvas import BLUE, VERMILION, Plot
 from fedinv.results.probing import ProbeVerdict
-from fedinv.results.whose import whose
+from fedinv.results.terms import whose
 
 MOST = 20
 """Updates that are drawn at most, those in which most records stand out."""

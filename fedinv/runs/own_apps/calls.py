@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fedinv.recording.mod import Mod
-    from fedinv.results.answers import Answer
     from fedinv.results.app_verdict import AppVerdict
     from fedinv.results.leak_map import LeakMap
+    from fedinv.results.terms import Answer
     from fedinv.runs.own_apps.targets import Given
     from fedinv.task.foreign.training.losses import Objective
     from fedinv.task.foreign.training.optimizer import MakeOptimizer

@@ -16,8 +16,8 @@ from fedinv.errors import RequestError, plain
 from fedinv.recording import content
 from fedinv.recording.lines import reported_records
 from fedinv.recording.recorder import round_of
-from fedinv.results.answers import Answer
 from fedinv.results.app_verdict import UpdateVerdict, refusal
+from fedinv.results.terms import Answer
 from fedinv.runs.own_apps import reading
 from fedinv.runs.own_apps.targets import Given, Target, target_of
 from fedinv.task.foreign import factory

@@ -11,7 +11,7 @@ from fedinv import plugins
 from fedinv.attack import Attack, Exchange
 from fedinv.errors import RequestError
 from fedinv.results.leak_map import LayerLeak, LeakMap
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Whose
 from fedinv.task.foreign.alignment import NAMED, Aligned, align
 from fedinv.task.foreign.batch_statistics import batch_statistics, one_step, uses_of
 from fedinv.task.foreign.layers import BatchNorm, Layer, layers, made_up, norms_frozen, random_parts

@@ -9,7 +9,7 @@ from fedinv.attack import Exchange
 from fedinv.errors import RequestError
 from fedinv.recording import folder as recordings
 from fedinv.recording.secure_sums import SecureSum, secure_sums
-from fedinv.results.whose import Whose
+from fedinv.results.terms import Whose
 from fedinv.runs.own_apps.leak_map import Probed, probe, update_of
 from fedinv.task.foreign.alignment import align
 from fedinv.task.foreign.layers import made_up

@@ -19,7 +19,7 @@ from torch import Tensor
 from fedinv.errors import RequestError
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.probing import RATES, AtRate, LayerProbe, ProbeVerdict, UpdateProbe, fewest
-from fedinv.results.whose import whose
+from fedinv.results.terms import whose
 from fedinv.runs.own_apps.leak_map import UNREAD
 from fedinv.runs.own_apps.targets import probed_target
 from fedinv.runs.own_records import files as given
