@@ -172,3 +172,27 @@ def test_ray_may_send_the_gate_to_another_process():
 def test_wrong_arguments_are_named(wrong, said):
     with pytest.raises(RequestError, match=said):
         fedinv.gate(perceptron, **wrong)
+
+
+def test_what_an_attack_holds_for_right_counts_though_it_is_not_verified():
+    from fedinv.results.app_verdict import UpdateVerdict, refusal
+
+    told = {"round": 1, "client": 0, "claimed": 1, "least": 32, "layer": "a", "inputs": "record", "attack": ""}
+    one = UpdateVerdict(**told, verified=0, told=31, labels={}, mismatch=None, seconds=1.0, notes=[])
+    assert refusal(one, 0.01) == "31 of 32 records can be read off it (96.9 %, limit 1 %, 0 of them verified)"
+    assert not refusal(one, 0.97)
+
+
+def test_a_recording_is_read_with_what_is_known_of_its_columns(tmp_path):
+    torch.manual_seed(0)
+    network, x = narrow(), table(16)
+    sent = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    functional.cross_entropy(network(x), torch.arange(16) % 2).backward()
+    np.savez(tmp_path / "sent.npz", **{name: tensor.numpy() for name, tensor in sent.items()})
+    np.savez(tmp_path / "back.npz", **{n: (sent[n] - 0.1 * p.grad).numpy() for n, p in network.named_parameters()})
+    fedinv.import_files(tmp_path / "sent.npz", [tmp_path / "back.npz"], out=tmp_path / "rec")
+    (withheld,) = fedinv.attack_recording(tmp_path / "rec", network, seconds=0.3).updates
+    (known,) = fedinv.attack_recording(tmp_path / "rec", network, seconds=20.0, knows=table(64, seed=0)).updates
+    assert (withheld.read, known.read > 8) == (0, True)
+    with pytest.raises(RequestError, match="--knows: records of the shape"):
+        fedinv.attack_recording(tmp_path / "rec", network, knows=table(1))
