@@ -1,4 +1,4 @@
-"""Runs the benchmarks named on the command line, or all of them. Flags, as `--quick`, are the benchmarks' own.
+"""Runs the benchmarks named on the command line, or all of them. Flags, as `--quick`, and numbers are the benchmarks' own.
 
 `--help` lists them, each with what it measures.
 """
@@ -59,10 +59,10 @@ def listed(name: str) -> str:
 
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print("python -m benchmarks [NAME ...] [--quick]: measures what the documentation states; all take hours.")
+        print("python -m benchmarks [NAME ...] [NUMBER ...] [--quick]: measures what the documentation states; all take hours.")
         print("\n".join(map(listed, NAMES)))
         sys.exit()
-    for name in [one for one in sys.argv[1:] if not one.startswith("--")] or NAMES:
+    for name in [one for one in sys.argv[1:] if not one.startswith("--") and not one.isdecimal()] or NAMES:
         if name not in NAMES:
             sys.exit(f"there is no benchmark {name!r}{nearest(name, NAMES)}")
         print(f"\n== {name}")

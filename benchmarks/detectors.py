@@ -1,8 +1,8 @@
 """Deviations against the detectors of clients that vet weights, and adaptive ones: `fedinv duel` over federations.
 
 Ten honest trainings are reported on and ten others set thresholds, 1,000 honest messages each, so that false-alarm
-rates of 1 % and of 0.1 % are stated. Two CPU minutes a federation of 100-100; numbers run single federations, as in
-`python -m benchmarks.detectors 1 3`.
+rates of 1 % and of 0.1 % are stated. Four to twelve CPU minutes a federation; numbers run single ones, as in
+`python -m benchmarks detectors 1 3`.
 """
 
 import sys

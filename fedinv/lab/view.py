@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fedinv.lab.forming import Forming
 from fedinv.lab.look import Look
-from fedinv.report.html import rendered
+from fedinv.report.html import breakable, rendered
 from fedinv.results.wording import epsilon_text, metric_text, metric_value, no_epsilon_text, percent
 
 WIDTH, HEIGHT, MARGIN = 320.0, 150.0, 34.0
@@ -80,6 +80,7 @@ def curve(points: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
 
 def _rendered(kind: str, values: dict[str, Any]) -> str:
     filters = {
+        "breakable": breakable,
         "percent": percent,
         "metric": metric_text,
         "metric_value": metric_value,

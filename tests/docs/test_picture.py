@@ -19,6 +19,6 @@ def test_the_reports_picture_is_drawn_anew(tmp_path):
     assert said.returncode == 0, said.stderr
     readme = " ".join((ROOT / "README.md").read_text().replace("\n>", "\n").split())
     assert said.stdout.strip() in readme  # the verdict that the README quotes
-    drawn, kept = (Image.open(path) for path in (tmp_path / "report.png", ROOT / "docs/report.png"))
-    assert drawn.size == kept.size
-    assert len(set(drawn.convert("L").getdata())) > 50
+    with Image.open(tmp_path / "report.png") as drawn, Image.open(ROOT / "docs/report.png") as kept:
+        assert drawn.size == kept.size
+        assert len(set(drawn.convert("L").tobytes())) > 50

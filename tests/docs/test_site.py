@@ -20,6 +20,8 @@ from fedinv.scenario.explanation import explanation
 
 ROOT = Path(__file__).parents[2]
 GROUPS: tuple[plugins.Group, ...] = ("attacks", "defenses", "deviations", "detectors", "datasets")
+CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+"""Finds tables that must be scrolled to be read."""
 
 
 class Read(HTMLParser):
@@ -140,7 +142,7 @@ def a_browser_searches_it_and_asks_nobody(site):
         page.goto((site / "index.html").as_uri() + "?q=imprint")
         page.wait_for_selector(".md-search-result__item a", state="attached", timeout=300_000)
         found = page.eval_on_selector_all(".md-search-result__item a", "all => all.map(one => one.href)")
-        widths = []
+        widths, cut = [], {}
         for name in (
             "index",
             "kinds",
@@ -152,11 +154,13 @@ def a_browser_searches_it_and_asks_nobody(site):
         ):
             page.goto((site / f"{name}.html").as_uri())
             widths.append(page.evaluate("document.documentElement.scrollWidth"))
+            cut[name] = page.eval_on_selector_all(".md-typeset__scrollwrap", CUT)
         browser.close()
     assert any("deviations/imprint.html" in one for one in found)
     assert said == []
     assert asked and not [url for url in asked if not re.match("(file|data|blob):", url)]
     assert max(widths) <= 400
+    assert (cut["index"], cut["figures"]) == ([], [])  # what one looks at on a phone
 
 
 def test_a_link_to_nowhere_would_be_found(tmp_path):

@@ -22,11 +22,18 @@ from .relaxation import Relaxation
 from .unrolled import likeliest_length, simulated
 
 STEPS = 4
-"""Local steps that are simulated at most; each costs as much as two gradients."""
+"""Local steps that are simulated at most; each costs as much as two gradients.
+
+With fewer, fewer records are rebuilt (hospital, seeds 101 and 102, of 128): 122 with 4, 120 with 3, 109 with 2.
+"""
 FIRST = 0.2
 """Length of the refinement's first step in free numbers."""
 QUICK = 0.4
-"""Share of a refinement's iterations after which it ends where the update is explained, see SETTLED."""
+"""Share of a refinement's iterations after which it ends where the update is explained, see SETTLED.
+
+Of the same 128 records 122 are rebuilt at 0.4, 120 at 0.3 and 115 at 0.2; on the first seed L-BFGS rebuilds 55 of 64 in
+as many steps as the latter, which rebuilds 52.
+"""
 SETTLED = 0.01
 """Misfit up to which a refinement has arrived: what is left is mostly the unknown order of the batches."""
 SHARE = 2.0

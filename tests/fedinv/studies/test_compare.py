@@ -167,7 +167,10 @@ def test_a_sweep_is_plotted_its_keys_are_columns_and_a_second_one_starts_nothing
     assert {f"sweep.{form}" for form in ("png", "svg", "pdf")} <= {
         path.name for path in (found.folder / "plots").iterdir()
     }
-    assert "What was swept" in found.report.read_text()
+    page = found.report.read_text()
+    assert "What was swept" in page
+    panels = re.search(r'<div class="panels">.*?</div>', page, re.S)[0]
+    assert panels.count("<img ") == len(sweep_plot.panels(found.results)) > 1
     panels = Figure()
     sweep_plot.curves(found.results).fill(panels)
     assert [ax.get_xlabel() for ax in panels.axes] == ["clip-noise.noise_multiplier", "epsilon", "AUC"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +136,8 @@ def test_it_is_written_for_eyes_and_programs_at_80_columns(found, tmp_path, caps
     page = duel_page.write(found, tmp_path).read_text()
     assert "Records recovered over detection probability" in page
     assert found.recommendation.split(":")[0] in page
+    matrix = re.search(r'<table class="heat seen">.*?</table>', page, re.S)[0]
+    assert matrix.count("<td") == len(DEVIATIONS) * (len(found.detectors) + 1)
     rows = list(csv.DictReader((tmp_path / "duel.csv").read_text().splitlines()))
     assert pq.read_table(tmp_path / "duel.parquet").num_rows == len(rows)
     assert {row["deviation"] for row in rows} == {"", *DEVIATIONS}
