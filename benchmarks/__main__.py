@@ -1,4 +1,6 @@
-"""Runs the benchmarks named on the command line, or all of them. Flags, as `--quick`, and numbers are the benchmarks' own.
+"""Runs the benchmarks named on the command line, or all of them.
+
+Flags, as `--quick`, and numbers are the benchmarks' own.
 
 `--help` lists them, each with what it measures.
 """
@@ -59,7 +61,7 @@ def listed(name: str) -> str:
 
 if __name__ == "__main__":
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print("python -m benchmarks [NAME ...] [NUMBER ...] [--quick]: measures what the documentation states; all take hours.")
+        print("python -m benchmarks [NAME ...] [NUMBER ...] [--quick]: measures what the docs state; all take hours.")
         print("\n".join(map(listed, NAMES)))
         sys.exit()
     for name in [one for one in sys.argv[1:] if not one.startswith("--") and not one.isdecimal()] or NAMES:
