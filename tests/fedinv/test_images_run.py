@@ -42,6 +42,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_results_say_how_like_the_images_are(run):
     matched, exact = files.read_json(run / "results.json")["attacks"]
     assert matched["claimed"] == 2

@@ -31,6 +31,7 @@ def wheel(built):
     return path
 
 
+@pytest.mark.slow
 def test_an_index_would_take_both_and_show_the_readme_with_its_picture(built, wheel):
     (source,) = built.glob("*.tar.gz")
     command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(source)]

@@ -108,6 +108,7 @@ def test_above_a_million_nothing_is_claimed():
     assert composed((event(0.0, 0.5, 1),), 1e-5) == Spent(math.inf, "Gaussian")
 
 
+@pytest.mark.slow
 def test_events_of_several_rates_share_one_grid():
     parts = (event(2.0, 0.1, 20), event(2.0, 0.5, 10), event(4.0, 1.0, 3))
     whole = composed(parts, 1e-5).epsilon

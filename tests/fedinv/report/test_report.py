@@ -107,6 +107,7 @@ def test_right_and_wrong_fields_differ_by_symbol_and_word(fabricate):
 
 
 @pytest.mark.usefixtures("drawn_plots")
+@pytest.mark.slow
 def test_the_plots_are_on_disk_and_in_the_page(leaked):
     page = render(leaked).read_text(encoding="utf-8")
     images = [attributes for tag, attributes in Parsed(page).elements if tag == "img"]
@@ -117,6 +118,7 @@ def test_the_plots_are_on_disk_and_in_the_page(leaked):
 
 
 @pytest.mark.usefixtures("drawn_plots")
+@pytest.mark.slow
 def test_rendering_twice_gives_the_same_bytes(leaked):
     assert render(leaked).read_bytes() == render(leaked).read_bytes()
 

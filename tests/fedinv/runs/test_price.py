@@ -99,6 +99,7 @@ def test_what_the_server_gets_beside_the_guarantee_is_said_with_it(tiny, tmp_pat
     assert "the guarantee excludes the data dictionary and record counts" in (tmp_path / "run/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_person_of_several_rows_is_said_to_cost_more(tmp_path):
     lines = [f"p{i // 3},{i % 50},{['no', 'yes'][i % 2]}" for i in range(120)]
     (tmp_path / "rows.csv").write_text("\n".join(["who,age,ill", *lines]) + "\n")

@@ -105,6 +105,7 @@ def test_a_client_whose_budget_is_spent_takes_part_no_more(tiny, tmp_path):
     assert "declined: clip-noise's budget of epsilon 9 is spent" in out[0].reason
 
 
+@pytest.mark.slow
 def test_an_epsilon_alone_is_spent_over_the_whole_run_and_by_everyone(tiny, tmp_path):
     scenario = loads(tiny + '[[defenses]]\nkind = "dp-sgd"\nepsilon = 3.0\n')
     results = run.run(scenario, run.open_folder(scenario, tmp_path))

@@ -28,7 +28,7 @@ def audited(name, tmp_path, *settings):
         pytest.param("redteam-sensitivity", ("audit.clients=200",), marks=pytest.mark.slow),
         pytest.param("redteam-per-round", (), marks=pytest.mark.slow),
         pytest.param("redteam-flower-local-dp", ("federation.rounds=20", "audit.clients=40"), marks=pytest.mark.slow),
-        ("redteam-overflow", ("federation.clients=40", "federation.rounds=4")),
+        pytest.param("redteam-overflow", ("federation.clients=40", "federation.rounds=4"), marks=pytest.mark.slow),
     ],
 )
 def test_the_red_team_is_found_out(name, settings, tmp_path):
@@ -42,8 +42,12 @@ def test_the_red_team_is_found_out(name, settings, tmp_path):
     [
         ("redteam-half-noise", ("defenses.0.noise_share=1.0",)),
         ("redteam-overflow", ("defenses.0.guard=true", "federation.clients=40", "federation.rounds=4")),
-        ("redteam-per-round", ('defenses=[{kind="distributed-noise",noise_multiplier=6},{kind="masking"}]',
-                               "audit={clients=60}", "federation.rounds=3")),
+        pytest.param(
+            "redteam-per-round",
+            ('defenses=[{kind="distributed-noise",noise_multiplier=6},{kind="masking"}]', "audit={clients=60}",
+             "federation.rounds=3"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param("redteam-per-round", ('defenses=[{kind="central-dp",noise_multiplier=6}]', "audit={clients=60}",
                                "federation.rounds=3"), marks=pytest.mark.slow),
     ],
@@ -61,6 +65,7 @@ def test_noise_shared_over_a_sum_is_measured_where_it_is(tmp_path):
     assert 0.3 * found.claimed < found.lower_bounds[GAUSSIAN] < found.claimed
 
 
+@pytest.mark.slow
 def test_records_that_are_canaries_are_told_from_little_noise(tmp_path):
     settings = ("defenses.0.noise_multiplier=0.4", "training.batch_size=16", "federation.clients=8")
     found = audit(read("hospital-dp", ["model.hidden=[64]", "training.algorithm=fedsgd", *settings]), tmp_path, quiet)
@@ -89,6 +94,7 @@ def test_records_behind_an_adaptive_optimizer_are_not_looked_for_in_sums_of_grad
         audit(read("hospital-dp", ["training.optimizer=adam"]), tmp_path, quiet)
 
 
+@pytest.mark.slow
 def test_clients_are_found_whatever_they_train_by_and_the_server_does(tmp_path):
     settings = ("federation.strategy=fedadam", "training.optimizer=adam", "training.algorithm=fedavg",
                 "training.proximal=0.1", "training.local_schedule=cosine")  # fmt: skip

@@ -143,6 +143,7 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     assert labels.recovered is None
 
 
+@pytest.mark.slow
 def test_a_sweep_is_plotted_its_keys_are_columns_and_a_second_one_starts_nothing(
     tiny, tmp_path, same_process, monkeypatch
 ):

@@ -55,6 +55,7 @@ def test_each_seed_is_a_run_of_its_own_and_the_means_are_those_of_their_results(
     assert found.lost.sd == pytest.approx(stdev(lost))
 
 
+@pytest.mark.slow
 def test_seeds_differ_in_people_and_weights(twice):
     _, folder, found = twice
     first, second = (fedinv.open_run(folder / name) for name in found.runs)
@@ -63,6 +64,7 @@ def test_seeds_differ_in_people_and_weights(twice):
     assert not sent[0].equal(sent[1])
 
 
+@pytest.mark.slow
 def test_finished_seeds_are_not_run_again_and_more_are_added(twice, monkeypatch):
     scenario, folder, before = twice
     began = []

@@ -69,6 +69,7 @@ def test_behind_heavy_noise_it_is_no_surer_than_the_prior():
     assert claim.fields.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_the_same_weights_again_and_again_wear_the_noise_down():
     seen, knows, people, rows = victim(0.3, rounds=400)
     once = attacked(Observation(seen.clients, seen.exchanges[-1:]), knows)

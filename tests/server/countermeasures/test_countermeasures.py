@@ -57,6 +57,7 @@ def test_what_holds_against_who_is_told_nothing_is_broken_by_who_knows(tmp_path,
 
 
 @pytest.mark.parametrize(("kind", "keys", "records"), [("sign", {}, 8), ("quantize", {"bits": 3}, 4)])
+@pytest.mark.slow
 def test_signs_alone_give_a_whole_batch_away(kind, keys, records):
     scenario = read("hospital", ["data.records=200"])
     table = scenario.data.load(3)

@@ -116,6 +116,7 @@ def test_each_local_step_is_charged():
     assert event.noise_multiplier == 1.0
 
 
+@pytest.mark.slow
 def test_an_epsilon_calibrates_the_noise_for_the_whole_run():
     taken = Participation(records=32, batch_size=8, steps=4, rounds=5)
     (event,) = DpSgd(epsilon=8.0).privacy_events(taken)

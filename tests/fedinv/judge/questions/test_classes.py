@@ -70,6 +70,7 @@ def faces():
         yield _setting(FACES)
 
 
+@pytest.mark.slow
 def test_mean_images_are_recognized_and_alike(faces):
     finding = _judged(faces, _means(faces))
     named, psnr, ssim = finding.measures

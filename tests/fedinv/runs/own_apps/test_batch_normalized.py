@@ -53,6 +53,7 @@ def test_records_come_back_in_their_own_units(tmp_path, options):
     assert fedinv.leak_map(folder, network(**options)).layers[1].fed == "affine of the record"
 
 
+@pytest.mark.slow
 def test_features_are_judged_as_the_batch_was_normalized_where_more_steps_hide_its_statistics(tmp_path):
     folder, x, _ = trained(tmp_path, network(), steps=2)
     found = fedinv.attack_recording(folder, network(), truth=x)

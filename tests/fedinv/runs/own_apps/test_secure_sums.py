@@ -79,6 +79,7 @@ def test_map_probe_and_gate_take_the_sum_like_an_update(recorded, task):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_rounding_that_hides_records_leaves_no_claim_and_no_rank(recorded, task):
     (one,) = fedinv.attack_recording(recorded("max-weight=1000.0"), task.Net(), seconds=3).updates
     assert (one.verified, one.least) == (0, 7)
@@ -114,6 +115,7 @@ def test_a_sum_that_is_not_seen_as_such_is_left_out_with_its_reason(recorded, ta
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_several_steps_of_each_client_verify_nothing(recorded, task):
     folder = recorded("local-epochs=3")
     (one,) = fedinv.attack_recording(folder, task.Net(), seconds=3).updates

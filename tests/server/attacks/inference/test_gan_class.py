@@ -55,6 +55,7 @@ def _federation(rounds=3):
     return people, Observation((0,), tuple(exchanges)), network
 
 
+@pytest.mark.slow
 def test_samples_of_a_class_are_like_it():
     people, seen, network = _federation()
     claim = GanClass(samples=40, iterations=600).run(seen, KNOWS, np.random.default_rng(0), _quiet)
