@@ -19,7 +19,7 @@ eval_acc = "float"
 [gate]
 network = "images.task:Net"
 app = "{APP}"
-seconds = 1
+seconds = 10
 """
 NOISE = "[update]\nclip = 0.1\nnoise_multiplier = 1.0\ndelta = 1e-5\n"
 
