@@ -24,6 +24,12 @@ def worst_client(clients: Sequence[ClientRate]) -> ClientRate | None:
     return max(held, key=lambda one: (one.recovered / one.records, one.right / one.fields), default=None)
 
 
+def worst_of_several(found: AttackResult) -> ClientRate | None:
+    """The client that an attack hits worst; None where it attacked one client alone, and for a sum that held."""
+    several = found.worst is not None and found.worst.recovered if found.target == "sum" else len(found.clients) > 1
+    return found.worst if several else None
+
+
 def worst_fields(attacks: Sequence[AttackResult]) -> AttackResult:
     """The one of one or more attacks whose share of right fields exceeds its prior most."""
     return max(attacks, key=lambda attack: _above(attack.field_accuracy))

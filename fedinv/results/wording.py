@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fedinv.results.comparison import Worst
+from fedinv.results.ranking import worst_of_several
 from fedinv.results.replication import Spread
 from fedinv.results.run import AttackResult, InferenceResult, Measure, Privacy, Rate, Utility, VettedRound
 
@@ -30,9 +31,8 @@ def outcome_text(found: AttackResult | InferenceResult) -> str:
 
 def worst_text(found: AttackResult) -> str:
     """The client that an attack hits worst, as "client 3: 19 of 19"; empty for one client, and for a sum that held."""
-    one = found.worst
-    alone = not one.recovered if found.target == "sum" and one else len(found.clients) < 2
-    return "" if one is None or alone else f"client {one.client}: {one.recovered} of {one.records}"
+    one = worst_of_several(found)
+    return "" if one is None else f"client {one.client}: {one.recovered} of {one.records}"
 
 
 def counted_text(attacks: Sequence[AttackResult]) -> str:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedinv.results.ranking import exceeds_guess, worst_case, worst_fields, worst_inferences, worst_names
+from fedinv.results.ranking import (
+    exceeds_guess,
+    worst_case,
+    worst_fields,
+    worst_inferences,
+    worst_names,
+    worst_of_several,
+)
 from fedinv.results.run import AttackResult, InferenceResult, Privacy, Rate, Utility, VettedRound
 from fedinv.results.wording import epsilon_text, hits, metric_text, no_epsilon_text, percent, unit_text
 
@@ -110,8 +117,8 @@ def _exceeds(rate: Rate, chance: float | None) -> bool:
 
 def _worst(attack: AttackResult, clients: str) -> str:
     """The client that is worst off, where a rate over all hides it; else empty."""
-    one, over_all = attack.worst, attack.recovered.value
-    if one is None or over_all is None or (attack.target == "client" and len(attack.clients) < 2):
+    one, over_all = worst_of_several(attack), attack.recovered.value
+    if one is None or over_all is None:
         return ""
     if one.recovered / one.records <= over_all + APART:
         return ""

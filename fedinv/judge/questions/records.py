@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fedinv.attack import Claim, Observation, Question
 from fedinv.data.population import Population
@@ -74,12 +75,20 @@ class Reconstruction:
         return record_table.table(tried, self.verdicts, self.people)
 
 
+def _holders(people: Population) -> NDArray[np.int64]:
+    """Client that holds each row, int64 (rows,); -1 for one that no client holds."""
+    held = np.full(len(people.table), -1, np.int64)
+    for client, rows in enumerate(people.shares):
+        held[rows] = client
+    return held
+
+
 def _owned(verdicts: Sequence[Verdict], people: Population) -> int | None:
     """Number of recovered records whose claim names the client that holds them; None where no claim names any."""
     named = [one for one in verdicts if one.case.claim.owners is not None]
     if not named:
         return None
-    holder = {int(row): client for client, rows in enumerate(people.shares) for row in rows}
+    holder = _holders(people)
     right = 0
     for one in named:
         owners, found = one.case.claim.owners, one.match
@@ -132,9 +141,7 @@ def _by_client(verdicts: Sequence[Verdict], people: Population) -> list[ClientRa
     if not verdicts:
         return []
     rows = np.concatenate([one.case.rows for one in verdicts])
-    held = np.full(len(people.table), -1)
-    for client, share in enumerate(people.shares):
-        held[share] = client
+    holder = _holders(people)[rows]
     recovered = np.concatenate([one.recovered.astype(float) for one in verdicts])
     shares, guessed = (
         np.concatenate(parts) for parts in ([one.shares for one in verdicts], [one.guessed_shares for one in verdicts])
@@ -142,7 +149,7 @@ def _by_client(verdicts: Sequence[Verdict], people: Population) -> list[ClientRa
     columns = verdicts[0].filled.shape[1]
     found = []
     for client in sorted({client for one in verdicts for client in one.case.clients}):
-        own = held[rows] == client
+        own = holder == client
         counted = tally([((client,), people.person[rows[own]])])
         fields = counted.people * columns
         right, guess = (float(counted.mean(values[own]).mean()) if fields else 0.0 for values in (shares, guessed))
