@@ -20,6 +20,7 @@ from pydantic import (
 from fedinv.errors import RequestError, nearest
 from fedinv.privacy.events import Delta, Epsilon
 from fedinv.recording.content import NUMBERS
+from fedinv.results.terms import Answer
 from fedinv.scenario.mistakes import explain, shown
 from fedinv.storage import documents, paths
 from fedinv.strict import Strict
@@ -182,9 +183,9 @@ class GateRules(Table):
     knows: Factory | None = None
     """The site's own records as the network's inputs (n, d), as "app.task:records": the attacks then know which inputs
     are categories and the range of numbers, as a server may. Without it they do not."""
-    unknown: Literal["refuse", "send"] = "refuse"
+    unknown: Answer = "refuse"
     """What is done with an update that no attack here reads, by its network or optimizer: nothing is known of it."""
-    unfinished: Literal["refuse", "send"] = "send"
+    unfinished: Answer = "send"
     """What is done with an update of which too little was read when the time was over."""
     records: int | None = Field(default=None, ge=1)
     """Records behind an update, where the number that the app reports is not to be believed."""
