@@ -62,7 +62,7 @@ def on_ray(app: Path, out: Path) -> None:
     """Run an app on Flower's simulation."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOME), str(app)]), "OMP_NUM_THREADS": "1"}
     environment |= {"FLWR_HOME": str(out), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("ray_recording.py")), str(app), str(out), str(NODES)]
+    command = [sys.executable, "-m", "benchmarks.ray_recording", str(app), str(out), str(NODES)]
     out.mkdir()
     subprocess.run(command, check=True, capture_output=True, env=environment, cwd=out)
 

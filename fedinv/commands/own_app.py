@@ -127,7 +127,7 @@ def gate(
         float, typer.Option(min=0, max=1, help="Largest share of an update's records that may be read off it.")
     ] = 0.0,
     unknown: Annotated[Answer, typer.Option(help="What is done with an update that no attack here reads.")] = "refuse",
-    unfinished: Annotated[Answer, typer.Option(help="What is done with one when the time is over.")] = "send",
+    unfinished: Annotated[Answer, typer.Option(help="What is done with one when the time is over.")] = "refuse",
     network: Network = None,
     app: Project = None,
     example: Example = None,

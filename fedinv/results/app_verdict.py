@@ -64,7 +64,7 @@ class UpdateVerdict(_Record):
         return self.read / self.of
 
 
-def refusal(one: UpdateVerdict, limit: float, unknown: Answer = "refuse", unfinished: Answer = "send") -> str:
+def refusal(one: UpdateVerdict, limit: float, unknown: Answer = "refuse", unfinished: Answer = "refuse") -> str:
     """The reason why an update may not leave its site; empty where at most a share `limit` of its records was read.
 
     `unknown` says what is done with one that nothing here reads, `unfinished` with one of which too little was read
@@ -77,7 +77,7 @@ def refusal(one: UpdateVerdict, limit: float, unknown: Answer = "refuse", unfini
     if one.unread and unknown == "refuse":
         return f"{one.unread}, so that nothing is known of what it tells: with unknown = send it may leave"
     if one.cut_short and unfinished == "refuse":
-        return "the attacks on it did not end in time: with unfinished = send it may leave"
+        return "the attacks on it did not end in time: give them more seconds, or with unfinished = send it may leave"
     return ""
 
 

@@ -185,7 +185,7 @@ class GateRules(Table):
     are categories and the range of numbers, as a server may. Without it they do not."""
     unknown: Answer = "refuse"
     """What is done with an update that no attack here reads, by its network or optimizer: nothing is known of it."""
-    unfinished: Answer = "send"
+    unfinished: Answer = "refuse"
     """What is done with an update of which too little was read when the time was over."""
     records: int | None = Field(default=None, ge=1)
     """Records behind an update, where the number that the app reports is not to be believed."""

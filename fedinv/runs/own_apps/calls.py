@@ -152,7 +152,7 @@ def gate(
     example: "str | Tensor | None" = None,
     seconds: float = 2.0,
     unknown: "Answer" = "refuse",
-    unfinished: "Answer" = "send",
+    unfinished: "Answer" = "refuse",
     project: str | Path | None = None,
 ) -> "Mod":
     """A Flower mod that attacks each update before it is sent, and refuses it where too much can be read off it.

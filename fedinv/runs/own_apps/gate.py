@@ -40,7 +40,7 @@ class Rule:
     """Computing time that the attacks on an update may take together; they end when it is used up."""
     unknown: Answer = "refuse"
     """What is done with an update that no attack here reads, by its network or optimizer: nothing is known of it."""
-    unfinished: Answer = "send"
+    unfinished: Answer = "refuse"
     """What is done with an update of which too little was read when the time was over."""
 
 

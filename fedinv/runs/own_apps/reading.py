@@ -69,7 +69,7 @@ def _read(
     """Attack one update by the attacks that apply to the first layer behind which all layers are linear."""
     begun = time.process_time()
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
-    claim, kind, notes, cut_short, told, kinds = None, "", list[str](), False, 0, list[str]()
+    claim, kind, notes, cut_short, told, kinds, unread = None, "", list[str](), False, 0, list[str](), ""
     fed: Fed | None = None if part is None else part.fed
     if how is not None and not how.steps.linear and not any(one.applies for one in mapped.layers):
         notes.append(UNREAD.format(how.steps.kind))
@@ -80,16 +80,19 @@ def _read(
         attacked = as_attacked(given, how, target, probed, part, count)
         row = next(one for one in mapped.layers if one.name == part.layers[0].name)
         kinds = [one for one in row.applies if one in own_update.in_turn()]
-        if reason := unverifiable(target, how):
-            notes.append(reason)
+        if unread := unverifiable(target, how):
+            notes.append(unread)
             kinds = []
         clock = roles.load("server", "inversion.clock")
         notes += [f"not {other}: {why}" for other, why in row.why_not.items()]
         wanted = count if given.limit is None else min(count, math.floor(given.limit * count) + 1)
-        for one in kinds:
-            with clock.limited(given.seconds / len(kinds)):
+        left = given.seconds
+        for place, one in enumerate(kinds):
+            since = clock.seconds()
+            with clock.limited(left / (len(kinds) - place)):
                 found = verified(given, attacked, one, wanted)
                 cut_short |= clock.over()
+            left -= clock.seconds() - since
             notes += [f"{one}: {note}" for note in found.claim.notes]
             told = max(told, found.told)
             if len(found.claim.records) > (0 if claim is None else len(claim.records)):
@@ -119,7 +122,7 @@ def _read(
         attack=kind,
         verified=0 if claim is None else len(claim.records),
         told=told,
-        unread="" if kinds else _unread(how, probed, part),
+        unread="" if kinds else unread or _unread(how, probed, part),
         labels=_labels(claim),
         mismatch=None if claim is None else claim.mismatch,
         cut_short=cut_short,

@@ -50,7 +50,7 @@ class Given:
     example: Tensor | None = None
     """A batch of its inputs; made up where there is none."""
     seconds: float = 30.0
-    """Computing time that the attacks on one update may take together; each ends when its share is used up."""
+    """Computing time that the attacks on one update may take together; each has its share of what is left of it."""
     limit: float | None = None
     """Share of an update's records, 0 to 1, above which the attacks on it end; None where they read all they can."""
     schema: Schema | None = None

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fedinv import plugins, roles
+from fedinv import roles
 from fedinv.attack import EXPLAINS, Attack, Claim, Exchange, Knowledge, Observation
 from fedinv.defense_terms import secagg_plus
 from fedinv.runs import own_update
 from fedinv.runs.own_apps.leak_map import Probed
 from fedinv.runs.own_apps.targets import Given, Target
+from fedinv.runs.run import parse_attack
 from fedinv.task.foreign.apart import single_records
 from fedinv.task.foreign.part import Part
 from fedinv.task.foreign.training.entry import Entry, entry
@@ -80,7 +81,7 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> Readin
     missing ones can make. Where nothing is known of the training, an update is taken for one step of plain SGD of
     any length: one of several is read as far as it looks like one.
     """
-    attack = plugins.loaded("attacks")[kind](kind=kind)
+    attack = parse_attack({"kind": kind})
     fields = type(attack).model_fields
     enough = wanted if wanted < attacked.exchange.records else None
     limits = {"seconds": given.seconds, "fall_back": False, "enough": enough}

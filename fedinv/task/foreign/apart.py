@@ -43,13 +43,10 @@ def single_records(weights: Mapping[str, Tensor], records: Tensor, mismatch: flo
     found = torch.zeros(len(records), dtype=torch.bool)
     for place, record in enumerate(records.double()):
         used = record.nonzero().flatten()
-        halves = []
-        for _ in range(DRAWS):
-            order = used[torch.randperm(len(used), generator=draw)]
-            halves += [order[: len(used) // 2], order[len(used) // 2 :]]
-        others = record.repeat(len(halves), 1)
-        for row, half in zip(others, halves, strict=True):
-            row[half] = 0
+        orders = torch.stack([used[torch.randperm(len(used), generator=draw)] for _ in range(DRAWS)])
+        others = record.repeat(2 * DRAWS, 1)
+        others[:DRAWS].scatter_(1, orders[:, : len(used) // 2], 0.0)
+        others[DRAWS:].scatter_(1, orders[:, len(used) // 2 :], 0.0)
         active = _active(pairs, torch.cat([record[None], others]))
         least = int((active[1:] != active[:1]).sum(1).min())
         found[place] = least >= FLIPS or (bool(far[place]) and (fits or least > 0))

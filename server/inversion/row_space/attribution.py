@@ -31,7 +31,7 @@ def attribute(network: nn.Sequential, records: Tensor, updates: tuple[Tensor, ..
         slopes = (residual @ jacobian).flatten(0, 1)
         gram += (slopes @ slopes.T) * (ahead @ ahead.T).repeat_interleave(classes, 0).repeat_interleave(classes, 1)
         toward -= (slopes * (ahead @ update.T).repeat_interleave(classes, 0)).sum(1)
-    values, vectors = np.linalg.eigh(gram.numpy())
+    values, vectors = (one.numpy() for one in torch.linalg.eigh(gram))  # its threads are those that were set
     root = np.sqrt(values.clip(1e-12 * values[-1]))
     weights = nnls(root[:, None] * vectors.T, (vectors.T @ toward.numpy()) / root, maxiter=30 * k * classes)[0]
     return torch.from_numpy(weights.reshape(k, classes).argmax(1))

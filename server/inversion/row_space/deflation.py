@@ -1,4 +1,4 @@
-"""Subtracts known records from a FedSGD update, so that the others span less and are easier to find."""
+"""Subtracts known records from the update of one step, so that the others span less and are easier to find."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,19 @@ from .spans import Span
 
 WHOLE = 0.1
 """Largest distance from an integer of the number of times that a record is in the batch."""
+CLOSE = 0.01
+"""The same where the length of the step was measured: one of several steps may look like a single one."""
 OUTSIDE = 1e-3
 """Largest share of the length of a record's slopes that may lie outside the update's column space."""
+
+
+FEWEST = 4
+"""Fewest records by which the length of a step is measured."""
+SAME = 1e-3
+"""Largest relative distance from the measured length at which a record counts for it: float32 rounding leaves 1e-5 at
+learning rate 0.1, a second step 1e-2."""
+AGREE = 0.5
+"""Least share of the records that must agree on the length of a step."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +37,38 @@ class Share:
     """Each record's contribution to each linear layer's update, (k, outputs, inputs + 1) a layer."""
 
 
-def shares(network: nn.Sequential, records: Tensor, spans: tuple[Span, ...], step: float) -> Share:
+def measured_step(network: nn.Sequential, records: Tensor, spans: tuple[Span, ...]) -> float | None:
+    """Learning rate over the number of records of a single step, as the records (k, d) known of it tell.
+
+    A record once in the batch contributes -step * s_y [h, 1]^T; the factor by which the rank is lowered is the step for
+    its own label, the one whose slopes lie in the column space and whose factor is positive. None where fewer than
+    FEWEST records, or less than AGREE of them, agree on a length, as where classes count by weights.
+    """
+    passed = pass_through(network, records)
+    chances = passed.logits.softmax(1)
+    best = max(range(len(spans)), key=lambda i: spans[i].rank)
+    lengths, off = [], []
+    for truth in torch.eye(chances.shape[1], dtype=chances.dtype):
+        slopes = passed.slopes(best, chances - truth)
+        lengths.append(-spans[best].part(passed.inputs[best], slopes))
+        off.append(torch.where(lengths[-1] > 0, spans[best].outside(slopes), torch.inf))
+    apart, label = torch.stack(off).min(0)
+    own = torch.stack(lengths).gather(0, label[None])[0][apart < torch.inf]
+    if len(own) < FEWEST:
+        return None
+    length = own.median()
+    agree = int(((own / length - 1).abs() < SAME).sum())
+    return float(length) if agree >= max(FEWEST, AGREE * len(records)) else None
+
+
+def shares(
+    network: nn.Sequential, records: Tensor, spans: tuple[Span, ...], step: float, whole: float = WHOLE
+) -> Share:
     """Find labels and counts of records (k, d) that lie in the spans of the first layers' updates.
 
-    `step` is the learning rate over the number of records. A record of label y, m times in the batch, contributes
-    -step * m * s_y [h, 1]^T, of rank one, to every layer; `Span.part` gives the factor whose subtraction lowers the
-    rank by one.
+    `step` is the learning rate over the number of records, `whole` how far counts may be from integers. A record of
+    label y, m times in the batch, contributes -step * m * s_y [h, 1]^T, of rank one, to every layer; `Span.part` gives
+    the factor whose subtraction lowers the rank by one.
     """
     passed = pass_through(network, records)
     chances = passed.logits.softmax(1)
@@ -42,10 +79,10 @@ def shares(network: nn.Sequential, records: Tensor, spans: tuple[Span, ...], ste
         residual = chances - torch.nn.functional.one_hot(torch.tensor(c), classes)
         slopes = passed.slopes(best, residual)
         times = -spans[best].part(passed.inputs[best], slopes) / step
-        whole = times.round()
-        good = ((times - whole).abs() < WHOLE) & (whole >= 1) & (spans[best].outside(slopes) < OUTSIDE)
-        counts.append(torch.where(good, whole, 0.0))
-        off.append(torch.where(good, (times - whole).abs(), torch.inf))
+        nearest = times.round()
+        good = ((times - nearest).abs() < whole) & (nearest >= 1) & (spans[best].outside(slopes) < OUTSIDE)
+        counts.append(torch.where(good, nearest, 0.0))
+        off.append(torch.where(good, (times - nearest).abs(), torch.inf))
     labels = torch.stack(off, 1).argmin(1)
     times = torch.stack(counts, 1).gather(1, labels[:, None])[:, 0]
     residual = chances - torch.nn.functional.one_hot(labels, classes)

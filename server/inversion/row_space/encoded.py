@@ -27,7 +27,7 @@ from ..local_training import decay, gradient_weights, known_network, local_steps
 from ..recompute import explains, mismatch, recompute_update
 from ..support.magnitudes import FirstStep, first_step, smoothed
 from .local_search import Block, Equations, input_kinds
-from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, find
+from .search import DRIFTED, EXACT, Aim, FoundRecords, Precision, SpanBudget, Wanted, find
 from .slopes import CLEARLY, DECOYS
 from .spans import Span, span
 
@@ -315,7 +315,7 @@ def _present(schema: Schema, begun: Beginning) -> tuple[Schema, Tensor]:
 
 
 def _wanted(seen: Encoded, records: int, believe: Callable[[Tensor], Tensor], rng: np.random.Generator) -> Wanted:
-    def aim(known: Tensor) -> Equations:
+    def aim(known: Tensor, idle: int) -> Aim:
         behind = seen.later is not None
         rows, vectors = seen.first.right[:records], seen.inputs(known)
         if seen.later is not None:
@@ -326,14 +326,13 @@ def _wanted(seen: Encoded, records: int, believe: Callable[[Tensor], Tensor], rn
         rest = torch.linalg.svd(rows - (rows @ basis) @ basis.T, full_matrices=False)[2]
         left = rest[: max(1, len(rows) - len(known))]
         if behind:
-            return replace(seen.equations, at_hidden=Block(seen.equations.at_hidden.equations, left))
+            return Aim(replace(seen.equations, at_hidden=Block(seen.equations.at_hidden.equations, left)), believe)
         left = _on_records(left, seen.matrix, seen.shift)
-        return replace(seen.equations, at_inputs=Block(seen.equations.at_inputs.equations, left))
+        return Aim(replace(seen.equations, at_inputs=Block(seen.equations.at_inputs.equations, left)), believe)
 
     return Wanted(
         seen.equations,
         aim,
-        believe,
         lambda count: seen.schema.draw(count, rng),
         input_kinds(seen.schema, seen.schema.width),
         records,

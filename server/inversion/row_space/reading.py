@@ -19,10 +19,10 @@ from ..matching.chain import activation_of
 from ..matching.objective import dense_layers
 from ..recompute import explains, mismatch, recompute_update
 from .attribution import attribute
-from .deflation import Share, shares
+from .deflation import CLOSE, WHOLE, Share, measured_step, shares
 from .encoded import read_encoded
 from .local_search import Block, Equations, InputKinds, input_kinds
-from .search import DRIFTED, EXACT, FoundRecords, Precision, SpanBudget, Wanted, aim_at_unexplained, find
+from .search import DRIFTED, EXACT, Aim, FoundRecords, Precision, SpanBudget, Wanted, aim_at_unexplained, find
 from .slopes import CLEARLY, DECOYS, RATHER, slopes_apart
 from .spans import Span, span
 
@@ -182,26 +182,33 @@ def _searched(
     length = step_length(knows, last.records) if seen.lossless and not knows.class_weights else None
     step = None if length is None else length / last.records
 
-    def aim(known: Tensor) -> Equations:
-        if step is None or not len(known):
-            return aim_at_unexplained(equations, spans, known, last.records)
-        share = shares(seen.network, known, spans, step)
+    def aim(known: Tensor, idle: int) -> Aim:
+        length, whole, checked = step, WHOLE, step is not None and not seen.spanned[1]
+        # several steps may look like a single one, of which records leave more than a rest of lower rank
+        if length is None and seen.single and len(known) and not idle % 2:
+            length = measured_step(seen.network, known, spans)
+            whole, checked = CLOSE, length is not None
+
+        def believe(records: Tensor) -> Tensor:
+            # where only the inputs have equations, sums of records fulfill them too
+            if length is None or not checked or not len(records):
+                return torch.ones(len(records), dtype=torch.bool)
+            return shares(seen.network, records, spans, length, whole).counts > 0
+
+        if length is None or not len(known):
+            return Aim(aim_at_unexplained(equations, spans, known, last.records), believe)
+        share = shares(seen.network, known, spans, length, whole)
         rest = tuple(u - p.sum(0) for u, p in zip(seen.updates[:2], share.parts[:2], strict=True))
         left = seen.spans(rest, max(1, last.records - int(share.counts.sum())), generator)
-        return aim_at_unexplained(seen.equations(left), left, known[share.counts == 0], last.records)
+        unknown = aim_at_unexplained(seen.equations(left), left, known[share.counts == 0], last.records)
+        return Aim(unknown, believe)
 
     def draw(count: int) -> Tensor:
         if knows.schema is None:
             return torch.from_numpy(rng.standard_normal((count, seen.width))).float()
         return knows.schema.draw(count, rng)
 
-    def believe(records: Tensor) -> Tensor:
-        # where only the inputs have equations, sums of records fulfill them too
-        if step is None or seen.spanned[1] or not len(records):
-            return torch.ones(len(records), dtype=torch.bool)
-        return shares(seen.network, records, spans, step).counts > 0
-
-    wanted = Wanted(equations, aim, believe, draw, seen.kinds, last.records, seen.precision)
+    wanted = Wanted(equations, aim, draw, seen.kinds, last.records, seen.precision)
     found = find(wanted, budget, progress)
     if not len(found.records):
         raise ValueError("no record was found in the spans of the update")

@@ -68,15 +68,24 @@ class SpanBudget:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What one round searches by."""
+
+    equations: Equations
+    """Equations that are searched, drawn towards records not yet known."""
+    believe: Callable[[Tensor], Tensor]
+    """Function that returns which of records (n, d) pass further checks, bool (n,)."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """The records that are searched, by their equations and checks."""
 
     equations: Equations
     """Equations that each record fulfills."""
-    aim: Callable[[Tensor], Equations]
-    """Function that returns the equations to search by, given the records already known (k, d)."""
-    believe: Callable[[Tensor], Tensor]
-    """Function that returns which of records (n, d) pass further checks, bool (n,)."""
+    aim: Callable[[Tensor, int], Aim]
+    """Function that returns what to search by, given the records already known (k, d) and the number of rounds in a row
+    that found none."""
     draw: Callable[[int], Tensor]
     """Function that draws n plausible records (n, d), float32, to start from."""
     kinds: InputKinds
@@ -105,15 +114,16 @@ def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords
         while len(records) < most and (idle == 0 or clock.seconds() < deadline):
             if idle >= (budget.rounds if len(records) else min(budget.rounds, HOPELESS)):
                 break
-            aimed = wanted.aim(records)
+            aim = wanted.aim(records, idle)
+            aimed = aim.equations
             coarse = aimed.to(torch.float32)
             starts = budget.starts * (most - len(records)) * 2**idle
             drawn = wanted.draw(min(max(starts, FEWEST), MOST))
             tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
-            tried = tried[coarse.misfit(tried) < 10 * precision.accept].double()
+            tried = tried[_different(tried, coarse, 10 * precision.accept, precision.apart, len(tried))].double()
             tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
             tried = tried[aimed.misfit(tried) < precision.accept]
-            tried = tried[wanted.believe(tried)]
+            tried = tried[aim.believe(tried)]
             before = len(records)
             records, misfit = _distinct(torch.cat([records, tried]), equations, precision, count)
             idle = 0 if len(records) > before else idle + 1
@@ -149,19 +159,26 @@ def _sharpened(equations: Equations) -> Equations:
 def _distinct(records: Tensor, equations: Equations, precision: Precision, count: int) -> tuple[Tensor, Tensor]:
     """The `count` records of (n, d) with the smallest misfits, without repeats, and the misfits."""
     misfit = equations.misfit(records)
-    order = misfit.argsort()
-    order = order[misfit[order] < precision.accept]
-    vectors = equations.hidden(records[order])
-    vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
-    apart = torch.cdist(vectors, vectors).square() / vectors.square().sum(1)
-    same = min(precision.apart, precision.spread * float(misfit[order[:BEST]].mean())) if len(order) else 0.0
-    kept: list[int] = []
-    for i in range(len(order)):
-        if len(kept) < count and (not kept or float(apart[i, kept].min()) > same):
-            kept.append(i)
-    order = order[kept]
+    best = misfit[misfit < precision.accept].sort().values[:BEST]
+    same = min(precision.apart, precision.spread * float(best.mean())) if len(best) else 0.0
+    order = _different(records, equations, precision.accept, same, count)
     order = order[misfit[order] < _limit(misfit[order], precision)]
     return records[order], misfit[order]
+
+
+def _different(records: Tensor, equations: Equations, accept: float, same: float, count: int) -> Tensor:
+    """Places of the `count` records of (n, d) with the smallest misfits below `accept`, each unlike those before it."""
+    misfit = equations.misfit(records)
+    order = misfit.argsort()
+    order = order[misfit[order] < accept]
+    vectors = equations.hidden(records[order])
+    vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
+    apart = (torch.cdist(vectors, vectors).square() / vectors.square().sum(1)).tolist()
+    kept: list[int] = []
+    for place, row in enumerate(apart):
+        if len(kept) < count and all(row[other] > same for other in kept):
+            kept.append(place)
+    return order[kept]
 
 
 def _limit(misfit: Tensor, precision: Precision) -> float:

@@ -86,7 +86,10 @@ def _orthogonal(rows: Tensor, generator: torch.Generator) -> Tensor:
     Combinations are scaled so that a random vector has the same mean square residual.
     """
     missing = rows.shape[1] - len(rows)
-    kept = missing if rows.shape[1] <= WIDE else min(missing, MIXED)
+    if rows.shape[1] <= WIDE:
+        whole: Tensor = torch.linalg.qr(rows.T, mode="complete").Q
+        return whole.T[len(rows) :]
+    kept = min(missing, MIXED)
     drawn = torch.randn(kept, rows.shape[1], generator=generator, dtype=rows.dtype)
     for _ in range(2):  # twice is enough for orthogonality to working precision
         drawn = drawn - (drawn @ rows.T) @ rows

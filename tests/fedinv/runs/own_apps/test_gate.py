@@ -95,7 +95,7 @@ def test_up_to_the_limit_records_may_be_read():
 @pytest.mark.parametrize("known", ["records", "of the context", "schema"])
 def test_who_knows_the_columns_reads_what_nobody_else_does(known):
     wide = {"network": narrow, "records": 16}
-    withheld = fedinv.gate(narrow, seconds=0.3)
+    withheld = fedinv.gate(narrow, seconds=0.3, unfinished="send")
     assert not any(reply.has_error() for reply in replies(app([withheld], **wide), narrow))
     own = torch.cat([table(16, seed=0), table(16, seed=1)])
     given = {
@@ -123,8 +123,9 @@ def test_of_a_network_that_no_attack_applies_to_nothing_is_known():
 def test_time_that_is_over_ends_the_attacks_and_is_answered_as_asked():
     wide = {"network": narrow, "records": 16}
     given = {"seconds": 0.02, "limit": 0.9}
-    assert not any(reply.has_error() for reply in replies(app([fedinv.gate(narrow, **given)], **wide), narrow))
-    for reply in replies(app([fedinv.gate(narrow, unfinished="refuse", **given)], **wide), narrow):
+    sending = fedinv.gate(narrow, unfinished="send", **given)
+    assert not any(reply.has_error() for reply in replies(app([sending], **wide), narrow))
+    for reply in replies(app([fedinv.gate(narrow, **given)], **wide), narrow):
         assert "did not end in time" in reply.error.reason
 
 

@@ -124,6 +124,11 @@ def test_several_steps_of_each_client_verify_nothing(recorded, task):
     (one,) = fedinv.attack_recording(folder, task.Net(), seconds=3, **steps).updates
     assert one.verified == 0
     assert any("each client of the sum takes several steps" in note for note in one.notes)
+    command = ["gate", str(folder), "--network", "masked.task:Net", "--app", str(MASKED)]
+    command += ["--optimizer", "sgd:lr=0.5", "--train-with", "epochs=3"]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, "nothing is known of what it tells" in done.stdout) == (1, True)
+    assert CliRunner().invoke(app, [*command, "--unknown", "send"]).exit_code == 0
     known = {"optimizer": "sgd:lr=0.5", "train_with": "batch=4"}
     (one,) = fedinv.attack_recording(recorded(), task.Net(), **known).updates
     assert one.verified == 7

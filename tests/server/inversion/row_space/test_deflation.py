@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -5,19 +6,19 @@ from fedinv.task.models import build
 from fedinv.task.networks.perceptron import Mlp
 from server.inversion.row_space.attribution import attribute
 from server.inversion.row_space.backward import pass_through
-from server.inversion.row_space.deflation import shares
+from server.inversion.row_space.deflation import measured_step, shares
 from server.inversion.row_space.spans import span
 
 LR = 0.1
 
 
-def _case(n=6, classes=3):
+def _case(n=6, classes=3, weights=None):
     generator = torch.Generator().manual_seed(0)
     network = build(Mlp(hidden=(40, 30)), (10,), classes, seed=1).double()
     records = torch.randn(n, 10, generator=generator, dtype=torch.float64)
     labels = torch.arange(n) % classes
-    weights = list(network.parameters())
-    slopes = torch.autograd.grad(cross_entropy(network(records), labels), weights)
+    loss = cross_entropy(network(records), labels, weights)
+    slopes = torch.autograd.grad(loss, list(network.parameters()))
     updates = [-LR * torch.cat([w, b[:, None]], 1) for w, b in zip(slopes[::2], slopes[1::2], strict=True)]
     return network, records, labels, tuple(updates)
 
@@ -45,6 +46,23 @@ def test_a_record_that_is_not_in_the_batch_has_no_share():
     network, records, _, updates = _case()
     spans = tuple(span(u, 6, 0.0, torch.Generator().manual_seed(0)) for u in updates[:2])
     assert shares(network, -records, spans, LR / 6).counts.tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("known", [4, 6])
+def test_the_length_of_a_step_is_measured_by_a_part_of_its_records(classes, known):
+    network, records, _, updates = _case(classes=classes)
+    spans = tuple(span(u, 6, 0.0, torch.Generator().manual_seed(0)) for u in updates[:2])
+    assert measured_step(network, records[:known], spans) == pytest.approx(LR / 6)
+
+
+def test_a_step_of_which_few_records_are_known_or_whose_classes_count_differently_has_no_length():
+    network, records, _, updates = _case()
+    spans = tuple(span(u, 6, 0.0, torch.Generator().manual_seed(0)) for u in updates[:2])
+    assert measured_step(network, records[:3], spans) is None
+    network, records, _, updates = _case(weights=torch.tensor([1.0, 3.0, 9.0], dtype=torch.float64))
+    spans = tuple(span(u, 6, 0.0, torch.Generator().manual_seed(0)) for u in updates[:2])
+    assert measured_step(network, records, spans) is None
 
 
 def test_labels_are_attributed_to_records_together():
