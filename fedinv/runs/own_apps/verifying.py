@@ -132,7 +132,10 @@ def _knowledge(given: Given, attacked: Attacked) -> list[Knowledge]:
             optimizer=Sgd(nesterov=bool(how.steps.settings.get("nesterov"))),
         )
     # without the network an attack compares nothing with it: neither other losses' slopes nor another order of batches
-    return [knows] if how is None or (how.like_chances and knows.lr is None) else [knows, replace(knows, model=None)]
+    alone = how is None or (how.like_chances and knows.lr is None)
+    found = [knows] if alone else [knows, replace(knows, model=None)]
+    # a record may be of no category, or beyond the range, that the known ones have
+    return found if knows.schema is None else [*found, replace(knows, schema=None)]
 
 
 def _by_record(claim: Claim, again: Repeated | None, attacked: Attacked, knows: Knowledge) -> Claim:

@@ -25,8 +25,16 @@ HONEST = {"strength": 0.0}
 
 
 def panels(plan: "Plan", found: Mapping["Key", Found]) -> list[Panel | None]:
-    """The best combination of detectors at each of RATES, by the seeds that set thresholds."""
+    """The best combination of detectors at each of RATES, by the seeds that set thresholds.
+
+    A deviation counts twice that was also carried out in the clients' first round.
+    """
     honest, crafted = _sides(plan, found, plan.threshold_seeds)
+    for key, one in found.items():
+        if key.deviation in crafted and key.how and key.seed in plan.threshold_seeds:
+            name = f"{key.deviation}, {key.how}"
+            scores = scores_of([one], len(plan.detectors))
+            crafted[name] = np.concatenate([crafted[name], scores]) if name in crafted else scores
     return [detection.best_panel(honest, crafted, rate) for rate in RATES]
 
 

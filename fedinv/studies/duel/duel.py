@@ -173,7 +173,7 @@ def _as_they_are(plan: Plan, runs: _Runs, first: Mapping[Key, Cell | str], later
         runs.keep(key, outcome)
         mine = open_.get(key.deviation, set())
         mine.discard(key)
-        if key.how == PLAIN and key.deviation and not mine and _reads(runs, key.deviation):
+        if key in first and key.deviation and not mine and _reads(runs, key.deviation):
             needless.discard(key.deviation)
             for other, cell in later.items():
                 if other.deviation == key.deviation:
@@ -211,12 +211,19 @@ def _search(plan: Plan, runs: _Runs, panel: Panel) -> None:
 
 
 def _first(plan: Plan) -> dict[Key, Cell | str]:
-    """The honest runs and those of deviations that evade nothing; a reason in place of a run that cannot be had."""
+    """The honest runs and those of deviations that evade nothing; a reason in place of a run that cannot be had.
+
+    With the seeds that set thresholds, deviations of one round are carried out in round 1 as well: clients that have
+    nothing to compare with then need other detectors, which the combination must have too.
+    """
     found: dict[Key, Cell | str] = {}
     sides = (plan.seeds, plan.threshold_seeds)
     for seed, round_ in [tried for side in sides for tried in plan.tried_with(side)]:
         for one in plan.contestants:  # one seed after the other: a process keeps the people of the last ones
             found[Key(one.name, PLAIN, seed)] = _cell(plan, seed, one.tables, round_)
+            early = _cell(plan, seed, one.tables, 1)
+            if seed in plan.threshold_seeds and round_ > 1 and isinstance(early, Cell) and early.rounds == (1,):
+                found[Key(one.name, FIRST, seed)] = early
     fit = any(isinstance(cell, Cell) for cell in found.values())
     for seed in [seed for side in sides for seed in side if fit]:
         found[Key("", PLAIN, seed)] = cells.honest(plan.scenario, plan.detectors, seed)

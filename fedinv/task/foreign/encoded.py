@@ -6,13 +6,17 @@ from torch import Tensor
 from fedinv.task.columns import Categorical, Column, Continuous
 from fedinv.task.schema import Schema
 
+BEYOND = 0.5
+"""Share of the known records' range by which other records' numbers may lie outside of it, on either side."""
+
 
 def schema_of_inputs(inputs: Tensor) -> Schema:
     """The schema of records (n, d) as a network is fed them, n at least 2: numbers, and categories as one-hot groups.
 
-    Adjacent inputs that are 0 or 1 in every record and of which each record has exactly one at 1 are the values of one
-    category; an input of 0 and 1 alone is a number. Numbers are in the inputs' own unit, within the range of these
-    records. Columns are named by their first input. Raises ValueError where they are no such table, or not finite.
+    Adjacent inputs that are 0 or 1 in every record and of which each record has exactly one at 1 are the values of
+    one category; an input of 0 and 1 alone is a number. Numbers are in the inputs' own unit, within the range of
+    these records and BEYOND of it more. Columns are named by their first input. Raises ValueError where they are no
+    such table, or not finite.
     """
     if inputs.ndim != 2 or len(inputs) < 2:
         raise ValueError(f"records of the shape {tuple(inputs.shape)}, give 2 or more as (records, inputs)")
@@ -52,11 +56,12 @@ def _category(group: np.ndarray, at: int) -> Categorical:
 
 
 def _number(values: np.ndarray, at: int) -> Continuous:
+    low, high = float(values.min()), float(values.max())
     return Continuous(
         name=f"input {at}",
         mean=0.0,
         std=1.0,
-        low=float(values.min()),
-        high=float(values.max()),
+        low=low - BEYOND * (high - low),
+        high=high + BEYOND * (high - low),
         mode=float(np.median(values)),
     )

@@ -107,6 +107,15 @@ def test_who_knows_the_columns_reads_what_nobody_else_does(known):
     assert all(reply.has_error() for reply in replies(app([knowing], **wide), narrow))
 
 
+@pytest.mark.parametrize("records", [1, 4])
+def test_records_unlike_the_known_ones_are_read_too(records):
+    known = table(16, seed=2)
+    known[:, :3] *= 0.01
+    known[:, 3:7] = torch.eye(4)[0]  # one category alone
+    for reply in replies(app([fedinv.gate(perceptron, knows=known)], records=records)):
+        assert f" of {records} records can be read off it" in reply.error.reason
+
+
 def fedinv_schema(inputs):
     from fedinv.task.foreign.encoded import schema_of_inputs
 

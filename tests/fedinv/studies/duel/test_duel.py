@@ -22,7 +22,7 @@ from fedinv.runs import provenance
 from fedinv.scenario.reading import loads
 from fedinv.storage.checkpoints import ClientScores
 from fedinv.storage.lock import locked
-from fedinv.studies.duel import cells, detection, search
+from fedinv.studies.duel import cells, conclusion, detection, search
 from fedinv.studies.duel import duel as dueling
 from fedinv.studies.duel.advice import advice
 from fedinv.studies.duel.cells import Found
@@ -111,6 +111,23 @@ def test_what_a_server_that_knows_the_thresholds_finds_is_tried_on_a_seed_that_i
     assert "own_rows=True, units=" in searched[0]
 
 
+def test_the_best_combination_sees_in_the_first_round_too_what_it_sees_later():
+    plan = planned(deviations=("qbi",))
+    nothing = float("-inf")
+
+    def of(*scores, clients=20):
+        each = [ClientScores(client=client, round=1, scores=scores) for client in range(clients)]
+        return Found.model_construct(scores=tuple(each), records=None)
+
+    honest = of(0.0, 0.0, 0.0, clients=100)
+    later = {dueling.Key("", "", 4): honest, dueling.Key("qbi", "", 4): of(0.0, 0.0, 9.0)}
+    assert conclusion.panels(plan, later)[0].members == (2,), "`jump` alone flags it later"
+    early = {**later, dueling.Key("qbi", dueling.FIRST, 4): of(0.0, 9.0, nothing)}
+    assert conclusion.panels(plan, early)[0].members == (1, 2)
+    others = {**later, dueling.Key("qbi", "strength=0.5", 3): of(0.0, 9.0, nothing)}
+    assert conclusion.panels(plan, others)[0].members == (2,), "what is reported on sets nothing"
+
+
 def test_a_dial_is_turned_down_until_it_passes_and_up_again_to_just_below_the_threshold(found):
     panel = detection.Panel((0,), (0.5,))
     read = next(one for one in found.opponents if one.recovered.value).recovered
@@ -160,7 +177,8 @@ def test_a_second_duel_runs_only_what_is_new(found, home, same_process):
     cells = home / ".cells"
     before = {path: path.stat().st_mtime_ns for path in cells.glob("*/found.json")}
     rehearsed = 3 * STEPS  # for each of the deviation's dials
-    assert len(before) == 2 + 2 * 2 + len(found.evasions) - 1 + rehearsed
+    early = 2  # with the seed that sets thresholds, in round 1
+    assert len(before) == 2 + 2 * 2 + early + len(found.evasions) - 1 + rehearsed
     plan = planned(deviations=(*DEVIATIONS, "repeat"), adaptive=False)
     with same_process():
         again = dueling.duel(plan, home / "two", Workers(1), lambda *_: None)

@@ -36,6 +36,12 @@ def test_records_fit_their_schema():
     assert torch.equal(found.encode(found.decode(inputs)), inputs)
 
 
+def test_numbers_of_other_records_may_lie_beyond_the_known_ones():
+    first, second = schema_of_inputs(torch.tensor([[0.5, 3.0], [2.0, 3.0], [-2.0, 3.0]])).columns
+    assert (first.low, first.high) == (-4.0, 4.0)
+    assert (second.low, second.high) == (3.0, 3.0), "what never changes is taken for constant"
+
+
 def test_numbers_that_are_not_finite_have_no_schema():
     with pytest.raises(ValueError, match="not finite"):
         schema_of_inputs(torch.tensor([[0.0], [float("inf")]]))
