@@ -17,7 +17,7 @@ from fedinv.results.intervals import clopper_pearson
 
 Scores = NDArray[np.float64]
 """Scores of messages by several detectors, (messages, detectors)."""
-LARGEST = 4
+LARGEST = 5
 """Detectors in a combination, at most: each more leaves the others a smaller share of the false alarms."""
 TRAININGS = 5
 """Honest trainings from which the spread between trainings is estimated, at least; thresholds set on fewer hold for

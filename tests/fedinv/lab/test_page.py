@@ -179,6 +179,15 @@ def test_no_line_is_cut_and_words_can_be_read(lab, width, scheme):
         assert contrast(lab.page, selector) >= 4.5, selector
 
 
+def test_a_dark_page_is_printed_on_white(lab):
+    lab.page.emulate_media(color_scheme="dark", media="print")
+    lab.page.wait_for_function("matchMedia('print').matches")
+    for selector in (".fl-says", ".fl-small", "td.fl-leaked, td.fl-held", ".fl-card thead th", ".fl-toml"):
+        assert contrast(lab.page, selector) >= 4.5, selector
+        assert colors(lab.page, selector)[1][:3] == [255, 255, 255], selector
+    lab.page.emulate_media(color_scheme="light", media="screen")
+
+
 def test_every_control_is_reached_by_the_keyboard(lab):
     lab.page.set_viewport_size({"width": 1200, "height": 900})
     lab.page.evaluate("document.activeElement && document.activeElement.blur()")
@@ -217,9 +226,9 @@ def test_nothing_was_asked_of_anybody_else_and_no_error_was_logged(lab):
     assert lab.errors == []
 
 
-def contrast(page, selector):
-    """Ratio of the luminances, WCAG 2, of the first such element's color and of the first opaque ground behind it."""
-    ink, ground = page.locator(selector).first.evaluate(
+def colors(page, selector):
+    """The color of the first such element, and of the first opaque ground behind it, as lists of four bytes."""
+    return page.locator(selector).first.evaluate(
         """one => { const of = color => { const c = document.createElement('canvas').getContext('2d');
              c.fillStyle = color; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data]; };
            let behind = one, ground = [255, 255, 255, 255];
@@ -228,6 +237,11 @@ def contrast(page, selector):
              behind = behind.parentElement || behind.getRootNode().host; }
            return [of(getComputedStyle(one).color), ground]; }"""
     )
+
+
+def contrast(page, selector):
+    """Ratio of the luminances, WCAG 2, of the first such element's color and of the ground behind it."""
+    ink, ground = colors(page, selector)
 
     def luminance(color):
         parts = [part / 255 for part in color[:3]]
