@@ -1,5 +1,6 @@
 """Claims the records behind an update of any optimizer that works entry by entry."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +42,9 @@ ALTERNATIONS = 12
 """Rounds, at most, in which the order of batches and the numbers are found in turn."""
 STRIDES = 5
 """Gauss-Newton steps between two searches for the order of batches."""
+FIRST = 0.1
+"""Entries of the first layer beside each of the second to which numbers are fitted behind several steps: the first
+layer's hang on units that switch on the way, which derivatives do not tell."""
 PRECISE = 4
 """Factor on the number of entries after a single step, of which each costs less and says less."""
 ROUNDS = 3
@@ -285,10 +289,19 @@ class Problem:
     idle: list[Tensor]
     """Changes by decay alone, by layer."""
 
-    def sampled(self, most: int, generator: torch.Generator) -> Entry:
-        """Entries to fit to, at most `most` of each layer: those that moved; of one step those known best."""
+    def drawing(self, most: int, generator: torch.Generator) -> Callable[[], Entry]:
+        """Draws entries to fit to, of those that moved.
+
+        Of several steps at most `most` of the second layer, and FIRST times as many of the first; of one step PRECISE
+        times as many of both, always those that are known best.
+        """
         moved = [c - i for c, i in zip(self.change, self.idle, strict=True)]
-        return self.observed(pick(moved, most, self.entries.numbers, generator, best=self.lossless))
+        if len(self.course.steps) > 1:
+            most_of = (max(1, round(FIRST * most)), most)
+            return lambda: self.observed(pick(moved, most_of, self.entries.numbers, generator, best=False))
+        most *= PRECISE if self.lossless else 1
+        known = self.observed(pick(moved, (most, most), self.entries.numbers, generator, best=self.lossless))
+        return lambda: known
 
     def observed(self, at: tuple[Tensor, ...]) -> Entry:
         """The entries at these positions with their changes and what float32 leaves unknown of them."""
@@ -305,7 +318,7 @@ def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, wor
     entries, course = problem.entries, problem.course
     generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
     bounds = (entries.low, entries.high)
-    most = budget.entries * (PRECISE if problem.lossless else 1)
+    draw = problem.drawing(budget.entries, generator)
     if len(problem.sizes) > 1:
         moved = entries.moved.nonzero()
         entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
@@ -314,14 +327,12 @@ def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, wor
             before = course.steps
             for _ in range(2):
                 course = next_schedule(course, entry, sole, records, problem.sizes, generator)
-            sampled = problem.sampled(budget.entries, generator)
-            records = fit(course, sampled, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
+            records = fit(course, draw, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
             work.progress(k / ALTERNATIONS)
             same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
             if clock.over() or (same and _mismatch(course, records, problem.change) < REPEATED / 2):
                 break
-    sampled = problem.sampled(most, generator)
-    return course, fit(course, sampled, records, entries.numbers, bounds, budget.iterations, work.progress).records
+    return course, fit(course, draw, records, entries.numbers, bounds, budget.iterations, work.progress).records
 
 
 def _sole(entries: Entries, records: Tensor) -> Tensor:
