@@ -38,6 +38,8 @@ REPEATED = 0.2
 
 Where a single record of 8 to 32 is drawn from the marginals instead, 0.23 to 0.78 is left after a step or five epochs
 of Adam, where half of them are, 0.74 or more (hospital, `python -m benchmarks zeros`)."""
+LESS, PATIENCE = 0.95, 4
+"""Share of the least mismatch so far that a round must reach, and rounds without one after which they end."""
 ALTERNATIONS = 12
 """Rounds, at most, in which the order of batches and the numbers are found in turn."""
 STRIDES = 5
@@ -247,19 +249,21 @@ def _fitted(
         steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
         course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
         problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
+        again = None
         try:
-            course, records = _trained_again(problem, records, budget, work)
+            again = _trained_again(problem, records, budget, work)
             if found.late == 1:
                 # the others' numbers are known now: what they leave tells those of the last one better
-                known = Batch(records[:-1], found.labels[:-1])
+                known = Batch(again.records[:-1], found.labels[:-1])
                 moved = [c - i for c, i in zip(change, found.idle, strict=True)]
                 rest = remaining(known, last, knows, moved, work.rng, FITTED)
                 if len(rest.records):
-                    course, records = _trained_again(problem, known.and_(rest).records, budget, work)
+                    again = _trained_again(problem, known.and_(rest).records, budget, work)
         except ValueError as reason:
             notes.append(str(reason))
         with clock.finishing():
-            left = _mismatch(course, records, change)
+            again = again or Explained.by(course, records, change)
+        records, left = again.records, again.left
     else:
         how = "the units" if found.checked is None else "the gradient's spans"
         notes.append(f"{len(records)} of {last.records} records found: numbers are read off {how}, as a fit needs all")
@@ -313,14 +317,15 @@ class Problem:
         return Entry(at, change, spread.clamp_min(1e-30))
 
 
-def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> tuple[Course, Tensor]:
+def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> "Explained":
     """The client's course, and the records with numbers fitted to it. Raises ValueError where orders are too many."""
     entries, course = problem.entries, problem.course
     generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
     bounds = (entries.low, entries.high)
     draw = problem.drawing(budget.entries, generator)
+    best = Explained.by(course, records, problem.change)
     if len(problem.sizes) > 1:
-        moved = entries.moved.nonzero()
+        moved, since = entries.moved.nonzero(), 0
         entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
         sole = _sole(entries, records)
         for k in range(ALTERNATIONS if budget.iterations else 1):
@@ -329,10 +334,32 @@ def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, wor
                 course = next_schedule(course, entry, sole, records, problem.sizes, generator)
             records = fit(course, draw, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
             work.progress(k / ALTERNATIONS)
+            found = Explained.by(course, records, problem.change)
+            since = 0 if found.left < LESS * best.left else since + 1
+            best = min(best, found, key=lambda one: one.left)
             same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
-            if clock.over() or (same and _mismatch(course, records, problem.change) < REPEATED / 2):
+            if clock.over() or (same and found.left < REPEATED / 2) or since == PATIENCE:
                 break
-    return course, fit(course, draw, records, entries.numbers, bounds, budget.iterations, work.progress).records
+    last = fit(best.course, draw, best.records, entries.numbers, bounds, budget.iterations, work.progress).records
+    return min(best, Explained.by(best.course, last, problem.change), key=lambda one: one.left)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A claim's training, and what of the update it leaves."""
+
+    course: Course
+    records: Tensor
+    """Float64 (n, d)."""
+    left: float
+    """Distance of the update that the training makes from the one that was seen, relative to its norm."""
+
+    @classmethod
+    def by(cls, course: Course, records: Tensor, change: list[Tensor]) -> "Explained":
+        """A training with what it leaves of an update (layers of outputs, inputs + 1)."""
+        again = replay(course, records)[1]
+        apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
+        return cls(course, records, float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5))
 
 
 def _sole(entries: Entries, records: Tensor) -> Tensor:
@@ -345,10 +372,3 @@ def _sole(entries: Entries, records: Tensor) -> Tensor:
 def only_signs(change: list[Tensor]) -> bool:
     """Whether all entries of a layer's update that moved are of one size, to the last bit."""
     return any(len(torch.unique(layer[:, :-1][layer[:, :-1] != 0].abs())) == 1 for layer in change)
-
-
-def _mismatch(course: Course, records: Tensor, change: list[Tensor]) -> float:
-    """Distance of the update that a training makes from the one that was seen, relative to its norm."""
-    again = replay(course, records)[1]
-    apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
-    return float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5)
