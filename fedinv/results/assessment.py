@@ -28,6 +28,8 @@ class VariationLeak(BaseModel):
     attacks that were run."""
     by: str | None = None
     """Kind and variant of that attack; None where no attack claimed anything."""
+    unfinished: dict[str, list[str]] = {}
+    """Limits of the attack's own, by its kind, that ended it before it was done: beyond them it may rebuild more."""
     fields: Rate | None = None
     """Share of right fields under the attack that exceeds a guess most; None where no attack could take it."""
     attribute: Rate | None

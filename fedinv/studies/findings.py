@@ -11,7 +11,7 @@ from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Assessment, VariationLeak, change, effect
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Rate
-from fedinv.results.wording import hits, metric_text, metric_value, percent
+from fedinv.results.wording import hits, metric_text, metric_value, percent, unfinished_text
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
@@ -154,13 +154,19 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
     if best is None or best.records is None:
         return "no single change of those tried lowers the records rebuilt measurably"
     metric = metric_text(base.utility)
-    held = best.guarantee or "it guarantees nothing: an attack that was not run may rebuild more"
+    held = best.guarantee or f"it guarantees nothing: an attack that was not run may rebuild more{_short(best, base)}"
     return (
         f"the single change that lowers it most under these attacks: {best.change}, {hits(base.records)} of "
         f"{base.records.count} to {hits(best.records)} of {best.records.count} records, "
         f"{effect(base.records, best.records)} points, at "
         f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}{_by_field(best)}; {held}"
     )
+
+
+def _short(best: VariationLeak, base: VariationLeak) -> str:
+    """The attacks that were not run to their end under the change, while they were as it is; empty without any."""
+    fell = {kind: limits for kind, limits in best.unfinished.items() if kind not in base.unfinished}
+    return f", and so may one that a limit of its own ended: {unfinished_text(fell)}" if fell else ""
 
 
 def _by_field(best: VariationLeak) -> str:

@@ -1,13 +1,14 @@
 """Reads records off the entries that rest, or move equally."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Limit, Observation, Progress, Reading, nothing
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
@@ -90,11 +91,14 @@ class Zeros(Attack):
         against = answer(seen, knows)
         last = against.seen.last
         budget = SupportBudget(self.entries, self.iterations, self.most_records)
-        try:
-            with clock.limited(self.seconds):
+        with clock.limited(self.seconds):
+            try:
                 claim = read_support(last, against.requires, against.distortion(last), budget, Work(rng, progress))
-        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
-            width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-            claim = nothing(str(reason), width)
+            except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
+                width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+                claim = nothing(reason, width)
+            if clock.over() and int(claim.verified.sum()) < last.records:
+                over = f"its {self.seconds:g} seconds were over"
+                claim = replace(claim, unfinished=(*claim.unfinished, over), notes=(*claim.notes, over))
         progress(1.0)
         return against.decode(claim, rng)

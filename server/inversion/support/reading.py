@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedinv.attack import Claim, Exchange, Knowledge, Progress
+from fedinv.attack import Claim, Exchange, Knowledge, Limit, Progress
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
@@ -164,7 +164,7 @@ def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: S
     if local_steps(knows, last.records) is None:
         raise ValueError("epochs and batch size are withheld: the number of local steps is not known")
     if not 1 <= last.records <= budget.most_records:
-        raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
+        raise Limit(f"{last.records} records, the attack tries 1 to {budget.most_records}")
     if distortion.spread:
         raise ValueError("noise or rounding on each entry leaves none at rest and no two equal")
     if knows.proximal and local_steps(knows, last.records) != 1:
@@ -239,7 +239,7 @@ def _fitted(
     found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
 ) -> Claim:
     """The claim of the records found, fitted where all of the batch are known."""
-    records, notes = found.records, list(found.notes)
+    records, notes, unfinished = found.records, list(found.notes), list[str]()
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
     if only_signs(change):
@@ -259,8 +259,9 @@ def _fitted(
                 rest = remaining(known, last, knows, moved, work.rng, FITTED)
                 if len(rest.records):
                     again = _trained_again(problem, known.and_(rest).records, budget, work)
-        except ValueError as reason:
+        except (ValueError, Limit) as reason:
             notes.append(str(reason))
+            unfinished += [str(reason)] if isinstance(reason, Limit) else []
         with clock.finishing():
             again = again or Explained.by(course, records, change)
         records, left = again.records, again.left
@@ -274,7 +275,9 @@ def _fitted(
     checked = torch.full((len(records),), explained, dtype=torch.bool)
     if found.checked is not None and not whole:
         checked = found.checked
-    return Claim(records.float(), confidence, found.labels, left, tuple(notes), checked=checked)
+    return Claim(
+        records.float(), confidence, found.labels, left, tuple(notes), checked=checked, unfinished=tuple(unfinished)
+    )
 
 
 @dataclass(frozen=True)
@@ -318,7 +321,7 @@ class Problem:
 
 
 def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> "Explained":
-    """The client's course, and the records with numbers fitted to it. Raises ValueError where orders are too many."""
+    """The client's course, and the records with numbers fitted to it. Raises Limit where orders are too many."""
     entries, course = problem.entries, problem.course
     generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
     bounds = (entries.low, entries.high)

@@ -172,6 +172,7 @@ def test_an_assessment(printed):
             membership=RATE,
             utility=utility,
             gap=0.1,
+            unfinished={"zeros": ["its 30 seconds were over"]} if axis == "attacker" else {},
         )
         for axis, change in changes
     ]
@@ -181,6 +182,7 @@ def test_an_assessment(printed):
         assert change.split()[-1] in said
     assert "59 of 64" in said
     assert "member" in said
+    assert "not tried to the end: zeros, at the training's settings are withheld: its 30 seconds were over" in said
 
 
 def test_seeds_of_an_attack_with_many_settings(printed):
