@@ -46,6 +46,10 @@ class VariationLeak(BaseModel):
     """Overfitting: the model's metric on the clients' records minus that on held-out records; None where either cannot
     be measured."""
 
+    def newly_unfinished(self, base: "VariationLeak") -> dict[str, list[str]]:
+        """Limits of attacks that were ended here, but not at the scenario as it is, by kind."""
+        return {kind: limits for kind, limits in self.unfinished.items() if kind not in base.unfinished}
+
 
 class Assessment(BaseModel):
     """The content of assessment.json: the leak of every variation, and the findings."""

@@ -252,13 +252,24 @@ def _told(leak: VariationLeak) -> float:
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
     """The single change that lowers the share of records recovered most, measurably; None where there is none.
 
-    Among equals the one that leaves fewest fields above a guess, then the better model. A change whose model cannot be
-    measured is not among them: what it costs is not known.
+    Among equals the one that leaves fewest fields above a guess, then one that all attacks tried to their end which did
+    so as it is, then the better model. What the attacker knows and watches is no change that a federation can make, and
+    of one whose model cannot be measured it is not known what it costs.
     """
     base = leaks[0].records
     if base is None:
         return None
-    found = [(one, change(base, one.records)) for one in leaks[1:] if one.utility.value is not None]
+    made = [one for one in leaks[1:] if one.axis != "attacker" and one.utility.value is not None]
+    found = [(one, change(base, one.records)) for one in made]
     helped = [(one, apart) for one, apart in found if apart is not None and apart[1][1] < 0]
-    best = min(helped, key=lambda pair: (pair[1][0], _told(pair[0]), -(pair[0].utility.value or 0.0)), default=None)
+    best = min(
+        helped,
+        key=lambda pair: (
+            pair[1][0],
+            _told(pair[0]),
+            bool(pair[0].newly_unfinished(leaks[0])),
+            -(pair[0].utility.value or 0.0),
+        ),
+        default=None,
+    )
     return None if best is None else best[0]

@@ -165,7 +165,7 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
 
 def _short(best: VariationLeak, base: VariationLeak) -> str:
     """The attacks that were not run to their end under the change, while they were as it is; empty without any."""
-    fell = {kind: limits for kind, limits in best.unfinished.items() if kind not in base.unfinished}
+    fell = best.newly_unfinished(base)
     return f", and so may one that a limit of its own ended: {unfinished_text(fell)}" if fell else ""
 
 

@@ -115,6 +115,12 @@ def test_what_helps_most_is_measurable_and_costs_least():
     base, small, large, dear = leak(64), leak(62), leak(0, change="cheap"), leak(0, auc=0.6)
     assert most_helpful([base, small, dear, large]).change == "cheap"
     assert most_helpful([base, small]) is None
+    # what no federation can change, and what was tried less, comes after what costs more
+    blind = large.model_copy(update={"axis": "attacker"})
+    cut = large.model_copy(update={"unfinished": {"zeros": ["its 30 seconds were over"]}})
+    assert most_helpful([base, blind]) is None
+    assert most_helpful([base, blind, cut, dear]) is dear
+    assert most_helpful([base.model_copy(update={"unfinished": cut.unfinished}), cut, dear]) is cut
 
 
 @pytest.mark.slow
