@@ -113,6 +113,8 @@ def assess(
         except RequestError:
             if number == 0:
                 raise
+    # those that watch most rounds take longest: begun last, they would leave all other processes idle
+    tasks[1:] = sorted(tasks[1:], key=lambda task: -len(task[2].attacker.watch.rounds))
     found: dict[int, VariationLeak] = {}
     plain = folder / "00"
     with pool(Workers(jobs), len(tasks), "assessment") as work:
