@@ -58,7 +58,7 @@ class Zeros(Attack):
     """Selects this attack: the entries that moved, and moved equally."""
     adapts_to: ClassVar[frozenset[str]] = answered("masks")
     tried_in_turn: ClassVar[int | None] = 25
-    assessed_with: ClassVar[Mapping[str, Any] | None] = {"entries": 2000, "iterations": 20, "seconds": 30.0}
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"entries": 2000, "seconds": 30.0}
     entries: int = Field(default=3000, ge=50, le=100_000)
     """Entries of each of the first two layers to which numbers are fitted, 50 to 100000."""
     iterations: int = Field(default=30, ge=0, le=1000)
