@@ -69,14 +69,20 @@ def _as_it_is(base: VariationLeak) -> str:
 
 
 def _complexity(leaks: Sequence[VariationLeak]) -> str:
-    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested."""
+    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested.
+
+    What an attack rebuilt that a limit of its own ended says nothing of the model.
+    """
     base, told = leaks[0], []
     for name in ("records", "attribute", "membership"):
-        more = less = level = 0
+        more = less = level = ended = 0
         for one in leaks[1:]:
             before, after = getattr(base, name), getattr(one, name)
             apart = change(before, after)
             if not one.complexity or apart is None:
+                continue
+            if name == "records" and one.newly_unfinished(leaks[0]):
+                ended += 1
                 continue
             _, (low, high) = apart
             low, high = (low, high) if one.complexity > 0 else (-high, -low)
@@ -84,6 +90,7 @@ def _complexity(leaks: Sequence[VariationLeak]) -> str:
         total = more + less + level
         if total:
             told.append(f"{name}: more leaks in {more}, less in {less}, no measurable difference in {level} of {total}")
+            told[-1] += f" ({ended} left out, where a limit of its own ended an attack)" if ended else ""
     return "is a more complex model, or longer training, easier to attack? " + "; ".join(told) if told else ""
 
 

@@ -11,7 +11,7 @@ from fedinv.scenario.reading import loads, read
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.assess import _records, _strongest, _unfinished, assess, most_helpful, variations, varied
 from fedinv.studies.attack_choice import choice
-from fedinv.studies.findings import _help, assessment
+from fedinv.studies.findings import _complexity, _help, assessment
 
 
 def rate(hits, count=64):
@@ -109,6 +109,13 @@ def test_a_change_at_which_an_attack_was_ended_by_a_limit_of_its_own_says_so():
     assert said not in _help([base.model_copy(update={"unfinished": ended}), longer])
     results = [judged("zeros", 0, 0.4).model_copy(update={"unfinished": ended["zeros"]}) for _ in range(2)]
     assert _unfinished([judged("exact", 0, 0.4), *results]) == ended
+
+
+def test_what_a_limit_ended_says_nothing_of_how_complex_models_leak():
+    cut = leak(0, complexity=1).model_copy(update={"unfinished": {"zeros": ["its 30 seconds were over"]}})
+    said = _complexity([leak(64), leak(0, complexity=-1), cut])
+    assert "records: more leaks in 1, less in 0, no measurable difference in 0 of 1 (1 left out, where" in said
+    assert "records" not in _complexity([leak(64), cut])
 
 
 def test_what_helps_most_is_measurable_and_costs_least():
