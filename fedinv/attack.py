@@ -222,6 +222,9 @@ class Claim:
     bound: float = EXPLAINS
     """Mismatch, 0 to 1, up to which the claim explains the update; smaller for images and signals."""
 
+    unfinished: tuple[str, ...] = ()
+    """Limits of the attack's own that ended it before it was done, in words; beyond them it may find more."""
+
     owners: Tensor | None = None
     """Client that each record of a sum is said to belong to, int64 (k,); None where the attack cannot tell."""
 
@@ -260,9 +263,14 @@ class Reading:
     """Whether the attack mostly succeeds where it applies; others are tried before one that does not."""
 
 
-def nothing(reason: str, width: int = 1) -> Claim:
-    """A claim of no records, of `width` inputs each, with a note on the reason."""
-    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",))
+class Limit(Exception):  # noqa: N818 - an end that the attack's settings set, not an error
+    """A limit of an attack's own, as of time or of records, that ends it before it is done, in words."""
+
+
+def nothing(reason: str | Exception, width: int = 1) -> Claim:
+    """A claim of no records, of `width` inputs each, with a note on the reason; unfinished where that is a Limit."""
+    unfinished = (str(reason),) if isinstance(reason, Limit) else ()
+    return Claim(torch.zeros(0, width), torch.zeros(0), notes=(f"nothing claimed: {reason}",), unfinished=unfinished)
 
 
 def unanswered(reason: str) -> Answer:

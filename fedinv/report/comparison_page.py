@@ -16,6 +16,7 @@ from fedinv.results.wording import (
     leaked_text,
     metric_value,
     no_epsilon_text,
+    not_to_the_end,
     percent,
     points,
     shown_leakage,
@@ -109,6 +110,7 @@ def write(found: Comparison, folder: Path) -> Path:
         "shown_leakage": shown_leakage,
         "leaked": leaked_text,
         "by_reason": by_reason,
+        "ended": not_to_the_end({row.defenses: row.unfinished for row in found.rows}),
         "metric_value": metric_value,
     }
     page = rendered("comparison.html.j2", filters, values)

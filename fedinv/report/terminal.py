@@ -30,6 +30,7 @@ from fedinv.results.wording import (
     measure_text,
     metric_value,
     no_epsilon_text,
+    not_to_the_end,
     shown_leakage,
     spread_text,
     unit_text,
@@ -232,6 +233,8 @@ def show_assessment(found: Assessment) -> None:
         rows.append((f"{one.axis}: {one.change}", *cells, member, metric_value(one.utility.value)))
     console.print()
     console.print(table(heads, rows, console.width))
+    for said in not_to_the_end({one.change: one.unfinished for one in found.leaks}):
+        console.print(f"- not tried to the end: {said}", highlight=False, markup=False)
     for said in by_reason(found.not_tried):
         console.print(f"- not tried: {said}", highlight=False, markup=False)
 
@@ -272,6 +275,8 @@ def show_comparison(found: Comparison) -> None:
     for row in found.rows:
         for said in by_reason(row.not_adapted):
             console.print(f"- {row.defenses}, no adaptive attack by {said}", highlight=False, markup=False)
+    for said in not_to_the_end({row.defenses: row.unfinished for row in found.rows}):
+        console.print(f"- not tried to the end: {said}", highlight=False, markup=False)
     for said in by_reason(found.not_tried):
         console.print(f"- not tried: {said}", highlight=False, markup=False)
     for one in found.dominated:

@@ -28,6 +28,8 @@ class VariationLeak(BaseModel):
     attacks that were run."""
     by: str | None = None
     """Kind and variant of that attack; None where no attack claimed anything."""
+    unfinished: dict[str, list[str]] = {}
+    """Limits of the attack's own, by its kind, that ended it before it was done: beyond them it may rebuild more."""
     fields: Rate | None = None
     """Share of right fields under the attack that exceeds a guess most; None where no attack could take it."""
     attribute: Rate | None
@@ -43,6 +45,10 @@ class VariationLeak(BaseModel):
     gap: float | None
     """Overfitting: the model's metric on the clients' records minus that on held-out records; None where either cannot
     be measured."""
+
+    def newly_unfinished(self, base: "VariationLeak") -> dict[str, list[str]]:
+        """Limits of attacks that were ended here, but not at the scenario as it is, by kind."""
+        return {kind: limits for kind, limits in self.unfinished.items() if kind not in base.unfinished}
 
 
 class Assessment(BaseModel):

@@ -34,6 +34,8 @@ class DefenseLeak(_Record):
     """First measure of an attack that does not reconstruct records, averaged over the seeds; None for others."""
     seconds: float
     """Duration of the attack in one run, seconds, averaged over the seeds."""
+    unfinished: list[str] = []
+    """Limits of the attack's own that ended it before it was done in some run: beyond them more may leak."""
     verdict: Literal["leaks", "not measurable", "attack too weak"]
     """Meaning of the leakage. "leaks" and "not measurable": its interval lies above 0, or not. "attack too weak": the
     attack gains nothing without defenses either, so that it says nothing about this one."""
@@ -105,6 +107,11 @@ class Row(_Record):
     """Largest leakage over all attacks and variants; None where all are too weak to tell."""
     not_adapted: dict[str, str] = {}
     """Reason, by attack, why it was not run as one who knows these defenses."""
+
+    @property
+    def unfinished(self) -> dict[str, list[str]]:
+        """Limits of their own that ended attacks before they were done, by attack with its variant."""
+        return {f"{leak.attack} ({leak.variant})": leak.unfinished for leak in self.leaks if leak.unfinished}
 
     @property
     def guaranteed(self) -> bool:

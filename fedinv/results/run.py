@@ -207,6 +207,9 @@ class AttackResult(_Record):
     """Mean relative distance between the updates and those recomputed from the claims, 0 to 1; None if not computed."""
     notes: list[str] = []
     """Remarks of the attack, each once: why records are missing, which knowledge was lacking."""
+    unfinished: list[str] = []
+    """Limits of the attack's own, as of time or of records, that ended it before it was done on some observation;
+    beyond them it may find more."""
 
 
 class Measure(_Record):

@@ -66,6 +66,31 @@ def by_reason(reasons: Mapping[str, str]) -> list[str]:
     return [f"{', '.join(names)}: {why}" for why, names in found.items()]
 
 
+def unfinished_text(unfinished: Mapping[str, Sequence[str]]) -> str:
+    """Attacks that a limit of their own ended before they were done, each with its limits, as one phrase."""
+    return ", ".join(f"{name} ({'; '.join(limits)})" for name, limits in unfinished.items())
+
+
+def not_to_the_end(unfinished: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Limits that ended attacks, by place and attack, as "zeros, at the last round: its 30 seconds were over".
+
+    The places of the same attack and limit stand together; where they are most of all, the others are named.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for place, ended in unfinished.items():
+        for name, limits in ended.items():
+            for limit in limits:
+                found.setdefault((name, limit), []).append(place)
+
+    def where(places: Sequence[str]) -> str:
+        others = [place for place in unfinished if place not in places]
+        if len(others) >= len(places):
+            return f"at {', '.join(places)}"
+        return f"everywhere but at {', '.join(others)}" if others else "everywhere"
+
+    return [f"{name}, {where(places)}: {limit}" for (name, limit), places in found.items()]
+
+
 def vetting_text(found: Sequence[VettedRound]) -> str | None:
     """What the clients' detectors found, as one line: each that flagged weights, and how many flagged none.
 

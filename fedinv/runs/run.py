@@ -117,15 +117,23 @@ def train(run: TrainedRun, engine: str = "inline", bars: ProgressBars = quiet, o
     _train(run, engine, bars("training"), options)
 
 
-def anew_or_read(scenario: Scenario, folder: Path) -> Results:
-    """A study's run of a scenario: read where the folder holds this very run, finished, else resumed or made anew."""
+def anew_or_read(scenario: Scenario, folder: Path, plain: Path | None = None) -> Results:
+    """A study's run of a scenario: read where the folder holds this very run, finished, else resumed or made anew.
+
+    `plain` is the folder of a finished run of the same scenario without defenses; it is linked, not trained and
+    attacked again.
+    """
     there = RunFolder(folder)
     if there.scenario.is_file() and (
         read(str(there.scenario)) != scenario
         or provenance.difference(folder, provenance.of(scenario), attacks=True) is not None
     ):
         there.clear()
-    return read_results(there) if there.is_finished else run(scenario, open_folder(scenario, folder))
+    if there.is_finished:
+        return read_results(there)
+    there = RunFolder(open_folder(scenario, folder))
+    _link(TrainedRun(scenario, there), plain)
+    return run(scenario, there.root)
 
 
 def finished_cell(scenario: Scenario, folder: Path, attacks: Sequence[Attack]) -> Results | None:
@@ -155,8 +163,7 @@ def cell(
         there.clear()  # of a data file that changed while it was read, or of a former version
     provenance.write(folder, now)
     run = TrainedRun(with_secret(scenario, there), there)
-    if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
-        files.link_tree(plain, run.undefended.folder.root)
+    _link(run, plain)
     if not run.folder.scenario.is_file():
         files.write(run.folder.scenario, scenario.to_toml())
     _train_both(run, "inline", bars, DEFAULT)
@@ -167,6 +174,12 @@ def cell(
             return results
         attacks = list(dict.fromkeys([*map(parse_attack, made), *attacks]))
     return _finish(run, attacks, "inline", bars)
+
+
+def _link(run: TrainedRun, plain: Path | None) -> None:
+    """Take a finished run without defenses, where there is one, for that which a run is compared with."""
+    if run.undefended is not None and plain is not None and not run.undefended.folder.root.exists():
+        files.link_tree(plain, run.undefended.folder.root)
 
 
 def again(folder: Path, kind: str, settings: dict[str, object], bars: ProgressBars = quiet) -> Results:

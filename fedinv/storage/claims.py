@@ -11,7 +11,7 @@ from fedinv.strict import Strict
 
 def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     """Store an attack's claim or answer on one observation and the seconds it took, as one atomic write."""
-    facts = {"notes": list(claim.notes), "seconds": seconds}
+    facts: dict[str, object] = {"notes": list(claim.notes), "seconds": seconds}
     if isinstance(claim, Answer):
         files.write_tensors(path, {"scores": claim.scores}, facts)
         return
@@ -20,7 +20,8 @@ def write(path: Path, claim: Claim | Answer, seconds: float) -> None:
     tensors |= {"fields": claim.fields} if claim.fields is not None else {}
     tensors |= {"checked": claim.checked} if claim.checked is not None else {}
     tensors |= {"owners": claim.owners} if claim.owners is not None else {}
-    files.write_tensors(path, tensors, {**facts, "mismatch": claim.mismatch, "bound": claim.bound})
+    facts |= {"mismatch": claim.mismatch, "bound": claim.bound, "unfinished": list(claim.unfinished)}
+    files.write_tensors(path, tensors, facts)
 
 
 class _Facts(Strict):
@@ -30,6 +31,7 @@ class _Facts(Strict):
     seconds: float = Field(ge=0)
     mismatch: float | None = None
     bound: float = Field(default=EXPLAINS, ge=0, le=1)
+    unfinished: tuple[str, ...] = ()
 
 
 def read(path: Path) -> tuple[Claim | Answer, float]:
@@ -51,6 +53,7 @@ def read(path: Path) -> tuple[Claim | Answer, float]:
         notes=facts.notes,
         fields=tensors.get("fields"),
         checked=tensors.get("checked"),
+        unfinished=facts.unfinished,
         owners=tensors.get("owners"),
     )
     return claim, facts.seconds

@@ -113,13 +113,24 @@ def assess(
         except RequestError:
             if number == 0:
                 raise
+    # those that watch most rounds take longest: begun last, they would leave all other processes idle
+    tasks[1:] = sorted(tasks[1:], key=lambda task: -len(task[2].attacker.watch.rounds))
     found: dict[int, VariationLeak] = {}
+    plain = folder / "00"
     with pool(Workers(jobs), len(tasks), "assessment") as work:
-        for number, variation, changed in tasks:
-            work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}")
+
+        def begin(defended: bool) -> None:
+            for number, variation, changed in tasks:
+                if (variation.axis == "defense") == defended:
+                    beside = plain if defended else None
+                    work.submit(number, _leak, changed.to_toml(), variation, folder / f"{number:02}", beside)
+
+        begin(False)
         for number, leak in work.finished():
             if isinstance(leak, VariationLeak):
                 found[number] = leak
+                if number == 0:
+                    begin(True)  # beside the scenario as it is, which is not run again for them
             elif number == 0:
                 raise RunError(f"the scenario as it is: {leak}")
             progress(len(found) / len(tasks))
@@ -144,14 +155,17 @@ def _attacks(scenario: Scenario, attacks: Sequence[Attack], every: bool) -> list
     return found
 
 
-def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
-    """Run one variation in its folder, or read it where it is finished; runs in a process of the pool."""
+def _leak(toml: str, variation: Variation, folder: Path, plain: Path | None) -> VariationLeak:
+    """Run one variation in its folder, or read it where it is finished; runs in a process of the pool.
+
+    `plain` is the folder of the same scenario without the variation's defenses, None where it adds none.
+    """
     from fedinv.runs import run
     from fedinv.scenario.reading import loads
 
     scenario = loads(toml)
     run.check(scenario, "inline")
-    results = run.anew_or_read(scenario, folder)
+    results = run.anew_or_read(scenario, folder, plain)
     told = [one for one in results.inferences if one.answered and one.measures and one.measures[0].count]
     told.sort(key=_above)  # the dictionary keeps the worst of several variants
     columns = {str(one.parameters["column"]): _rate(one) for one in told if one.asks == "attribute"}
@@ -165,6 +179,7 @@ def _leak(toml: str, variation: Variation, folder: Path) -> VariationLeak:
         run=folder.name,
         records=_records(results.attacks),
         by=_strongest(results.attacks),
+        unfinished=_unfinished(results.attacks),
         fields=worst_fields(results.attacks).field_accuracy if results.attacks else None,
         attribute=next(iter(columns.values()), None),
         columns=columns,
@@ -188,6 +203,15 @@ def _strongest(attacks: Sequence[AttackResult]) -> str | None:
     """Name and variant of the strongest attack; None where none claimed anything."""
     worst = worst_case(attacks) if attacks else None
     return f"{worst.kind}, {worst.variant}" if worst is not None and worst.claimed else None
+
+
+def _unfinished(attacks: Sequence[AttackResult]) -> dict[str, list[str]]:
+    """Limits that ended attacks before they were done, each once, by kind."""
+    found: dict[str, dict[str, None]] = {}
+    for one in attacks:
+        if one.unfinished:
+            found.setdefault(one.kind, {}).update(dict.fromkeys(one.unfinished))
+    return {kind: list(limits) for kind, limits in found.items()}
 
 
 def _guarantee(spent: Privacy) -> str | None:
@@ -230,13 +254,24 @@ def _told(leak: VariationLeak) -> float:
 def most_helpful(leaks: Sequence[VariationLeak]) -> VariationLeak | None:
     """The single change that lowers the share of records recovered most, measurably; None where there is none.
 
-    Among equals the one that leaves fewest fields above a guess, then the better model. A change whose model cannot be
-    measured is not among them: what it costs is not known.
+    Among equals the one that leaves fewest fields above a guess, then one that all attacks tried to their end which did
+    so as it is, then the better model. What the attacker knows and watches is no change that a federation can make, and
+    of one whose model cannot be measured it is not known what it costs.
     """
     base = leaks[0].records
     if base is None:
         return None
-    found = [(one, change(base, one.records)) for one in leaks[1:] if one.utility.value is not None]
+    made = [one for one in leaks[1:] if one.axis != "attacker" and one.utility.value is not None]
+    found = [(one, change(base, one.records)) for one in made]
     helped = [(one, apart) for one, apart in found if apart is not None and apart[1][1] < 0]
-    best = min(helped, key=lambda pair: (pair[1][0], _told(pair[0]), -(pair[0].utility.value or 0.0)), default=None)
+    best = min(
+        helped,
+        key=lambda pair: (
+            pair[1][0],
+            _told(pair[0]),
+            bool(pair[0].newly_unfinished(leaks[0])),
+            -(pair[0].utility.value or 0.0),
+        ),
+        default=None,
+    )
     return None if best is None else best[0]

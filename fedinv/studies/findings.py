@@ -11,7 +11,7 @@ from fedinv.judge.truth import population_of
 from fedinv.results.assessment import Assessment, VariationLeak, change, effect
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import Rate
-from fedinv.results.wording import hits, metric_text, metric_value, percent
+from fedinv.results.wording import hits, metric_text, metric_value, percent, unfinished_text
 from fedinv.scenario.reading import read
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage.run_folder import RunFolder
@@ -69,14 +69,20 @@ def _as_it_is(base: VariationLeak) -> str:
 
 
 def _complexity(leaks: Sequence[VariationLeak]) -> str:
-    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested."""
+    """A sentence on whether more complex models leaked more, by counts of variations; empty where none was tested.
+
+    What an attack rebuilt that a limit of its own ended says nothing of the model.
+    """
     base, told = leaks[0], []
     for name in ("records", "attribute", "membership"):
-        more = less = level = 0
+        more = less = level = ended = 0
         for one in leaks[1:]:
             before, after = getattr(base, name), getattr(one, name)
             apart = change(before, after)
             if not one.complexity or apart is None:
+                continue
+            if name == "records" and one.newly_unfinished(leaks[0]):
+                ended += 1
                 continue
             _, (low, high) = apart
             low, high = (low, high) if one.complexity > 0 else (-high, -low)
@@ -84,6 +90,7 @@ def _complexity(leaks: Sequence[VariationLeak]) -> str:
         total = more + less + level
         if total:
             told.append(f"{name}: more leaks in {more}, less in {less}, no measurable difference in {level} of {total}")
+            told[-1] += f" ({ended} left out, where a limit of its own ended an attack)" if ended else ""
     return "is a more complex model, or longer training, easier to attack? " + "; ".join(told) if told else ""
 
 
@@ -154,13 +161,19 @@ def _help(leaks: Sequence[VariationLeak]) -> str:
     if best is None or best.records is None:
         return "no single change of those tried lowers the records rebuilt measurably"
     metric = metric_text(base.utility)
-    held = best.guarantee or "it guarantees nothing: an attack that was not run may rebuild more"
+    held = best.guarantee or f"it guarantees nothing: an attack that was not run may rebuild more{_short(best, base)}"
     return (
         f"the single change that lowers it most under these attacks: {best.change}, {hits(base.records)} of "
         f"{base.records.count} to {hits(best.records)} of {best.records.count} records, "
         f"{effect(base.records, best.records)} points, at "
         f"{metric} {metric_value(base.utility.value)} to {metric_value(best.utility.value)}{_by_field(best)}; {held}"
     )
+
+
+def _short(best: VariationLeak, base: VariationLeak) -> str:
+    """The attacks that were not run to their end under the change, while they were as it is; empty without any."""
+    fell = best.newly_unfinished(base)
+    return f", and so may one that a limit of its own ended: {unfinished_text(fell)}" if fell else ""
 
 
 def _by_field(best: VariationLeak) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from fedinv.results.comparison import NONE, Domination, Row, Worst
-from fedinv.results.wording import UNITS, epsilon_text, points
+from fedinv.results.wording import UNITS, epsilon_text, points, unfinished_text
 
 WEAK = 10.0
 """Epsilon above which a guarantee is called weak: it lets odds of membership grow by a factor of exp(10) = 22,000."""
@@ -67,8 +67,10 @@ def _conclusion(found: Sequence[Row], limit: float, metric: str) -> str:
     level = [row for row in within if least.worst and row.worst and not _leaks_less(least.worst, row.worst)]
     best = min(level, key=lambda row: (not row.guaranteed, _lost(row)))
     assert best.worst is not None
-    return f"{allowed}: {_taken(best, best.worst, limit)}." + (
-        _guarantee(told, best) if best.worst.verdict == "not measurable" else _instead(told)
+    return (
+        f"{allowed}: {_taken(best, best.worst, limit)}."
+        + _ended(found, best)
+        + (_guarantee(told, best) if best.worst.verdict == "not measurable" else _instead(told))
     )
 
 
@@ -112,14 +114,14 @@ def _instead(told: Sequence[Row]) -> str:
         cheapest = min(safe, key=_lost)
         return (
             f" What leaks nothing measurable and guarantees something costs more: {cheapest.defenses} loses "
-            f"{points(_lost(cheapest))}, {guaranteed(cheapest)}."
+            f"{points(_lost(cheapest))}, {guaranteed(cheapest)}.{_ended(told, cheapest)}"
         )
     if not holding:
         return ""
     cheapest = min(holding, key=_lost)
     return (
         f" What withstood the attacks that were run costs more: {cheapest.defenses} loses {points(_lost(cheapest))}, "
-        f"and is {UNPROVEN}."
+        f"and is {UNPROVEN}.{_ended(told, cheapest)}"
     )
 
 
@@ -130,6 +132,13 @@ def _guarantee(told: Sequence[Row], chosen: Row) -> str:
         return ""
     cheapest = min(safe, key=_lost)
     return f" With a guarantee: {cheapest.defenses} loses {points(_lost(cheapest))}, {guaranteed(cheapest)}."
+
+
+def _ended(found: Sequence[Row], chosen: Row) -> str:
+    """A sentence on the attacks that limits of their own ended on the chosen stack, but not without defenses."""
+    before = next((row.unfinished for row in found if row.defenses == NONE), {})
+    told = {name: limits for name, limits in chosen.unfinished.items() if name not in before}
+    return f" Not tried to the end on {chosen.defenses}: {unfinished_text(told)}." if told else ""
 
 
 def _left_open(not_tried: Collection[str]) -> str:

@@ -147,6 +147,7 @@ def _of_records(
         recovered=recovered,
         fields=fields,
         seconds=fmean(a.seconds for a in found),
+        unfinished=list(dict.fromkeys(limit for a in found for limit in a.unfinished)),
         verdict="leaks" if _whole(recovered) else _verdict(interval, name, control),
     )
 

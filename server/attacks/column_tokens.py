@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Limit, Observation, Progress, Reading, nothing
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.loss import loss
 from fedinv.task.models import AnyModel
@@ -112,9 +112,9 @@ class ColumnTokens(Attack):
         against = answer(seen, knows)
         try:
             return against.decode(self._run(against, rng, progress), rng)
-        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
+        except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
             width = 1 if knows.schema is None else knows.schema.width
-            return replace(nothing(str(reason), width), labels=torch.zeros(0, dtype=torch.int64))
+            return replace(nothing(reason, width), labels=torch.zeros(0, dtype=torch.int64))
         finally:
             progress(1.0)
 
@@ -122,7 +122,7 @@ class ColumnTokens(Attack):
         last, knows = against.seen.last, against.knows
         n, noise = last.records, against.distortion(last).spread
         if not 1 <= n <= self.most_records:
-            raise ValueError(f"{n} records, the attack tries 1 to {self.most_records}")
+            raise Limit(f"{n} records, the attack tries 1 to {self.most_records}")
         spread = _Spread(last, knows, noise)
         found, idle, deadline = VerifiedRecords.none(spread.schema.width), 0, clock.seconds() + self.seconds
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Limit, Observation, Progress, nothing
 
 from ..countermeasures import answer, answered
 from ..inference.likelihood import mechanism, repeats
@@ -54,7 +54,7 @@ class DpAware(Attack):
         if schema.image is not None:
             return nothing("an image has too many fields to be drawn one by one")
         if count > self.most or len(seen.clients) > 1:
-            return nothing(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)")
+            return nothing(Limit(f"{count} records are more than the {self.most} that it takes on (dp-aware.most)"))
         same = repeats(seen.exchanges, knows)
         try:
             given = mechanism(same, knows, against.distortion(seen.last))

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Limit, Observation, Progress, Reading, nothing
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
@@ -129,9 +129,9 @@ class Exact(Attack):
                 claim = searched
             else:
                 claim = self._run(against, layer, rng, part(progress, 0.5, 1) if searched else progress)
-        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
+        except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
             width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-            claim = replace(nothing(str(reason), width), labels=torch.zeros(0, dtype=torch.int64))
+            claim = replace(nothing(reason, width), labels=torch.zeros(0, dtype=torch.int64))
         if self.fall_back and len(claim.records) < last.records:
             searched = searched or search(0.5, 1)
             claim = max(claim, searched, key=lambda one: len(one.records))
@@ -141,7 +141,7 @@ class Exact(Attack):
     def _run(self, against: Countermeasures, layer: FirstLayer, rng: np.random.Generator, progress: Progress) -> Claim:
         last, knows = against.seen.last, against.requires
         if not 1 <= last.records <= self.most_records:
-            raise ValueError(f"{last.records} records, the attack tries 1 to {self.most_records}")
+            raise Limit(f"{last.records} records, the attack tries 1 to {self.most_records}")
         if knows.schema is not None and knows.schema.width != layer.weight.shape[1] - 1:
             raise ValueError("the schema does not fit the network's inputs")
         if activation_of(knows.model) not in (None, "relu"):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Limit, Observation, Progress, nothing
 
 from ..countermeasures import answer, answered
 from ..inference.generators import Duration, LatentDescent, generator_of, search_latent, train_on_records
@@ -65,7 +65,7 @@ class GenerativePrior(Attack):
         if schema is None or not schema.classes:
             return nothing("the schema is withheld" if schema is None else "the label is a number, and has no classes")
         if not 1 <= last.records <= self.most_records:
-            return nothing(f"{last.records} records, the attack tries 1 to {self.most_records}")
+            return nothing(Limit(f"{last.records} records, the attack tries 1 to {self.most_records}"))
         try:
             length = step_length(knows, last.records)
             distortion = against.distortion(last)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedinv.attack import Attack, Claim, Exchange, Knowledge, Observation, Progress, Watch, nothing
+from fedinv.attack import Attack, Claim, Exchange, Knowledge, Limit, Observation, Progress, Watch, nothing
 from fedinv.task.models import AnyModel
 
 from ..countermeasures import Countermeasures, answer, answered
@@ -205,9 +205,9 @@ class GradientMatching(Attack):
         against = answer(seen, knows)
         try:
             return against.decode(self._run(against, rng, progress, watch), rng)
-        except _NothingError as reason:
+        except (_NothingError, Limit) as reason:
             progress(1.0)
-            empty = nothing(str(reason), _width(seen.last, knows))
+            empty = nothing(reason, _width(seen.last, knows))
             return replace(empty, labels=torch.zeros(0, dtype=torch.int64))
 
     def _run(
@@ -216,7 +216,7 @@ class GradientMatching(Attack):
         seen, knows, last = against.seen, against.knows, against.seen.last
         n, width, shape = last.records, _width(last, knows), () if knows.schema is None else knows.schema.shape
         if not 1 <= n <= self.most_records:
-            raise _NothingError(f"{n} records, the attack tries 1 to {self.most_records}")
+            raise Limit(f"{n} records, the attack tries 1 to {self.most_records}")
         distortion = _through(against.distortion(last), knows, n)
         preset = settled(self.preset, self._changes(), len(shape) == 3, fades(knows), distortion.only_signs)
         device, notes = _device(self.device), []
@@ -329,7 +329,7 @@ def _unrolled(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, w
         if before.mismatch is None or before.mismatch > CLOSE:
             return None
         again = trained_again(last, knows, claim, iterations, work)
-    except (ValueError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+    except (ValueError, torch.linalg.LinAlgError, Limit):  # type: ignore[attr-defined]
         return None
     better = again.mismatch is not None and before.mismatch is not None and again.mismatch < before.mismatch
     return replace(again, fields=claim.fields, confidence=claim.confidence) if better else None

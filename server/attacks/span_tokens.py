@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Limit, Observation, Progress, Reading, nothing
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 from fedinv.task.networks.transformer import Decoder, Encoder
@@ -91,8 +91,8 @@ class SpanTokens(Attack):
                     TextBudget(self.prefixes, self.starts, self.rows),
                     Work(rng, progress),
                 )
-        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
-            claim = nothing(str(reason), 1 if knows.schema is None else knows.schema.width)
+        except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
+            claim = nothing(reason, 1 if knows.schema is None else knows.schema.width)
         progress(1.0)
         return against.decode(claim, rng)
 

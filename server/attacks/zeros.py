@@ -1,13 +1,14 @@
 """Reads records off the entries that rest, or move equally."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from fedinv.attack import Attack, Claim, Knowledge, Observation, Progress, Reading, nothing
+from fedinv.attack import Attack, Claim, Knowledge, Limit, Observation, Progress, Reading, nothing
 from fedinv.task.foreign.update import LayerUpdate
 from fedinv.task.models import AnyModel
 
@@ -57,7 +58,7 @@ class Zeros(Attack):
     """Selects this attack: the entries that moved, and moved equally."""
     adapts_to: ClassVar[frozenset[str]] = answered("masks")
     tried_in_turn: ClassVar[int | None] = 25
-    assessed_with: ClassVar[Mapping[str, Any] | None] = {"entries": 1000, "iterations": 10, "seconds": 30.0}
+    assessed_with: ClassVar[Mapping[str, Any] | None] = {"entries": 2000, "seconds": 30.0}
     entries: int = Field(default=3000, ge=50, le=100_000)
     """Entries of each of the first two layers to which numbers are fitted, 50 to 100000."""
     iterations: int = Field(default=30, ge=0, le=1000)
@@ -90,11 +91,14 @@ class Zeros(Attack):
         against = answer(seen, knows)
         last = against.seen.last
         budget = SupportBudget(self.entries, self.iterations, self.most_records)
-        try:
-            with clock.limited(self.seconds):
+        with clock.limited(self.seconds):
+            try:
                 claim = read_support(last, against.requires, against.distortion(last), budget, Work(rng, progress))
-        except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
-            width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-            claim = nothing(str(reason), width)
+            except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
+                width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
+                claim = nothing(reason, width)
+            if clock.over() and int(claim.verified.sum()) < last.records:
+                over = f"its {self.seconds:g} seconds were over"
+                claim = replace(claim, unfinished=(*claim.unfinished, over), notes=(*claim.notes, over))
         progress(1.0)
         return against.decode(claim, rng)

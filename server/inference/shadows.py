@@ -12,6 +12,9 @@ from fedinv.task.loss import loss
 from fedinv.task.models import build
 from fedinv.task.optimizers import SGD, LocalDescent, Memory
 
+AT_ONCE = 2**26
+"""Numbers of input, over all networks, that are computed side by side at most: more would not fit into memory."""
+
 
 @dataclass(frozen=True)
 class ShadowTraining:
@@ -41,7 +44,7 @@ def shadows(knows: Knowledge, people: Sample, inside: Tensor, training: ShadowTr
         return loss(functional_call(network, at, (records,)), labels, class_weights=class_weights)
 
     class_weights = torch.tensor(knows.class_weights) if knows.class_weights else None
-    slope = vmap(grad(off))
+    slope = vmap(grad(off), chunk_size=_at_once(people.records[: training.batch]))
     # FedProx draws to a model that moves with the average, and local schedules begin anew: neither is simulated
     descent = LocalDescent(training.lr, knows.momentum or 0.0, knows.weight_decay or 0.0, knows.optimizer or SGD)
     at, memory = list(weights.values()), Memory()
@@ -65,7 +68,12 @@ def confidences(knows: Knowledge, weights: dict[str, Tensor], people: Sample) ->
         return torch.as_tensor(functional_call(network, at, (people.records,)))
 
     with torch.no_grad():
-        chances = vmap(outputs)(weights).double().log_softmax(-1)
+        chances = vmap(outputs, chunk_size=_at_once(people.records))(weights).double().log_softmax(-1)
     true = chances.gather(2, people.labels.expand(len(chances), -1)[..., None])[..., 0]
     others = chances.scatter(2, people.labels.expand(len(chances), -1)[..., None], -torch.inf).logsumexp(-1)
     return (true - others).clamp(-math.inf, 50)
+
+
+def _at_once(records: Tensor) -> int:
+    """Number of networks that are computed side by side on these records each."""
+    return max(1, AT_ONCE // max(1, records.numel()))

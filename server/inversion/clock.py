@@ -7,6 +7,8 @@ from contextvars import ContextVar
 
 import torch
 
+from fedinv.attack import Limit
+
 CPU = torch.device("cpu")
 SPARE = 0.2
 """Share of a limit that is kept for verifying what a search has found when its time is over."""
@@ -14,7 +16,7 @@ NEVER = float("inf")
 _deadlines: ContextVar[tuple[float, float]] = ContextVar("deadlines", default=(NEVER, NEVER))
 
 
-class OutOfTime(Exception):  # noqa: N818 - an end that was asked for, not an error
+class OutOfTime(Limit):
     """The end of a search whose time is over; whoever searched keeps what was found before."""
 
 

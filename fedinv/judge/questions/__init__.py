@@ -58,6 +58,12 @@ class Tried:
         """Remarks of the attack on all observations, each once."""
         return list(dict.fromkeys(note for _, one in self.said for note in one.notes))
 
+    @property
+    def unfinished(self) -> list[str]:
+        """Limits of the attack's own that ended it on any observation before it was done, each once."""
+        claims = [one for _, one in self.said if isinstance(one, Claim)]
+        return list(dict.fromkeys(limit for one in claims for limit in one.unfinished))
+
 
 @dataclass(frozen=True)
 class Heard:

@@ -68,6 +68,7 @@ class Reconstruction:
             undefended=_control(control.rates) if isinstance(control, Reconstruction) else None,
             mismatch=sum(mismatches) / len(mismatches) if mismatches else None,
             notes=tried.notes,
+            unfinished=tried.unfinished,
         )
 
     def table(self, tried: Tried) -> pa.Table:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedinv.attack import Claim, Exchange, Knowledge, Progress, nothing
+from fedinv.attack import Claim, Exchange, Knowledge, Limit, Progress, nothing
 from fedinv.task.networks.perceptron import Mlp
 
-from .. import clock
 from ..activations import Activation
 from ..exact.first_layer import ROUNDING, convolution, with_bias
 from ..exact.validity import stray
@@ -159,14 +158,14 @@ def read_records(
     """
     try:
         if not 1 <= last.records <= budget.most_records:
-            raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
+            raise Limit(f"{last.records} records, the attack tries 1 to {budget.most_records}")
         if knows.model is not None and knows.model.encodes:
             claim = read_encoded(last, knows, noise, budget, rng, progress)
         else:
             claim = _searched(view(last, knows, noise), last, knows, budget, rng, progress)
-    except (ValueError, torch.linalg.LinAlgError, clock.OutOfTime) as reason:  # type: ignore[attr-defined]
+    except (ValueError, torch.linalg.LinAlgError, Limit) as reason:  # type: ignore[attr-defined]
         width = next((tensor.shape[1] for tensor in last.sent.values() if tensor.ndim == 2), 0)
-        claim = nothing(str(reason), width)
+        claim = nothing(reason, width)
     progress(1.0)
     return claim
 

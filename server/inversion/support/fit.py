@@ -43,20 +43,22 @@ class Entry:
         """The entries (p,) of layers or of their changes."""
         return torch.cat([w[a[:, 0], a[:, 1]] for w, a in zip(layers, self.at, strict=False)])
 
+    def off(self, moved: list[Tensor]) -> Tensor:
+        """How far layers' changes are from the observed ones at the entries, (p,), in standard deviations."""
+        return (self.of(moved) - self.observed) / self.spread
 
-def linearized(course: Course, entry: Entry, records: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """The entries' changes (p,) that the training makes of records (n, d), and their derivatives (p, n, m) by numbers.
 
-    The path of the weights is taken as constant in the derivatives: it hardly depends on the numbers. The changes are
-    exact.
+def derivatives(course: Course, seen: list[Pass], entry: Entry, numbers: Tensor) -> Tensor:
+    """Derivatives (p, n, m) of the entries' changes by the numbers of the records, by a replay's passes.
+
+    The path of the weights is taken as constant, which is wrong by little at the second layer and by much at the first.
     """
-    seen, moved = replay(course, records)
     gradients = torch.stack([_gradients(one, entry) for one in seen])
     slope = response(course.descent, gradients, entry.of(course.start))
-    jacobian = records.new_zeros(len(entry.observed), len(records), len(numbers))
+    found = course.start[0].new_zeros(len(entry.observed), len(course.labels), len(numbers))
     for one, factor in zip(seen, slope, strict=True):
-        jacobian.index_add_(1, one.rows, _jacobian(one, entry, numbers) * factor[:, None, None])
-    return entry.of(moved), jacobian
+        found.index_add_(1, one.rows, _jacobian(one, entry, numbers) * factor[:, None, None])
+    return found
 
 
 def _gradients(one: Pass, entry: Entry) -> Tensor:
@@ -97,32 +99,34 @@ class Fitted:
 
 def fit(
     course: Course,
-    entry: Entry,
+    draw: Callable[[], Entry],
     records: Tensor,
     numbers: Tensor,
     bounds: tuple[Tensor, Tensor],
     iterations: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Fitted:
-    """Fit the numbers of records (n, d), within bounds (m,) each, to the entries that were observed."""
+    """Fit the numbers of records (n, d), within bounds (m,) each, to entries that are drawn for each step.
+
+    New entries at each step keep the fit from settling where the signs of a few of them are wrong.
+    """
     n, m = len(records), len(numbers)
     low, high = bounds
     x, quantiles = records.clone(), list(QUANTILES)
 
-    def reached(x: Tensor) -> tuple[Tensor, Tensor]:
-        value, jacobian = linearized(course, entry, x, numbers)
-        return (value - entry.observed) / entry.spread, jacobian.flatten(1) / entry.spread[:, None]
-
     def scale_of(residual: Tensor) -> float:
         return max(1.5 * float(residual.abs().quantile(quantiles[0])), FLOOR)
 
-    residual, jacobian = reached(x)
+    entry = draw()
+    seen, moved = replay(course, x)
     for done in range(iterations):
         if clock.over() or not m:
             break
+        residual = entry.off(moved)
         scale = scale_of(residual)
         if scale <= FLOOR:
             break
+        jacobian = derivatives(course, seen, entry, numbers).flatten(1) / entry.spread[:, None]
         weight = 1 / (1 + (residual / (2 * scale)).square()).square()
         calm = jacobian.isfinite().all(1) & (jacobian.abs().amax(1) * ABRUPT < ABRUPTLY * scale)
         weight, steady = weight * calm, torch.where(calm[:, None], jacobian, 0.0)
@@ -133,21 +137,22 @@ def fit(
         for length in LENGTHS:
             tried = x.clone()
             tried[:, numbers] = (x[:, numbers] + length * step.view(n, m).clamp(-1, 1)).clamp(low, high)
-            again, turned = reached(tried)
-            if scale_of(again) < scale * (1 - 1e-4):
-                best = (tried, again, turned)
+            passes, again = replay(course, tried)
+            if scale_of(entry.off(again)) < scale * (1 - 1e-4):
+                best = (tried, passes, again)
                 break
         progress(done / iterations)
+        entry = draw()
         if best is None:
             quantiles.pop(0)
             if not quantiles or scale < ARRIVED:
                 break
             continue
         change = float((best[0] - x).abs().max())
-        x, residual, jacobian = best
+        x, seen, moved = best
         if change < 1e-7:
             break
-    return Fitted(x, 1.5 * float(residual.abs().median()))
+    return Fitted(x, 1.5 * float(entry.off(moved).abs().median()))
 
 
 TINY_DAMPING = 1e-300
@@ -155,14 +160,14 @@ TINY_DAMPING = 1e-300
 
 
 def pick(
-    moved: list[Tensor], most: int, numbers: Tensor, generator: torch.Generator, *, best: bool
+    moved: list[Tensor], most: tuple[int, int], numbers: Tensor, generator: torch.Generator, *, best: bool
 ) -> tuple[Tensor, ...]:
     """Positions of entries of the first two layers that moved, at most `most` of each: of numbers' columns first.
 
     With `best` those that moved least, of which a single step's gradients are known best; else drawn.
     """
     chosen = []
-    for k, one in enumerate(moved[:2]):
+    for k, (one, count) in enumerate(zip(moved[:2], most, strict=True)):
         at = one.nonzero()
         order = torch.randperm(len(at), generator=generator)
         if best:
@@ -170,6 +175,6 @@ def pick(
         at = at[order]
         if k == 0:
             own = (at[:, 1:] == numbers).any(1)
-            at = torch.cat([at[own][: most // 2], at[~own], at[own][most // 2 :]])
-        chosen.append(at[:most])
+            at = torch.cat([at[own][: count // 2], at[~own], at[own][count // 2 :]])
+        chosen.append(at[:count])
     return tuple(chosen)

@@ -1,12 +1,13 @@
 """Claims the records behind an update of any optimizer that works entry by entry."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedinv.attack import Claim, Exchange, Knowledge, Progress
+from fedinv.attack import Claim, Exchange, Knowledge, Limit, Progress
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
@@ -37,10 +38,15 @@ REPEATED = 0.2
 
 Where a single record of 8 to 32 is drawn from the marginals instead, 0.23 to 0.78 is left after a step or five epochs
 of Adam, where half of them are, 0.74 or more (hospital, `python -m benchmarks zeros`)."""
+LESS, PATIENCE = 0.95, 4
+"""Share of the least mismatch so far that a round must reach, and rounds without one after which they end."""
 ALTERNATIONS = 12
 """Rounds, at most, in which the order of batches and the numbers are found in turn."""
 STRIDES = 5
 """Gauss-Newton steps between two searches for the order of batches."""
+FIRST = 0.1
+"""Entries of the first layer beside each of the second to which numbers are fitted behind several steps: the first
+layer's hang on units that switch on the way, which derivatives do not tell."""
 PRECISE = 4
 """Factor on the number of entries after a single step, of which each costs less and says less."""
 ROUNDS = 3
@@ -158,7 +164,7 @@ def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: S
     if local_steps(knows, last.records) is None:
         raise ValueError("epochs and batch size are withheld: the number of local steps is not known")
     if not 1 <= last.records <= budget.most_records:
-        raise ValueError(f"{last.records} records, the attack tries 1 to {budget.most_records}")
+        raise Limit(f"{last.records} records, the attack tries 1 to {budget.most_records}")
     if distortion.spread:
         raise ValueError("noise or rounding on each entry leaves none at rest and no two equal")
     if knows.proximal and local_steps(knows, last.records) != 1:
@@ -233,7 +239,7 @@ def _fitted(
     found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
 ) -> Claim:
     """The claim of the records found, fitted where all of the batch are known."""
-    records, notes = found.records, list(found.notes)
+    records, notes, unfinished = found.records, list(found.notes), list[str]()
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
     if only_signs(change):
@@ -243,19 +249,22 @@ def _fitted(
         steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
         course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
         problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
+        again = None
         try:
-            course, records = _trained_again(problem, records, budget, work)
+            again = _trained_again(problem, records, budget, work)
             if found.late == 1:
                 # the others' numbers are known now: what they leave tells those of the last one better
-                known = Batch(records[:-1], found.labels[:-1])
+                known = Batch(again.records[:-1], found.labels[:-1])
                 moved = [c - i for c, i in zip(change, found.idle, strict=True)]
                 rest = remaining(known, last, knows, moved, work.rng, FITTED)
                 if len(rest.records):
-                    course, records = _trained_again(problem, known.and_(rest).records, budget, work)
-        except ValueError as reason:
+                    again = _trained_again(problem, known.and_(rest).records, budget, work)
+        except (ValueError, Limit) as reason:
             notes.append(str(reason))
+            unfinished += [str(reason)] if isinstance(reason, Limit) else []
         with clock.finishing():
-            left = _mismatch(course, records, change)
+            again = again or Explained.by(course, records, change)
+        records, left = again.records, again.left
     else:
         how = "the units" if found.checked is None else "the gradient's spans"
         notes.append(f"{len(records)} of {last.records} records found: numbers are read off {how}, as a fit needs all")
@@ -266,7 +275,9 @@ def _fitted(
     checked = torch.full((len(records),), explained, dtype=torch.bool)
     if found.checked is not None and not whole:
         checked = found.checked
-    return Claim(records.float(), confidence, found.labels, left, tuple(notes), checked=checked)
+    return Claim(
+        records.float(), confidence, found.labels, left, tuple(notes), checked=checked, unfinished=tuple(unfinished)
+    )
 
 
 @dataclass(frozen=True)
@@ -285,10 +296,19 @@ class Problem:
     idle: list[Tensor]
     """Changes by decay alone, by layer."""
 
-    def sampled(self, most: int, generator: torch.Generator) -> Entry:
-        """Entries to fit to, at most `most` of each layer: those that moved; of one step those known best."""
+    def drawing(self, most: int, generator: torch.Generator) -> Callable[[], Entry]:
+        """Draws entries to fit to, of those that moved.
+
+        Of several steps at most `most` of the second layer, and FIRST times as many of the first; of one step PRECISE
+        times as many of both, always those that are known best.
+        """
         moved = [c - i for c, i in zip(self.change, self.idle, strict=True)]
-        return self.observed(pick(moved, most, self.entries.numbers, generator, best=self.lossless))
+        if len(self.course.steps) > 1:
+            most_of = (max(1, round(FIRST * most)), most)
+            return lambda: self.observed(pick(moved, most_of, self.entries.numbers, generator, best=False))
+        most *= PRECISE if self.lossless else 1
+        known = self.observed(pick(moved, (most, most), self.entries.numbers, generator, best=self.lossless))
+        return lambda: known
 
     def observed(self, at: tuple[Tensor, ...]) -> Entry:
         """The entries at these positions with their changes and what float32 leaves unknown of them."""
@@ -300,28 +320,49 @@ class Problem:
         return Entry(at, change, spread.clamp_min(1e-30))
 
 
-def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> tuple[Course, Tensor]:
-    """The client's course, and the records with numbers fitted to it. Raises ValueError where orders are too many."""
+def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> "Explained":
+    """The client's course, and the records with numbers fitted to it. Raises Limit where orders are too many."""
     entries, course = problem.entries, problem.course
     generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
     bounds = (entries.low, entries.high)
-    most = budget.entries * (PRECISE if problem.lossless else 1)
+    draw = problem.drawing(budget.entries, generator)
+    best = Explained.by(course, records, problem.change)
     if len(problem.sizes) > 1:
-        moved = entries.moved.nonzero()
+        moved, since = entries.moved.nonzero(), 0
         entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
         sole = _sole(entries, records)
         for k in range(ALTERNATIONS if budget.iterations else 1):
             before = course.steps
             for _ in range(2):
                 course = next_schedule(course, entry, sole, records, problem.sizes, generator)
-            sampled = problem.sampled(budget.entries, generator)
-            records = fit(course, sampled, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
+            records = fit(course, draw, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
             work.progress(k / ALTERNATIONS)
+            found = Explained.by(course, records, problem.change)
+            since = 0 if found.left < LESS * best.left else since + 1
+            best = min(best, found, key=lambda one: one.left)
             same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
-            if clock.over() or (same and _mismatch(course, records, problem.change) < REPEATED / 2):
+            if clock.over() or (same and found.left < REPEATED / 2) or since == PATIENCE:
                 break
-    sampled = problem.sampled(most, generator)
-    return course, fit(course, sampled, records, entries.numbers, bounds, budget.iterations, work.progress).records
+    last = fit(best.course, draw, best.records, entries.numbers, bounds, budget.iterations, work.progress).records
+    return min(best, Explained.by(best.course, last, problem.change), key=lambda one: one.left)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A claim's training, and what of the update it leaves."""
+
+    course: Course
+    records: Tensor
+    """Float64 (n, d)."""
+    left: float
+    """Distance of the update that the training makes from the one that was seen, relative to its norm."""
+
+    @classmethod
+    def by(cls, course: Course, records: Tensor, change: list[Tensor]) -> "Explained":
+        """A training with what it leaves of an update (layers of outputs, inputs + 1)."""
+        again = replay(course, records)[1]
+        apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
+        return cls(course, records, float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5))
 
 
 def _sole(entries: Entries, records: Tensor) -> Tensor:
@@ -334,10 +375,3 @@ def _sole(entries: Entries, records: Tensor) -> Tensor:
 def only_signs(change: list[Tensor]) -> bool:
     """Whether all entries of a layer's update that moved are of one size, to the last bit."""
     return any(len(torch.unique(layer[:, :-1][layer[:, :-1] != 0].abs())) == 1 for layer in change)
-
-
-def _mismatch(course: Course, records: Tensor, change: list[Tensor]) -> float:
-    """Distance of the update that a training makes from the one that was seen, relative to its norm."""
-    again = replay(course, records)[1]
-    apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
-    return float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5)

@@ -13,6 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fedinv.attack import Limit
+
 from .fit import Entry
 from .replay import Course, Pass, moves, passed, replay
 
@@ -35,12 +37,12 @@ def next_schedule(
 ) -> Course:
     """The course with other batches of these sizes, on whose replay records (n, d) explain the entries better.
 
-    `sole` (p,) is the record that alone reaches each entry, -1 where there are several. Raises ValueError where there
+    `sole` (p,) is the record that alone reaches each entry, -1 where there are several. Raises Limit where there
     are too many patterns to try.
     """
     per_epoch, epochs = len(sizes), len(course.steps) // len(sizes)
     if per_epoch**epochs > PATTERNS:
-        raise ValueError(
+        raise Limit(
             f"{per_epoch} batches in each of {epochs} epochs are too many orders to try: numbers are not fitted"
         )
     everyone = torch.arange(len(records))

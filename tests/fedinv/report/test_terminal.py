@@ -13,6 +13,7 @@ from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Cost, DefenseLeak, Row
 from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import InferenceResult, Measure, Rate, Results, Utility
+from fedinv.results.wording import not_to_the_end
 from fedinv.storage import files
 
 ATTACKS = ["gradient-matching", "generative-prior", "model-inversion"]
@@ -172,6 +173,7 @@ def test_an_assessment(printed):
             membership=RATE,
             utility=utility,
             gap=0.1,
+            unfinished={"zeros": ["its 30 seconds were over"]} if axis == "attacker" else {},
         )
         for axis, change in changes
     ]
@@ -181,6 +183,7 @@ def test_an_assessment(printed):
         assert change.split()[-1] in said
     assert "59 of 64" in said
     assert "member" in said
+    assert "not tried to the end: zeros, at the training's settings are withheld: its 30 seconds were over" in said
 
 
 def test_seeds_of_an_attack_with_many_settings(printed):
@@ -264,3 +267,11 @@ def test_a_bar_names_what_is_under_way(monkeypatch):
     assert "cells: top-k, seed 8" in written.getvalue()
     with bars(False) as steps:
         steps("cells")(0.5)
+
+
+def test_limits_that_ended_attacks_are_told_once_with_their_places():
+    many = {"zeros": ["too many"]}
+    assert not_to_the_end({"a": many, "b": many, "c": many, "d": {}}) == ["zeros, everywhere but at d: too many"]
+    assert not_to_the_end({"a": many, "b": many}) == ["zeros, everywhere: too many"]
+    assert not_to_the_end({"a": many, "b": {}, "c": {}}) == ["zeros, at a: too many"]
+    assert not_to_the_end({"a": {}}) == []

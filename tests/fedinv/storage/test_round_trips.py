@@ -120,6 +120,7 @@ def any_claim(draw):
         "checked": draw(st.one_of(st.none(), tensors((count,), torch.bool))),
         "mismatch": draw(st.one_of(st.none(), NUMBERS)),
         "notes": tuple(draw(st.lists(TEXT, max_size=3))),
+        "unfinished": tuple(draw(st.lists(TEXT, max_size=2))),
     }
     return Claim(draw(tensors((count, width), torch.float32)), draw(tensors((count,), torch.float32)), **optional)
 

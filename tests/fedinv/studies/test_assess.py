@@ -8,9 +8,10 @@ from fedinv.results.assessment import VariationLeak, change
 from fedinv.results.intervals import clopper_pearson
 from fedinv.results.run import AttackResult, Rate, Utility
 from fedinv.scenario.reading import loads, read
-from fedinv.studies.assess import _records, _strongest, assess, most_helpful, variations, varied
+from fedinv.storage.run_folder import RunFolder
+from fedinv.studies.assess import _records, _strongest, _unfinished, assess, most_helpful, variations, varied
 from fedinv.studies.attack_choice import choice
-from fedinv.studies.findings import _help, assessment
+from fedinv.studies.findings import _complexity, _help, assessment
 
 
 def rate(hits, count=64):
@@ -100,10 +101,33 @@ def test_what_is_recommended_says_what_it_leaves_and_that_it_guarantees_nothing(
     )
 
 
+def test_a_change_at_which_an_attack_was_ended_by_a_limit_of_its_own_says_so():
+    ended = {"zeros": ["its 30 seconds were over"]}
+    base, longer = leak(64), leak(0, change="longer").model_copy(update={"unfinished": ended})
+    said = "and so may one that a limit of its own ended: zeros (its 30 seconds were over)"
+    assert said in _help([base, longer])
+    assert said not in _help([base.model_copy(update={"unfinished": ended}), longer])
+    results = [judged("zeros", 0, 0.4).model_copy(update={"unfinished": ended["zeros"]}) for _ in range(2)]
+    assert _unfinished([judged("exact", 0, 0.4), *results]) == ended
+
+
+def test_what_a_limit_ended_says_nothing_of_how_complex_models_leak():
+    cut = leak(0, complexity=1).model_copy(update={"unfinished": {"zeros": ["its 30 seconds were over"]}})
+    said = _complexity([leak(64), leak(0, complexity=-1), cut])
+    assert "records: more leaks in 1, less in 0, no measurable difference in 0 of 1 (1 left out, where" in said
+    assert "records" not in _complexity([leak(64), cut])
+
+
 def test_what_helps_most_is_measurable_and_costs_least():
     base, small, large, dear = leak(64), leak(62), leak(0, change="cheap"), leak(0, auc=0.6)
     assert most_helpful([base, small, dear, large]).change == "cheap"
     assert most_helpful([base, small]) is None
+    # what no federation can change, and what was tried less, comes after what costs more
+    blind = large.model_copy(update={"axis": "attacker"})
+    cut = large.model_copy(update={"unfinished": {"zeros": ["its 30 seconds were over"]}})
+    assert most_helpful([base, blind]) is None
+    assert most_helpful([base, blind, cut, dear]) is dear
+    assert most_helpful([base.model_copy(update={"unfinished": cut.unfinished}), cut, dear]) is cut
 
 
 @pytest.mark.slow
@@ -127,6 +151,11 @@ def test_a_scenario_is_assessed_and_its_card_written(tiny, tmp_path, monkeypatch
     assert all(escape(one.change) in page for one in leaks)
     assert (tmp_path / leaks[1].run / "report.html").is_file()
     assert again == leaks
+    # the defended ones are held against the scenario as it is, which is not run once more
+    base = RunFolder(tmp_path / leaks[0].run).results
+    defended = [one for one in leaks if one.axis == "defense"]
+    assert defended
+    assert all(RunFolder(tmp_path / one.run).undefended.results.samefile(base) for one in defended)
     assert json.loads(found.model_dump_json())["scenario"] == "tiny"
 
 

@@ -114,6 +114,19 @@ def test_a_heuristic_is_never_said_to_leak_nothing():
     assert said.endswith("Not tried, so nothing is known of them: gradient-matching, labels.")
 
 
+def test_what_a_limit_of_an_attacks_own_ended_is_not_said_to_be_withstood_alone():
+    none = {"verdict": "not measurable", "half": 0.0}
+    found = [PLAIN, row("summed", 0.0, 0.0, **none)]
+    ended = [one.model_copy(update={"unfinished": ["320 records are more than it takes"]}) for one in found[1].leaks]
+    found[1] = found[1].model_copy(update={"leaks": ended})
+    said = "Not tried to the end on summed: exact (adaptive) (320 records are more than it takes)."
+    assert said in recommendation.recommendation(found, 0.02, "AUC")
+    assert said in recommendation.recommendation([*found, row("leaky", 0.5, 0.0)], 0.02, "AUC")
+    # what it did not try without defenses either says nothing of these
+    plain = PLAIN.model_copy(update={"leaks": ended})
+    assert "Not tried to the end" not in recommendation.recommendation([plain, found[1]], 0.02, "AUC")
+
+
 def test_what_lies_below_a_guess_leaks_0_percent():
     found = [PLAIN, row("below", -0.3, 0.0, half=0.05), row("some", 0.4, 0.05)]
     assert (found[1].worst.leakage, found[1].worst.ci95) == (0.0, (0.0, 0.0))

@@ -118,6 +118,17 @@ def test_the_order_of_batches_is_read_off_the_update():
     assert claim.verified.all()
 
 
+def test_what_limits_of_its_own_ended_is_said_to_be_unfinished():
+    seen, knows, _, _ = _see(6, epochs=3, size=3)
+    assert _run(seen, knows).unfinished == ()
+    short = _run(seen, knows, seconds=1e-6)
+    assert short.unfinished == ("its 1e-06 seconds were over",)
+    assert not short.verified.any()
+    assert _run(seen, knows, most_records=5).unfinished == ("6 records, the attack tries 1 to 5",)
+    many = _run(*_see(6, epochs=11, size=3)[:2])
+    assert many.unfinished == ("2 batches in each of 11 epochs are too many orders to try: numbers are not fitted",)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

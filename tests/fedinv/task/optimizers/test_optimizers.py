@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from fedinv.task.optimizers import KINDS, Adam, AdamW, LocalDescent, Memory, RmsProp, Sgd
+from fedinv.task.optimizers.adam import _roots
 from fedinv.task.optimizers.schedules import Constant, Cosine, Linear, Step
 
 BETA = st.floats(0, 0.999)
@@ -120,3 +121,10 @@ def test_schedules_are_torchs(ours, theirs):
         assert lr == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
         optimizer.step()
         schedule.step()
+
+
+def test_adam_s_roots_in_float64_are_those_of_torch_and_zero_at_zero():
+    squares = torch.logspace(-40, 3, 500, dtype=torch.float64)
+    (found,) = _roots([torch.cat([squares, torch.zeros(3, dtype=torch.float64)])])
+    assert torch.allclose(found[:500], squares.sqrt(), rtol=1e-15, atol=0)
+    assert not found[500:].any()

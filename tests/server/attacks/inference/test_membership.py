@@ -119,7 +119,7 @@ def test_who_knows_of_the_noise_adds_up_the_rounds_that_the_others_drown_in():
     assert summed > 0.7
 
 
-def test_shadows_trained_at_once_are_those_trained_one_by_one():
+def test_shadows_trained_at_once_are_those_trained_one_by_one(monkeypatch):
     people = _people(count=30)
     inside = torch.from_numpy(np.random.default_rng(0).random((3, 30)) < 0.5)
     knows = replace(KNOWS, momentum=0.5, weight_decay=0.01)
@@ -137,6 +137,10 @@ def test_shadows_trained_at_once_are_those_trained_one_by_one():
             assert torch.allclose(together[name][i], p, atol=1e-5)
     chance = torch.softmax(network(people.records).detach().double(), 1).gather(1, people.labels[:, None])[:, 0]
     assert torch.allclose(confidences(knows, together, people)[2], torch.logit(chance), atol=1e-4)
+    # what would not fit into memory side by side is computed one after the other
+    side_by_side = confidences(knows, together, people)
+    monkeypatch.setattr("server.inference.shadows.AT_ONCE", 1)
+    assert torch.allclose(confidences(knows, together, people), side_by_side, atol=1e-5)
 
 
 @pytest.mark.parametrize(
