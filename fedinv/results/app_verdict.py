@@ -43,6 +43,9 @@ class UpdateVerdict(_Record):
     """Relative distance of the update from the one that the claim gives, trained on again; None without a claim."""
     cut_short: bool = False
     """Whether an attack ended because its time was used up, so that another one might read more."""
+    unfinished: list[str] = []
+    """Other limits of the attacks' own that ended one before it was done, as of records: beyond them it may read more.
+    """
     seconds: float
     """Computing time of the attacks on it, in seconds."""
     notes: list[str]
@@ -76,8 +79,13 @@ def refusal(one: UpdateVerdict, limit: float, unknown: Answer = "refuse", unfini
         return f"{one.read} of {one.of} records can be read off it {share}"
     if one.unread and unknown == "refuse":
         return f"{one.unread}, so that nothing is known of what it tells: with unknown = send it may leave"
-    if one.cut_short and unfinished == "refuse":
-        return "the attacks on it did not end in time: give them more seconds, or with unfinished = send it may leave"
+    if unfinished == "refuse" and limit < 1:  # a limit of 1 lets all be read
+        if one.cut_short:
+            return (
+                "the attacks on it did not end in time: give them more seconds, or with unfinished = send it may leave"
+            )
+        if one.unfinished:
+            return f"not attacked to the end ({one.unfinished[0]}): with unfinished = send it may leave"
     return ""
 
 

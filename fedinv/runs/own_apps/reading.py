@@ -71,6 +71,7 @@ def _read(
     part = last_part(probed.layers, {name: tuple(tensor.shape) for name, tensor in probed.update.items()})
     claim, kind, notes, cut_short, told, kinds, unread = None, "", list[str](), False, 0, list[str](), ""
     fed: Fed | None = None if part is None else part.fed
+    unfinished, whole = dict[str, None](), False
     if how is not None and not how.steps.linear and not any(one.applies for one in mapped.layers):
         notes.append(UNREAD.format(how.steps.kind))
     if part is None:
@@ -92,13 +93,14 @@ def _read(
             with clock.limited(left / (len(kinds) - place)):
                 found = verified(given, attacked, one, wanted)
                 cut_short |= clock.over()
+            unfinished |= dict.fromkeys(found.unfinished)
             left -= clock.seconds() - since
             notes += [f"{one}: {note}" for note in found.claim.notes]
             told = max(told, found.told)
             if len(found.claim.records) > (0 if claim is None else len(claim.records)):
                 claim, kind = found.claim, one
-            enough = 0 if claim is None else len(claim.records)
-            if found.whole or (enough if given.limit is None else max(enough, told)) >= wanted:
+            enough, whole = 0 if claim is None else len(claim.records), found.whole
+            if whole or (enough if given.limit is None else max(enough, told)) >= wanted:
                 break
         if claim is not None:
             claim, reason = once(claim, target.claimed)
@@ -126,6 +128,7 @@ def _read(
         labels=_labels(claim),
         mismatch=None if claim is None else claim.mismatch,
         cut_short=cut_short,
+        unfinished=[] if whole else list(unfinished),
         seconds=time.process_time() - begun,
         notes=notes,
     ), claim

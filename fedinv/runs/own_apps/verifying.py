@@ -48,6 +48,8 @@ class Reading:
     """Whether the claim is a whole batch."""
     told: int
     """Number of records that the attack holds for right by checks of its own, verified or not."""
+    unfinished: tuple[str, ...] = ()
+    """Limits of the attack's own that ended it before it was done, in words."""
 
 
 def as_attacked(
@@ -86,11 +88,12 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> Readin
     enough = wanted if wanted < attacked.exchange.records else None
     limits = {"seconds": given.seconds, "fall_back": False, "enough": enough}
     attack = attack.model_copy(update={name: value for name, value in limits.items() if name in fields})
-    best, told = Claim(torch.zeros(0, 1), torch.zeros(0)), 0
+    best, told, ended = Claim(torch.zeros(0, 1), torch.zeros(0)), 0, dict[str, None]()
     for knows in _knowledge(given, attacked):
         claim = own_update.invert(Observation((0,), (attacked.exchange,)), knows, attack, 0, lambda _: None)
         notes = tuple(dict.fromkeys((*best.notes, *claim.notes)))
         told = max(told, int(claim.verified.sum()))
+        ended |= dict.fromkeys(claim.unfinished)
         again = None
         if attacked.how is not None and len(claim.records):
             again = repeated(attacked.entry, attacked.how, attacked.seen, claim.records, attacked.exchange.records)
@@ -113,7 +116,7 @@ def verified(given: Given, attacked: Attacked, kind: str, wanted: int) -> Readin
         best = replace(kept if len(kept.records) > len(best.records) else best, notes=notes)
         if (len(best.records) if given.limit is None else max(told, len(best.records))) >= wanted:
             break
-    return Reading(best, False, max(told, len(best.records)))
+    return Reading(best, False, max(told, len(best.records)), tuple(ended))
 
 
 def _knowledge(given: Given, attacked: Attacked) -> list[Knowledge]:

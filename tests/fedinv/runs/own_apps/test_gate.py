@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,19 @@ def test_time_that_is_over_ends_the_attacks_and_is_answered_as_asked():
     assert not any(reply.has_error() for reply in replies(app([sending], **wide), narrow))
     for reply in replies(app([fedinv.gate(narrow, **given)], **wide), narrow):
         assert "did not end in time" in reply.error.reason
+
+
+def wide_network():
+    return nn.Sequential(nn.Linear(WIDTH, 600), nn.ReLU(), nn.Linear(600, 600), nn.ReLU(), nn.Linear(600, 2))
+
+
+def test_more_records_than_attacks_take_on_are_answered_as_unfinished():
+    many = {"network": wide_network, "records": 520}
+    for reply in replies(app([fedinv.gate(wide_network, seconds=60)], **many), wide_network, nodes=1):
+        assert re.search(r"not attacked to the end \(5.. records, the attack tries 1 to 512\)", reply.error.reason)
+    for options in ({"unfinished": "send"}, {"limit": 1.0}):
+        (reply,) = replies(app([fedinv.gate(wide_network, seconds=60, **options)], **many), wide_network, nodes=1)
+        assert not reply.has_error()
 
 
 @pytest.mark.parametrize(
