@@ -116,6 +116,11 @@ class Simulation:
         moved = self.course.moved.to(self.layers[0].weight)
         return [moved[step, :step].repeat_interleave(self.batches.size) for step in range(self.course.steps + 1)]
 
+    @cached_property
+    def _kept(self) -> list[float]:
+        kept: list[float] = self.course.kept.tolist()
+        return kept
+
     def train(self, inputs: Tensor, labels: Tensor) -> Trained:
         """Train on inputs (restarts, n, width) with labels (restarts, n, outputs), not differentiable."""
         size = (len(inputs), self.course.steps * self.batches.size)
@@ -162,7 +167,7 @@ class Simulation:
 
     def _scaled(self, step: int, units: Tensor) -> Tensor:
         """Units as the part of the weights that is left of those that were sent makes them."""
-        kept = float(self.course.kept[step])
+        kept = self._kept[step]
         return units if kept == 1 else kept * units
 
     def _step(self, step: int, inputs: Tensor, labels: Tensor, trained: Trained) -> Step:
@@ -175,7 +180,7 @@ class Simulation:
             trained.hidden[i][:, here] = units
             units = self._scaled(step, linear(units, layer.weight, layer.bias))
             if step:
-                seen.ahead.append((seen.values[i] @ seen.hidden[i].mT + 1) * self.counts[step])
+                seen.ahead.append((torch.bmm(seen.values[i], seen.hidden[i].mT) + 1) * self.counts[step])
                 units = units.baddbmm_(seen.ahead[i], seen.slopes[i], alpha=-1)
             if i < last:
                 raw = units
@@ -188,7 +193,7 @@ class Simulation:
             trained.slopes[i][:, here] = slope
             back = self._scaled(step, slope @ self.layers[i].weight)
             if step:
-                seen.behind.insert(0, (slope @ seen.slopes[i].mT) * self.counts[step])
+                seen.behind.insert(0, torch.bmm(slope, seen.slopes[i].mT) * self.counts[step])
                 back = back.baddbmm_(seen.behind[0], seen.hidden[i], alpha=-1)
             seen.back.insert(0, back)
             slope = back * seen.steep[i - 1]
@@ -229,27 +234,25 @@ class Simulation:
     ) -> tuple[Tensor, Tensor]:
         """The slopes with respect to a step's inputs and labels; those with respect to the steps before are added."""
         seen, (before, own), last = trained.steps[step], self._rows(step), len(self.layers) - 1
-        by_bend, to_hidden, to_slopes = list[Tensor | None](), list[Tensor](), list[Tensor]()
-        carried = by_slopes[0][:, own]
+        by_bend, carried = list[Tensor | None](), by_slopes[0][:, own]
         for i in range(1, last + 1):
             bent, back = seen.bent[i - 1], seen.back[i - 1]
             by_bend.append(None if bent is None else carried * back * bent)
             by_back, carried = carried * seen.steep[i - 1], by_slopes[i][:, own]
             if step:
-                shared = (by_back @ seen.hidden[i].mT) * self.counts[step]
-                carried = carried - shared @ seen.slopes[i]
-                to_hidden.append(seen.behind[i - 1].mT @ by_back)
-                to_slopes.append((seen.own[i].mT @ shared).mT)
+                shared = torch.bmm(by_back, seen.hidden[i].mT) * self.counts[step]
+                carried = torch.baddbmm(carried, shared, seen.slopes[i], alpha=-1)
+                by_hidden[i][:, before].baddbmm_(seen.behind[i - 1].mT, by_back, alpha=-1)
+                by_slopes[i][:, before].baddbmm_(shared.mT, seen.own[i], alpha=-1)
             carried = carried + self._scaled(step, by_back) @ self.layers[i].weight.T
         carried, by_labels = self._unslopes(step, carried, seen)
         for i in range(last, -1, -1):
             by_value = by_hidden[i][:, own]
             if step:
-                shared = (carried @ seen.slopes[i].mT) * self.counts[step]
-                by_value = by_value - shared @ seen.hidden[i]
-                more_hidden, more_slopes = (seen.values[i].mT @ shared).mT, seen.ahead[i].mT @ carried
-                by_hidden[i][:, before] -= to_hidden[i - 1] + more_hidden if i else more_hidden
-                by_slopes[i][:, before] -= to_slopes[i - 1] + more_slopes if i else more_slopes
+                shared = torch.bmm(carried, seen.slopes[i].mT) * self.counts[step]
+                by_value = torch.baddbmm(by_value, shared, seen.hidden[i], alpha=-1)
+                by_hidden[i][:, before].baddbmm_(shared.mT, seen.values[i], alpha=-1)
+                by_slopes[i][:, before].baddbmm_(seen.ahead[i].mT, carried, alpha=-1)
             by_value = by_value + self._scaled(step, carried) @ self.layers[i].weight
             if i:
                 own_bend = by_bend[i - 1]
