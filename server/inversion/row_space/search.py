@@ -36,9 +36,11 @@ class Precision:
     """Two candidates whose squared relative distance behind the first layer is at most this count as one."""
     spread: float = math.inf
     """A candidate whose misfit is this many times the best ones' mean, or more, is rejected."""
+    blur: float = 0.0
+    """A candidate counts as one with a better one, too, within this many times its own misfit: it did not get there."""
 
 
-EXACT = Precision(enough=1e-11, accept=1e-5, apart=1e-6, spread=1e4)
+EXACT = Precision(enough=1e-11, accept=1e-5, apart=1e-6, spread=1e4, blur=10.0)
 """Thresholds after a single step at known weights: float32 rounding leaves misfits of 1e-14 to 1e-12, and 1e-7 behind
 nearly linear sigmoids."""
 DRIFTED = Precision(enough=1e-6, accept=2e-3, apart=5e-4, spread=15.0)
@@ -120,7 +122,7 @@ def find(wanted: Wanted, budget: SpanBudget, progress: Progress) -> FoundRecords
             starts = budget.starts * (most - len(records)) * 2**idle
             drawn = wanted.draw(min(max(starts, FEWEST), MOST))
             tried = improve(drawn, coarse, wanted.kinds, SWEEPS, precision.enough)
-            tried = tried[_different(tried, coarse, 10 * precision.accept, precision.apart, len(tried))].double()
+            tried = tried[_different(tried, coarse, 10 * precision.accept, precision.apart)].double()
             tried = polish(tried, _sharpened(aimed), wanted.kinds, POLISH)
             tried = tried[aimed.misfit(tried) < precision.accept]
             tried = tried[aim.believe(tried)]
@@ -161,22 +163,26 @@ def _distinct(records: Tensor, equations: Equations, precision: Precision, count
     misfit = equations.misfit(records)
     best = misfit[misfit < precision.accept].sort().values[:BEST]
     same = min(precision.apart, precision.spread * float(best.mean())) if len(best) else 0.0
-    order = _different(records, equations, precision.accept, same, count)
+    order = _different(records, equations, precision.accept, same, precision.blur)[:count]
     order = order[misfit[order] < _limit(misfit[order], precision)]
     return records[order], misfit[order]
 
 
-def _different(records: Tensor, equations: Equations, accept: float, same: float, count: int) -> Tensor:
-    """Places of the `count` records of (n, d) with the smallest misfits below `accept`, each unlike those before it."""
+def _different(records: Tensor, equations: Equations, accept: float, same: float, blur: float = 0.0) -> Tensor:
+    """Places of the records of (n, d) with misfits below `accept`, smallest first, each unlike those before it.
+
+    Alike are two behind the first layer at most `same` apart, or `blur` times the misfit of the worse one.
+    """
     misfit = equations.misfit(records)
     order = misfit.argsort()
     order = order[misfit[order] < accept]
     vectors = equations.hidden(records[order])
     vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
     apart = (torch.cdist(vectors, vectors).square() / vectors.square().sum(1)).tolist()
+    alike = (blur * misfit[order]).clamp_min(same).tolist()
     kept: list[int] = []
     for place, row in enumerate(apart):
-        if len(kept) < count and all(row[other] > same for other in kept):
+        if all(row[other] > alike[place] for other in kept):
             kept.append(place)
     return order[kept]
 
