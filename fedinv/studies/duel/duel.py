@@ -221,9 +221,8 @@ def _first(plan: Plan) -> dict[Key, Cell | str]:
     for seed, round_ in [tried for side in sides for tried in plan.tried_with(side)]:
         for one in plan.contestants:  # one seed after the other: a process keeps the people of the last ones
             found[Key(one.name, PLAIN, seed)] = _cell(plan, seed, one.tables, round_)
-            early = _cell(plan, seed, one.tables, 1)
-            if seed in plan.threshold_seeds and round_ > 1 and isinstance(early, Cell) and early.rounds == (1,):
-                found[Key(one.name, FIRST, seed)] = early
+            if seed in plan.threshold_seeds:
+                found |= _early(plan, one, seed, round_)
     fit = any(isinstance(cell, Cell) for cell in found.values())
     for seed in [seed for side in sides for seed in side if fit]:
         found[Key("", PLAIN, seed)] = cells.honest(plan.scenario, plan.detectors, seed)
@@ -237,10 +236,16 @@ def _later(plan: Plan) -> dict[Key, Cell | str]:
         for seed, round_ in plan.tried_with(plan.seeds)[: len(plan.evading_with)]:
             for how, tables in one.evasions():
                 found[Key(one.name, how, seed)] = _cell(plan, seed, tables, round_)
-            plain = _cell(plan, seed, one.tables, 1)
-            if round_ > 1 and isinstance(plain, Cell) and plain.rounds == (1,):
-                found[Key(one.name, FIRST, seed)] = plain
+            found |= _early(plan, one, seed, round_)
     return found
+
+
+def _early(plan: Plan, one: Contestant, seed: int, round_: int) -> dict[Key, Cell | str]:
+    """The run of a deviation in round 1, where it takes one round and was tried in a later one; else nothing."""
+    cell = _cell(plan, seed, one.tables, 1)
+    if round_ > 1 and isinstance(cell, Cell) and cell.rounds == (1,):
+        return {Key(one.name, FIRST, seed): cell}
+    return {}
 
 
 def _cell(plan: Plan, seed: int, tables: Sequence[Mapping[str, object]], round_: int) -> Cell | str:
