@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .backward import pass_through
+from .backward import Passed, pass_through
 from .spans import Span
 
 WHOLE = 0.1
@@ -44,16 +44,9 @@ def measured_step(network: nn.Sequential, records: Tensor, spans: tuple[Span, ..
     its own label, the one whose slopes lie in the column space and whose factor is positive. None where fewer than
     FEWEST records, or less than AGREE of them, agree on a length, as where classes count by weights.
     """
-    passed = pass_through(network, records)
-    chances = passed.logits.softmax(1)
-    best = max(range(len(spans)), key=lambda i: spans[i].rank)
-    lengths, off = [], []
-    for truth in torch.eye(chances.shape[1], dtype=chances.dtype):
-        slopes = passed.slopes(best, chances - truth)
-        lengths.append(-spans[best].part(passed.inputs[best], slopes))
-        off.append(torch.where(lengths[-1] > 0, spans[best].outside(slopes), torch.inf))
-    apart, label = torch.stack(off).min(0)
-    own = torch.stack(lengths).gather(0, label[None])[0][apart < torch.inf]
+    factors, outside = _by_label(pass_through(network, records), spans)
+    apart, label = torch.where(factors > 0, outside, torch.inf).min(1)
+    own = factors.gather(1, label[:, None])[:, 0][apart < torch.inf]
     if len(own) < FEWEST:
         return None
     length = own.median()
@@ -71,21 +64,14 @@ def shares(
     the factor whose subtraction lowers the rank by one.
     """
     passed = pass_through(network, records)
+    factors, outside = _by_label(passed, spans)
+    times = factors / step
+    nearest = times.round()
+    good = ((times - nearest).abs() < whole) & (nearest >= 1) & (outside < OUTSIDE)
+    labels = torch.where(good, (times - nearest).abs(), torch.inf).argmin(1)
+    times = torch.where(good, nearest, 0.0).gather(1, labels[:, None])[:, 0]
     chances = passed.logits.softmax(1)
-    best = max(range(len(spans)), key=lambda i: spans[i].rank)
-    classes = chances.shape[1]
-    counts, off = [], []
-    for c in range(classes):
-        residual = chances - torch.nn.functional.one_hot(torch.tensor(c), classes)
-        slopes = passed.slopes(best, residual)
-        times = -spans[best].part(passed.inputs[best], slopes) / step
-        nearest = times.round()
-        good = ((times - nearest).abs() < whole) & (nearest >= 1) & (spans[best].outside(slopes) < OUTSIDE)
-        counts.append(torch.where(good, nearest, 0.0))
-        off.append(torch.where(good, (times - nearest).abs(), torch.inf))
-    labels = torch.stack(off, 1).argmin(1)
-    times = torch.stack(counts, 1).gather(1, labels[:, None])[:, 0]
-    residual = chances - torch.nn.functional.one_hot(labels, classes)
+    residual = chances - torch.nn.functional.one_hot(labels, chances.shape[1])
     parts = tuple(
         -step
         * (times[:, None] * passed.slopes(i, residual))[:, :, None]
@@ -93,3 +79,16 @@ def shares(
         for i in range(len(passed.inputs))
     )
     return Share(labels, times.long(), parts)
+
+
+def _by_label(passed: Passed, spans: tuple[Span, ...]) -> tuple[Tensor, Tensor]:
+    """For each label of each record the factor whose subtraction lowers the rank, (k, classes), positive for its own.
+
+    The second is the share of its slopes that lies outside the column space, (k, classes). Both are those of the layer
+    of the largest rank.
+    """
+    layer = max(range(len(spans)), key=lambda i: spans[i].rank)
+    chances = passed.logits.softmax(1)
+    slopes = [passed.slopes(layer, chances - truth) for truth in torch.eye(chances.shape[1], dtype=chances.dtype)]
+    factors = torch.stack([-spans[layer].part(passed.inputs[layer], one) for one in slopes], 1)
+    return factors, torch.stack([spans[layer].outside(one) for one in slopes], 1)
