@@ -33,10 +33,12 @@ class SpanTokens(Attack):
     Papers: Petrov et al. 2024 (DAGER), sections 3 and 4: the first block's query, key and value updates have the
     tokens' inputs in their row space; behind a causal mask prefixes are tested before their text is complete. Here they
     are tested by the first block's perceptron, which has a slope at every token also where the head reads one alone,
-    and whole texts by the last block's query. Encoders are searched, where the paper enumerates.
+    and whole texts by the last block's query. In an encoder each token makes linear equations on the rest of its text
+    (server/inversion/tokens/contexts.py), where the paper enumerates.
 
     Fails where a batch has about as many tokens as the network is wide, behind noise and adaptive optimizers, at
-    adapters of a smaller rank than there are tokens or none at the perceptron, and at encoders from four texts on.
+    adapters of a smaller rank than there are tokens or none at the perceptron, and at encoders from about six texts of
+    32 tokens on, or two where normalization comes after attention: what was not found is said to be missing.
     """
 
     kind: Literal["span-tokens"] = "span-tokens"
@@ -48,7 +50,7 @@ class SpanTokens(Attack):
     prefixes: int = Field(default=TextBudget.prefixes, ge=1, le=100_000)
     """Prefixes of texts that are kept at a position, 1 to 100000: those nearest to the spans."""
     starts: int = Field(default=TextBudget.starts, ge=1, le=100_000)
-    """Texts that the search begins in a network that reads in both directions, 1 to 100000."""
+    """Texts that are begun in a network that reads in both directions, 1 to 100000."""
     rows: bool = True
     """Whether tokens whose embedding did not move are ruled out; without it the spans alone tell."""
     seconds: float = Field(default=60.0, gt=0)
@@ -99,6 +101,7 @@ class SpanTokens(Attack):
 
 def _told(model: Decoder | Encoder) -> dict[str, str]:
     """What the spans of a transformer's layers tell, by the end of the layer's name."""
+    around = {} if model.causal else {"blocks.0.mixed": "what surrounds each token, by its span"}
     first = {f"blocks.0.{part}": "which tokens are where, by its span" for part in ("query", "key", "value")}
     inside = "texts, token by token behind what is before it" if model.causal else "texts, as a whole"
-    return {**first, "blocks.0.wide": inside, f"blocks.{model.depth - 1}.query": "whole texts, by its span"}
+    return {**first, **around, "blocks.0.wide": inside, f"blocks.{model.depth - 1}.query": "whole texts, by its span"}

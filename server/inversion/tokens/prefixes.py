@@ -32,6 +32,8 @@ class Tests:
     """Spans of the first block's query, key and value; none where they tell nothing."""
     inside: tuple[Span, ...]
     """Spans of the first block's perceptron, at every token."""
+    mixed: tuple[Span, ...]
+    """Spans of what the first block's attention returns, at every token; none where they tell nothing."""
     end: tuple[Span, ...]
     """Spans of the last block's query, at the token that the head reads."""
     tolerance: float

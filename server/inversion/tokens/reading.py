@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fedinv.attack import Claim, Exchange, Knowledge
+from fedinv.attack import Claim, Exchange, Knowledge, Limit
 from fedinv.task.networks.transformer import TokenNetwork, adapters
 
 from .. import clock
@@ -74,12 +74,13 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
         elif network.causal:
             found = grown(network, candidates, tests, budget.prefixes)
         else:
-            generator = torch.Generator().manual_seed(int(work.rng.integers(2**62)))
-            found = searched(network, candidates, tests, schema, budget.starts, generator)
+            found = searched(network, candidates, tests, schema, budget.starts)
     work.progress(0.8)
+    missed = tests.end[0].rank - len(found.ids) if single and not network.causal else 0
     if not len(found.ids):
-        raise ValueError("no text that was tried fits the spans of the update")
-    return _claim(last, knows, network, found, work)
+        raise (Limit if missed > 0 else ValueError)("no text that was tried fits the spans of the update")
+    claim = _claim(last, knows, network, found, work)
+    return replace(claim, unfinished=(f"{missed} texts of the batch were not found",)) if missed > 0 else claim
 
 
 def _tests(last: Exchange, noise: Noise, single: bool) -> Tests:
@@ -92,17 +93,19 @@ def _tests(last: Exchange, noise: Noise, single: bool) -> Tests:
         for part, block, names in (
             ("first", first, reads),
             ("inside", first, ("wide",)),
+            ("mixed", first, ("mixed",)),
             ("end", final, ("query",)),
         )
     }
     needed = {part: one for part, one in found.items() if isinstance(one, str) and (part == "inside" or single)}
-    needed.pop("first", None)
+    for part in ("first", "mixed"):
+        needed.pop(part, None)
     if needed:
         raise ValueError(next(iter(needed.values())))
     told = {part: one if isinstance(one, tuple) else () for part, one in found.items()}
     if not single:
-        return Tests((), told["inside"], (), math.inf)
-    return Tests(told["first"], told["inside"], told["end"], TOLERANCE)
+        return Tests((), told["inside"], (), (), math.inf)
+    return Tests(told["first"], told["inside"], told["mixed"], told["end"], TOLERANCE)
 
 
 def _candidates(network: TokenNetwork, update: Mapping[str, Tensor], tests: Tests, budget: TextBudget) -> Tensor:

@@ -69,12 +69,20 @@ def test_every_note_of_a_batch_is_read_with_its_label(norm, rows):
     assert claim.confidence.min() > 0.9
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 4])
 def test_what_is_read_in_both_directions_is_searched_as_a_whole(count):
     seen, knows, notes, _ = _see(count, Encoder(width=64, heads=2))
     claim = _run(seen, knows)
     assert (len(claim.records), _exact(claim, notes, knows.schema)) == (count, count)
     assert claim.mismatch < 1e-4
+
+
+def test_texts_of_an_encoder_that_were_not_found_are_said_to_be_missing():
+    seen, knows, notes, _ = _see(4, Encoder(width=64, heads=2))
+    claim = _run(seen, knows, starts=3)
+    assert (len(claim.records), _exact(claim, notes, knows.schema)) == (3, 3)
+    assert claim.unfinished == ("1 texts of the batch were not found",)
+    assert _run(seen, knows).unfinished == ()
 
 
 def test_several_local_steps_hide_no_note():
