@@ -12,6 +12,7 @@ from fedinv.results.wording import (
     UNITS,
     by_reason,
     epsilon_text,
+    headline,
     hits,
     leaked_text,
     metric_value,
@@ -20,6 +21,7 @@ from fedinv.results.wording import (
     percent,
     points,
     shown_leakage,
+    weak_text,
 )
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
@@ -112,6 +114,8 @@ def write(found: Comparison, folder: Path) -> Path:
         "by_reason": by_reason,
         "ended": not_to_the_end({row.defenses: row.unfinished for row in found.rows}),
         "metric_value": metric_value,
+        "headline": headline,
+        "weak_text": weak_text,
     }
     page = rendered("comparison.html.j2", filters, values)
     files.write(place.comparison("html"), page)

@@ -50,7 +50,7 @@ def comparison_html(found: Comparison, folder: Path) -> str:
     rows = [
         (
             row.defenses,
-            [_worst_of([leak for leak in row.leaks if leak.attack == attack]) for attack in found.attacks],
+            [_worst_of([leak for leak in row.leaks if leak.attack == attack]) for attack in found.telling],
             leaked_text(row.worst),
             lost(row),
             epsilon(row),

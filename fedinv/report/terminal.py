@@ -25,6 +25,7 @@ from fedinv.results.wording import (
     by_reason,
     counted_text,
     epsilon_text,
+    headline,
     hits,
     leaked_text,
     measure_text,
@@ -36,6 +37,7 @@ from fedinv.results.wording import (
     unit_text,
     unlearned,
     vetting_text,
+    weak_text,
     worst_text,
 )
 
@@ -259,7 +261,7 @@ def show_comparison(found: Comparison) -> None:
     """Print the recommendation, the table, the stacks that are dominated, and those that failed."""
     found = printable(found)
     console = Console()
-    console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
+    show_advice(console, found.recommendation)
     console.print(comparison_table(found, console.width))
     console.print(
         "\nOf what a guesser gets wrong, the share that leaks: told of no defense|knowing it; -: no such attack was "
@@ -272,6 +274,8 @@ def show_comparison(found: Comparison) -> None:
             hit = row.worst.client
             said = f"{row.defenses}: {hit.recovered} of {hit.records} records of client {hit.client}, the worst off"
             console.print(f"- {said} ({row.worst.attack}, {row.worst.variant})", highlight=False, markup=False)
+    if found.weak:
+        console.print(f"- {weak_text(found.weak)}", highlight=False, markup=False)
     for row in found.rows:
         for said in by_reason(row.not_adapted):
             console.print(f"- {row.defenses}, no adaptive attack by {said}", highlight=False, markup=False)
@@ -285,27 +289,37 @@ def show_comparison(found: Comparison) -> None:
         console.print(f"- {name} did not run: {why}", highlight=False, markup=False)
 
 
+def show_advice(console: Console, said: str) -> None:
+    """Print a recommendation's first sentence in bold, and the others below it."""
+    first, others = headline(said)
+    console.print(f"\n{first}", style="bold", highlight=False, markup=False)
+    if others:
+        console.print(f"\n{others}", highlight=False, markup=False)
+    console.print()
+
+
 def comparison_table(found: Comparison, width: int) -> Table:
     """A table with a line for each stack of defenses: leakage under each attack, static then adaptive, and its cost.
 
-    Where that does not fit into `width` letters, each attack gets a line of its own.
+    Attacks that are too weak everywhere are left out. Where the others do not fit into `width` letters, each one
+    gets a line of its own.
     """
     costs = ("at worst", f"{found.metric} lost", "epsilon", "bytes/time")
     rows = [
         (
             _breakable(row.defenses),
-            [_cell(row, attack) for attack in found.attacks],
+            [_cell(row, attack) for attack in found.telling],
             (leaked_text(row.worst), lost(row), epsilon(row), f"{row.bytes_ratio:.2f}/{row.seconds_ratio:.1f}"),
         )
         for row in found.rows
     ]
-    beside = table(("defenses", *found.attacks, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
+    beside = table(("defenses", *found.telling, *costs), [(name, *cells, *cost) for name, cells, cost in rows], width)
     if _width(beside) <= width:
         return beside
     below = [
         (name if i == 0 else "", attack, cell, *(cost if i == 0 else ("", "", "", "")))
         for name, cells, cost in rows
-        for i, (attack, cell) in enumerate(zip(found.attacks, cells, strict=True))
+        for i, (attack, cell) in enumerate(zip(found.telling, cells, strict=True))
     ]
     return table(("defenses", "attack", "leaks", *costs), below, width)
 

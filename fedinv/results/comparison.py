@@ -167,6 +167,17 @@ class Comparison(_Record):
     recommendation: str
     """Recommended set of defenses, in sentences."""
 
+    @property
+    def telling(self) -> list[str]:
+        """Kinds of the attacks that were strong enough somewhere; all of them where none was."""
+        strong = {leak.attack for row in self.rows for leak in row.leaks if leak.verdict != "attack too weak"}
+        return [attack for attack in self.attacks if attack in strong] or self.attacks
+
+    @property
+    def weak(self) -> list[str]:
+        """The other ones: they gain nothing without defenses either, and say nothing of any."""
+        return [attack for attack in self.attacks if attack not in self.telling]
+
 
 NONE = "none"
 """Name of the set without defenses."""

@@ -58,7 +58,8 @@ def share_interval(
     holding = float(rarer.sum() ** 2 / np.square(rarer).sum())
     variance = (holding * one.variance + ALIKE * one.apart / one.clusters) / (holding + ALIKE)
     few, many = stdtrit(one.clusters - 1, 0.5 + LEVEL / 2), stdtrit(1e9, 0.5 + LEVEL / 2)
-    trials = max(one.clusters, spread / variance * float(many / few) ** 2) if variance > 0 else len(values)
+    differ = variance > 1e-12 * spread  # less is what rounding leaves of equal values
+    trials = max(one.clusters, spread / variance * float(many / few) ** 2) if differ else len(values)
     return clopper_pearson(one.mean * trials, trials)
 
 

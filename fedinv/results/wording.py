@@ -19,6 +19,19 @@ def hits(rate: Rate) -> int:
     return 0 if rate.value is None else round(rate.value * rate.count)
 
 
+def headline(said: str) -> tuple[str, str]:
+    """The first of some sentences, and the others."""
+    first, stop, others = said.partition(". ")
+    return (f"{first}.", others) if stop else (said, "")
+
+
+def weak_text(attacks: Sequence[str]) -> str:
+    """A sentence on attacks that gain nothing without defenses either; empty without one."""
+    if not attacks:
+        return ""
+    return f"Too weak to tell of any defense, as without one a guess does as well: {', '.join(attacks)}."
+
+
 def outcome_text(found: AttackResult | InferenceResult) -> str:
     """An attack's result in a few words, as "64 of 64 records"; its measure and value where it asks something else."""
     if isinstance(found, AttackResult):

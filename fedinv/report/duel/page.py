@@ -8,7 +8,7 @@ from fedinv.report.frames import write_sheets
 from fedinv.report.html import breakable, rendered
 from fedinv.results.duel import COMBINED, Duel, Share
 from fedinv.results.run import Rate
-from fedinv.results.wording import by_reason, hits, measure_text, percent
+from fedinv.results.wording import by_reason, headline, hits, measure_text, percent
 from fedinv.storage import files
 from fedinv.storage.run_folder import StudyFolder
 
@@ -72,6 +72,7 @@ def write(found: Duel, folder: Path) -> Path:
         "by_reason": by_reason,
         "share_text": share_text,
         "measure_text": measure_text,
+        "headline": headline,
     }
     filters = {"percent": percent, "hits": hits, "breakable": breakable}
     files.write(place.duel("html"), rendered("duel.html.j2", filters, values))

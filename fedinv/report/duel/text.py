@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from fedinv.report.terminal import printable, table
+from fedinv.report.terminal import printable, show_advice, table
 from fedinv.results.duel import COMBINED, Duel, Evasion, Opponent, Share
 from fedinv.results.wording import by_reason, hits, measure_text, percent
 
@@ -13,7 +13,7 @@ def show_duel(found: Duel) -> None:
     """Print the recommendation, three tables at the console's width, and what was not tried."""
     found = printable(found)
     console = Console()
-    console.print(f"\n{found.recommendation}\n", style="bold", highlight=False, markup=False)
+    show_advice(console, found.recommendation)
     for rate, name in ((0.01, "1 %"), (0.001, "0.1 %")):
         if rate == 0.01 or any(one.at_01 is not None for one in found.seen):
             console.print(f"% of crafted messages flagged at {name} false alarms", highlight=False, markup=False)

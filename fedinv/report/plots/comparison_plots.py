@@ -15,11 +15,11 @@ def heat(found: Comparison) -> Plot:
 
     A variant that was not run has an empty cell.
     """
-    rows, attacks = found.rows, found.attacks
+    rows, attacks = found.rows, found.telling
     values = np.full((len(rows), 2 * len(attacks)), np.nan)
     weak = np.zeros_like(values, bool)
     for i, row in enumerate(rows):
-        for leak in row.leaks:
+        for leak in (leak for leak in row.leaks if leak.attack in attacks):
             j = 2 * attacks.index(leak.attack) + (leak.variant == "adaptive")
             values[i, j], weak[i, j] = max(0.0, leak.leakage), leak.verdict == "attack too weak"
 

@@ -13,7 +13,7 @@ from fedinv.results.audit import Audit
 from fedinv.results.comparison import Comparison, Cost, DefenseLeak, Row
 from fedinv.results.replication import ReplicatedMeasure, Replication, Spread
 from fedinv.results.run import InferenceResult, Measure, Rate, Results, Utility
-from fedinv.results.wording import not_to_the_end
+from fedinv.results.wording import headline, not_to_the_end
 from fedinv.storage import files
 
 ATTACKS = ["gradient-matching", "generative-prior", "model-inversion"]
@@ -149,6 +149,33 @@ def test_a_comparison_keeps_the_names_of_attacks_and_defenses(printed, attacks):
     assert said.count("73%|73%") == 3 * len(attacks)
     for word in ("adversarial-training", "dp-sgd", ":epsilon=8", "secagg-plus", ":keep=0.25", "bytes/time"):
         assert word in said
+
+
+def test_attacks_that_are_too_weak_everywhere_have_no_lines_and_are_named_below(printed):
+    found = comparison(["exact", "row-space"])
+    weak = [
+        one.model_copy(
+            update={
+                "leaks": [
+                    leak.model_copy(update={"verdict": "attack too weak"}) if leak.attack == "exact" else leak
+                    for leak in one.leaks
+                ]
+            }
+        )
+        for one in found.rows
+    ]
+    found = found.model_copy(update={"rows": weak})
+    assert (found.telling, found.weak) == (["row-space"], ["exact"])
+    lines = printed(terminal.show_comparison, found)
+    assert [line for line in lines if "exact" in line] == [
+        "- Too weak to tell of any defense, as without one a guess does as well: exact."
+    ]
+    assert found.model_copy(update={"attacks": ["exact"]}).telling == ["exact"]
+
+
+def test_a_recommendation_s_first_sentence_stands_alone():
+    assert headline("Take a. It loses 1.5 points. More is open.") == ("Take a.", "It loses 1.5 points. More is open.")
+    assert headline("Take none.") == ("Take none.", "")
 
 
 def test_few_attacks_stand_beside_one_another_and_many_below():

@@ -26,6 +26,11 @@ def test_an_interval_of_shares_holds_their_mean_and_stays_within_0_and_1(values,
     assert array.mean() - 1e-9 <= high <= 1
 
 
+def test_values_that_differ_by_rounding_alone_have_the_interval_of_equal_ones():
+    equal = np.full(3, 0.5)
+    assert share_interval(equal - [0, 1e-16, 0]) == pytest.approx(share_interval(equal))
+
+
 def test_nothing_of_four_clients_is_not_nothing_of_all():
     none = share_interval(np.zeros(32), np.repeat(np.arange(4), 8))
     assert none == pytest.approx(clopper_pearson(0, 4))
