@@ -37,6 +37,11 @@ class Dense:
     """Bias, float32 (outputs,)."""
 
 
+def by_columns(layers: tuple[Dense, ...]) -> list[Tensor]:
+    """The layers' weights with each column in one piece, not each row: products with a transpose then take half."""
+    return [layer.weight.T.contiguous().T for layer in layers]
+
+
 def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[Dense, ...]:
     """Read a chain of linear layers by their parameters' names, "0.weight", "0.bias", "2.weight" and so on.
 

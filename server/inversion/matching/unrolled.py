@@ -89,8 +89,8 @@ class Unrolled:
         for h, d, along, pairs, grams, t in zip(
             seen.hidden, slopes, seen.along, seen.pairs, seen.grams, self.target, strict=True
         ):
-            by_hidden.append((by_dot * t.of_outputs(d)).baddbmm_(by_square * pairs, h))
-            by_slopes.append((by_dot * along).baddbmm_(by_square * grams, d))
+            by_hidden.append(t.of_outputs(d).mul_(by_dot).baddbmm_(by_square * pairs, h))
+            by_slopes.append(along.mul_(by_dot).baddbmm_(by_square * grams, d))
         if self.standard is not None:
             by_hidden[0] = by_hidden[0] / self.standard.std
         return seen.value, by_hidden, by_slopes
