@@ -107,7 +107,8 @@ def drawn(plot: Plot, *formats: Format) -> dict[Format, bytes]:
         figure = Figure(figsize=(plot.width, plot.height), dpi=180, layout=layout)
         FigureCanvasAgg(figure)
         plot.fill(figure)
-        layout.execute(figure)
+        if figure.axes:
+            layout.execute(figure)
         figure.set_layout_engine(None)  # laid out: with an engine each format is drawn twice, once to lay it out
         return {one: _saved(figure, one) for one in formats}
 

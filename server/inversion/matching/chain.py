@@ -175,11 +175,11 @@ class Chain:
             carried = 2 * carried / carried.shape[-1]
             by_labels = -carried
         for i in range(last, -1, -1):
-            carried = carried @ layers[i].weight + direct[i]
+            carried = (carried @ layers[i].weight).add_(direct[i])
             if i:
                 own = bent[i - 1]
-                carried = carried * seen.steep[i - 1]
-                carried = carried if own is None else carried + own
+                carried.mul_(seen.steep[i - 1])
+                carried = carried if own is None else carried.add_(own)
         return carried if self.standard is None else carried / self.standard.std, by_labels
 
     def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":

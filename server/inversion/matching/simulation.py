@@ -248,7 +248,7 @@ class Simulation:
                 carried = torch.baddbmm(carried, shared, seen.slopes[i], alpha=-1)
                 by_hidden[i][:, before].baddbmm_(seen.behind[i - 1].mT, by_back, alpha=-1)
                 by_slopes[i][:, before].baddbmm_(shared.mT, seen.own[i], alpha=-1)
-            carried = carried + self._scaled(step, by_back) @ self._columns[i].T
+            carried = (self._scaled(step, by_back) @ self._columns[i].T).add_(carried)
         carried, by_labels = self._unslopes(step, carried, seen)
         for i in range(last, -1, -1):
             by_value = by_hidden[i][:, own]
@@ -257,9 +257,9 @@ class Simulation:
                 by_value = torch.baddbmm(by_value, shared, seen.hidden[i], alpha=-1)
                 by_hidden[i][:, before].baddbmm_(shared.mT, seen.values[i], alpha=-1)
                 by_slopes[i][:, before].baddbmm_(seen.ahead[i].mT, carried, alpha=-1)
-            by_value = by_value + self._scaled(step, carried) @ self.layers[i].weight
+            by_value = (self._scaled(step, carried) @ self.layers[i].weight).add_(by_value)
             if i:
                 own_bend = by_bend[i - 1]
-                carried = by_value * seen.steep[i - 1]
-                carried = carried if own_bend is None else carried + own_bend
+                carried = by_value.mul_(seen.steep[i - 1])
+                carried = carried if own_bend is None else carried.add_(own_bend)
         return by_value, by_labels
