@@ -110,13 +110,14 @@ def packages(*groups: Group) -> frozenset[str]:
 def _offered(group: Group) -> EntryPoints:
     """What other packages offer, read anew where a folder that modules are imported from has changed."""
     stamps = [Path(folder or ".").stat().st_mtime_ns if Path(folder or ".").is_dir() else 0 for folder in sys.path]
-    return _entry_points(tuple(sys.path), tuple(stamps)).select(group=f"fedinv.{group}")
+    return _entry_points(tuple(sys.path), tuple(stamps))[group]
 
 
 @lru_cache(maxsize=4)
-def _entry_points(folders: tuple[str, ...], stamps: tuple[int, ...]) -> EntryPoints:
-    """The entry points of all that is installed in these folders, last changed at these times."""
-    return entry_points()
+def _entry_points(folders: tuple[str, ...], stamps: tuple[int, ...]) -> Mapping[Group, EntryPoints]:
+    """The entry points of what is installed in these folders, last changed at these times, by group."""
+    found = entry_points()  # reads the files of every package, whatever group is asked for
+    return {group: found.select(group=f"fedinv.{group}") for group in GROUPS}
 
 
 def listing(group: Group) -> dict[str, str]:

@@ -35,13 +35,18 @@ class Direction:
 
     def of_inputs(self, hidden: Tensor) -> Tensor:
         """The products H T^T + t, from inputs (..., inputs) to (..., outputs)."""
-        short = hidden if self.right is None else hidden @ self.right.T
-        return (short @ self.left.T).add_(self.bias)
+        left, right = self._columns
+        short = hidden if right is None else hidden @ right.T
+        return (short @ left.T).add_(self.bias)
 
     def of_outputs(self, slopes: Tensor) -> Tensor:
         """The products D T, from slopes (..., outputs) to (..., inputs)."""
         short = slopes @ self.left
         return short if self.right is None else short @ self.right
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, Tensor | None]:
+        return by_columns(self.left), None if self.right is None else by_columns(self.right)
 
 
 def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]:
@@ -187,8 +192,8 @@ class Chain:
         if self.standard is not None:
             inputs = (inputs - self.standard.mean) / self.standard.std
         n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
-        for layer, weight in zip(self.layers[:-1], self._columns, strict=False):
-            units = torch.nn.functional.linear(hidden[-1], weight, layer.bias)
+        for layer, columns in zip(self.layers[:-1], self._columns[:-1], strict=True):
+            units = torch.nn.functional.linear(hidden[-1], columns, layer.bias)
             value, slope = curve(self.activation, units, self.sharpness)
             before.append(units)
             hidden.append(value)
@@ -216,7 +221,7 @@ class Chain:
 
     @cached_property
     def _columns(self) -> list[Tensor]:
-        return by_columns(self.layers)
+        return [by_columns(layer.weight) for layer in self.layers]
 
     def answers(self, inputs: Tensor) -> Tensor:
         """Softmax of the network's outputs (n, classes), or the outputs for squared error, at inputs (n, width)."""

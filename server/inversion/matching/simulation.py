@@ -118,7 +118,7 @@ class Simulation:
 
     @cached_property
     def _columns(self) -> list[Tensor]:
-        return by_columns(self.layers)
+        return [by_columns(layer.weight) for layer in self.layers]
 
     @cached_property
     def _kept(self) -> list[float]:
