@@ -6,12 +6,21 @@ import sys
 import tempfile
 import time
 
+SMALL = ("--set=federation.clients=10", "--set=federation.rounds=3", "--set=attacks=[]")
+"""What makes of the demo a federation of ten clients and three rounds that nobody attacks."""
+
 
 def main() -> None:
     """Print each command's seconds by the clock and of computing: of the quickest of three for the short ones."""
-    for arguments, repeats in ((["--help"], 3), (["list", "attacks"], 3), (["run", "hospital"], 1)):
+    for arguments, repeats in (
+        (["--help"], 3),
+        (["list", "attacks"], 3),
+        (["run", "hospital", *SMALL], 3),
+        (["run", "hospital", "--attack=exact"], 3),
+        (["run", "hospital"], 1),
+    ):
         seconds, computing = min(_seconds(arguments) for _ in range(repeats))
-        print(f"fedinv {' '.join(arguments):14} {seconds:6.2f} s, {computing:6.2f} CPU s")
+        print(f"{seconds:6.2f} s, {computing:6.2f} CPU s: fedinv {' '.join(arguments)}")
 
 
 def _seconds(arguments: list[str]) -> tuple[float, float]:

@@ -430,7 +430,7 @@ lab.register(app)
 
 def main() -> None:
     """Entry point: turns our errors into one line on stderr and an exit code."""
-    gc.set_threshold(100_000, 20, 20)  # importing torch makes a million objects that stay: a sixth of a small run
+    gc.set_threshold(1_000_000, 20, 20)  # importing torch makes a million objects that stay: a sixth of a small run
     try:
         app()
     except RequestError as error:

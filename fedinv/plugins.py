@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
@@ -26,6 +26,7 @@ from fedinv.blame import file_of, one_line, place
 from fedinv.errors import RequestError, nearest
 
 Group = Literal["attacks", "defenses", "datasets", "deviations", "detectors"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 _BASES: Mapping[Group, tuple[str, str]] = {
     "attacks": ("fedinv.attack", "Attack"),
@@ -96,16 +97,27 @@ def available(group: Group) -> Mapping[str, Plugin]:
     return dict(sorted(found.items()))
 
 
+def modules(*groups: Group) -> tuple[str, ...]:
+    """Modules of other packages that offer plugins of these groups by entry point."""
+    return tuple(entry.module for group in groups for entry in _offered(group))
+
+
+def packages(*groups: Group) -> frozenset[str]:
+    """Names of the other packages that offer plugins of these groups."""
+    return frozenset(name.partition(".")[0] for name in modules(*groups))
+
+
 def _offered(group: Group) -> EntryPoints:
     """What other packages offer, read anew where a folder that modules are imported from has changed."""
     stamps = [Path(folder or ".").stat().st_mtime_ns if Path(folder or ".").is_dir() else 0 for folder in sys.path]
-    return _entry_points(group, tuple(sys.path), tuple(stamps))
+    return _entry_points(tuple(sys.path), tuple(stamps))[group]
 
 
-@lru_cache(maxsize=16)
-def _entry_points(group: Group, folders: tuple[str, ...], stamps: tuple[int, ...]) -> EntryPoints:
-    """The entry points of a group of what is installed in these folders, last changed at these times."""
-    return entry_points(group=f"fedinv.{group}")
+@lru_cache(maxsize=4)
+def _entry_points(folders: tuple[str, ...], stamps: tuple[int, ...]) -> Mapping[Group, EntryPoints]:
+    """The entry points of what is installed in these folders, last changed at these times, by group."""
+    found = entry_points()  # reads the files of every package, whatever group is asked for
+    return {group: found.select(group=f"fedinv.{group}") for group in GROUPS}
 
 
 def listing(group: Group) -> dict[str, str]:

@@ -111,8 +111,9 @@ def cards(run: Run) -> tuple[Card, ...]:
     if run.rows is None or run.schema.image is not None:
         return ()
     seen: dict[int, Card] = {}
-    for row in run.rows.filter(run.rows["claimed"]).to_pylist():
-        seen.setdefault(row["person"], _card(row, run.schema))
+    for row in run.rows.to_pylist():  # a filter of the table would import pyarrow.compute
+        if row["claimed"]:
+            seen.setdefault(row["person"], _card(row, run.schema))
     ranked = sorted(seen.values(), key=lambda card: -(card.words_right or card.right))
     chosen = dict.fromkeys(np.linspace(0, len(ranked) - 1, min(CARDS, len(ranked))).round().astype(int).tolist())
     return tuple(ranked[position] for position in chosen)

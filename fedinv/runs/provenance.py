@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from fedinv.blame import file_of
 from fedinv.data.population import Population
 from fedinv.errors import RequestError
 from fedinv.judge.truth import population_of
+from fedinv.plugins import GROUPS, packages
 from fedinv.runs.wall import ATTACK_CODE
 from fedinv.scenario.scenario import Scenario
 from fedinv.storage import files
@@ -156,18 +156,11 @@ def _plugins(classes: Iterable[type]) -> bytes:
     found: dict[str, bytes] = {}
     for one in classes:
         file = file_of(one)
-        if file is None or one.__module__.partition(".")[0] not in _other_packages():
+        if file is None or one.__module__.partition(".")[0] not in packages(*GROUPS):
             continue
         alone = "." not in one.__module__ and file.name != "__init__.py"  # a module among others of site-packages
         found[one.__module__] = file.read_bytes() if alone else _sources(file.parent)
     return _digest([found[name] for name in sorted(found)]).encode()
-
-
-@lru_cache(maxsize=1)
-def _other_packages() -> frozenset[str]:
-    """Names of the packages that provide attacks, defenses, data sources, deviations or detectors by entry point."""
-    groups = ("attacks", "defenses", "datasets", "deviations", "detectors")
-    return frozenset(e.module.partition(".")[0] for group in groups for e in entry_points(group=f"fedinv.{group}"))
 
 
 @lru_cache(maxsize=32)

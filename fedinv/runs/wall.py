@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.metadata import entry_points
 from types import ModuleType
 
 from fedinv.attack import Attack
 from fedinv.errors import RunError
+from fedinv.plugins import modules, packages
 
 ALLOWED = ("attack", "defense_terms", "errors", "privacy", "results", "strict", "task")
 """Modules and folders of fedinv that an attack may import: known to both sides of a federation, without records."""
@@ -94,7 +94,7 @@ def check_reach(attack: type[Attack]) -> None:
     plugins (of a script or a test) are not checked.
     """
     home = attack.__module__.partition(".")[0]
-    if home not in {entry.module.partition(".")[0] for entry in entry_points(group="fedinv.attacks")}:
+    if home not in packages("attacks"):
         return
     todo, done = [attack.__module__], set[str]()
     while todo:
@@ -119,4 +119,4 @@ def check_reach(attack: type[Attack]) -> None:
 @lru_cache(maxsize=4)
 def _other_sources(path: tuple[str, ...]) -> tuple[str, ...]:
     """Modules of other packages on `path` that provide a data set or a defense by entry point."""
-    return tuple(entry.module for group in ("datasets", "defenses") for entry in entry_points(group=f"fedinv.{group}"))
+    return modules("datasets", "defenses")

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 Format = Literal["png", "svg", "pdf"]
@@ -102,11 +103,13 @@ def drawn(plot: Plot, *formats: Format) -> dict[Format, bytes]:
     """A plot's file in each format. Without pyplot, so that no global state changes; equal numbers give equal bytes."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
-        figure = Figure(figsize=(plot.width, plot.height), dpi=180, layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=(plot.width, plot.height), dpi=180, layout=layout)
         FigureCanvasAgg(figure)
         plot.fill(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out, which otherwise is done anew, and twice, for each format
+        if figure.axes:
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # laid out: with an engine each format is drawn twice, once to lay it out
         return {one: _saved(figure, one) for one in formats}
 
 

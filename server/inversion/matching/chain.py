@@ -6,6 +6,7 @@ need no gradient: <D^T H, T> = sum D o (H T^T)   and   |D^T H|^2 = sum (D D^T) o
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from fedinv.task.networks.perceptron import Logistic, Mlp
 
 from ..activations import Activation, bend, curve
-from .objective import Dense, Distance, Loss, slopes_of
+from .objective import Dense, Distance, Loss, by_columns, slopes_of
 
 RANKS = (64, 128)
 """Ranks up to which a layer's update is factored, tried in turn; beyond, it is used as a full matrix."""
@@ -34,13 +35,18 @@ class Direction:
 
     def of_inputs(self, hidden: Tensor) -> Tensor:
         """The products H T^T + t, from inputs (..., inputs) to (..., outputs)."""
-        short = hidden if self.right is None else hidden @ self.right.T
-        return short @ self.left.T + self.bias
+        left, right = self._columns
+        short = hidden if right is None else hidden @ right.T
+        return (short @ left.T).add_(self.bias)
 
     def of_outputs(self, slopes: Tensor) -> Tensor:
         """The products D T, from slopes (..., outputs) to (..., inputs)."""
         short = slopes @ self.left
         return short if self.right is None else short @ self.right
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, Tensor | None]:
+        return by_columns(self.left), None if self.right is None else by_columns(self.right)
 
 
 def directions(update: tuple[Dense, ...], records: int) -> tuple[Direction, ...]:
@@ -164,7 +170,7 @@ class Chain:
         for i in range(1, last + 1):
             back = bend(self.activation, hidden[i], seen.before[i - 1], self.sharpness)
             bent.append(None if back is None else carried * back * (slopes[i] @ layers[i].weight))
-            carried = pulled[i] + (carried * seen.steep[i - 1]) @ layers[i].weight.T
+            carried = pulled[i] + (carried * seen.steep[i - 1]) @ self._columns[i].T
         carried = cut / n * carried
         if self.loss == "cross-entropy":
             along = (seen.answers * carried).sum(-1, keepdim=True)
@@ -174,11 +180,11 @@ class Chain:
             carried = 2 * carried / carried.shape[-1]
             by_labels = -carried
         for i in range(last, -1, -1):
-            carried = carried @ layers[i].weight + direct[i]
+            carried = (carried @ layers[i].weight).add_(direct[i])
             if i:
                 own = bent[i - 1]
-                carried = carried * seen.steep[i - 1]
-                carried = carried if own is None else carried + own
+                carried.mul_(seen.steep[i - 1])
+                carried = carried if own is None else carried.add_(own)
         return carried if self.standard is None else carried / self.standard.std, by_labels
 
     def passes(self, inputs: Tensor, labels: Tensor) -> "Passes":
@@ -186,8 +192,8 @@ class Chain:
         if self.standard is not None:
             inputs = (inputs - self.standard.mean) / self.standard.std
         n, hidden, before, steep = inputs.shape[-2], [inputs], [], []
-        for layer in self.layers[:-1]:
-            units = torch.nn.functional.linear(hidden[-1], layer.weight, layer.bias)
+        for layer, columns in zip(self.layers[:-1], self._columns[:-1], strict=True):
+            units = torch.nn.functional.linear(hidden[-1], columns, layer.bias)
             value, slope = curve(self.activation, units, self.sharpness)
             before.append(units)
             hidden.append(value)
@@ -212,6 +218,10 @@ class Chain:
             cut = (self.clip / (n * torch.stack(parts).sum(0).sqrt().clamp_min(1e-12))).clamp_max(1)
             slopes = [d * cut for d in slopes]
         return Passes(hidden, before, steep, slopes, answers, cut, weight)
+
+    @cached_property
+    def _columns(self) -> list[Tensor]:
+        return [by_columns(layer.weight) for layer in self.layers]
 
     def answers(self, inputs: Tensor) -> Tensor:
         """Softmax of the network's outputs (n, classes), or the outputs for squared error, at inputs (n, width)."""

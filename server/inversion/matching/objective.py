@@ -37,6 +37,11 @@ class Dense:
     """Bias, float32 (outputs,)."""
 
 
+def by_columns(matrix: Tensor) -> Tensor:
+    """The matrix with each column in one piece, not each row: few rows times its transpose take half the time so."""
+    return matrix.T.contiguous().T
+
+
 def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[Dense, ...]:
     """Read a chain of linear layers by their parameters' names, "0.weight", "0.bias", "2.weight" and so on.
 

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from ..activations import Activation, bend, curve
 from ..local_training import Course
-from .objective import Dense, Loss
+from .objective import Dense, Loss, by_columns
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,10 @@ class Simulation:
         return [moved[step, :step].repeat_interleave(self.batches.size) for step in range(self.course.steps + 1)]
 
     @cached_property
+    def _columns(self) -> list[Tensor]:
+        return [by_columns(layer.weight) for layer in self.layers]
+
+    @cached_property
     def _kept(self) -> list[float]:
         kept: list[float] = self.course.kept.tolist()
         return kept
@@ -178,7 +182,7 @@ class Simulation:
         for i, layer in enumerate(self.layers):
             seen.values.append(units)
             trained.hidden[i][:, here] = units
-            units = self._scaled(step, linear(units, layer.weight, layer.bias))
+            units = self._scaled(step, linear(units, self._columns[i], layer.bias))
             if step:
                 seen.ahead.append((torch.bmm(seen.values[i], seen.hidden[i].mT) + 1) * self.counts[step])
                 units = units.baddbmm_(seen.ahead[i], seen.slopes[i], alpha=-1)
@@ -244,7 +248,7 @@ class Simulation:
                 carried = torch.baddbmm(carried, shared, seen.slopes[i], alpha=-1)
                 by_hidden[i][:, before].baddbmm_(seen.behind[i - 1].mT, by_back, alpha=-1)
                 by_slopes[i][:, before].baddbmm_(shared.mT, seen.own[i], alpha=-1)
-            carried = carried + self._scaled(step, by_back) @ self.layers[i].weight.T
+            carried = (self._scaled(step, by_back) @ self._columns[i].T).add_(carried)
         carried, by_labels = self._unslopes(step, carried, seen)
         for i in range(last, -1, -1):
             by_value = by_hidden[i][:, own]
@@ -253,9 +257,9 @@ class Simulation:
                 by_value = torch.baddbmm(by_value, shared, seen.hidden[i], alpha=-1)
                 by_hidden[i][:, before].baddbmm_(shared.mT, seen.values[i], alpha=-1)
                 by_slopes[i][:, before].baddbmm_(seen.ahead[i].mT, carried, alpha=-1)
-            by_value = by_value + self._scaled(step, carried) @ self.layers[i].weight
+            by_value = (self._scaled(step, carried) @ self.layers[i].weight).add_(by_value)
             if i:
                 own_bend = by_bend[i - 1]
-                carried = by_value * seen.steep[i - 1]
-                carried = carried if own_bend is None else carried + own_bend
+                carried = by_value.mul_(seen.steep[i - 1])
+                carried = carried if own_bend is None else carried.add_(own_bend)
         return by_value, by_labels

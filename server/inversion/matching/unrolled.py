@@ -59,9 +59,11 @@ class Unrolled:
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The misfit (restarts,) and its slopes with respect to inputs and labels; see Objective."""
-        trained = self.simulation.train(inputs, labels)
-        value, by_hidden, by_slopes = self._steepest(trained.hidden, self._weighted(trained.slopes))
-        return value, *self.simulation.pull_back(trained, by_hidden, self._weighted(by_slopes), inputs, labels)
+        if self.known is not None:
+            return self._evaluated(inputs, labels)
+        with torch.inference_mode():  # nothing is differentiated: for that torch keeps books, a quarter of small work
+            value, by_inputs, by_labels = self._evaluated(inputs, labels)
+        return value.clone(), by_inputs.clone(), by_labels.clone()  # tensors as all others, which may be changed
 
     def misfit(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The misfit (restarts,) without slopes, not differentiable."""
@@ -70,6 +72,13 @@ class Unrolled:
         if self.known is not None:
             return self.known.misfit(trained.hidden, slopes)
         return self._compared(trained.hidden, slopes).value
+
+    def _evaluated(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        trained = self.simulation.train(inputs, labels)
+        value, by_hidden, by_slopes = self._steepest(trained.hidden, self._weighted(trained.slopes))
+        for slope in by_slopes:
+            slope.mul_(self.simulation.counts[-1][:, None])
+        return value, *self.simulation.pull_back(trained, by_hidden, by_slopes, inputs, labels)
 
     def _weighted(self, slopes: list[Tensor]) -> list[Tensor]:
         """Slopes (restarts, T b, outputs) by how much each changed the weights after the last step."""
@@ -89,8 +98,8 @@ class Unrolled:
         for h, d, along, pairs, grams, t in zip(
             seen.hidden, slopes, seen.along, seen.pairs, seen.grams, self.target, strict=True
         ):
-            by_hidden.append((by_dot * t.of_outputs(d)).baddbmm_(by_square * pairs, h))
-            by_slopes.append((by_dot * along).baddbmm_(by_square * grams, d))
+            by_hidden.append(t.of_outputs(d).mul_(by_dot).baddbmm_(by_square * pairs, h))
+            by_slopes.append(along.mul_(by_dot).baddbmm_(by_square * grams, d))
         if self.standard is not None:
             by_hidden[0] = by_hidden[0] / self.standard.std
         return seen.value, by_hidden, by_slopes
