@@ -76,11 +76,15 @@ def read_texts(last: Exchange, knows: Knowledge, distortion: Distortion, budget:
         else:
             found = searched(network, candidates, tests, schema, budget.starts)
     work.progress(0.8)
-    missed = tests.end[0].rank - len(found.ids) if single and not network.causal else 0
+    missed = tests.end[0].rank - len(found.ids) if single else 0
     if not len(found.ids):
         raise (Limit if missed > 0 else ValueError)("no text that was tried fits the spans of the update")
     claim = _claim(last, knows, network, found, work)
-    return replace(claim, unfinished=(f"{missed} texts of the batch were not found",)) if missed > 0 else claim
+    return replace(claim, unfinished=(_said(missed),)) if missed > 0 else claim
+
+
+def _said(missed: int) -> str:
+    return "1 text of the batch was not found" if missed == 1 else f"{missed} texts of the batch were not found"
 
 
 def _tests(last: Exchange, noise: Noise, single: bool) -> Tests:

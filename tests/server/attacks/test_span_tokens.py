@@ -81,8 +81,21 @@ def test_texts_of_an_encoder_that_were_not_found_are_said_to_be_missing():
     seen, knows, notes, _ = _see(4, Encoder(width=64, heads=2))
     claim = _run(seen, knows, starts=3)
     assert (len(claim.records), _exact(claim, notes, knows.schema)) == (3, 3)
-    assert claim.unfinished == ("1 texts of the batch were not found",)
+    assert claim.unfinished == ("1 text of the batch was not found",)
     assert _run(seen, knows).unfinished == ()
+
+
+def test_a_text_that_hardly_moves_the_network_is_said_to_be_missing():
+    seen, knows, notes, labels = _see(3)
+    sent = {**seen.last.sent, "0.head.bias": 9.0 * torch.nn.functional.one_hot(labels[0], 2).float()}
+    assert len(set(labels.tolist())) == 2
+    network = build(DECODER, knows.schema.shape, knows.schema.outputs, 1)
+    network.load_state_dict(sent)
+    job = Job(network, notes, labels, (np.arange(3),), Training("fedsgd", 1, 3, 0.05), np.random.default_rng(0))
+    last = replace(seen.last, sent=sent, received=plain_training(job))
+    claim = _run(replace(seen, exchanges=(last,)), knows)
+    assert 0 < _exact(claim, notes, knows.schema) == len(claim.records) < 3
+    assert "not found" in claim.unfinished[0]
 
 
 def test_several_local_steps_hide_no_note():
