@@ -20,15 +20,15 @@ from ..local_training import known_network, local_steps
 from ..matching.optimize import part
 from ..row_space.reading import read_records
 from ..row_space.search import SpanBudget
-from .cover import cover, labels_by_sign
+from .classes import Found, by_batches, by_classes, class_weights
 from .entries import Entries, idle, lossless, read_entries
 from .fit import Entry, fit, pick
-from .half_spaces import explaining, numbers_together
+from .half_spaces import explaining
 from .magnitudes import ROUNDING, decoded
 from .remainder import FITTED, Batch, remaining
-from .replay import Course, joined, passed, replay
+from .replay import Course, joined, replay
 from .schedule import batch_sizes, next_schedule
-from .tuples import admitted, admitting, find_tuples
+from .tuples import admitted, admitting
 
 RESIDUE = 3e-6
 """Noise that a smoothed gradient is said to have, relative to its root mean square: enough for the search to accept
@@ -72,23 +72,6 @@ class SupportBudget:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Records before their numbers are fitted."""
-
-    records: Tensor
-    """Float64 (k, d)."""
-    labels: Tensor
-    """Classes, int64 (k,)."""
-    idle: list[Tensor]
-    """Changes by decay alone, by layer."""
-    checked: Tensor | None = None
-    """Which of them were verified one by one, bool (k,); None where only all together can be."""
-    late: int = 0
-    """Number of those read last off what the others leave of the gradient."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Work:
     """Random numbers for the search, and how far it has come."""
 
@@ -103,7 +86,9 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     steps = local_steps(knows, last.records) or 1
     plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
     found = None
-    if steps == 1 and lossless(last) and distortion.masks is None:
+    if steps > 1:
+        return _of_several(entries, last, knows, plain, budget, work)
+    if lossless(last) and distortion.masks is None:
         found = _by_magnitude(last, knows, plain, replace(work, progress=part(work.progress, 0, 0.5)))
     if found is not None and len(found.records) < last.records:
         change = joined({name: tensor.double() - plain[name] for name, tensor in last.received.items()})
@@ -119,7 +104,7 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     work, whole = replace(work, progress=part(work.progress, 0.5, 1)), found
     if found is None or len(found.records) < last.records:
         try:
-            whole = _joined(found, _by_classes(entries, last, knows, plain), entries.categories, last.records)
+            whole = _joined(found, by_classes(entries, last, knows, plain), entries.categories, last.records)
         except ValueError:
             if found is None:
                 raise
@@ -128,6 +113,29 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     if found is None or whole is found or bool(claim.verified.any()):
         return claim
     return _fitted(found, entries, last, knows, budget, work)
+
+
+def _of_several(
+    entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor], budget: SupportBudget, work: Work
+) -> Claim:
+    """The claim behind several steps: batch by batch where that explains the update or finds more, else all at once."""
+    first, sizes = None, batch_sizes(last.records, knows.batch_size or 1)
+    if knows.epochs == 1:
+        try:
+            first = by_batches(entries, last, knows, plain, sizes)
+        except ValueError:
+            first = None
+    claim = None if first is None else _fitted(first, entries, last, knows, budget, work)
+    if claim is not None and bool(claim.verified.any()):
+        return claim
+    try:
+        other = _fitted(by_classes(entries, last, knows, plain), entries, last, knows, budget, work)
+    except ValueError:
+        if claim is None:
+            raise
+        return claim
+    better = claim is None or bool(other.verified.any()) or 2 * len(claim.records) < len(other.records)
+    return other if better or claim is None else claim
 
 
 def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
@@ -207,34 +215,6 @@ def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], wo
     return Found(claim.records.double(), claim.labels, joined(plain), claim.verified)
 
 
-def _by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor]) -> Found:
-    """The records found from the entries that moved equally. Raises ValueError where there is none."""
-    admits = admitting(entries)
-    found = find_tuples(entries, admits)
-    tuples, numbers, may = cover(entries, admits, found.tuples, last.records)
-    if not len(tuples):
-        raise ValueError(
-            "no entries of the first layer's update moved equally in a way that names a record: none rest, or too many "
-            "records have each unit active"
-        )
-    numbers = numbers_together(entries, tuples, numbers, may)
-    records = entries.records(tuples, numbers)
-    start, change = joined(last.sent), joined({n: t.double() - plain[n] for n, t in last.received.items()})
-    weights = _class_weights(knows, start)
-    rows = torch.arange(len(records))
-    slopes = torch.stack(
-        [passed(start, records, torch.full_like(rows, y), weights, rows).slopes[0] for y in range(len(weights))]
-    )
-    with_bias = torch.cat([records, torch.ones_like(records[:, :1])], 1)
-    labels = labels_by_sign(change[0], with_bias, slopes, entries.units(tuples, numbers) > 0)
-    return Found(records, labels, joined(plain))
-
-
-def _class_weights(knows: Knowledge, start: list[Tensor]) -> Tensor:
-    weights = torch.tensor(knows.class_weights) if knows.class_weights else torch.ones(len(start[-1]))
-    return weights.double()
-
-
 def _fitted(
     found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
 ) -> Claim:
@@ -246,9 +226,9 @@ def _fitted(
         notes.append("the update has signs and no sizes: numbers are read off the units alone")
     elif whole:
         sizes = [last.records] if knows.algorithm == "fedsgd" else batch_sizes(last.records, knows.batch_size or 1)
-        steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
-        course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
-        problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
+        steps = found.steps or (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
+        course = Course(start, knows.descent, steps, found.labels, class_weights(knows, start))
+        problem = Problem(entries, course, change, [] if found.steps else sizes, lossless(last), found.idle)
         again = None
         try:
             again = _trained_again(problem, records, budget, work)
@@ -290,7 +270,7 @@ class Problem:
     change: list[Tensor]
     """The update by layer, (outputs, inputs + 1)."""
     sizes: list[int]
-    """Sizes of the batches of an epoch."""
+    """Sizes of the batches of an epoch; empty where the order is known."""
     lossless: bool
     """Whether the update is a product, not a difference of float32 weights."""
     idle: list[Tensor]
