@@ -14,7 +14,8 @@ from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion import clock
-from ..inversion.support.reading import SupportBudget, Work, read_support
+from ..inversion.support.reading import read_support
+from ..inversion.support.unrolled import SupportBudget, Work
 
 RESTING = 0.02
 """Share of entries at rest from which on a layer's inputs may be one-hot columns."""

@@ -3,8 +3,8 @@
 An optimizer that rescales entries makes nearly the same change of every entry that step t alone reaches, whatever the
 gradient's size: c_t learning rates, less a deficit of some eps / |g|. Adam's momentum goes on behind a step and its
 running means forget, so that c_t is another for each t; behind two steps 1.67 and 0.74. Where the sizes lie apart, an
-entry near c_t was reached by batch t alone and rests for all others, and of two batches every other entry that moved was
-reached by both. So each batch has its own entries, as if it had been the only one, but for some that are not known.
+entry near c_t was reached by batch t alone and rests for all others, and of two batches every other entry that moved
+was reached by both. So each batch has its own entries, as if it had been the only one, but for some that are not known.
 """
 
 from dataclasses import replace
@@ -35,7 +35,9 @@ def by_batch(entries: Entries, knows: Knowledge, batches: int) -> list[Entries]:
     size, order = entries.change.abs(), low.argsort()
     if bool((high - low > NARROW * high).any()) or bool((low[order][1:] <= high[order][:-1]).any()):
         raise ValueError("the optimizer's changes do not tell the steps of an epoch apart")
-    alone = torch.stack([(size >= a - entries.room) & (size <= b + entries.room) for a, b in zip(low, high, strict=True)])
+    alone = torch.stack(
+        [(size >= a - entries.room) & (size <= b + entries.room) for a, b in zip(low, high, strict=True)]
+    )
     alone &= entries.moved
     several = entries.moved & ~alone.any(0)
     return [_of(entries, alone, several, batch, drift(knows, batch)) for batch in range(batches)]
@@ -49,7 +51,7 @@ def sizes(descent: LocalDescent, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def _of(entries: Entries, alone: Tensor, several: Tensor, batch: int, drifted: float) -> Entries:
-    """The entries of one batch. Where there are more than two, which of them reached an entry of several is not known."""
+    """The entries of one batch. Of more than two it is not known which of them reached an entry of several."""
     own, others = alone[batch], alone.any(0) & ~alone[batch]
     moved = own | several if len(alone) == 2 else own
     resting = entries.resting | others

@@ -1,7 +1,7 @@
 """Finds the records behind an update from the entries that moved equally: all at once, or batch by batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from fedinv.attack import Exchange, Knowledge
 from .batches import by_batch
 from .cover import cover, labels_by_sign
 from .entries import Entries
+from .exchange import Search, exchanged
 from .half_spaces import numbers_together
 from .replay import joined, passed
 from .tuples import admitting, find_tuples
@@ -35,10 +36,23 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor]) -> Found:
+@dataclass(frozen=True)
+class Seen:
+    """What an attacker has of an update."""
+
+    entries: Entries
+    """Categorical entries of the first layer."""
+    last: Exchange
+    knows: Knowledge
+    plain: dict[str, Tensor]
+    """Change of each parameter by decay alone."""
+
+
+def by_classes(seen: Seen, search: Search) -> Found:
     """The records found from the entries of all steps. Raises ValueError where there is none."""
+    last, plain = seen.last, seen.plain
     change = joined({n: t.double() - plain[n] for n, t in last.received.items()})
-    records, labels = _read(entries, last, knows, last.records, change[0])
+    records, labels = _read(seen, seen.entries, change[0], search)
     if not len(records):
         raise ValueError(
             "no entries of the first layer's update moved equally in a way that names a record: none rest, or too many "
@@ -47,36 +61,36 @@ def by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[s
     return Found(records, labels, joined(plain))
 
 
-def by_batches(
-    entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor], sizes: Sequence[int]
-) -> Found:
+def by_batches(seen: Seen, sizes: Sequence[int], search: Search) -> Found:
     """The records of each batch of an epoch, found from the entries that it reached.
 
     Raises ValueError where the optimizer does not tell the steps apart, or no record is found.
     """
     found = []
-    for own, size in zip(by_batch(entries, knows, len(sizes)), sizes, strict=True):
-        change = torch.zeros_like(joined(last.sent)[0])
-        change[:, entries.categories] = own.change
-        found.append(_read(own, last, knows, size, change))
+    for own, size in zip(by_batch(seen.entries, seen.knows, len(sizes)), sizes, strict=True):
+        change = torch.zeros_like(joined(seen.last.sent)[0])
+        change[:, own.categories] = own.change
+        found.append(_read(seen, own, change, replace(search, count=size)))
     records, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     if not len(records):
         raise ValueError("the entries that a batch alone reached name no record")
-    return Found(records, labels, joined(plain), steps=torch.arange(len(records)).split([len(r) for r, _ in found]))
+    steps = torch.split(torch.arange(len(records)), [len(own) for own, _ in found])
+    return Found(records, labels, joined(seen.plain), steps=tuple(steps))
 
 
-def _read(
-    entries: Entries, last: Exchange, knows: Knowledge, count: int, change: Tensor
-) -> tuple[Tensor, Tensor]:
-    """At most `count` records (k, d) that explain the entries, and their labels (k,).
+def _read(seen: Seen, entries: Entries, change: Tensor, search: Search) -> tuple[Tensor, Tensor]:
+    """The records (k, d) that explain the entries, as many as are wanted or fewer, and their labels (k,).
 
     The labels are those by which the signs of the first layer's changes (h, d + 1) are right, where they are not zero.
     """
     admits = admitting(entries)
-    tuples, numbers, may = cover(entries, admits, find_tuples(entries, admits).tuples, count)
-    numbers = numbers_together(entries, tuples, numbers, may)
-    records, start = entries.records(tuples, numbers), joined(last.sent)
-    weights = class_weights(knows, start)
+    named = find_tuples(entries, admits).tuples
+    tuples, numbers, may = cover(entries, admits, named, search.count)
+    if len(tuples):
+        numbers = numbers_together(entries, tuples, numbers, may)
+        tuples, numbers = exchanged(entries, admits, (tuples, numbers), named, search)
+    records, start = entries.records(tuples, numbers), joined(seen.last.sent)
+    weights = class_weights(seen.knows, start)
     rows = torch.arange(len(records))
     slopes = torch.stack(
         [passed(start, records, torch.full_like(rows, y), weights, rows).slopes[0] for y in range(len(weights))]

@@ -207,7 +207,7 @@ def test_records_found_one_by_one_stay_verified_where_the_others_are_not_found(m
 
     monkeypatch.setattr(reading, "_by_magnitude", less)
     monkeypatch.setattr(reading, "remaining", lambda *given: none)
-    monkeypatch.setattr(reading, "_by_classes", lambda *given: reading.Found(none.records, none.labels, []))
+    monkeypatch.setattr(reading, "by_classes", lambda *given: reading.Found(none.records, none.labels, []))
     claim = _run(seen, knows)
     assert (len(claim.records), int(claim.verified.sum()), claim.mismatch) == (7, 7, None)
     assert "7 of 8 records found" in claim.notes[0]
