@@ -22,15 +22,17 @@ LARGE, LEAST = 1.0, 1e-5
 """Gradients between which a change counts as made by one step alone: 2 % of the entries that a batch of 8 alone reaches
 have smaller ones."""
 NARROW = 0.01
-"""Largest share of a change by which it may differ between those gradients, for the step to be told by its size."""
+"""Largest share of a change by which it may differ between those gradients, for its size to name the step."""
 
 
 def by_batch(entries: Entries, knows: Knowledge, batches: int) -> list[Entries]:
     """The entries of each of the batches of a single epoch, in order, and of each the change where it alone made it.
 
     `change` is zero where another batch reached the entry as well. Raises ValueError where an epoch of the optimizer
-    does not tell its steps apart.
+    does not tell its steps apart, or nothing rests, as where noise reaches all entries at each step.
     """
+    if not bool(entries.resting.any()):
+        raise ValueError("no entry rests: every batch reached all of them")
     low, high = sizes(knows.descent, batches)
     size, order = entries.change.abs(), low.argsort()
     if bool((high - low > NARROW * high).any()) or bool((low[order][1:] <= high[order][:-1]).any()):

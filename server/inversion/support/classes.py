@@ -50,10 +50,12 @@ class Seen:
 
 def by_classes(seen: Seen, search: Search) -> Found:
     """The records found from the entries of all steps. Raises ValueError where there is none."""
-    last, plain = seen.last, seen.plain
-    change = joined({n: t.double() - plain[n] for n, t in last.received.items()})
-    records, labels = _read(seen, seen.entries, change[0], search)
-    if not len(records):
+    plain = seen.plain
+    change = joined({n: t.double() - plain[n] for n, t in seen.last.received.items()})
+    # where nothing rests, as behind noise, what moved equally did so by chance
+    rests = bool(seen.entries.resting.any())
+    records, labels = _read(seen, seen.entries, change[0], search) if rests else (change[0][:0], None)
+    if labels is None or not len(records):
         raise ValueError(
             "no entries of the first layer's update moved equally in a way that names a record: none rest, or too many "
             "records have each unit active"

@@ -23,7 +23,7 @@ LEFT = 0.04
 STARTS = 12
 """Tuples drawn for each missing record, beside those that the classes named."""
 KEPT = 4
-"""Of them those that are improved to the end."""
+"""Number of them, the best, that are improved by more than one change."""
 TRIED = 2
 """Changes, the best by the numbers as they are, whose numbers are fitted anew."""
 SWEEPS = 8

@@ -243,7 +243,7 @@ def test_records_found_one_by_one_stay_verified_where_the_others_are_not_found(m
 
 
 def test_a_search_that_ends_with_wrong_records_is_said_to_be_unfinished(monkeypatch):
-    seen, knows, x, _ = _see(6, size=3)
+    seen, knows, _, _ = _see(6, size=3)
 
     def wrong(*given):
         found = classes.by_batches(*given)

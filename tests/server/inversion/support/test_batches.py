@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -71,6 +71,13 @@ def test_optimizers_that_do_not_tell_steps_apart_are_refused(optimizer):
     one = _epoch(2, optimizer)
     with pytest.raises(ValueError, match="apart"):
         by_batch(one.entries, one.knows, 2)
+
+
+def test_an_epoch_in_which_nothing_rests_is_refused():
+    one = _epoch(2, Adam())
+    noised = replace(one.entries, moved=torch.ones_like(one.entries.moved), resting=torch.zeros_like(one.entries.moved))
+    with pytest.raises(ValueError, match="no entry rests"):
+        by_batch(noised, one.knows, 2)
 
 
 @pytest.mark.parametrize(("count", "optimizer", "decay"), [(2, Adam(), 0.0), (3, Adam(), 0.0), (2, AdamW(), 0.01)])
