@@ -90,6 +90,7 @@ def _read(seen: Seen, entries: Entries, change: Tensor, search: Search) -> tuple
     tuples, numbers, may = cover(entries, admits, named, search.count)
     if len(tuples):
         numbers = numbers_together(entries, tuples, numbers, may)
+    if len(tuples) and search.effort:
         tuples, numbers = exchanged(entries, admits, (tuples, numbers), named, search)
     records, start = entries.records(tuples, numbers), joined(seen.last.sent)
     weights = class_weights(seen.knows, start)

@@ -45,8 +45,9 @@ class Search:
     count: int
     """Records that are wanted."""
     generator: torch.Generator
-    thorough: bool = False
-    """Whether records that explain little are looked for anew, which takes three times as long."""
+    effort: int = 1
+    """0 takes tuples as the classes name them, 1 exchanges categories, 2 looks for records that explain little anew,
+    which takes three times as long."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def exchanged(
         for place in range(len(found)):
             found = _mended(pairs, found, place, pool)
         found = _together(pairs, found)
-        if search.thorough and torch.equal(found.tuples, before):
+        if search.effort > 1 and torch.equal(found.tuples, before):
             found = _shaken(pairs, found, pool, search.generator)
         if torch.equal(found.tuples, before) or clock.over():
             break

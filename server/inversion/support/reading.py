@@ -87,7 +87,10 @@ def _of_one(seen: Seen, masked: bool, budget: SupportBudget, work: Work) -> Clai
     if found is None or len(found.records) < last.records:
         try:
             whole = _joined(
-                found, by_classes(seen, Search(last.records, work.generator())), entries.categories, last.records
+                found,
+                by_classes(seen, Search(last.records, work.generator(), effort=0)),
+                entries.categories,
+                last.records,
             )
         except ValueError:
             if found is None:
@@ -109,17 +112,17 @@ def _of_several(seen: Seen, budget: SupportBudget, work: Work) -> Claim:
     sizes, reason = batch_sizes(last.records, knows.batch_size or 1), None
     ways = [partial(by_batches, seen, sizes)] if knows.epochs == 1 else []
     for way in (*ways, partial(by_classes, seen)):
-        for thorough in (False, True):
+        for effort in (1, 2):
             if best is not None and clock.over():
                 return best
             try:
-                found = way(Search(last.records, work.generator(), thorough))
+                found = way(Search(last.records, work.generator(), effort))
             except ValueError as why:
                 reason = why
                 break
             claim = _fitted(found, seen.entries, last, knows, budget, work)
             best = claim if best is None else max(best, claim, key=_near)
-            if bool(claim.verified.any()):
+            if claim.mismatch is not None and claim.mismatch <= EXPLAINS:
                 return claim
         if best is not None and 2 * len(best.records) >= last.records:
             return best
