@@ -21,6 +21,13 @@ SETTINGS: dict[str, tuple[str, Sequence[str]]] = {
     "one step, 16 records": ("hospital-adam", (*ONE, "training.batch_size=16")),
     "one step, 32 records": ("hospital-adam", (*ONE, "training.batch_size=32")),
     "one step, 64 records": ("hospital-adam", (*ONE, "training.batch_size=64")),
+    "1 epoch, 16 by 8": ("hospital-adam", ("training.epochs=1",)),
+    "1 epoch, 16 by 4": ("hospital-adam", ("training.epochs=1", "training.batch_size=4")),
+    "1 epoch, 32 by 16": (
+        "hospital-adam",
+        ("training.epochs=1", "training.records_per_client=32", "training.batch_size=16"),
+    ),
+    "1 epoch, 32 by 8": ("hospital-adam", ("training.epochs=1", "training.records_per_client=32")),
     "5 epochs, 8 by 8": ("hospital-adam", ("training.records_per_client=8", "training.batch_size=8")),
     "5 epochs, 16 by 16": ("hospital-adam", ("training.batch_size=16",)),
     "5 epochs, 16 by 8": ("hospital-adam", ()),

@@ -37,7 +37,8 @@ from ..inversion.matching.refinement import Refinement, joinable, refined, same_
 from ..inversion.matching.relaxation import Form, relax
 from ..inversion.matching.steps import Rule, Schedule
 from ..inversion.recompute import bound_of, explains, mismatch, recompute_update
-from ..inversion.support.reading import Work, trained_again
+from ..inversion.support.reading import trained_again
+from ..inversion.support.unrolled import Work
 
 DRAWS = 512
 """Records drawn to estimate the network's mean output probabilities."""

@@ -15,7 +15,7 @@ from fedinv.task.networks.transformer import Decoder, Encoder
 from ..countermeasures import answer, answered
 from ..inversion import clock
 from ..inversion.single_layer import no_spans
-from ..inversion.support.reading import Work
+from ..inversion.support.unrolled import Work
 from ..inversion.tokens.reading import TextBudget, read_texts
 from ..inversion.tokens.spans import SPARE
 

@@ -14,7 +14,8 @@ from fedinv.task.models import AnyModel
 
 from ..countermeasures import answer, answered
 from ..inversion import clock
-from ..inversion.support.reading import SupportBudget, Work, read_support
+from ..inversion.support.reading import read_support
+from ..inversion.support.unrolled import SupportBudget, Work
 
 RESTING = 0.02
 """Share of entries at rest from which on a layer's inputs may be one-hot columns."""
@@ -30,19 +31,21 @@ class Zeros(Attack):
     Claims: whole records with labels, fitted to the update through the optimizer's own steps; verified where the
     training, repeated on them, explains the update.
 
-    Derivation. At each local step entry (j, i) of the first layer, of unit j and one-hot input i, has the gradient
-    sum of d_rj over the records r of category i at which j is active. (1) Where there is none, every gradient is zero
-    and the entry rests. (2) Entries of a unit with the same set of such records have the same gradients, and move
-    equally to the last bits, whatever the optimizer makes of them. A class of entries that moved equally therefore is
-    the set of categories that one set of records shares; two classes that share a column stand for sets without a
-    common record; and a record can have a unit active only if its entries there moved and no two of their classes share
-    a column. Classes that name several columns are completed to tuples column by column, as what a record has must be
+    Derivation. At each local step entry (j, i) of the first layer, of unit j and one-hot input i, has the gradient sum
+    of d_rj over the records r of category i at which j is active. (1) Where there is none, every gradient is zero and
+    the entry rests. (2) Entries of a unit with the same set of such records have the same gradients, and move equally
+    to the last bits, whatever the optimizer makes of them. A class of entries that moved equally therefore is the set
+    of categories that one set of records shares; two classes that share a column stand for sets without a common
+    record; and a record can have a unit active only if its entries there moved and no two of their classes share a
+    column. Classes that name several columns are completed to tuples column by column, as what a record has must be
     admitted wherever the class comes back (`support.tuples`). Tuples that explain what moved are chosen greedily
-    (`support.cover`). (3) A unit that does not admit a tuple is inactive at the record, one with a class that no other
-    record explains is active: half-spaces, in whose middle the numbers lie (`support.half_spaces`). (4) Labels are
-    those by which the signs come out. (5) A single step leaves magnitudes: its deficit from the learning rate is
-    eps / |g|, so that the spans of the gradient can be searched (`support.magnitudes`). (6) Gauss-Newton through the
-    optimizer's unrolled steps fits all numbers to what float32 keeps of the update (`support.fit`).
+    (`support.cover`); their categories are exchanged one by one while that explains more (`support.exchange`). Behind a
+    single epoch of several batches the size of a change tells which step alone reached an entry, so that each batch is
+    read by itself (`support.batches`). (3) A unit that does not admit a tuple is inactive at the record, one with a
+    class that no other record explains is active: half-spaces, in whose middle the numbers lie (`support.half_spaces`).
+    (4) Labels are those by which the signs come out. (5) A single step leaves magnitudes: its deficit from the learning
+    rate is eps / |g|, so that the spans of the gradient can be searched (`support.magnitudes`). (6) Gauss-Newton
+    through the optimizer's unrolled steps fits all numbers to what float32 keeps of the update (`support.fit`).
 
     Unique where each record is alone at some units, by three columns or more, and half-spaces outnumber the numbers.
     Fails where entries neither rest nor move equally: activations other than ReLU, decay that the optimizer mixes into

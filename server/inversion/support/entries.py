@@ -63,6 +63,10 @@ class Entries:
     """Least value of each number, standardized, (m,)."""
     high: Tensor
     """Largest value of each number, standardized, (m,)."""
+    change: Tensor
+    """Change of each entry beside what decay alone made, (h, c)."""
+    room: Tensor
+    """Distance up to which two changes count as equal, (h, c)."""
     moved: Tensor
     """Entries that moved, bool (h, c)."""
     resting: Tensor
@@ -126,7 +130,6 @@ def read_entries(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor
         moved, resting = moved & known[:, categories], resting & known[:, categories]
     group = torch.cat([torch.full((s.stop - s.start,), k) for k, s in enumerate(spans)])
     length = weight.norm(dim=1)
-    drift = 0.0 if steps == 1 else MOVES * math.sqrt(min(steps, 10)) * (knows.lr or 0.001) / 0.001
     return Entries(
         weight=weight,
         bias=bias,
@@ -136,11 +139,18 @@ def read_entries(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor
         numbers=torch.tensor([at for at, _ in numbers], dtype=torch.int64),
         low=torch.tensor([(c.low - c.mean) / c.std for _, c in numbers], dtype=torch.float64),
         high=torch.tensor([(c.high - c.mean) / c.std for _, c in numbers], dtype=torch.float64),
+        change=change,
+        room=room,
         moved=moved,
         resting=resting,
-        equal=_equal(change, room, moved, group) | _single(moved, group, known is None),
-        margin=drift * length,
+        equal=_equal(change, room, moved, group) | single(moved, resting, group),
+        margin=drift(knows, steps - 1) * length,
     )
+
+
+def drift(knows: Knowledge, before: int) -> float:
+    """Distance from zero, in lengths of a unit's weights, up to which its sign may differ `before` steps later."""
+    return MOVES * math.sqrt(min(before + 1, 10)) * (knows.lr or 0.001) / 0.001 if before else 0.0
 
 
 def lossless(last: Exchange) -> bool:
@@ -180,15 +190,15 @@ def _equal(change: Tensor, room: Tensor, moved: Tensor, group: Tensor) -> Tensor
     return (pair & ~doubtful[:, :, None] & ~doubtful[:, None, :]) | (itself & moved[:, :, None])
 
 
-def _single(moved: Tensor, group: Tensor, complete: bool) -> Tensor:
+def single(moved: Tensor, resting: Tensor, group: Tensor) -> Tensor:
     """Entries that are the only ones of their column to move at a unit, in pairs, bool (h, c, c).
 
     All records at which the unit is active then have that category, whatever the sizes of the changes, so that such
-    entries of different columns have the same records. None where not all entries are known.
+    entries of different columns have the same records. An entry of which neither is known may have moved.
     """
     columns = torch.nn.functional.one_hot(group).double()
-    single = moved & ((moved.double() @ columns)[:, group] == 1) & complete
-    return single[:, :, None] & single[:, None, :]
+    alone = moved & (((~resting).double() @ columns)[:, group] == 1)
+    return alone[:, :, None] & alone[:, None, :]
 
 
 def _expected(change: Tensor, room: Tensor, moved: Tensor) -> Tensor:

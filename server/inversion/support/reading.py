@@ -1,13 +1,13 @@
 """Claims the records behind an update of any optimizer that works entry by entry."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedinv.attack import Claim, Exchange, Knowledge, Limit, Progress
+from fedinv.attack import EXPLAINS, Claim, Exchange, Knowledge, Limit
 from fedinv.task.networks.perceptron import Mlp
 from fedinv.task.optimizers import SGD
 from fedinv.task.schema import Schema
@@ -20,90 +20,57 @@ from ..local_training import known_network, local_steps
 from ..matching.optimize import part
 from ..row_space.reading import read_records
 from ..row_space.search import SpanBudget
-from .cover import cover, labels_by_sign
+from .classes import Found, Seen, by_batches, by_classes, class_weights
 from .entries import Entries, idle, lossless, read_entries
-from .fit import Entry, fit, pick
-from .half_spaces import explaining, numbers_together
-from .magnitudes import ROUNDING, decoded
+from .exchange import Search
+from .magnitudes import decoded
 from .remainder import FITTED, Batch, remaining
-from .replay import Course, joined, passed, replay
-from .schedule import batch_sizes, next_schedule
-from .tuples import admitted, admitting, find_tuples
+from .replay import Course, joined
+from .schedule import batch_sizes
+from .unrolled import REPEATED, Explained, Problem, SupportBudget, Work, labelled, trained
 
 RESIDUE = 3e-6
 """Noise that a smoothed gradient is said to have, relative to its root mean square: enough for the search to accept
 what is not exact."""
-REPEATED = 0.2
-"""Mismatch up to which a claim, trained on again, explains an update, so that all its records count as verified.
-
-Where a single record of 8 to 32 is drawn from the marginals instead, 0.23 to 0.78 is left after a step or five epochs
-of Adam, where half of them are, 0.74 or more (hospital, `python -m benchmarks zeros`)."""
-LESS, PATIENCE = 0.95, 4
-"""Share of the least mismatch so far that a round must reach, and rounds without one after which they end."""
-ALTERNATIONS = 12
-"""Rounds, at most, in which the order of batches and the numbers are found in turn."""
-STRIDES = 5
-"""Gauss-Newton steps between two searches for the order of batches."""
-FIRST = 0.1
-"""Entries of the first layer beside each of the second to which numbers are fitted behind several steps: the first
-layer's hang on units that switch on the way, which derivatives do not tell."""
-PRECISE = 4
-"""Factor on the number of entries after a single step, of which each costs less and says less."""
 ROUNDS = 3
 """Rounds without a new record after which that search ends: the last ones are read off what the others leave."""
 FEW = 8
 """Missing records up to which they are looked for in what the found ones leave of the gradient."""
 SPANS = 20.0
 """Seconds of computing of the search in the spans of a single step's gradient."""
-HALF_ULP = 2.0**-25
-"""Standard deviation of rounding a weight to float32, relative to it, about."""
-
-
-@dataclass(frozen=True)
-class SupportBudget:
-    """Limits of the search."""
-
-    entries: int = 3000
-    """Entries of each of the first two layers to which numbers are fitted."""
-    iterations: int = 30
-    """Gauss-Newton steps of the fit at most."""
-    most_records: int = 128
-    """Records of the largest batch that is attacked."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """Records before their numbers are fitted."""
-
-    records: Tensor
-    """Float64 (k, d)."""
-    labels: Tensor
-    """Classes, int64 (k,)."""
-    idle: list[Tensor]
-    """Changes by decay alone, by layer."""
-    checked: Tensor | None = None
-    """Which of them were verified one by one, bool (k,); None where only all together can be."""
-    late: int = 0
-    """Number of those read last off what the others leave of the gradient."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Work:
-    """Random numbers for the search, and how far it has come."""
-
-    rng: np.random.Generator
-    progress: Progress
 
 
 def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget, work: Work) -> Claim:
-    """Claim records with labels. Raises ValueError, in the words of a note, where nothing can be claimed."""
+    """Claim records with labels; unfinished where entries rest and what moved is not all explained.
+
+    Raises ValueError, in the words of a note, where nothing can be claimed, and Limit where only the search found none.
+    """
     schema = _applies(last, knows, distortion, budget)
     entries = read_entries(last, knows, schema, _known(last, distortion))
     steps = local_steps(knows, last.records) or 1
     plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
-    found = None
-    if steps == 1 and lossless(last) and distortion.masks is None:
+    seen, masked = Seen(entries, last, knows, plain), distortion.masks is not None
+    try:
+        claim = _of_several(seen, budget, work) if steps > 1 else _of_one(seen, masked, budget, work)
+    except ValueError as reason:
+        # noise leaves nothing at rest: where something rests, records are behind what moved
+        if clock.over() or not bool(entries.resting.any()):
+            raise
+        raise Limit(str(reason)) from reason
+    short = len(claim.records) < last.records
+    unverifiable = masked or only_signs(joined(last.received))
+    if claim.unfinished or clock.over() or not bool(entries.resting.any()):
+        return claim
+    if not short and (unverifiable or bool(claim.verified.all())):
+        return claim
+    missing = f"zeros found {len(claim.records)} of {last.records} records" if short else "some records are wrong"
+    return replace(claim, unfinished=(f"{missing}: what moved in the update is not all explained",))
+
+
+def _of_one(seen: Seen, masked: bool, budget: SupportBudget, work: Work) -> Claim:
+    """The claim behind a single step: by the gradient's magnitudes, and by classes where they leave records over."""
+    entries, last, knows, plain, found = seen.entries, seen.last, seen.knows, seen.plain, None
+    if lossless(last) and not masked:
         found = _by_magnitude(last, knows, plain, replace(work, progress=part(work.progress, 0, 0.5)))
     if found is not None and len(found.records) < last.records:
         change = joined({name: tensor.double() - plain[name] for name, tensor in last.received.items()})
@@ -119,7 +86,12 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     work, whole = replace(work, progress=part(work.progress, 0.5, 1)), found
     if found is None or len(found.records) < last.records:
         try:
-            whole = _joined(found, _by_classes(entries, last, knows, plain), entries.categories, last.records)
+            whole = _joined(
+                found,
+                by_classes(seen, Search(last.records, work.generator(), effort=0)),
+                entries.categories,
+                last.records,
+            )
         except ValueError:
             if found is None:
                 raise
@@ -128,6 +100,41 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     if found is None or whole is found or bool(claim.verified.any()):
         return claim
     return _fitted(found, entries, last, knows, budget, work)
+
+
+def _of_several(seen: Seen, budget: SupportBudget, work: Work) -> Claim:
+    """The first claim behind several steps that explains the update, else the nearest; quick searches come first.
+
+    Batch by batch where the steps of a single epoch are told apart, and all at once where that finds less than half of
+    the records. Raises ValueError where no record is found.
+    """
+    last, knows, best = seen.last, seen.knows, None
+    sizes, reason = batch_sizes(last.records, knows.batch_size or 1), None
+    ways = [partial(by_batches, seen, sizes)] if knows.epochs == 1 else []
+    for way in (*ways, partial(by_classes, seen)):
+        for effort in (1, 2):
+            if best is not None and clock.over():
+                return best
+            try:
+                found = way(Search(last.records, work.generator(), effort))
+            except ValueError as why:
+                reason = why
+                break
+            claim = _fitted(found, seen.entries, last, knows, budget, work)
+            best = claim if best is None else max(best, claim, key=_near)
+            if claim.mismatch is not None and claim.mismatch <= EXPLAINS:
+                return claim
+        if best is not None and 2 * len(best.records) >= last.records:
+            return best
+    if best is None:
+        assert reason is not None
+        raise reason
+    return best
+
+
+def _near(claim: Claim) -> tuple[int, float]:
+    """Records of a claim, and how little of the update it leaves."""
+    return len(claim.records), -math.inf if claim.mismatch is None else -claim.mismatch
 
 
 def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: int, work: Work) -> Claim:
@@ -207,34 +214,6 @@ def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], wo
     return Found(claim.records.double(), claim.labels, joined(plain), claim.verified)
 
 
-def _by_classes(entries: Entries, last: Exchange, knows: Knowledge, plain: dict[str, Tensor]) -> Found:
-    """The records found from the entries that moved equally. Raises ValueError where there is none."""
-    admits = admitting(entries)
-    found = find_tuples(entries, admits)
-    tuples, numbers, may = cover(entries, admits, found.tuples, last.records)
-    if not len(tuples):
-        raise ValueError(
-            "no entries of the first layer's update moved equally in a way that names a record: none rest, or too many "
-            "records have each unit active"
-        )
-    numbers = numbers_together(entries, tuples, numbers, may)
-    records = entries.records(tuples, numbers)
-    start, change = joined(last.sent), joined({n: t.double() - plain[n] for n, t in last.received.items()})
-    weights = _class_weights(knows, start)
-    rows = torch.arange(len(records))
-    slopes = torch.stack(
-        [passed(start, records, torch.full_like(rows, y), weights, rows).slopes[0] for y in range(len(weights))]
-    )
-    with_bias = torch.cat([records, torch.ones_like(records[:, :1])], 1)
-    labels = labels_by_sign(change[0], with_bias, slopes, entries.units(tuples, numbers) > 0)
-    return Found(records, labels, joined(plain))
-
-
-def _class_weights(knows: Knowledge, start: list[Tensor]) -> Tensor:
-    weights = torch.tensor(knows.class_weights) if knows.class_weights else torch.ones(len(start[-1]))
-    return weights.double()
-
-
 def _fitted(
     found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
 ) -> Claim:
@@ -246,29 +225,31 @@ def _fitted(
         notes.append("the update has signs and no sizes: numbers are read off the units alone")
     elif whole:
         sizes = [last.records] if knows.algorithm == "fedsgd" else batch_sizes(last.records, knows.batch_size or 1)
-        steps = (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
-        course = Course(start, knows.descent, steps, found.labels, _class_weights(knows, start))
-        problem = Problem(entries, course, change, sizes, lossless(last), found.idle)
+        steps = found.steps or (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
+        course = Course(start, knows.descent, steps, found.labels, class_weights(knows, start))
+        course = labelled(course, records, change) if found.steps else course
+        problem = Problem(entries, course, change, [] if found.steps else sizes, lossless(last), found.idle)
         again = None
         try:
-            again = _trained_again(problem, records, budget, work)
+            again = trained(problem, records, budget, work)
             if found.late == 1:
                 # the others' numbers are known now: what they leave tells those of the last one better
                 known = Batch(again.records[:-1], found.labels[:-1])
                 moved = [c - i for c, i in zip(change, found.idle, strict=True)]
                 rest = remaining(known, last, knows, moved, work.rng, FITTED)
                 if len(rest.records):
-                    again = _trained_again(problem, known.and_(rest).records, budget, work)
+                    again = trained(problem, known.and_(rest).records, budget, work)
         except (ValueError, Limit) as reason:
             notes.append(str(reason))
             unfinished += [str(reason)] if isinstance(reason, Limit) else []
         with clock.finishing():
             again = again or Explained.by(course, records, change)
         records, left = again.records, again.left
+        found = replace(found, labels=again.course.labels)
     else:
         how = "the units" if found.checked is None else "the gradient's spans"
         notes.append(f"{len(records)} of {last.records} records found: numbers are read off {how}, as a fit needs all")
-    explained = left is not None and left <= REPEATED
+    explained = left is not None and left <= (EXPLAINS if found.steps else REPEATED)
     if left is not None and not explained:
         notes.append("the training, repeated on the records, does not explain the update: some are wrong")
     confidence = torch.full((len(records),), 0.99 if explained else 0.5)
@@ -278,98 +259,6 @@ def _fitted(
     return Claim(
         records.float(), confidence, found.labels, left, tuple(notes), checked=checked, unfinished=tuple(unfinished)
     )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What records are fitted to."""
-
-    entries: Entries
-    course: Course
-    """The client's training, but for the batches where there are several in an epoch."""
-    change: list[Tensor]
-    """The update by layer, (outputs, inputs + 1)."""
-    sizes: list[int]
-    """Sizes of the batches of an epoch."""
-    lossless: bool
-    """Whether the update is a product, not a difference of float32 weights."""
-    idle: list[Tensor]
-    """Changes by decay alone, by layer."""
-
-    def drawing(self, most: int, generator: torch.Generator) -> Callable[[], Entry]:
-        """Draws entries to fit to, of those that moved.
-
-        Of several steps at most `most` of the second layer, and FIRST times as many of the first; of one step PRECISE
-        times as many of both, always those that are known best.
-        """
-        moved = [c - i for c, i in zip(self.change, self.idle, strict=True)]
-        if len(self.course.steps) > 1:
-            most_of = (max(1, round(FIRST * most)), most)
-            return lambda: self.observed(pick(moved, most_of, self.entries.numbers, generator, best=False))
-        most *= PRECISE if self.lossless else 1
-        known = self.observed(pick(moved, (most, most), self.entries.numbers, generator, best=self.lossless))
-        return lambda: known
-
-    def observed(self, at: tuple[Tensor, ...]) -> Entry:
-        """The entries at these positions with their changes and what float32 leaves unknown of them."""
-        entry = Entry(at, torch.zeros(0), torch.zeros(0))
-        change, size = entry.of(self.change), entry.of(self.course.start).abs()
-        spread = ROUNDING * change.abs() / 2
-        if not self.lossless:
-            spread = spread + HALF_ULP * (size + change.abs()) * len(self.course.steps) ** 0.5
-        return Entry(at, change, spread.clamp_min(1e-30))
-
-
-def _trained_again(problem: Problem, records: Tensor, budget: SupportBudget, work: Work) -> "Explained":
-    """The client's course, and the records with numbers fitted to it. Raises Limit where orders are too many."""
-    entries, course = problem.entries, problem.course
-    generator = torch.Generator().manual_seed(int(work.rng.integers(2**63)))
-    bounds = (entries.low, entries.high)
-    draw = problem.drawing(budget.entries, generator)
-    best = Explained.by(course, records, problem.change)
-    if len(problem.sizes) > 1:
-        moved, since = entries.moved.nonzero(), 0
-        entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
-        sole = _sole(entries, records)
-        for k in range(ALTERNATIONS if budget.iterations else 1):
-            before = course.steps
-            for _ in range(2):
-                course = next_schedule(course, entry, sole, records, problem.sizes, generator)
-            records = fit(course, draw, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
-            work.progress(k / ALTERNATIONS)
-            found = Explained.by(course, records, problem.change)
-            since = 0 if found.left < LESS * best.left else since + 1
-            best = min(best, found, key=lambda one: one.left)
-            same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
-            if clock.over() or (same and found.left < REPEATED / 2) or since == PATIENCE:
-                break
-    last = fit(best.course, draw, best.records, entries.numbers, bounds, budget.iterations, work.progress).records
-    return min(best, Explained.by(best.course, last, problem.change), key=lambda one: one.left)
-
-
-@dataclass(frozen=True)
-class Explained:
-    """A claim's training, and what of the update it leaves."""
-
-    course: Course
-    records: Tensor
-    """Float64 (n, d)."""
-    left: float
-    """Distance of the update that the training makes from the one that was seen, relative to its norm."""
-
-    @classmethod
-    def by(cls, course: Course, records: Tensor, change: list[Tensor]) -> "Explained":
-        """A training with what it leaves of an update (layers of outputs, inputs + 1)."""
-        again = replay(course, records)[1]
-        apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
-        return cls(course, records, float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5))
-
-
-def _sole(entries: Entries, records: Tensor) -> Tensor:
-    """The record that alone reaches each entry that moved, int64 (p,); -1 where several may."""
-    tuples = torch.stack([r[entries.categories].nonzero()[:, 0] for r in records])
-    explains = explaining(entries, tuples, admitted(admitting(entries), tuples))
-    return torch.where(explains.sum(2) == 1, explains.long().argmax(2), -1)[entries.moved]
 
 
 def only_signs(change: list[Tensor]) -> bool:

@@ -16,7 +16,7 @@ from ..distortion import Distortion
 from ..evidence import unusable
 from ..local_training import gradient_weights, known_network, single_step, step_length
 from ..recompute import explains, mismatch, recompute_update
-from ..support.reading import Work
+from ..support.unrolled import Work
 from .prefixes import Found, Tests, grown, ranked
 from .sequences import searched
 from .spans import TOLERANCE, Noise, block_names, spans

@@ -15,7 +15,8 @@ from fedinv.task.foreign.update import layer_update
 from fedinv.task.models import Mlp, build, state
 from fedinv.task.optimizers import SGD, Adam, AdamW, RmsProp
 from server.attacks.zeros import Zeros
-from server.inversion.support import reading
+from server.inversion.support import classes, reading
+from server.inversion.support.tuples import Tuples
 
 MODEL = Mlp(hidden=(256, 128))
 ADAM = Adam()
@@ -118,6 +119,23 @@ def test_the_order_of_batches_is_read_off_the_update():
     assert claim.verified.all()
 
 
+@pytest.mark.parametrize(("n", "size"), [(8, 4), (6, 2), (7, 3)])
+def test_each_batch_of_a_single_epoch_is_read_by_itself(n, size):
+    seen, knows, x, y = _see(n, size=size)
+    claim = _run(seen, knows)
+    found = _judged(claim, x)
+    assert found.exact.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
+def test_an_epoch_whose_steps_are_not_told_apart_is_read_all_at_once():
+    seen, knows, x, _ = _see(6, size=3, optimizer=RmsProp())
+    claim = _run(seen, knows)
+    assert len(claim.records)
+    assert _judged(claim, x).right.mean() > 0.5
+
+
 def test_what_limits_of_its_own_ended_is_said_to_be_unfinished():
     seen, knows, _, _ = _see(6, epochs=3, size=3)
     assert _run(seen, knows).unfinished == ()
@@ -142,6 +160,15 @@ def test_updates_that_say_nothing_are_named(change, says):
     claim = _run(_changed(seen, change), knows)
     assert not len(claim.records)
     assert says in claim.notes[0]
+    assert claim.unfinished == ()
+
+
+def test_noise_on_a_single_epoch_is_no_search_that_was_not_finished():
+    seen, knows, _, _ = _see(8, size=4)
+    noise = torch.Generator().manual_seed(1)
+    claim = _run(_changed(seen, lambda t: t + 1e-5 * torch.randn(t.shape, generator=noise)), knows)
+    assert not len(claim.records)
+    assert claim.unfinished == ()
 
 
 def test_what_it_needs_is_named():
@@ -207,8 +234,35 @@ def test_records_found_one_by_one_stay_verified_where_the_others_are_not_found(m
 
     monkeypatch.setattr(reading, "_by_magnitude", less)
     monkeypatch.setattr(reading, "remaining", lambda *given: none)
-    monkeypatch.setattr(reading, "_by_classes", lambda *given: reading.Found(none.records, none.labels, []))
+    monkeypatch.setattr(reading, "by_classes", lambda *given: reading.Found(none.records, none.labels, []))
     claim = _run(seen, knows)
     assert (len(claim.records), int(claim.verified.sum()), claim.mismatch) == (7, 7, None)
     assert "7 of 8 records found" in claim.notes[0]
+    assert claim.unfinished == ("zeros found 7 of 8 records: what moved in the update is not all explained",)
     assert int(_judged(claim, x).recovered.sum()) == 7
+
+
+def test_a_search_that_ends_with_wrong_records_is_said_to_be_unfinished(monkeypatch):
+    seen, knows, _, _ = _see(6, size=3)
+
+    def wrong(*given):
+        found = classes.by_batches(*given)
+        return replace(found, records=found.records.roll(1, 0))
+
+    monkeypatch.setattr(reading, "by_batches", wrong)
+    claim = _run(seen, knows)
+    assert not claim.verified.any()
+    assert claim.unfinished == ("some records are wrong: what moved in the update is not all explained",)
+
+
+def test_a_search_that_finds_none_where_entries_rest_is_said_to_be_unfinished(monkeypatch):
+    seen, knows, _, _ = _see(6, epochs=4)
+
+    def none(entries, admits):
+        return Tuples(torch.zeros(0, entries.groups, dtype=torch.int64), torch.zeros(0), torch.zeros(0))
+
+    monkeypatch.setattr(classes, "find_tuples", none)
+    claim = _run(seen, knows)
+    assert not len(claim.records)
+    assert len(claim.unfinished) == 1
+    assert "names a record" in claim.unfinished[0]
