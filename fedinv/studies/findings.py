@@ -60,10 +60,11 @@ def _as_it_is(base: VariationLeak) -> str:
             f"({percent(told.value)}, guess {percent(told.prior)})"
         )
     if base.membership is not None and base.membership.numbers is not None:
-        value, (low, high), _ = base.membership.numbers
+        value, (low, high), chance = base.membership.numbers
+        tells = "tells" if low > chance else "does not measurably tell"
         parts.append(
-            f"tells from the trained model alone who took part, with an AUC of {value:.3f} "
-            f"({low:.3f} to {high:.3f}, chance 0.5)"
+            f"{tells} from the trained model alone who took part, with an AUC of {value:.3f} "
+            f"({low:.3f} to {high:.3f}, chance {chance:g})"
         )
     return "as it is, the server " + ", ".join(parts) if parts else "no attack had anything to attack"
 

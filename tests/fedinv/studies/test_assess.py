@@ -6,12 +6,12 @@ from markupsafe import escape
 from fedinv.report.assessment_page import render
 from fedinv.results.assessment import VariationLeak, change
 from fedinv.results.intervals import clopper_pearson
-from fedinv.results.run import AttackResult, Rate, Utility
+from fedinv.results.run import AttackResult, Measure, Rate, Utility
 from fedinv.scenario.reading import loads, read
 from fedinv.storage.run_folder import RunFolder
 from fedinv.studies.assess import _records, _strongest, _unfinished, assess, most_helpful, variations, varied
 from fedinv.studies.attack_choice import choice
-from fedinv.studies.findings import _complexity, _help, assessment
+from fedinv.studies.findings import _as_it_is, _complexity, _help, assessment
 
 
 def rate(hits, count=64):
@@ -57,6 +57,12 @@ def test_a_change_has_an_interval_that_covers_the_difference():
     assert apart == -1
     assert low <= -1 <= high < -0.9
     assert change(rate(30), rate(30))[1][0] < 0 < change(rate(30), rate(30))[1][1]
+
+
+@pytest.mark.parametrize(("low", "says"), [(0.55, ", tells from"), (0.47, ", does not measurably tell from")])
+def test_an_auc_whose_interval_holds_chance_tells_of_nobody(low, says):
+    measure = Measure(name="AUC", value=0.6, count=200, ci95=(low, 0.65), prior=0.5)
+    assert says in _as_it_is(leak(64).model_copy(update={"membership": measure}))
 
 
 def judged(kind, got, fields):
