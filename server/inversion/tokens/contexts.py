@@ -180,11 +180,11 @@ class Contexts:
         mean = torch.einsum("n,nh,nhd->hd", guess, weight, values) / total[:, None]
         off = (weight[..., None] * (values - mean) / total[:, None]).flatten(1)
         returned = mean.flatten() + (prior - guess) @ off
-        below = self.hidden[one.candidate, one.place] + self.block.mixed(torch.zeros_like(returned))
-        total_in = self.hidden[one.candidate, one.place] + self.block.mixed(returned)
-        deviation = float(total_in.std(correction=0))
+        own = self.hidden[one.candidate, one.place]
+        alone, joined = own + self.block.mixed(torch.zeros_like(returned)), own + self.block.mixed(returned)
+        deviation = float(joined.std(correction=0))
         found = self.equations
-        left = found.attended @ returned + found.hidden @ below + found.deviation * deviation + found.constant
+        left = found.attended @ returned + found.hidden @ alone + found.deviation * deviation + found.constant
         return off @ found.attended.T, -left, found.deviation * deviation
 
 
