@@ -45,6 +45,10 @@ SETTINGS: dict[str, tuple[str, Sequence[str]]] = {
         "hospital-adam",
         ("training.optimizer=sgd", "training.momentum=0.9", "training.lr=0.005"),
     ),
+    "top-k, keep 0.3, known to the attacker, 5 epochs, 8 by 8": (
+        "hospital-adam",
+        ("training.records_per_client=8", "training.batch_size=8", 'defenses=[{kind="top-k",keep=0.3}]'),
+    ),
     "bank, Adam, 512-512, 5 epochs, 16 by 8": (
         "bank",
         (*BANK, "model.hidden=[512,512]", "training.optimizer=adam", "training.lr=0.001"),
@@ -85,7 +89,7 @@ def _line(name: str, kind: str, scenario: str, settings: Sequence[str]) -> str:
     fields, guesses, recovered, exact, verified, seconds = [], [], [], [], [], []
     for one in _victims(scenario, settings):
         begun = time.process_time()
-        claim = one.attacked(build(kind))
+        claim = one.attacked(build(kind), adaptive=bool(one.scenario.defenses))
         seconds.append(time.process_time() - begun)
         table = one.people.table
         truth = table.take(one.rows).columns
@@ -100,7 +104,7 @@ def _line(name: str, kind: str, scenario: str, settings: Sequence[str]) -> str:
         verified.append(int(claim.verified.sum()))
     whole, every = np.concatenate(recovered), np.concatenate(exact)
     return (
-        f"{name:50} {kind:17} fields {np.mean(fields):.3f} (guess {np.mean(guesses):.3f})  every field right "
+        f"{name:57} {kind:17} fields {np.mean(fields):.3f} (guess {np.mean(guesses):.3f})  every field right "
         f"{int(whole.sum())} of {len(whole)}, every digit {int(every.sum())}, verified {sum(verified)}  "
         f"CPU {np.mean(seconds):.1f} s (longest {max(seconds):.1f})"
     )

@@ -46,6 +46,8 @@ class Seen:
     knows: Knowledge
     plain: dict[str, Tensor]
     """Change of each parameter by decay alone."""
+    masked: bool = False
+    """True where some entries were not sent, so that none that rests may be known."""
 
 
 def by_classes(seen: Seen, search: Search) -> Found:
@@ -53,7 +55,7 @@ def by_classes(seen: Seen, search: Search) -> Found:
     plain = seen.plain
     change = joined({n: t.double() - plain[n] for n, t in seen.last.received.items()})
     # where nothing rests, as behind noise, what moved equally did so by chance
-    rests = bool(seen.entries.resting.any())
+    rests = seen.masked or bool(seen.entries.resting.any())
     records, labels = _read(seen, seen.entries, change[0], search) if rests else (change[0][:0], None)
     if labels is None or not len(records):
         raise ValueError(

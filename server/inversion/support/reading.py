@@ -21,13 +21,13 @@ from ..matching.optimize import part
 from ..row_space.reading import read_records
 from ..row_space.search import SpanBudget
 from .classes import Found, Seen, by_batches, by_classes, class_weights
-from .entries import Entries, idle, lossless, read_entries
+from .entries import idle, lossless, read_entries
 from .exchange import Search
 from .magnitudes import decoded
 from .remainder import FITTED, Batch, remaining
 from .replay import Course, joined
 from .schedule import batch_sizes
-from .unrolled import REPEATED, Explained, Problem, SupportBudget, Work, labelled, trained
+from .unrolled import REPEATED, Problem, SupportBudget, Work, labelled, trained
 
 RESIDUE = 3e-6
 """Noise that a smoothed gradient is said to have, relative to its root mean square: enough for the search to accept
@@ -49,16 +49,16 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     entries = read_entries(last, knows, schema, _known(last, distortion))
     steps = local_steps(knows, last.records) or 1
     plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
-    seen, masked = Seen(entries, last, knows, plain), distortion.masks is not None
+    seen = Seen(entries, last, knows, plain, masked=distortion.masks is not None)
     try:
-        claim = _of_several(seen, budget, work) if steps > 1 else _of_one(seen, masked, budget, work)
+        claim = _of_several(seen, budget, work) if steps > 1 else _of_one(seen, budget, work)
     except ValueError as reason:
         # noise leaves nothing at rest: where something rests, records are behind what moved
         if clock.over() or not bool(entries.resting.any()):
             raise
         raise Limit(str(reason)) from reason
     short = len(claim.records) < last.records
-    unverifiable = masked or only_signs(joined(last.received))
+    unverifiable = only_signs(joined(last.received))
     if claim.unfinished or clock.over() or not bool(entries.resting.any()):
         return claim
     if not short and (unverifiable or bool(claim.verified.all())):
@@ -67,10 +67,10 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     return replace(claim, unfinished=(f"{missing}: what moved in the update is not all explained",))
 
 
-def _of_one(seen: Seen, masked: bool, budget: SupportBudget, work: Work) -> Claim:
+def _of_one(seen: Seen, budget: SupportBudget, work: Work) -> Claim:
     """The claim behind a single step: by the gradient's magnitudes, and by classes where they leave records over."""
     entries, last, knows, plain, found = seen.entries, seen.last, seen.knows, seen.plain, None
-    if lossless(last) and not masked:
+    if lossless(last) and not seen.masked:
         found = _by_magnitude(last, knows, plain, replace(work, progress=part(work.progress, 0, 0.5)))
     if found is not None and len(found.records) < last.records:
         change = joined({name: tensor.double() - plain[name] for name, tensor in last.received.items()})
@@ -96,10 +96,10 @@ def _of_one(seen: Seen, masked: bool, budget: SupportBudget, work: Work) -> Clai
             if found is None:
                 raise
     assert whole is not None
-    claim = _fitted(whole, entries, last, knows, budget, work)
+    claim = _fitted(whole, seen, budget, work)
     if found is None or whole is found or bool(claim.verified.any()):
         return claim
-    return _fitted(found, entries, last, knows, budget, work)
+    return _fitted(found, seen, budget, work)
 
 
 def _of_several(seen: Seen, budget: SupportBudget, work: Work) -> Claim:
@@ -120,7 +120,7 @@ def _of_several(seen: Seen, budget: SupportBudget, work: Work) -> Claim:
             except ValueError as why:
                 reason = why
                 break
-            claim = _fitted(found, seen.entries, last, knows, budget, work)
+            claim = _fitted(found, seen, budget, work)
             best = claim if best is None else max(best, claim, key=_near)
             if claim.mismatch is not None and claim.mismatch <= EXPLAINS:
                 return claim
@@ -148,9 +148,9 @@ def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: in
         raise ValueError("training is unrolled on whole batches with labels only")
     entries = read_entries(last, knows, schema)
     steps = local_steps(knows, last.records) or 1
-    plain = joined({name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()})
+    seen = Seen(entries, last, knows, {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()})
     valid = snap(schema, claim.records.double())
-    return _fitted(Found(valid, claim.labels, plain), entries, last, knows, budget, work)
+    return _fitted(Found(valid, claim.labels, joined(seen.plain)), seen, budget, work)
 
 
 def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: SupportBudget) -> Schema:
@@ -214,11 +214,10 @@ def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], wo
     return Found(claim.records.double(), claim.labels, joined(plain), claim.verified)
 
 
-def _fitted(
-    found: Found, entries: Entries, last: Exchange, knows: Knowledge, budget: SupportBudget, work: Work
-) -> Claim:
+def _fitted(found: Found, seen: Seen, budget: SupportBudget, work: Work) -> Claim:
     """The claim of the records found, fitted where all of the batch are known."""
-    records, notes, unfinished = found.records, list(found.notes), list[str]()
+    last, knows, records = seen.last, seen.knows, found.records
+    notes, unfinished = list(found.notes), list[str]()
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
     if only_signs(change):
@@ -228,7 +227,8 @@ def _fitted(
         steps = found.steps or (torch.arange(len(records)),) * (local_steps(knows, last.records) or 1)
         course = Course(start, knows.descent, steps, found.labels, class_weights(knows, start))
         course = labelled(course, records, change) if found.steps else course
-        problem = Problem(entries, course, change, [] if found.steps else sizes, lossless(last), found.idle)
+        order = [] if found.steps else sizes
+        problem = Problem(seen.entries, course, change, order, lossless(last), found.idle, seen.masked)
         again = None
         try:
             again = trained(problem, records, budget, work)
@@ -243,7 +243,7 @@ def _fitted(
             notes.append(str(reason))
             unfinished += [str(reason)] if isinstance(reason, Limit) else []
         with clock.finishing():
-            again = again or Explained.by(course, records, change)
+            again = again or problem.explained(course, records)
         records, left = again.records, again.left
         found = replace(found, labels=again.course.labels)
     else:

@@ -78,6 +78,12 @@ class Problem:
     """Whether the update is a product, not a difference of float32 weights."""
     idle: list[Tensor]
     """Changes by decay alone, by layer."""
+    masked: bool = False
+    """Whether entries of 0 are those that were not sent."""
+
+    def explained(self, course: Course, records: Tensor) -> "Explained":
+        """A training on records with what it leaves of the update."""
+        return Explained.by(course, records, self.change, self.masked)
 
     def drawing(self, most: int, generator: torch.Generator) -> Callable[[], Entry]:
         """Draws entries to fit to, of those that moved.
@@ -109,7 +115,7 @@ def trained(problem: Problem, records: Tensor, budget: SupportBudget, work: Work
     generator = work.generator()
     bounds = (entries.low, entries.high)
     draw = problem.drawing(budget.entries, generator)
-    best = Explained.by(course, records, problem.change)
+    best = problem.explained(course, records)
     if len(problem.sizes) > 1:
         moved, since = entries.moved.nonzero(), 0
         entry = problem.observed((torch.stack([moved[:, 0], entries.categories[moved[:, 1]]], 1),))
@@ -120,14 +126,14 @@ def trained(problem: Problem, records: Tensor, budget: SupportBudget, work: Work
                 course = next_schedule(course, entry, sole, records, problem.sizes, generator)
             records = fit(course, draw, records, entries.numbers, bounds, min(STRIDES, budget.iterations)).records
             work.progress(k / ALTERNATIONS)
-            found = Explained.by(course, records, problem.change)
+            found = problem.explained(course, records)
             since = 0 if found.left < LESS * best.left else since + 1
             best = min(best, found, key=lambda one: one.left)
             same = all(torch.equal(a, b) for a, b in zip(before, course.steps, strict=True))
             if clock.over() or (same and found.left < REPEATED / 2) or since == PATIENCE:
                 break
     last = fit(best.course, draw, best.records, entries.numbers, bounds, budget.iterations, work.progress).records
-    return min(best, Explained.by(best.course, last, problem.change), key=lambda one: one.left)
+    return min(best, problem.explained(best.course, last), key=lambda one: one.left)
 
 
 @dataclass(frozen=True)
@@ -141,10 +147,12 @@ class Explained:
     """Distance of the update that the training makes from the one that was seen, relative to its norm."""
 
     @classmethod
-    def by(cls, course: Course, records: Tensor, change: list[Tensor]) -> "Explained":
-        """A training with what it leaves of an update (layers of outputs, inputs + 1)."""
+    def by(cls, course: Course, records: Tensor, change: list[Tensor], masked: bool = False) -> "Explained":
+        """A training with what it leaves of an update (layers of outputs, inputs + 1); of what was sent if `masked`."""
         again = replay(course, records)[1]
-        apart = sum(float((a - b).square().sum()) for a, b in zip(again, change, strict=True))
+        apart = sum(
+            float((a - b).square().mul(b != 0 if masked else 1).sum()) for a, b in zip(again, change, strict=True)
+        )
         return cls(course, records, float((apart / sum(float(c.square().sum()) for c in change)) ** 0.5))
 
 

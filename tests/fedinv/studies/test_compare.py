@@ -5,6 +5,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 from matplotlib.figure import Figure
 
 import fedinv
@@ -12,6 +13,7 @@ from fedinv import plugins
 from fedinv.errors import RequestError
 from fedinv.report import comparison_page as report
 from fedinv.report.plots import sweep_plot
+from fedinv.results.wording import headline
 from fedinv.scenario.reading import loads, read
 from fedinv.studies import compare as comparing
 from fedinv.studies import workers
@@ -119,7 +121,9 @@ def test_the_matrix_is_run_once_and_written_for_eyes_and_programs(tiny, tmp_path
     request.getfixturevalue("drawn_plots")
     page = report.write(found, folder).read_text()
     assert re.search(f">[^<:]*\\brow-space\\b[^<:]*: {found.not_tried['row-space']}", " ".join(page.split()))
-    assert found.recommendation.split(";")[0] in page
+    first, others = headline(found.recommendation)
+    assert f"<h1>{escape(first)}</h1>".replace(" %", "\u00a0%") in page
+    assert str(escape(others)).replace(" %", "\u00a0%") in page
     assert json.loads((folder / "comparison.json").read_text())["seeds"] == [3, 4]
     rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
     assert {(row["defenses"], row["variant"]) for row in rows} >= {("clip-noise", "static"), ("clip-noise", "adaptive")}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from clients.mechanisms.pruning import largest
 from clients.training.plain_training import plain_training
 from fedinv.attack import Exchange, Knowledge, Observation
 from fedinv.data.sources.hospital import Hospital
@@ -97,6 +98,18 @@ def test_local_epochs_of_any_optimizer_give_up_every_record(optimizer, training)
     found = _judged(claim, x)
     assert found.recovered.all()
     assert torch.equal(claim.labels[found.claim], y)
+    assert claim.verified.all()
+
+
+def test_what_the_largest_entries_alone_tell_is_read_and_verified_by_them():
+    seen, knows, x, y = _see(4, epochs=3)
+    sent = largest(dict(seen.last.received), 0.3)
+    seen = Observation((0,), (replace(seen.last, received=sent),))
+    claim = _run(seen, replace(knows, defenses=({"kind": "top-k", "keep": 0.3},)))
+    found = _judged(claim, x)
+    assert found.exact.all()
+    assert torch.equal(claim.labels[found.claim], y)
+    assert claim.mismatch < 0.2
     assert claim.verified.all()
 
 
