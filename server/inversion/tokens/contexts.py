@@ -123,9 +123,10 @@ class Contexts:
     def away(self, shares: Tensor) -> Tensor:
         """Distance of each candidate's perceptron input from its span (c, length), in a text of shares (c, length).
 
-        It is infinite for a candidate that cannot stand at a position. Shares below FAINT count as none.
+        It is infinite for a candidate that cannot stand at a position. Shares below FAINT count as none
+        beside larger ones.
         """
-        around = shares * (shares >= FAINT)
+        around = shares * (shares >= shares.amax(0).clamp_max(FAINT))
         around = around / around.sum(0)
         rows, places = around.nonzero().T
         scale = self.key.shape[-1] ** -0.5

@@ -89,7 +89,7 @@ def _beginnings(contexts: Contexts, texts: int) -> list[_Beginning]:
         ranked = sorted(((one, contexts.believe([one], 1)) for one in there), key=lambda pair: pair[1].misfit)
         plausible = [pair for pair in ranked[:texts] if pair[1].each < PLAUSIBLE]
         next_one = ranked[texts][1].misfit if len(ranked) > texts else math.inf
-        gap = next_one / ranked[texts - 1][1].misfit if len(ranked) >= texts else 0.0
+        gap = next_one / max(ranked[texts - 1][1].misfit, 1e-12) if len(ranked) >= texts else 0.0
         plausible.reverse()
         found.append(_Beginning([one for one, _ in plausible], [belief for _, belief in plausible], gap))
         if len(plausible) == texts and gap > APART:
@@ -148,7 +148,7 @@ def _settled(contexts: Contexts, tests: Tests, text: Tensor) -> tuple[Tensor, fl
     for _ in range(SWEEPS):
         away = contexts.away(one_hot(text, len(contexts.tokens)).T.double())
         off, best = float(away.gather(0, text[None]).max()), away.argmin(0)
-        if bool((best == text).all()):
+        if off <= tests.tolerance or bool((best == text).all()):
             break
         text = best
     end = float(distance(tests.end, last_read(contexts.network, contexts.tokens[text][None]))[0])
