@@ -176,7 +176,8 @@ class Comparison(_Record):
     @property
     def weak(self) -> list[str]:
         """The other ones: they gain nothing without defenses either, and say nothing of any."""
-        return [attack for attack in self.attacks if attack not in self.telling]
+        telling = self.telling
+        return [attack for attack in self.attacks if attack not in telling]
 
 
 NONE = "none"

@@ -57,15 +57,19 @@ class Block(nn.Module):
         out: Tensor = self.attended(hidden) if self.norm == "pre" else hidden
         return out
 
+    def projected(self, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of what `read` returns, each (..., heads, width / heads)."""
+        query, key, value = (
+            layer(read).unflatten(-1, (self.heads, -1)) for layer in (self.query, self.key, self.value)
+        )
+        return query, key, value
+
     def attend(self, hidden: Tensor, hidden_from: Tensor) -> Tensor:
         """Inputs of `mixed`, the heads' weighted values (n, length, width).
 
         `hidden_from` is bool (n or 1, length, length): whether a position does not see another one.
         """
-        read = self.read(hidden)
-        query, key, value = (
-            layer(read).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (part.transpose(1, 2) for part in self.projected(self.read(hidden)))
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         seen = scores.masked_fill(hidden_from[:, None], -math.inf).softmax(-1)
         out: Tensor = (seen @ value).transpose(1, 2).flatten(2)

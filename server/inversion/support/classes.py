@@ -33,7 +33,6 @@ class Found:
     """Number of those read last off what the others leave of the gradient."""
     steps: tuple[Tensor, ...] = ()
     """Positions of each local step's records; empty where they are not known."""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -46,20 +46,18 @@ def read_support(last: Exchange, knows: Knowledge, distortion: Distortion, budge
     Raises ValueError, in the words of a note, where nothing can be claimed, and Limit where only the search found none.
     """
     schema = _applies(last, knows, distortion, budget)
-    entries = read_entries(last, knows, schema, _known(last, distortion))
-    steps = local_steps(knows, last.records) or 1
-    plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
-    seen = Seen(entries, last, knows, plain, masked=distortion.masks is not None)
+    seen = _seen(last, knows, schema, _known(last, distortion))
+    several, rests = (local_steps(knows, last.records) or 1) > 1, bool(seen.entries.resting.any())
     try:
-        claim = _of_several(seen, budget, work) if steps > 1 else _of_one(seen, budget, work)
+        claim = _of_several(seen, budget, work) if several else _of_one(seen, budget, work)
     except ValueError as reason:
         # noise leaves nothing at rest: where something rests, records are behind what moved
-        if clock.over() or not bool(entries.resting.any()):
+        if clock.over() or not rests:
             raise
         raise Limit(str(reason)) from reason
     short = len(claim.records) < last.records
     unverifiable = only_signs(joined(last.received))
-    if claim.unfinished or clock.over() or not bool(entries.resting.any()):
+    if claim.unfinished or clock.over() or not rests:
         return claim
     if not short and (unverifiable or bool(claim.verified.all())):
         return claim
@@ -146,9 +144,7 @@ def trained_again(last: Exchange, knows: Knowledge, claim: Claim, iterations: in
     schema = _applies(last, knows, UNDISTORTED, budget)
     if claim.labels is None or len(claim.records) != last.records:
         raise ValueError("training is unrolled on whole batches with labels only")
-    entries = read_entries(last, knows, schema)
-    steps = local_steps(knows, last.records) or 1
-    seen = Seen(entries, last, knows, {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()})
+    seen = _seen(last, knows, schema)
     valid = snap(schema, claim.records.double())
     return _fitted(Found(valid, claim.labels, joined(seen.plain)), seen, budget, work)
 
@@ -178,6 +174,13 @@ def _applies(last: Exchange, knows: Knowledge, distortion: Distortion, budget: S
         raise ValueError("the proximal term pulls each weight by its own distance: no two entries move equally")
     known_network(model, last.sent, knows.schema)
     return knows.schema
+
+
+def _seen(last: Exchange, knows: Knowledge, schema: Schema, known: Tensor | None = None) -> Seen:
+    """What is seen of an update, of whose first layer the `known` entries (h, d) tell; None: all of them."""
+    steps = local_steps(knows, last.records) or 1
+    plain = {name: idle(tensor.double(), knows, steps) for name, tensor in last.sent.items()}
+    return Seen(read_entries(last, knows, schema, known), last, knows, plain, masked=known is not None)
 
 
 def _known(last: Exchange, distortion: Distortion) -> Tensor | None:
@@ -217,7 +220,7 @@ def _by_magnitude(last: Exchange, knows: Knowledge, plain: dict[str, Tensor], wo
 def _fitted(found: Found, seen: Seen, budget: SupportBudget, work: Work) -> Claim:
     """The claim of the records found, fitted where all of the batch are known."""
     last, knows, records = seen.last, seen.knows, found.records
-    notes, unfinished = list(found.notes), list[str]()
+    notes, unfinished = list[str](), list[str]()
     start, change = joined(last.sent), joined(last.received)
     whole, left = len(records) == last.records, None
     if only_signs(change):

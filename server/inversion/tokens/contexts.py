@@ -113,12 +113,10 @@ class Contexts:
         block = network.blocks[0]
         assert isinstance(block, Block)
         hidden = network.tokens.weight[tokens][:, None] + network.positions.weight[None]
-        read = block.read(hidden)
-        query, key, value = (
-            layer(read).unflatten(-1, (block.heads, -1)) for layer in (block.query, block.key, block.value)
+        projected = block.projected(block.read(hidden))
+        return cls(
+            network, tokens, shares / shares.sum(0), inside, hidden, *projected, _equations(block, inside, mixed)
         )
-        equations = _equations(block, inside, mixed)
-        return cls(network, tokens, shares / shares.sum(0), inside, hidden, query, key, value, equations)
 
     def away(self, shares: Tensor) -> Tensor:
         """Distance of each candidate's perceptron input from its span (c, length), in a text of shares (c, length).

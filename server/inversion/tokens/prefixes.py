@@ -137,10 +137,7 @@ def _extended(network: TokenNetwork, held: _Prefixes, ids: Tensor, tests: Tests,
     block, place = network.blocks[0], held.ids.shape[1]
     assert isinstance(block, Block)
     hidden = network.tokens.weight[ids] + network.positions.weight[place]
-    read = block.read(hidden)
-    query, key, value = (
-        layer(read).unflatten(-1, (block.heads, -1)) for layer in (block.query, block.key, block.value)
-    )
+    query, key, value = block.projected(block.read(hidden))
     # scores of each candidate's query against the prefix's keys (k, heads, c, i) and against its own (heads, c)
     scale = query.shape[-1] ** -0.5
     before = torch.einsum("chd,khid->khci", query, held.keys) * scale
